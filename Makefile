@@ -1,0 +1,51 @@
+# proxycoop: `make help` lists the targets. Python >= 3.11 with pip is all that must be there beforehand.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+OUT    ?= out
+SEEDS  ?= 5
+# One thread a worker: `compare` and the tests run processes side by side instead.
+SOURCES := $(wildcard src/proxycoop/*.py envs/*.py credit/*.py agents/*.py training/*.py)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types bench table clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## create .venv with everything in it (done once)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "proxycoop needs Python >= 3.11; $(PYTHON) is $$($(PYTHON) --version 2>&1). Call: make PYTHON=python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (once; a few minutes on a slow line) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## train proxies under four credit rules on digits; writes $(OUT)/demo/report.html
+	@$(BIN)/proxycoop compare --scenario digits --rule equal --rule data_size --rule loo --rule shapley --seeds 1 --out $(OUT)/demo
+	@$(BIN)/proxycoop report $(OUT)/demo
+
+test: $(READY)  ## run the tests
+	@$(BIN)/python -m pytest -n 2
+
+lint: $(READY)  ## check style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(READY)  ## check the types of an installed copy (checkers cannot see through the editable mapping)
+	@rm -rf build
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --target build/typed .
+	@MYPYPATH=build/typed $(BIN)/mypy -p proxycoop
+	@rm -rf build
+
+bench: $(READY)  ## print the engine's speed beside bare tensor operations
+	@$(BIN)/python benchmarks/engine.py
+
+table: $(READY)  ## reproduce the README's table: both scenarios, every rule, $(SEEDS) seeds
+	@$(BIN)/proxycoop compare --scenario digits --scenario breast_cancer --seeds $(SEEDS) --out $(OUT)/table
+	@$(BIN)/proxycoop report $(OUT)/table
+
+clean:  ## remove what was built, but not $(OUT)
+	@rm -rf $(VENV) build *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

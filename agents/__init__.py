@@ -1,0 +1,1 @@
+"""Proxies: scripted and learned."""

@@ -1,0 +1,34 @@
+"""Pay by volume."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .round import Round
+from .rule import RULES, CreditRule
+
+
+@RULES.register("data_size")
+class DataSize(CreditRule):
+    r"""The round's gain is shared by the amount of admitted data, whatever that data did.
+
+    .. math:: c_i = v(N) \frac{s_i}{\sum_j s_j}, \qquad s_i = \sum_k \text{admitted}_{ik}\,\text{samples}_{ik}
+
+    and 0 for everybody when nothing was admitted (v(N) is then 0 too). Costs one evaluation. Efficient; not symmetric (agents
+    that are interchangeable in the game may hold different amounts of data) and not null-player. Its known failure is spam: a
+    corrupt lot earns what a clean one does.
+
+    References:
+        The weights of FedAvg (McMahan et al. 2017, AISTATS) used as shares.
+    """
+
+    source = "FedAvg weights (McMahan et al. 2017)"
+    evaluations = "1"
+    efficient = True
+
+    def assign(self, round: Round) -> Tensor:
+        """Credit of every agent for this round, ``(E, N)``, in the utility's unit."""
+        size = (round.admitted * round.samples).sum(dim=-1).to(round.gain.dtype)  # (E, N)
+        share = size / size.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(size.dtype).tiny)  # (E, N)
+        return round.gain[:, None] * share

@@ -1,0 +1,203 @@
+r"""A round's coalition game: what the utility would have gained with only some of the agents.
+
+.. math:: v(S) = U(\theta + \gamma\,\text{server}(d_S)) - U(\theta + \gamma\,\text{server}(0)), \qquad d_S = \sum_{i \in S} w_i \Delta_i
+
+For a linear model, plain server steps and fixed weights, all :math:`2^N` values come from one batched matrix product. Agent i
+changes the logits by :math:`L_i`, so with :math:`F_i = \exp(L_i - L_{i,y})` and p the softmax at the round's start
+
+.. math:: v(S) = -\text{mean}_v \log \sum_c p_{vc} \prod_{i \in S} F_{ivc}.
+
+Splitting the agents into a half a and a half b, the sum over classes is the product of the matrices
+:math:`A_{ac} = p_c \prod_{i \in a} F_{ic}` and :math:`B_{bc} = \prod_{i \in b} F_{ic}`: the work of :math:`2^N` is done by
+:math:`2 \cdot 2^{N/2}` rows and a matrix product, and never leaves the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..credit import CoalitionGame
+from .data import Rows
+from .likelihood import cross_entropy, log_softmax
+from .models import Model
+from .server import ServerSettings, ServerState, Sgd
+
+UtilityName = Literal["neg_log_loss", "accuracy"]
+WeightsName = Literal["fixed", "participants"]
+
+_CHUNK = 2**24  # numbers that a temporary tensor may hold: 64 MiB in float32
+
+
+def neg_log_loss(logits: Tensor, y: Tensor) -> Tensor:
+    """Minus the mean cross-entropy over the rows, in nats: ``(..., V, C)`` → ``(...)``."""
+    return -cross_entropy(logits, y).mean(dim=-1)
+
+
+def accuracy(logits: Tensor, y: Tensor) -> Tensor:
+    """Share of rows answered right: ``(..., V, C)`` → ``(...)``."""
+    return (logits.argmax(dim=-1) == y).to(logits.dtype).mean(dim=-1)
+
+
+UTILITIES: dict[UtilityName, Callable[[Tensor, Tensor], Tensor]] = {"neg_log_loss": neg_log_loss, "accuracy": accuracy}
+
+
+@dataclass(frozen=True)
+class RoundStep:
+    """One round's aggregate, for E environments and N agents: enough to redo it with any coalition.
+
+    Attributes:
+        model: The shared model.
+        server: The server's settings.
+        state: The server's memory before the round.
+        theta: Parameters before the round, ``(E, P)``.
+        updates: Each agent's admitted updates, summed with their lots' shares of all data, ``(E, N, P)``.
+        weight: Each agent's admitted share of all data, ``(E, N)``.
+        weights: Whether absent agents count as zero (``fixed``) or the step is renormalised (``participants``).
+        gamma: The guard's factor on the server's step, ``(E,)``.
+    """
+
+    model: Model
+    server: ServerSettings
+    state: ServerState
+    theta: Tensor
+    updates: Tensor
+    weight: Tensor
+    weights: WeightsName
+    gamma: Tensor
+
+    def coefficients(self, coalitions: Tensor) -> Tensor:
+        """How much of each agent's update is in the coalitions' steps: bool ``(C, N)`` → ``(E, C, N)`` or ``(1, C, N)``."""
+        members = coalitions.to(self.updates)[None]  # (1, C, N)
+        if self.weights == "fixed":
+            return members
+        total = self.weight @ members[0].T  # (E, C)
+        return members / torch.where(total > 0, total, 1.0)[..., None]
+
+    def step(self, coalitions: Tensor) -> Tensor:
+        """d_S before the server sees it, ``(E, C, P)``."""
+        return self.coefficients(coalitions) @ self.updates
+
+    def parameters(self, coalitions: Tensor) -> Tensor:
+        """Parameters after the round if only S had taken part, ``(E, C, P)``."""
+        return self.theta[:, None] + self.gamma[:, None, None] * self.server.delta(self.step(coalitions), self.state)
+
+    @cached_property
+    def start(self) -> Tensor:
+        """Parameters after a round in which nobody takes part, ``(E, P)``: θ, moved by what momentum alone brings."""
+        return self.parameters(torch.zeros(1, self.updates.shape[1], dtype=torch.bool, device=self.theta.device))[:, 0]
+
+    def applied_updates(self) -> Tensor:
+        """Each agent's part in the applied step of a plain server, ``(E, N, P)``."""
+        everyone = torch.ones(1, self.updates.shape[1], dtype=torch.bool, device=self.theta.device)
+        scale = self.gamma[:, None] * self.coefficients(everyone)[:, 0]
+        return scale[..., None] * self.server.lr * self.updates
+
+
+class UtilityGame:
+    """v(S) of one round, in the utility's unit.
+
+    Args:
+        round_step: The round's aggregate.
+        utility: Name of the utility.
+        validation: The rows that define it.
+    """
+
+    def __init__(self, round_step: RoundStep, utility: UtilityName, validation: Rows) -> None:
+        self.round_step = round_step
+        self.utility = utility
+        self.validation = validation
+        self.additive = round_step.model.linear and isinstance(round_step.server, Sgd) and utility == "neg_log_loss"
+
+    def game(self) -> CoalitionGame:
+        """The coalition game, as credit rules take it."""
+        doubling = self.additive and self.round_step.weights == "fixed"
+        return CoalitionGame(
+            self._additive_values if self.additive else self._general_values,
+            self.round_step.updates.shape[1],
+            value_all=self._all_values if doubling else None,
+        )
+
+    def _general_values(self, coalitions: Tensor) -> Tensor:
+        """V of bool ``(C, N)`` for any model, server and utility, ``(E, C)``: a forward pass a coalition, in bounded memory."""
+        step, utility = self.round_step, UTILITIES[self.utility]
+        rows = self.validation
+        n_envs, n_coalitions = len(step.theta), len(coalitions)
+        coalitions = coalitions.to(step.theta.device)
+        per_coalition = n_envs * max(step.model.n_parameters, 4 * len(rows) * step.model.n_classes)
+        size = max(1, _CHUNK // per_coalition)
+        before = utility(step.model.logits(step.start, rows.x), rows.y)  # (E,)
+        values = [
+            utility(step.model.logits(step.parameters(some).flatten(end_dim=1), rows.x), rows.y).reshape(n_envs, -1)
+            for some in coalitions.split(size)
+        ]
+        after = torch.cat(values, dim=1) if n_coalitions else before.new_zeros(n_envs, 0)
+        return after - before[:, None]
+
+    @cached_property
+    def _log_share(self) -> Tensor:
+        """Log p: log-softmax of the model at the round's start, ``(V, E, C)``."""
+        logits = self.round_step.model.logits(self.round_step.start, self.validation.x)  # (E, V, C)
+        return log_softmax(logits.transpose(0, 1))
+
+    @cached_property
+    def _shift(self) -> Tensor:
+        """L_i − L_{i,y}: how each agent moves the logits against the right answer's, ``(V, E, N, C)``; a plain server's steps only."""
+        step = self.round_step
+        updates = step.updates * (step.gamma * step.server.lr)[:, None, None]
+        n_envs, n_agents = updates.shape[:2]
+        logits = step.model.logits(updates.flatten(end_dim=1), self.validation.x).transpose(0, 1)  # (V, E·N, C)
+        right = logits.gather(-1, self.validation.y[:, None, None].expand(-1, logits.shape[1], 1))
+        return (logits - right).reshape(-1, n_envs, n_agents, logits.shape[-1])
+
+    def _additive_values(self, coalitions: Tensor) -> Tensor:
+        """V of bool ``(C, N)`` for a linear model, in the log domain, ``(E, C)``."""
+        shift, log_share = self._shift, self._log_share[:, :, None]  # (V, E, N, C), (V, E, 1, C)
+        coalitions = coalitions.to(shift.device)
+        size = max(1, _CHUNK // log_share.numel())
+        values = [
+            -(log_share + self.round_step.coefficients(some) @ shift).logsumexp(dim=-1).mean(dim=0)  # (E, some)
+            for some in coalitions.split(size)
+        ]
+        return torch.cat(values, dim=1) if values else shift.new_zeros(shift.shape[1], 0)
+
+    def _all_values(self) -> Tensor:
+        """V of all coalitions for a linear model and fixed weights, ``(E, 2**N)``; see the module's docstring."""
+        n_rows, n_envs, n_agents, _ = self._shift.shape
+        factor = self._shift.exp()  # F, (V, E, N, C)
+        share = self._log_share.exp()  # p, (V, E, C)
+        size = max(1, _CHUNK // (n_rows * 2**n_agents))
+        chunks = [
+            _log_sums(some_factor, some_share) for some_factor, some_share in zip(factor.split(size, 1), share.split(size, 1), strict=True)
+        ]
+        log_sums = torch.cat(chunks)  # mean over rows of log Σ_c p_c Π F_c, (E, 2**N)
+        if not log_sums.isfinite().all():  # steps so large that exp leaves the floating-point range: stay in the log domain
+            everyone = 2 ** torch.arange(n_agents, device=factor.device)
+            codes = torch.arange(2**n_agents, device=factor.device)
+            return self._additive_values((codes[:, None] & everyone) != 0)
+        return -log_sums
+
+
+def _log_sums(factor: Tensor, share: Tensor) -> Tensor:
+    """Mean over rows of log Σ_c p_c Π_{i∈S} F_ic for all S: ``(V, E, N, C)``, ``(V, E, C)`` → ``(E, 2**N)``."""
+    n_rows, n_envs, n_agents, n_classes = factor.shape
+    half = n_agents // 2
+    low = _products(factor[:, :, :half], share)  # (V, E, 2**half, C)
+    high = _products(factor[:, :, half:], torch.ones_like(share))  # (V, E, 2**(N - half), C)
+    sums = torch.bmm(high.flatten(end_dim=1), low.flatten(end_dim=1).transpose(1, 2))  # (V·E, 2**(N - half), 2**half)
+    return sums.log_().reshape(n_rows, n_envs, 2**n_agents).mean(dim=0)
+
+
+def _products(factor: Tensor, first: Tensor) -> Tensor:
+    """First · Π_{i∈S} F_i for every subset S of a few agents, by doubling: ``(V, E, n, C)`` → ``(V, E, 2**n, C)``."""
+    n = factor.shape[2]
+    products = first.new_empty(*first.shape[:2], 2**n, first.shape[-1])
+    products[:, :, 0] = first
+    for i in range(n):
+        torch.mul(products[:, :, : 2**i], factor[:, :, i, None], out=products[:, :, 2**i : 2 ** (i + 1)])
+    return products

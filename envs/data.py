@@ -1,0 +1,287 @@
+"""Real data sets, and how a cooperative's data is split.
+
+Every split is disjoint from every other: a *public* set on which the shared model starts, a *train* pool from which the
+principals' lots are drawn, a *validation* set that defines the utility, a *test* set that credit never touches, and for every
+value a *probe* set (used for screening) with a *probe test* set beside it (used for reporting).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import sklearn.datasets
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from ..registry import Registry, unknown_name
+from .settings import Settings
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A labelled table.
+
+    Attributes:
+        features: float64 ``(n_rows, n_features)``.
+        labels: int64 ``(n_rows,)``, from 0.
+        class_names: One name a class, by label.
+        feature_names: One name a column.
+        image_shape: Height and width when a row is a picture, else ``None``.
+    """
+
+    features: Floats
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    feature_names: tuple[str, ...]
+    image_shape: tuple[int, int] | None = None
+
+    def class_index(self, label: int | str) -> int:
+        """The label of a class given by name or number.
+
+        Raises:
+            ValueError: If there is no such class; the message lists them.
+        """
+        if isinstance(label, int) and 0 <= label < len(self.class_names):
+            return label
+        if label in self.class_names:
+            return self.class_names.index(str(label))
+        raise unknown_name("class", label, list(self.class_names))
+
+    def column(self, name: str) -> int:
+        """The index of a column given by name.
+
+        Raises:
+            ValueError: If there is no such column; the message lists them.
+        """
+        if name not in self.feature_names:
+            raise unknown_name("column", name, list(self.feature_names))
+        return self.feature_names.index(name)
+
+
+DATA: Registry[Dataset] = Registry("data source", "proxycoop.data")
+
+
+@DATA.register("digits")
+def digits() -> Dataset:
+    """Handwritten digits, 8 × 8 pixels in [0, 1], 1,797 rows (UCI, bundled with scikit-learn)."""
+    bunch = sklearn.datasets.load_digits()
+    return Dataset(
+        features=bunch.data / 16.0,
+        labels=bunch.target.astype(np.int64),
+        class_names=tuple(str(digit) for digit in range(10)),
+        feature_names=tuple(str(name) for name in bunch.feature_names),
+        image_shape=(8, 8),
+    )
+
+
+@DATA.register("breast_cancer")
+def breast_cancer() -> Dataset:
+    """Wisconsin diagnostic breast cancer, 569 rows, 30 measurements of cell nuclei; class 1 is malignant (bundled with scikit-learn)."""
+    bunch = sklearn.datasets.load_breast_cancer()
+    return Dataset(
+        features=bunch.data,
+        labels=(1 - bunch.target).astype(np.int64),  # scikit-learn has malignant as 0
+        class_names=("benign", "malignant"),
+        feature_names=tuple(str(name) for name in bunch.feature_names),
+    )
+
+
+@lru_cache(maxsize=8)
+def load(source: str) -> Dataset:
+    """The data set called ``source``, read once.
+
+    Raises:
+        ValueError: If the name is unknown; the message lists the known ones.
+    """
+    return DATA.make(source)
+
+
+class Group(Settings):
+    """A group of people (rows), by one column of the data, for values that protect groups."""
+
+    column: str = Field(description="Column that decides, by name.")
+    above: float | None = Field(None, ge=0, lt=1, description="Rows above this quantile of the column belong to the group.")
+    below: float | None = Field(None, gt=0, le=1, description="Rows below this quantile of the column belong to the group.")
+
+    def members(self, dataset: Dataset) -> Bools:
+        """Which rows belong to the group, bool ``(n_rows,)``.
+
+        Raises:
+            ValueError: If the column is unknown or not exactly one of ``above`` and ``below`` is given.
+        """
+        if (self.above is None) == (self.below is None):
+            raise ValueError(f"group on column {self.column!r}: give exactly one of 'above' and 'below'")
+        column = dataset.features[:, dataset.column(self.column)]
+        if self.above is not None:
+            return np.asarray(column > np.quantile(column, self.above))
+        assert self.below is not None
+        return np.asarray(column < np.quantile(column, self.below))
+
+
+class HeldOut(Settings):
+    """A held-out set whose classes may be thinned, so that the majority's interest differs from the protected one's."""
+
+    rows: int = Field(150, ge=2, description="Number of rows.")
+    thin: dict[int | str, float] = Field(
+        default_factory=dict, description="Factor on a class's natural frequency, by class name or number: {8: 0.15}."
+    )
+
+
+class Data(Settings):
+    """Where the data comes from and how it is split."""
+
+    source: str = Field("digits", description="Name of a data source.")
+    columns: tuple[int, ...] | None = Field(None, description="Columns to keep, by number; all by default.")
+    scaling: Literal["none", "centre", "standardise"] = Field(
+        "none", description="centre: zero mean; standardise: unit deviation as well; both by the train pool's statistics."
+    )
+    split_seed: int = Field(0, ge=0, description="Seed of the split.")
+    public_rows: int = Field(40, ge=0, description="Rows of the public set on which the shared model starts.")
+    validation: HeldOut = Field(default_factory=HeldOut, description="The set that defines the utility.")
+    test: HeldOut = Field(default_factory=lambda: HeldOut(rows=400), description="The set that credit never touches.")
+    probe_rows: int = Field(40, ge=2, description="Rows of each value's probe set, and as many of its probe test set, per stratum.")
+    groups: dict[str, Group] = Field(default_factory=dict, description="Groups that values may protect, by name.")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a data set as tensors.
+
+    Attributes:
+        x: ``(n_rows, n_features)``.
+        y: int64 ``(n_rows,)``.
+        groups: bool ``(n_rows,)`` by group name.
+    """
+
+    x: Tensor
+    y: Tensor
+    groups: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A cooperative's data, split; see the module's docstring.
+
+    Attributes:
+        dataset: Where it came from.
+        probe: Per value, the rows on which its loss is screened.
+        probe_test: Per value, the rows on which its loss is reported.
+    """
+
+    dataset: Dataset
+    public: Rows
+    train: Rows
+    validation: Rows
+    test: Rows
+    probe: Mapping[str, Rows]
+    probe_test: Mapping[str, Rows]
+
+    @property
+    def n_features(self) -> int:
+        """Number of features of a row."""
+        return self.train.x.shape[1]
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.dataset.class_names)
+
+
+class _Deck:
+    """Rows in random order, dealt without replacement."""
+
+    def __init__(self, dataset: Dataset, seed: int) -> None:
+        self.labels = dataset.labels
+        self.order = np.random.default_rng(seed).permutation(len(dataset.labels))
+        self.free = np.ones(len(dataset.labels), dtype=bool)
+
+    def deal(self, mask: Bools, rows: int, what: str) -> NDArray[np.int64]:
+        """Take ``rows`` free rows within ``mask``."""
+        chosen = self.order[(self.free & mask)[self.order]][:rows]
+        if len(chosen) < rows:
+            raise ValueError(f"data: {what} wants {rows} rows but only {len(chosen)} are left: lower the rows of some split")
+        self.free[chosen] = False
+        return chosen
+
+    def deal_by_class(self, rows: int, thin: Mapping[int, float], what: str) -> NDArray[np.int64]:
+        """Take ``rows`` free rows with classes in their natural proportions times ``thin``, by largest remainder."""
+        counts = np.bincount(self.labels)
+        share = counts * np.array([thin.get(label, 1.0) for label in range(len(counts))])
+        exact = rows * share / share.sum()
+        whole = np.floor(exact).astype(int)
+        whole[np.argsort(whole - exact, kind="stable")[: rows - whole.sum()]] += 1
+        return np.concatenate([self.deal(self.labels == label, n, what) for label, n in enumerate(whole)])
+
+
+def split(data: Data, strata: Mapping[str, Callable[[Dataset, Mapping[str, Bools]], Sequence[Bools]]], dtype: torch.dtype) -> Splits:
+    """Split a data source.
+
+    Args:
+        data: The settings.
+        strata: For each value, a function from the data set and its groups' members to the bool masks of the strata that its
+            probe set must hold.
+        dtype: Type of the features.
+
+    Returns:
+        The splits; the same settings give the same splits.
+
+    Raises:
+        ValueError: If the source, a class, a column or a group is unknown, or there are too few rows.
+    """
+    dataset = load(data.source)
+    groups = {name: group.members(dataset) for name, group in data.groups.items()}
+    deck = _Deck(dataset, data.split_seed)
+    public = deck.deal_by_class(data.public_rows, {}, "the public set")
+    probes = [
+        {
+            name: np.concatenate([deck.deal(mask, data.probe_rows, f"the {what} set of value {name!r}") for mask in of(dataset, groups)])
+            for name, of in strata.items()
+        }
+        for what in ("probe", "probe test")
+    ]
+    held_out = {
+        what: deck.deal_by_class(part.rows, {dataset.class_index(label): f for label, f in part.thin.items()}, f"the {what} set")
+        for what, part in (("validation", data.validation), ("test", data.test))
+    }
+    train = np.flatnonzero(deck.free)
+    if len(train) == 0:
+        raise ValueError("data: no rows are left for the train pool: lower the rows of the other splits")
+
+    columns = list(data.columns) if data.columns is not None else list(range(dataset.features.shape[1]))
+    if not all(0 <= column < dataset.features.shape[1] for column in columns):
+        raise ValueError(f"data.columns={columns}: {data.source!r} has columns 0 to {dataset.features.shape[1] - 1}")
+    features = dataset.features[:, columns]
+    if data.scaling != "none":
+        features = features - features[train].mean(axis=0)
+    if data.scaling == "standardise":
+        deviation = features[train].std(axis=0)
+        features = features / np.where(deviation > 0, deviation, 1.0)
+
+    def rows(index: NDArray[np.int64]) -> Rows:
+        return Rows(
+            x=torch.tensor(features[index], dtype=dtype),
+            y=torch.tensor(dataset.labels[index]),
+            groups={name: torch.tensor(members[index]) for name, members in groups.items()},
+        )
+
+    return Splits(
+        dataset=dataset,
+        public=rows(public),
+        train=rows(train),
+        validation=rows(held_out["validation"]),
+        test=rows(held_out["test"]),
+        probe={name: rows(index) for name, index in probes[0].items()},
+        probe_test={name: rows(index) for name, index in probes[1].items()},
+    )

@@ -1,0 +1,454 @@
+"""The engine: the only place where a round happens.
+
+It steps E cooperatives at once; every array begins with the axes (E, N, …). Shapes: E environments, N agents, K lots each,
+P parameters, M values. Environment e of a batch with seed s gives the same trajectory as a single environment with seed s.
+
+A round, in order: lots *propose* updates from the shared parameters; proxies *observe* them and choose; updates are *screened*;
+what is admitted is *aggregated* into one step; the credit rule *credits* the agents; credit and costs make the *rewards*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from .. import credit as credit_rules
+from ..credit import CreditRule, Round
+from .coalitions import UTILITIES, RoundStep, UtilityGame
+from .data import Splits, split
+from .likelihood import cross_entropy, residual
+from .lots import DrawnLots, LotSource
+from .models import Model
+from .observation import ObservationLayout
+from .randomness import Purpose, fold
+from .records import Prospect, RoundResult
+from .scenario import Scenario
+from .screening import Profiles, ProfileTable, admissible, guard_factor, inadmissible_to, predicted_harm
+
+MAX_SEED = 2**63 - 1
+ROUNDING = 1e-5
+"""Relative and absolute slack below which a harm beyond a tolerance is rounding, in single precision."""
+
+
+class Engine:
+    """E cooperatives of one scenario, stepped at once.
+
+    Args:
+        scenario: The cooperative.
+        credit: A credit rule or its name; ``None`` pays nobody (for runs that need no credit).
+        num_envs: Number of environments E.
+        dtype: Type of all numbers but observations, which are float32; float64 costs about twice as much.
+
+    Raises:
+        ValueError: If the scenario does not fit its data, the rule is unknown or cannot serve so many agents, or ``num_envs`` is
+            not positive.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        credit: CreditRule | str | None = "shapley",
+        num_envs: int = 1,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs={num_envs}: must be at least 1")
+        self.scenario = scenario
+        self.num_envs = num_envs
+        self.num_agents = scenario.principals
+        self.num_lots = scenario.lots.per_principal
+        self.horizon = scenario.horizon
+        self.dtype = dtype
+        self.rule = credit_rules.make(credit) if isinstance(credit, str) else credit
+        if self.rule is not None:
+            self.rule.check(self.num_agents)
+        self.values = scenario.values
+        self.splits, self.model, self._theta_0 = _shared(scenario.to_yaml(), dtype)
+        self.layout = ObservationLayout(self.num_lots, tuple(self.values))
+        self._profile_table = ProfileTable(
+            scenario.profiles, self.num_agents, list(self.values), list(scenario.lots.tags), scenario.profiles_drawn, dtype
+        )
+        self._everyone = torch.ones(1, self.num_agents, dtype=torch.bool)
+        self._lot_source = LotSource(scenario.lots, self.splits, self.num_agents)
+        self._protects = self._protected_classes()
+        self.reward_scale = reference_scale(scenario) if scenario.reward.scale == "auto" else float(scenario.reward.scale)
+        self.seeds: Tensor | None = None
+        self.episode = 0
+        self.t = self.horizon
+        self.history: list[RoundResult] = []
+
+    @torch.no_grad()
+    def reset(self, seeds: Sequence[int] | None = None, *, episode: int = 0, copies: Mapping[int, int] | None = None) -> Tensor:
+        """Begin an episode in every environment.
+
+        Args:
+            seeds: One seed an environment, each within 0..2^63 − 1. ``None`` goes on to the next episode of the seeds in use (and
+                draws seeds from the operating system the first time).
+            episode: Which of the seeds' episodes to begin with; only with seeds.
+            copies: ``{a: b}`` gives seat a copies of seat b's lots instead of its own: for measuring what copying earns.
+
+        Returns:
+            Observations, float32 ``(E, N, layout.size)``.
+
+        Raises:
+            ValueError: If there is not one seed an environment, a seed is out of range, or a copied seat does not exist.
+        """
+        if seeds is not None:
+            self.seeds, self.episode = self._checked_seeds(seeds), episode
+        elif self.seeds is None:
+            entropy = np.random.SeedSequence().generate_state(self.num_envs, dtype=np.uint64) >> np.uint64(1)
+            self.seeds, self.episode = torch.from_numpy(entropy.astype(np.int64)), 0
+        else:
+            self.episode += 1
+        self._keys = fold(self.seeds, self.episode)
+        self.profiles: Profiles = self._profile_table.deal(fold(self._keys, Purpose.PROFILES))
+        holds = self.profiles.tolerance.isfinite()  # (E, N, M)
+        owned = (holds.float() @ self._protects.float()) > 0  # (E, N, n_classes)
+        self.lots: DrawnLots = self._copied(self._lot_source.draw(self._keys, owned), copies or {})
+
+        shape = (self.num_envs, self.num_agents, self.num_lots)
+        self.theta = self._theta_0.repeat(self.num_envs, 1)  # (E, P)
+        self.server_state = self.scenario.server.start(self.theta)
+        self.t = 0
+        self.history = []
+        self._last_step = torch.zeros_like(self.theta)
+        self._last_contributed = torch.zeros(shape, dtype=torch.bool)
+        self._last_admitted = torch.zeros(shape, dtype=torch.bool)
+        self._n_contributed = torch.zeros(shape, dtype=self.dtype)
+        self._n_admitted = torch.zeros(shape, dtype=self.dtype)
+        self._lot_credit = torch.zeros(shape, dtype=self.dtype)  # summed, in reward units
+        self._last_credit = torch.zeros(shape[:2], dtype=self.dtype)
+        self._paid = torch.zeros(shape[:2], dtype=self.dtype)  # cumulative non-negative credit
+        self._spent = torch.zeros(shape[:2], dtype=self.dtype)
+        if self.rule is not None:
+            self.rule.reset(self.num_envs, self.num_agents)
+        self.prospect = self._look()
+        self.initial_utility = self._last_utility = self.prospect.utility
+        self.initial_value_losses = self.prospect.value_losses
+        self.observations = self._observe()
+        return self.observations
+
+    @torch.no_grad()
+    def step(self, actions: Tensor) -> RoundResult:
+        """Play one round.
+
+        Args:
+            actions: Which lots are contributed, bool or 0/1, ``(E, N, K)``. Choosing a lot that is not ``available`` contributes nothing.
+
+        Raises:
+            RuntimeError: Before the first :meth:`reset`, or after the episode's last round.
+            ValueError: If the actions have another shape or values other than 0 and 1.
+        """
+        if self.t >= self.horizon:
+            when = "before the first reset" if self.seeds is None else f"after the episode's {self.horizon} rounds"
+            raise RuntimeError(f"step was called {when}: call reset first")
+        before = self.prospect
+        contributed = self._checked_actions(actions) & before.available
+        admitted = contributed & before.passes
+        aggregate, delta, step_harm, violated = self._aggregate(admitted)
+
+        game = UtilityGame(aggregate, self.scenario.utility, self.splits.validation).game()
+        self.round = Round(
+            game,
+            contributed=contributed,
+            admitted=admitted,
+            blocked_by=before.blocked_by,
+            samples=self.lots.samples,
+            updates=aggregate.applied_updates,
+            utility_gradient=lambda: self.utility_gradient(aggregate.start),
+            t=self.t,
+        )
+        credit = torch.zeros_like(self._paid) if self.rule is None else self.rule.assign(self.round).to(self.dtype)
+        evaluations = game.evaluations
+        gain = self.round.gain
+        cost = self._cost(contributed, before.blocked_by)
+        rewards = self.reward_scale * (credit + self.scenario.reward.public_share * gain[:, None]) - cost
+
+        self.server_state = self.scenario.server.advance(aggregate.step(self._everyone)[:, 0], self.server_state, delta)
+        self.theta = self.theta + delta
+        self.t += 1
+        self._remember(contributed, admitted, credit, cost, delta)
+        self.prospect = self._look()
+        self.observations = self._observe()
+        result = RoundResult(
+            observations=self.observations,
+            rewards=rewards,
+            credit=credit,
+            contributed=contributed,
+            admitted=admitted,
+            blocked_by=before.blocked_by,
+            gain=gain,
+            utility=self.prospect.utility,
+            value_losses=self.prospect.value_losses,
+            step_harm=step_harm,
+            violated=violated,
+            gamma=aggregate.gamma,
+            cost=cost,
+            evaluations=evaluations,
+            done=self.t == self.horizon,
+        )
+        self.history.append(result)
+        return result
+
+    def state(self) -> Tensor:
+        """Everybody's observations side by side, for centralised critics: float32 ``(E, N·layout.size)``."""
+        return self.observations.flatten(start_dim=1)
+
+    @property
+    def credit_so_far(self) -> Tensor:
+        """Cumulative credit of this episode, ``(E, N)``, in the utility's unit."""
+        return torch.stack([result.credit for result in self.history]).sum(dim=0) if self.history else torch.zeros_like(self._paid)
+
+    @torch.no_grad()
+    def utility_gradient(self, theta: Tensor | None = None) -> Tensor:
+        """Gradient of the utility at ``theta`` ``(E, P)``, by default the shared parameters: ``(E, P)``.
+
+        Raises:
+            ValueError: If the utility is ``accuracy``, which has no gradient.
+        """
+        if self.scenario.utility != "neg_log_loss":
+            raise ValueError(f"utility={self.scenario.utility!r} has no gradient: use utility: neg_log_loss")
+        theta = self.theta if theta is None else theta
+        rows = self.splits.validation
+        error = residual(self.model.logits(theta, rows.x), rows.y)  # (E, V, C)
+        return self.model.pullback(theta, rows.x, error / -len(rows))
+
+    @torch.no_grad()
+    def test(self) -> dict[str, Tensor]:
+        """The shared model on data that credit never touches.
+
+        Returns:
+            ``utility`` and ``accuracy`` on the test set, ``(E,)`` each, and ``value/<name>`` on each value's probe test set, ``(E,)``.
+        """
+        rows = self.splits.test
+        logits = self.model.logits(self.theta, rows.x)
+        measures = {
+            "utility": UTILITIES[self.scenario.utility](logits, rows.y),
+            "accuracy": UTILITIES["accuracy"](logits, rows.y),
+        }
+        for name, value in self.values.items():
+            probe = self.splits.probe_test[name]
+            measures[f"value/{name}"] = value.loss(self.model.logits(self.theta, probe.x), probe, self.splits.dataset)
+        return measures
+
+    def _aggregate(self, admitted: Tensor) -> tuple[RoundStep, Tensor, Tensor, Tensor]:
+        """The admitted updates as one step, guarded if asked for; what it adds to θ, its harm, and whether it violates."""
+        prospect, scenario = self.prospect, self.scenario
+        share = admitted * prospect.proposals.share  # (E, N, K)
+        aggregate = RoundStep(
+            model=self.model,
+            server=scenario.server,
+            state=self.server_state,
+            theta=self.theta,
+            updates=(share[:, :, None] @ prospect.proposals.updates)[:, :, 0],  # (E, N, P)
+            weight=share.sum(dim=-1),
+            weights=scenario.weights,
+            gamma=self.theta.new_ones(self.num_envs),
+        )
+        delta = aggregate.parameters(self._everyone)[:, 0] - self.theta
+        harm, norm = predicted_harm(prospect.value_gradients, delta), delta.norm(dim=-1)
+        if scenario.screening.guard:
+            gamma = guard_factor(harm, norm, self.profiles)
+            aggregate = replace(aggregate, gamma=gamma)
+            delta, harm, norm = gamma[:, None] * delta, gamma[:, None] * harm, gamma * norm
+        limits = self.profiles.strictest_tolerance() * (1 + ROUNDING) + ROUNDING
+        beyond = (harm > limits).any(dim=-1) | (norm > self.profiles.max_norm.amin(dim=1) * (1 + ROUNDING))
+        return aggregate, delta, harm, beyond
+
+    def _look(self) -> Prospect:
+        """Everything that follows from the shared parameters."""
+        theta, splits, screening = self.theta, self.splits, self.scenario.screening
+        logits = self.model.logits(theta, splits.validation.x)  # (E, V, C)
+        utility = UTILITIES[self.scenario.utility](logits, splits.validation.y)
+        validation_loss = cross_entropy(logits, splits.validation.y).mean(dim=-1)
+        value_losses, value_gradients = self._values_at(theta)
+
+        keys = fold(self._keys, Purpose.VIRTUAL_BATCH, self.t)
+        proposals = self.scenario.substrate.propose(self.model, theta, self.lots, keys)
+        norm = proposals.updates.norm(dim=-1)  # (E, N, K)
+        finite = norm.isfinite()
+        if not finite.all():
+            proposals = replace(proposals, updates=torch.where(finite[..., None], proposals.updates, 0.0))
+        harm = predicted_harm(value_gradients, proposals.updates)  # (E, N, K, M)
+        blocked_by = inadmissible_to(harm, norm, self.lots.tags, self.profiles)
+        return Prospect(
+            proposals=proposals,
+            finite=finite,
+            norm=norm,
+            harm=harm,
+            blocked_by=blocked_by,
+            passes=admissible(blocked_by, finite, screening),
+            available=proposals.share > 0,
+            value_gradients=value_gradients,
+            value_losses=value_losses,
+            validation_loss=validation_loss,
+            utility=utility,
+        )
+
+    def _values_at(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Value losses ``(E, M)`` and their gradients ``(E, M, P)`` on the probe sets."""
+        losses, gradients = [theta.new_zeros(len(theta), 0)], [theta.new_zeros(len(theta), 0, theta.shape[-1])]
+        for name, value in self.values.items():
+            probe = self.splits.probe[name]
+            logits = self.model.logits(theta, probe.x)
+            cotangent = value.gradient(logits, probe, self.splits.dataset)
+            losses.append(value.loss(logits, probe, self.splits.dataset)[:, None])
+            gradients.append(self.model.pullback(theta, probe.x, cotangent)[:, None])
+        return torch.cat(losses, dim=1), torch.cat(gradients, dim=1)
+
+    def _observe(self) -> Tensor:
+        """What every proxy sees, from what it could know: its own lots, its own profile, and what the cooperative announces."""
+        look, scale = self.prospect, self.reward_scale
+        ones = torch.ones_like(self._paid)  # (E, N)
+        norm = look.norm.clamp(min=1e-12)
+        mean_norm = norm.mean(dim=(1, 2), keepdim=True)
+        along = (look.proposals.updates @ self._last_step[:, None, :, None])[..., 0]  # (E, N, K)
+        last_norm = self._last_step.norm(dim=-1)[:, None, None].clamp(min=1e-12)
+        strictest = self.profiles.strictest_tolerance()[:, None]  # (E, 1, M)
+        holds = self.profiles.tolerance.isfinite()  # (E, N, M)
+        tolerance = torch.where(holds, self.profiles.tolerance, strictest)[:, :, None].clamp(min=1e-6)
+        n_admitted = self._last_admitted.sum(dim=(1, 2))
+        n_offered = self._last_contributed.sum(dim=(1, 2)).clamp(min=1)
+        paid = self._paid.sum(dim=1, keepdim=True)
+        lots = [
+            look.proposals.loss,
+            look.proposals.loss - look.validation_loss[:, None, None],
+            (norm / mean_norm).log(),
+            along / (norm * last_norm),
+            ~look.blocked_by.diagonal(dim1=1, dim2=3).transpose(1, 2),
+            self._last_contributed,
+            self._last_admitted,
+            (self._n_admitted + 0.5) / (self._n_contributed + 1),
+            self._lot_credit / self._n_contributed.clamp(min=1),
+            *(look.harm / tolerance).clamp(-3, 3).unbind(dim=-1),
+        ]
+        agent = [
+            ones * (self.t / self.horizon),
+            ones * look.utility[:, None],
+            ones * (scale / self.num_agents * (look.utility - self._last_utility))[:, None],
+            ones * (n_admitted / n_offered)[:, None],
+            self._last_credit,
+            torch.where(paid > 0, self._paid / paid.clamp(min=1e-12), 1 / self.num_agents),
+            self._spent / max(self.scenario.reward.contribution_cost * self.num_lots * self.horizon, 1e-12),
+            self._last_contributed.to(self.dtype).mean(dim=-1),
+            *(ones[..., None] * look.value_losses[:, None]).unbind(dim=-1),
+            *holds.unbind(dim=-1),
+        ]
+        return self.layout.join([feature.to(self.dtype) for feature in lots], [feature.to(self.dtype) for feature in agent])
+
+    def _remember(self, contributed: Tensor, admitted: Tensor, credit: Tensor, cost: Tensor, delta: Tensor) -> None:
+        """What observations need of the past."""
+        n_admitted = admitted.sum(dim=-1, keepdim=True).clamp(min=1)  # (E, N, 1)
+        self._last_credit = self.reward_scale * credit
+        self._lot_credit = self._lot_credit + admitted * (self._last_credit[..., None] / n_admitted)
+        self._n_contributed = self._n_contributed + contributed
+        self._n_admitted = self._n_admitted + admitted
+        self._last_contributed, self._last_admitted = contributed, admitted
+        self._paid = self._paid + credit.clamp(min=0)
+        self._spent = self._spent + cost
+        self._last_step = delta
+        self._last_utility = self.prospect.utility
+
+    def _cost(self, contributed: Tensor, blocked_by: Tensor) -> Tensor:
+        """Costs and fines of the round, ``(E, N)``, in reward units."""
+        reward = self.scenario.reward
+        own_verdict = blocked_by.diagonal(dim1=1, dim2=3).transpose(1, 2)  # (E, N, K)
+        n_lots = contributed.sum(dim=-1)
+        n_violations = (contributed & own_verdict).sum(dim=-1)
+        return (reward.contribution_cost * n_lots + reward.violation_penalty * n_violations).to(self.dtype)
+
+    def _copied(self, lots: DrawnLots, copies: Mapping[int, int]) -> DrawnLots:
+        seats = list(range(self.num_agents))
+        for copier, original in copies.items():
+            if copier not in range(self.num_agents) or original not in range(self.num_agents):
+                raise ValueError(f"copies={dict(copies)}: seats go from 0 to {self.num_agents - 1}")
+            seats[copier] = original
+        if not copies:
+            return lots
+        return replace(
+            lots,
+            x=lots.x[:, seats],
+            y=lots.y[:, seats],
+            present=lots.present[seats],
+            corrupt=lots.corrupt[:, seats],
+            tags=lots.tags[:, seats],
+            samples=lots.samples[seats],
+        )
+
+    def _protected_classes(self) -> Tensor:
+        """Which class each value protects, bool ``(M, n_classes)``."""
+        protects = torch.zeros(len(self.values), self.splits.n_classes, dtype=torch.bool)
+        for m, value in enumerate(self.values.values()):
+            if (label := value.protected_class(self.splits.dataset)) is not None:
+                protects[m, label] = True
+        return protects
+
+    def _checked_seeds(self, seeds: Sequence[int]) -> Tensor:
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"seeds has {len(seeds)} entries for {self.num_envs} environments: give one each")
+        for seed in seeds:
+            if not 0 <= seed <= MAX_SEED or seed != int(seed):
+                raise ValueError(f"seed={seed!r}: must be a whole number from 0 to 2^63 - 1")
+        return torch.tensor([int(seed) for seed in seeds])
+
+    def _checked_actions(self, actions: Tensor) -> Tensor:
+        shape = (self.num_envs, self.num_agents, self.num_lots)
+        if tuple(actions.shape) != shape:
+            raise ValueError(f"actions have shape {tuple(actions.shape)}, must be (num_envs, num_agents, num_lots) = {shape}")
+        if actions.dtype != torch.bool and not ((actions == 0) | (actions == 1)).all():
+            raise ValueError("actions must be 0 (withhold) or 1 (contribute) for every lot")
+        return actions.bool()
+
+
+@lru_cache(maxsize=16)
+def _shared(scenario_yaml: str, dtype: torch.dtype) -> tuple[Splits, Model, Tensor]:
+    """What all environments of a scenario share: its data, its model, and the parameters ``(P,)`` on which every episode starts."""
+    scenario = Scenario.model_validate(yaml.safe_load(scenario_yaml))
+    splits = split(scenario.data, {name: value.strata for name, value in scenario.values.items()}, dtype)
+    model = scenario.model.build(splits.n_features, splits.n_classes)
+    generator = torch.Generator().manual_seed(scenario.data.split_seed)
+    theta = model.init(generator).to(dtype)[None]  # (1, P)
+    if scenario.start.steps and not len(splits.public):
+        raise ValueError("start.steps needs a public set to train on: set data.public_rows, or start.steps to 0")
+    for _ in range(scenario.start.steps):
+        error = residual(model.logits(theta, splits.public.x), splits.public.y)
+        theta = theta - scenario.start.lr * model.pullback(theta, splits.public.x, error / len(splits.public))
+    return splits, model, theta[0]
+
+
+@lru_cache(maxsize=16)
+def _reference_scale(scenario_yaml: str) -> float:
+    scenario = Scenario.model_validate(yaml.safe_load(scenario_yaml))
+    bare = scenario.model_copy(
+        update={
+            "screening": scenario.screening.model_copy(update={"governance": "none", "guard": False}),
+            "reward": scenario.reward.model_copy(update={"scale": 1.0}),
+        }
+    )
+    engine = Engine(bare, None, num_envs=32)
+    engine.reset(range(32))
+    while engine.t < engine.horizon:
+        engine.step(~engine.lots.corrupt)
+    gain = float((engine.prospect.utility - engine.initial_utility).mean())
+    if not gain > 0:
+        raise ValueError(
+            f"scenario {scenario.name!r}: reward.scale: auto needs an episode of all clean lots to gain utility, but it changes it by "
+            f"{gain:.4g}: lower the substrate's learning rate, or give reward.scale a number"
+        )
+    return scenario.principals * scenario.horizon / gain
+
+
+def reference_scale(scenario: Scenario) -> float:
+    """``reward.scale: auto``: N·T over the mean gain of 32 fixed episodes of all clean lots without screening.
+
+    Raises:
+        ValueError: If that gain is not positive.
+    """
+    return _reference_scale(scenario.to_yaml())

@@ -1,0 +1,206 @@
+"""Shared models as functions of one flat parameter vector, batched over parameters.
+
+A cooperative needs two things of a model: its answers (:meth:`Model.logits`), and the transposed Jacobian on a cotangent of
+those answers (:meth:`Model.pullback`), which turns the gradient of any loss of the logits into a gradient of the parameters.
+Softmax regression has both in closed form; any other ``nn.Module`` gets them from :mod:`torch.func`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.func import functional_call, vjp, vmap
+
+from .settings import Settings
+
+
+class Model(ABC):
+    """A model with P parameters, D features and C classes.
+
+    Attributes:
+        n_parameters: P.
+        n_classes: C.
+        linear: Whether logits are linear in the parameters: logits(θ + Δ, x) = logits(θ, x) + logits(Δ, x).
+    """
+
+    n_parameters: int
+    n_classes: int
+    linear: bool = False
+
+    @abstractmethod
+    def init(self, generator: torch.Generator) -> Tensor:
+        """Fresh parameters, ``(P,)``, on the CPU."""
+
+    @abstractmethod
+    def logits(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Answers.
+
+        Args:
+            theta: ``(B, P)``.
+            x: ``(B, R, D)``, or ``(R, D)`` to ask all B models the same rows.
+
+        Returns:
+            ``(B, R, C)``.
+        """
+
+    @abstractmethod
+    def pullback(self, theta: Tensor, x: Tensor, cotangent: Tensor) -> Tensor:
+        """Transposed Jacobian of the logits on a cotangent, summed over the rows.
+
+        Args:
+            theta: ``(B, P)``.
+            x: ``(B, R, D)`` or ``(R, D)``.
+            cotangent: Gradient of some loss with respect to the logits, ``(B, R, C)``.
+
+        Returns:
+            Gradient of that loss with respect to the parameters, ``(B, P)``.
+        """
+
+
+class SoftmaxRegression(Model):
+    r"""Multinomial logistic regression, :math:`\text{logits} = [x, 1]\,W` with W of shape (D + 1, C), flattened; starts at zero."""
+
+    linear = True
+
+    def __init__(self, n_features: int, n_classes: int) -> None:
+        self.n_features = n_features
+        self.n_classes = n_classes
+        self.n_parameters = (n_features + 1) * n_classes
+
+    def init(self, generator: torch.Generator) -> Tensor:
+        """Zeros, ``(P,)``: the problem is convex, so the start needs no randomness."""
+        del generator
+        return torch.zeros(self.n_parameters)
+
+    def logits(self, theta: Tensor, x: Tensor) -> Tensor:
+        """[x, 1] W, ``(B, R, C)``."""
+        w = theta.reshape(-1, self.n_features + 1, self.n_classes)  # (B, D + 1, C)
+        if x.dim() == 3:
+            return torch.baddbmm(w[:, -1:], x, w[:, :-1])
+        # one product for all models: (R, D) × (D, B·C)
+        side_by_side = w.transpose(0, 1).reshape(self.n_features + 1, -1)
+        answers = torch.addmm(side_by_side[-1], x, side_by_side[:-1])  # (R, B·C)
+        return answers.reshape(len(x), -1, self.n_classes).transpose(0, 1)
+
+    def pullback(self, theta: Tensor, x: Tensor, cotangent: Tensor) -> Tensor:
+        """[x, 1]ᵀ times the cotangent, ``(B, P)``; it does not depend on θ."""
+        del theta
+        weight = x.transpose(-1, -2) @ cotangent  # (B, D, C)
+        return torch.cat([weight, cotangent.sum(dim=-2, keepdim=True)], dim=-2).flatten(start_dim=1)
+
+
+class ModuleModel(Model):
+    """Any ``nn.Module`` from rows ``(R, D)`` to logits ``(R, C)`` through :func:`torch.func.functional_call`.
+
+    Args:
+        module: The module; it is kept for its structure, its parameters serve as the start.
+        n_features: D, to try the module out.
+        n_classes: C.
+
+    Raises:
+        ValueError: If the module has no parameters, has buffers (batch statistics belong to nobody in a cooperative), or its
+            answers have the wrong shape.
+    """
+
+    def __init__(self, module: nn.Module, n_features: int, n_classes: int) -> None:
+        if list(module.buffers()):
+            raise ValueError("model: the module has buffers (batch normalisation?): use layers whose only state is parameters")
+        self.module = module.eval().requires_grad_(False)
+        self.shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
+        self.n_parameters = sum(shape.numel() for shape in self.shapes.values())
+        self.n_classes = n_classes
+        if self.n_parameters == 0:
+            raise ValueError("model: the module has no parameters to learn")
+        answer = module(torch.zeros(2, n_features, dtype=next(module.parameters()).dtype))
+        if answer.shape != (2, n_classes):
+            raise ValueError(f"model: the module maps (2, {n_features}) to {tuple(answer.shape)}, must be (2, {n_classes})")
+
+    def init(self, generator: torch.Generator) -> Tensor:
+        """Draws every weight matrix anew by He's uniform rule and every bias as zero, ``(P,)``, from the generator given."""
+        parts = []
+        for shape in self.shapes.values():
+            fan_in = shape[1:].numel()
+            bound = math.sqrt(6 / fan_in) if len(shape) > 1 else 0.0
+            parts.append(((2 * torch.rand(shape, generator=generator) - 1) * bound).flatten())
+        return torch.cat(parts)
+
+    def logits(self, theta: Tensor, x: Tensor) -> Tensor:
+        """The module's answers, ``(B, R, C)``."""
+        in_dims = (0, 0 if x.dim() == 3 else None)
+        answers: Tensor = vmap(self._one, in_dims=in_dims)(theta, x)
+        return answers
+
+    def pullback(self, theta: Tensor, x: Tensor, cotangent: Tensor) -> Tensor:
+        """By reverse-mode differentiation, ``(B, P)``."""
+
+        def one(theta: Tensor, x: Tensor, cotangent: Tensor) -> Tensor:
+            _, back = vjp(lambda parameters: self._one(parameters, x), theta)
+            gradient: Tensor = back(cotangent)[0]
+            return gradient
+
+        in_dims = (0, 0 if x.dim() == 3 else None, 0)
+        gradients: Tensor = vmap(one, in_dims=in_dims)(theta, x, cotangent)
+        return gradients
+
+    def _one(self, theta: Tensor, x: Tensor) -> Tensor:
+        parts = theta.split([shape.numel() for shape in self.shapes.values()])
+        parameters = {name: part.reshape(shape) for part, (name, shape) in zip(parts, self.shapes.items(), strict=True)}
+        answers: Tensor = functional_call(self.module, parameters, (x,))
+        return answers
+
+
+class Softmax(Settings):
+    """Softmax regression: convex, and every quantity of a round has a closed form."""
+
+    kind: Literal["softmax"] = "softmax"
+
+    def build(self, n_features: int, n_classes: int) -> Model:
+        """The model for this many features and classes."""
+        return SoftmaxRegression(n_features, n_classes)
+
+
+class Mlp(Settings):
+    """A multilayer perceptron with ReLU units."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: tuple[int, ...] = Field((32,), description="Units of each hidden layer.")
+
+    def build(self, n_features: int, n_classes: int) -> Model:
+        """The model for this many features and classes."""
+        layers: list[nn.Module] = []
+        width = n_features
+        for units in self.hidden:
+            layers += [nn.Linear(width, units), nn.ReLU()]
+            width = units
+        return ModuleModel(nn.Sequential(*layers, nn.Linear(width, n_classes)), n_features, n_classes)
+
+
+class Module(Settings):
+    """Any ``nn.Module``, by a factory that is imported by name."""
+
+    kind: Literal["module"] = "module"
+    factory: str = Field(description="'package.module:function'; called with n_features, n_classes and the arguments below.")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for the factory.")
+
+    def build(self, n_features: int, n_classes: int) -> Model:
+        """The model for this many features and classes.
+
+        Raises:
+            ValueError: If the factory cannot be imported or does not build a fitting module.
+        """
+        module_name, _, attribute = self.factory.partition(":")
+        try:
+            factory: Callable[..., nn.Module] = getattr(importlib.import_module(module_name), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(f"model.factory={self.factory!r} cannot be imported ({error}): write 'package.module:function'") from error
+        return ModuleModel(factory(n_features, n_classes, **self.arguments), n_features, n_classes)
+
+
+ModelSettings = Annotated[Softmax | Mlp | Module, Field(discriminator="kind")]

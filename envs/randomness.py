@@ -1,0 +1,91 @@
+r"""Random numbers that depend on an environment's seed alone, not on who stands beside it in the batch.
+
+torch's generators have one state for a whole tensor, so row e of a batch would depend on the size of the batch. Here every
+number is a function of (seed, episode, purpose, index): SplitMix64's output function applied to a counter, as counter-based
+generators do (Salmon et al. 2011, *Parallel random numbers: as easy as 1, 2, 3*; Steele, Lea & Flood 2014, *Fast splittable
+pseudorandom number generators*). All of it is elementwise, so a batch costs one pass and gives the same numbers on any device.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+
+class Purpose(IntEnum):
+    """What a random number is for: each purpose has a stream of its own."""
+
+    PROFILES = 1
+    CORRUPTION = 2
+    MIXTURE = 3
+    ROWS = 4
+    LABELS = 5
+    SITE_SHIFT = 6
+    TAGS = 7
+    VIRTUAL_BATCH = 8
+    POLICY = 9
+
+
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # as a signed 64-bit number
+_MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
+_MIX_2 = 0x94D049BB133111EB - 2**64
+
+
+def _shift_right(z: Tensor, bits: int) -> Tensor:
+    """Logical shift: torch's ``>>`` on int64 copies the sign."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(z: Tensor) -> Tensor:
+    """SplitMix64's output function on int64, whose products wrap as unsigned ones do."""
+    z = (z ^ _shift_right(z, 30)) * _MIX_1
+    z = (z ^ _shift_right(z, 27)) * _MIX_2
+    return z ^ _shift_right(z, 31)
+
+
+def fold(keys: Tensor, *words: int) -> Tensor:
+    """Derive keys from keys: ``fold(seeds, episode, Purpose.ROWS)``.
+
+    Args:
+        keys: int64 ``(E,)``.
+        *words: Integers within int64 that name what the new keys are for, in order.
+
+    Returns:
+        int64 ``(E,)``.
+    """
+    for word in words:
+        keys = _mix(_mix(keys + _GOLDEN) ^ _mix(torch.full_like(keys, word) * _GOLDEN + 1))
+    return keys
+
+
+def uniform(keys: Tensor, *shape: int) -> Tensor:
+    """Uniform numbers in the open interval (0, 1).
+
+    Args:
+        keys: int64 ``(E,)``; row e of the result depends on ``keys[e]`` alone.
+        *shape: Shape of a row.
+
+    Returns:
+        float64 ``(E, *shape)``.
+    """
+    counter = torch.arange(1, math.prod(shape) + 1, device=keys.device)
+    bits = _mix(keys[:, None] + counter * _GOLDEN)  # (E, prod(shape))
+    return ((_shift_right(bits, 12).double() + 0.5) * 2.0**-52).reshape(len(keys), *shape)
+
+
+def normal(keys: Tensor, *shape: int) -> Tensor:
+    """Standard normal numbers, float64 ``(E, *shape)``, by inversion."""
+    return torch.special.ndtri(uniform(keys, *shape))
+
+
+def gamma(keys: Tensor, shape_parameter: int, *shape: int) -> Tensor:
+    """Gamma(``shape_parameter``, 1) numbers for a whole-numbered shape parameter: sums of exponential ones, float64 ``(E, *shape)``."""
+    return -uniform(keys, *shape, shape_parameter).log().sum(dim=-1)
+
+
+def permutation(keys: Tensor, *shape: int) -> Tensor:
+    """Random permutations along the last dimension, int64 ``(E, *shape)``."""
+    return uniform(keys, *shape).argsort(dim=-1)

@@ -1,0 +1,248 @@
+"""Scenarios: everything that defines a cooperative, as data.
+
+A scenario is one YAML file, validated key by key. It may name another that it ``extends``; what it says itself wins::
+
+    scenario.load("digits")
+    scenario.load("digits", **{"lots.rows": 40, "screening.governance": "own"})
+    scenario.load("my/cooperative.yaml", horizon=8)
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, field_validator
+
+from ..registry import unknown_name
+from .coalitions import UtilityName, WeightsName
+from .data import Data
+from .lots import Lots
+from .models import ModelSettings, Softmax
+from .screening import Profile, Screening
+from .server import ServerSettings, Sgd
+from .settings import Settings
+from .substrates import FedAvg, SubstrateSettings
+from .values import VALUES, Value
+
+
+class Start(Settings):
+    """How the shared model is before the first round: trained on the public set by gradient descent."""
+
+    steps: int = Field(20, ge=0, description="Gradient steps.")
+    lr: float = Field(0.5, gt=0, description="Learning rate.")
+
+
+class Reward(Settings):
+    """From credit to reward: r = scale·credit − contribution_cost·lots − violation_penalty·violations + public_share·scale·v(N)."""
+
+    scale: float | Literal["auto"] = Field(
+        "auto",
+        description="Reward units per unit of utility. auto: N·T over what an episode of all clean lots gains without screening, so "
+        "that a whole good episode is worth about N·T and learning settings carry over between scenarios.",
+    )
+    contribution_cost: float = Field(0.15, ge=0, description="Cost of contributing one lot for one round, in reward units.")
+    violation_penalty: float = Field(0.1, ge=0, description="Fine for contributing an update that breaks the own profile, in reward units.")
+    public_share: float = Field(0.0, ge=0, description="Part of the whole cooperative's gain that every agent enjoys, whatever its credit.")
+
+    @field_validator("scale")
+    @classmethod
+    def _positive(cls, scale: float | str) -> float | str:
+        if not isinstance(scale, str) and scale <= 0:
+            raise ValueError(f"scale={scale}: must be positive, or 'auto'")
+        return scale
+
+
+class Scenario(Settings):
+    """A cooperative, complete. Every part has a default; ``proxycoop scenarios NAME`` prints one in full."""
+
+    name: str = Field("scenario", pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Its name: letters, digits, '.', '_', '-'.")
+    description: str = Field("", description="What is at stake and for whom, in words.")
+    principals: int = Field(6, ge=1, le=256, description="Number of principals, and so of proxies, N.")
+    horizon: int = Field(16, ge=1, description="Rounds T of an episode.")
+    data: Data = Field(default_factory=Data, description="Where the data comes from and how it is split.")
+    lots: Lots = Field(default_factory=Lots, description="How principals' private data is drawn.")
+    model: ModelSettings = Field(default_factory=Softmax, description="The shared model.")
+    start: Start = Field(default_factory=Start, description="How the shared model is before the first round.")
+    substrate: SubstrateSettings = Field(default_factory=FedAvg, description="How updates are computed.")
+    weights: WeightsName = Field(
+        "fixed",
+        description="fixed: a lot's share of all data, so that who withholds changes nothing; participants: shares are renormalised "
+        "over what was admitted (classic FedAvg), so that withholding gives others more weight.",
+    )
+    server: ServerSettings = Field(default_factory=Sgd, description="How the server applies the aggregate.")
+    utility: UtilityName = Field("neg_log_loss", description="Utility on the validation set: minus cross-entropy in nats, or accuracy.")
+    values: dict[str, SerializeAsAny[Value]] = Field(default_factory=dict, description="Values by name.")
+    profiles: tuple[Profile, ...] = Field((), description="Value profiles; principals beyond their holders have none.")
+    profiles_drawn: bool = Field(True, description="Draw anew each episode who holds which profile; else principals take them in order.")
+    screening: Screening = Field(default_factory=Screening, description="Whose profiles screen whose updates.")
+    reward: Reward = Field(default_factory=Reward, description="From credit to reward.")
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _values(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            raise ValueError("values must be a mapping from names to settings with a 'kind'")
+        made = {}
+        for name, settings in values.items():
+            if isinstance(settings, Value):
+                made[name] = settings
+                continue
+            if not isinstance(settings, Mapping) or "kind" not in settings:
+                raise ValueError(f"value {name!r} needs a 'kind', one of {', '.join(VALUES)}")
+            rest = {key: value for key, value in settings.items() if key != "kind"}
+            if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", str(name)):
+                raise ValueError(f"value name {name!r}: use 1 to 40 letters, digits, '_' or '-'")
+            made[name] = VALUES.make(settings["kind"], **rest)
+        return made
+
+    def to_yaml(self) -> str:
+        """The whole scenario as YAML that :func:`load` reads back."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole scenario as plain data, defaults included."""
+        data = self.model_dump(mode="json")
+        kinds = {VALUES[kind]: kind for kind in VALUES}
+        data["values"] = {name: {"kind": kinds[type(value)], **data["values"][name]} for name, value in self.values.items()}
+        return data
+
+
+def names() -> list[str]:
+    """Names of the scenarios that come with the package."""
+    return sorted(path.name.removesuffix(".yaml") for path in _folder().iterdir() if path.name.endswith(".yaml"))
+
+
+def load(name_or_path: str | Path, **overrides: Any) -> Scenario:
+    """Load a scenario.
+
+    Args:
+        name_or_path: Name of a scenario of the package, or path of a YAML file.
+        **overrides: Settings by dotted path, ``**{"lots.rows": 40}``; a mapping is merged into what is there.
+
+    Returns:
+        The validated scenario.
+
+    Raises:
+        ValueError: If there is no such scenario (the message lists the known), the YAML cannot be read, or a key or value is not
+            allowed; the message names the key, its line and what is allowed.
+    """
+    data, lines, where = _read(name_or_path)
+    for dotted, value in overrides.items():
+        _override(data, dotted.split("."), value)
+    try:
+        return Scenario.model_validate(data)
+    except ValidationError as error:
+        raise ValueError(_explain(error, where, lines)) from None
+
+
+def _folder() -> Any:
+    return resources.files(__package__) / "scenarios"
+
+
+def _read(name_or_path: str | Path, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], dict[tuple[str, ...], int], str]:
+    """The merged data of a scenario and what it extends, the line of each of its own keys, and its name for messages."""
+    path = Path(name_or_path)
+    is_path = path.suffix in (".yaml", ".yml") or len(path.parts) > 1
+    if not is_path and str(name_or_path) not in names():
+        raise ValueError(str(unknown_name("scenario", str(name_or_path), names())) + "; or pass the path of a .yaml file")
+    where = str(name_or_path) if is_path else f"{name_or_path}.yaml"
+    if where in seen:
+        raise ValueError(f"{where} extends itself, by way of {' → '.join(seen)}")
+    try:
+        text = path.read_text(encoding="utf-8") if is_path else (_folder() / where).read_text(encoding="utf-8")
+        data = yaml.safe_load(text)
+        lines = dict(_lines(yaml.compose(text, Loader=yaml.SafeLoader)))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"scenario file {where!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"scenario file {where!r} is no valid YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"scenario file {where!r} must hold a mapping, not a {type(data).__name__}")
+    if (base := data.pop("extends", None)) is not None:
+        base_path = str(path.parent / base) if is_path and str(base).endswith((".yaml", ".yml")) else str(base)
+        merged, _, _ = _read(base_path, (*seen, where))
+        _merge(merged, data)
+        data = merged
+    return data, lines, where
+
+
+def _lines(node: yaml.Node | None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+    """The line of every key of a YAML document, by the key's path."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*path, str(key.value))
+            yield here, key.start_mark.line + 1
+            yield from _lines(value, here)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            yield (*path, str(i)), value.start_mark.line + 1
+            yield from _lines(value, (*path, str(i)))
+
+
+def _merge(base: dict[str, Any], extra: Mapping[str, Any]) -> None:
+    """Lay ``extra`` over ``base``, mapping by mapping; a part of another ``kind`` replaces the old one whole."""
+    for key, value in extra.items():
+        old = base.get(key)
+        if isinstance(old, dict) and isinstance(value, Mapping) and value.get("kind", old.get("kind")) == old.get("kind"):
+            _merge(old, value)
+        else:
+            base[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _override(data: dict[str, Any], path: list[str], value: Any) -> None:
+    *parents, last = path
+    for key in parents:
+        data = data.setdefault(key, {})
+        if not isinstance(data, dict):
+            raise ValueError(f"override {'.'.join(path)!r}: {key!r} is not a mapping")
+    if last == "kind" and data.get("kind") != value:
+        data.clear()  # the settings of another kind would not fit
+    _merge(data, {last: value.model_dump() if isinstance(value, BaseModel) else value})
+
+
+def _explain(error: ValidationError, where: str, lines: Mapping[tuple[str, ...], int]) -> str:
+    """A pydantic error as one sentence per problem: file, line, key, what came, what is allowed."""
+    problems = []
+    for problem in error.errors():
+        loc = tuple(str(part) for part in problem["loc"])
+        # the tag of a discriminated union stands in the location but not in the file
+        place = tuple(part for part in loc if not part.startswith("function-") and part not in ("constrained-str",))
+        line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
+        at = f"{where}:{line}" if line else where
+        key = ".".join(place)
+        if problem["type"] == "extra_forbidden":
+            known = _known_keys(place[:-1])
+            close = difflib.get_close_matches(place[-1], known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            problems.append(f"{at}: unknown key {key!r}{hint} (allowed here: {', '.join(known)})")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            came = "" if isinstance(problem["input"], (dict, BaseModel)) else f" (got {problem['input']!r})"
+            problems.append(f"{at}: {key}: {message}{came}" if key else f"{at}: {message}")
+    return "\n".join(problems)
+
+
+def _known_keys(place: tuple[str, ...]) -> list[str]:
+    """The keys allowed at a place within a scenario, following the tags of discriminated unions and sequence indices."""
+    types: list[Any] = [Scenario]
+    for part in place:
+        inside: list[Any] = []
+        for cls in types:
+            if part in cls.model_fields:
+                inside += _models_in(cls.model_fields[part].annotation)
+            elif cls.model_fields.get("kind") is not None and cls.model_fields["kind"].default == part:
+                inside.append(cls)  # the tag itself
+        types = inside or types
+    return sorted({key for cls in types for key in cls.model_fields})
+
+
+def _models_in(annotation: Any) -> list[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [cls for part in get_args(annotation) for cls in _models_in(part)]

@@ -1,0 +1,138 @@
+"""Substrates: how lots become candidate updates, and what weight each has in the whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from . import randomness
+from .likelihood import loss_and_residual, residual
+from .lots import DrawnLots
+from .models import Model
+from .settings import Settings
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """What every lot would do to the shared model this round.
+
+    Attributes:
+        updates: Δ, ``(E, N, K, P)``.
+        share: Each lot's share of all data, ``(E, N, K)``, summing to 1 over lots: p of the aggregate's fixed weights.
+        loss: Mean cross-entropy of the shared model on each lot, ``(E, N, K)``, in nats.
+    """
+
+    updates: Tensor
+    share: Tensor
+    loss: Tensor
+
+
+def _lot_logits(model: Model, theta: Tensor, x: Tensor) -> Tensor:
+    """One shared model an environment on all its lots' rows: ``(E, P)``, ``(E, N, K, R, D)`` → ``(E, N, K, R, C)``."""
+    n_envs, *lot, n_rows, n_features = x.shape
+    return model.logits(theta, x.reshape(n_envs, -1, n_features)).reshape(n_envs, *lot, n_rows, model.n_classes)
+
+
+def _lot_gradient(model: Model, theta: Tensor, x: Tensor, error: Tensor, row_weight: Tensor) -> Tensor:
+    """Gradient of each lot's weighted cross-entropy, Σ_r w_r ce_r, by the rows' errors (softmax − one-hot).
+
+    Parameters ``(E·N·K, P)``, errors ``(E, N, K, R, C)`` → ``(E, N, K, P)``.
+    """
+    cotangent = error * row_weight[..., None]
+    gradient = model.pullback(theta, x.flatten(end_dim=2), cotangent.flatten(end_dim=2))
+    return gradient.reshape(*x.shape[:3], -1)
+
+
+def _per_lot(theta: Tensor, x: Tensor) -> Tensor:
+    """The shared parameters, once a lot: ``(E, P)`` → ``(E·N·K, P)``."""
+    n_envs, n_agents, n_lots = x.shape[:3]
+    return theta[:, None, None].expand(n_envs, n_agents, n_lots, -1).reshape(n_envs * n_agents * n_lots, -1)
+
+
+class FedAvg(Settings):
+    """Federated averaging: every lot takes a few gradient steps of its own.
+
+    References:
+        McMahan et al. (2017), *Communication-efficient learning of deep networks from decentralized data*, AISTATS.
+    """
+
+    kind: Literal["fedavg"] = "fedavg"
+    local_lr: float = Field(0.4, gt=0, description="Learning rate of the local steps.")
+    local_steps: int = Field(1, ge=1, description="Full-lot gradient steps a round.")
+
+    def propose(self, model: Model, theta: Tensor, lots: DrawnLots, keys: Tensor) -> Proposals:
+        """Every lot's update from the shared parameters.
+
+        Args:
+            model: The shared model.
+            theta: ``(E, P)``.
+            lots: Everybody's lots.
+            keys: One key an environment for this round; not needed here, since whole lots are used.
+        """
+        del keys
+        weight = (lots.present / lots.samples[..., None]).to(theta.dtype)  # (N, K, R)
+        logits = _lot_logits(model, theta, lots.x)
+        row_loss, error = loss_and_residual(logits, lots.y)
+        loss = (row_loss * weight).sum(dim=-1)
+        start = _per_lot(theta, lots.x)
+        updates = _lot_gradient(model, start, lots.x, error, -self.local_lr * weight)
+        for _ in range(self.local_steps - 1):
+            local = start + updates.flatten(end_dim=2)
+            logits = model.logits(local, lots.x.flatten(end_dim=2)).reshape(logits.shape)
+            updates = updates + _lot_gradient(model, local, lots.x, residual(logits, lots.y), -self.local_lr * weight)
+        share = (lots.samples / lots.samples.sum()).to(theta.dtype).expand(loss.shape)
+        return Proposals(updates, share, loss)
+
+
+class Traversal(Settings):
+    r"""Traversal learning: one virtual batch over all lots, and each lot's exact share of its pooled gradient.
+
+    The orchestrator draws a batch of b rows over all lots, b_ik of them from lot (i, k). The lots' rows go forward, the loss
+    comes back for the batch as a whole, and a weight gradient is the sum of its lots' parts (output error times own
+    activations). So :math:`\Delta_{ik} = -\eta\,\frac{1}{b_{ik}} \sum_{r \in \text{batch} \cap ik} \nabla \text{ce}_r` with
+    share :math:`p_{ik} = b_{ik}/b`, and :math:`\sum_{ik} p_{ik} \Delta_{ik}` is the centralised step on the same rows: lossless.
+
+    References:
+        Batbaatar et al. (2025), *Traversal learning*, arXiv 2504.07471.
+    """
+
+    kind: Literal["traversal"] = "traversal"
+    lr: float = Field(0.4, gt=0, description="Learning rate η of the pooled step.")
+    batch: int | None = Field(None, ge=1, description="Rows b of the virtual batch; all rows by default.")
+
+    def propose(self, model: Model, theta: Tensor, lots: DrawnLots, keys: Tensor) -> Proposals:
+        """Every lot's share of the pooled gradient step.
+
+        Args:
+            model: The shared model.
+            theta: ``(E, P)``.
+            lots: Everybody's lots.
+            keys: One key an environment for this round's virtual batch, int64 ``(E,)``.
+        """
+        batch = self.virtual_batch(lots, keys)  # (E, N, K, R)
+        counts = batch.sum(dim=-1)  # (E, N, K)
+        logits = _lot_logits(model, theta, lots.x)
+        row_loss, error = loss_and_residual(logits, lots.y)
+        loss = (row_loss * lots.present).sum(dim=-1) / lots.samples
+        weight = (batch / counts.clamp(min=1)[..., None]).to(theta.dtype)
+        updates = _lot_gradient(model, _per_lot(theta, lots.x), lots.x, error, -self.lr * weight)
+        share = counts / counts.sum(dim=(1, 2), keepdim=True)
+        return Proposals(updates, share.to(theta.dtype), loss)
+
+    def virtual_batch(self, lots: DrawnLots, keys: Tensor) -> Tensor:
+        """Which rows are in the batch, bool ``(E, N, K, R)``: b rows drawn without replacement from all."""
+        present = lots.present.expand(lots.y.shape)
+        if self.batch is None:
+            return present
+        order = randomness.uniform(keys, *lots.present.shape)
+        order = torch.where(present, order, 2.0).flatten(start_dim=1)  # padding comes last
+        size = min(self.batch, int(lots.samples.sum()))
+        chosen = torch.zeros_like(order, dtype=torch.bool).scatter(1, order.topk(size, largest=False).indices, True)
+        return chosen.reshape(present.shape)
+
+
+SubstrateSettings = Annotated[FedAvg | Traversal, Field(discriminator="kind")]
