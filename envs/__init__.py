@@ -1,10 +1,24 @@
-"""The cooperative: scenarios, data, values, the batch-first engine, and its faces."""
+"""The cooperative: scenarios, data, values, the batch-first engine, and its faces.
+
+Importing this package registers ``proxycoop/cooperative-v0`` with PettingZoo::
+
+    import proxycoop.envs
+    env = pettingzoo.make("parallel", "proxycoop/cooperative-v0", scenario="digits", credit="shapley")
+"""
 
 if __name__ != "proxycoop.envs":
     raise ImportError(f"{__name__!r} is part of proxycoop: use 'import proxycoop.envs'")
 
-from . import scenario
+import pettingzoo
+
+from . import cooperative_v0, scenario
 from .engine import Engine
+from .metrics import episode_metrics
+from .observation import ObservationLayout
 from .scenario import Scenario
 
-__all__ = ["Engine", "Scenario", "scenario"]
+if "proxycoop/cooperative-v0" not in pettingzoo.parallel_registry:
+    pettingzoo.register("parallel", "proxycoop/cooperative-v0", entry_point="proxycoop.envs.cooperative_v0:parallel_env")
+    pettingzoo.register("aec", "proxycoop/cooperative-v0", entry_point="proxycoop.envs.cooperative_v0:env")
+
+__all__ = ["Engine", "ObservationLayout", "Scenario", "cooperative_v0", "episode_metrics", "scenario"]

@@ -146,9 +146,7 @@ class Engine:
             RuntimeError: Before the first :meth:`reset`, or after the episode's last round.
             ValueError: If the actions have another shape or values other than 0 and 1.
         """
-        if self.t >= self.horizon:
-            when = "before the first reset" if self.seeds is None else f"after the episode's {self.horizon} rounds"
-            raise RuntimeError(f"step was called {when}: call reset first")
+        self.require_running()
         before = self.prospect
         contributed = self._checked_actions(actions) & before.available
         admitted = contributed & before.passes
@@ -196,6 +194,20 @@ class Engine:
         )
         self.history.append(result)
         return result
+
+    def require_running(self) -> None:
+        """Refuse to go on when no episode is running.
+
+        Raises:
+            RuntimeError: Before the first :meth:`reset`, or after the episode's last round.
+        """
+        if self.t >= self.horizon:
+            when = "before the first reset" if self.seeds is None else f"after the episode's {self.horizon} rounds"
+            raise RuntimeError(f"step was called {when}: call reset first")
+
+    def __getstate__(self) -> dict[str, object]:
+        # the round's game is a closure over the round; nothing after the round needs it
+        return {name: value for name, value in self.__dict__.items() if name != "round"}
 
     def state(self) -> Tensor:
         """Everybody's observations side by side, for centralised critics: float32 ``(E, N·layout.size)``."""

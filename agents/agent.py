@@ -1,0 +1,109 @@
+"""What a proxy's policy is, how it is found by name, and how it plays an episode."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..envs.engine import Engine
+from ..envs.metrics import episode_metrics
+from ..envs.observation import ObservationLayout
+from ..envs.randomness import Purpose, fold
+from ..registry import Registry
+
+AGENTS: Registry[Agent] = Registry("agent", "proxycoop.agents")
+
+
+def make(name: str, **kwargs: object) -> Agent:
+    """The agent called ``name``.
+
+    Args:
+        name: A registered name, such as ``"honest"``.
+        **kwargs: The agent's own parameters, such as ``path`` for ``"learned"``.
+
+    Raises:
+        ValueError: If the name is unknown (the message lists the known ones) or the agent takes no such parameter.
+    """
+    return AGENTS.make(name, **kwargs)
+
+
+class Agent(ABC):
+    """One policy for all proxies of a batch of cooperatives. It sees what each proxy observes, and nothing else."""
+
+    privileged: ClassVar[bool] = False
+    """Whether it sees what no proxy could; such agents are for reference only."""
+
+    def begin(self, layout: ObservationLayout, keys: Tensor) -> None:
+        """An episode begins in E environments.
+
+        Args:
+            layout: Where everything is in an observation.
+            keys: One key an environment, int64 ``(E,)``, for whoever needs random numbers.
+
+        Raises:
+            ValueError: If the policy does not fit the layout.
+        """
+        self.layout = layout
+        self.keys = keys
+        self.t = 0
+
+    def act(self, observations: Tensor) -> Tensor:
+        """Choose, for every proxy, which lots to contribute: ``(E, N, size)`` → bool ``(E, N, K)``."""
+        choices = self.choose(observations)
+        self.t += 1
+        return choices
+
+    @abstractmethod
+    def choose(self, observations: Tensor) -> Tensor:
+        """The policy: ``(E, N, size)`` → bool ``(E, N, K)``."""
+
+    def round_keys(self) -> Tensor:
+        """One fresh key an environment for this round, int64 ``(E,)``."""
+        return fold(self.keys, Purpose.POLICY, self.t)
+
+
+class PrivilegedAgent(Agent):
+    """A reference that looks into the engine; no proxy could play it."""
+
+    privileged = True
+
+    def watch(self, engine: Engine) -> None:
+        """Take the engine whose inside it sees."""
+        self.engine = engine
+
+
+@torch.no_grad()
+def play(
+    engine: Engine,
+    agent: Agent,
+    seeds: Sequence[int] | None = None,
+    *,
+    copies: Mapping[int, int] | None = None,
+    on_round: Callable[[Engine], None] | None = None,
+) -> dict[str, Tensor]:
+    """Play one episode in every environment of the engine.
+
+    Args:
+        engine: The cooperatives.
+        agent: Everybody's policy.
+        seeds: As for :meth:`~proxycoop.envs.Engine.reset`.
+        copies: As there.
+        on_round: Called after every round.
+
+    Returns:
+        The episode's metrics, see :func:`~proxycoop.envs.episode_metrics`; the rounds are in ``engine.history``.
+    """
+    observations = engine.reset(seeds, copies=copies)
+    if isinstance(agent, PrivilegedAgent):
+        agent.watch(engine)
+    assert engine.seeds is not None
+    agent.begin(engine.layout, fold(engine.seeds, engine.episode))
+    while engine.t < engine.horizon:
+        observations = engine.step(agent.act(observations)).observations
+        if on_round is not None:
+            on_round(engine)
+    return episode_metrics(engine)

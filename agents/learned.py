@@ -1,0 +1,77 @@
+"""Proxies that play a saved policy."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..envs import randomness
+from ..envs.observation import ObservationLayout
+from .agent import AGENTS, Agent
+from .network import CLIP, FORMAT, LotNetwork
+
+
+@AGENTS.register("learned")
+class Learned(Agent):
+    """Plays a policy that ``proxycoop train`` saved.
+
+    Args:
+        path: The run's folder, or its ``policy.pt``.
+        deterministic: Contribute a lot iff its probability exceeds one half, instead of drawing.
+
+    Raises:
+        ValueError: If there is no policy at the path, or the file is damaged or of another version. Loading runs no code from the
+            file.
+    """
+
+    def __init__(self, path: str | Path, deterministic: bool = False) -> None:
+        file = Path(path) / "policy.pt" if Path(path).is_dir() else Path(path)
+        if not file.is_file():
+            raise ValueError(f"no policy at {str(file)!r}: pass the folder of a finished 'proxycoop train' run")
+        try:
+            data: dict[str, Any] = torch.load(file, weights_only=True)
+            if data["format"] != FORMAT:
+                raise ValueError(f"policy {str(file)!r} has format {data['format']}, this version reads {FORMAT}: train it again")
+            network = LotNetwork(len(data["lot_features"]), len(data["agent_features"]), data["hidden"])
+            network.load_state_dict(data["network"])
+        except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
+            raise ValueError(f"policy {str(file)!r} is damaged or no policy ({type(error).__name__}): train it again") from error
+        self.deterministic = deterministic
+        self._network = network.eval()
+        self._mean, self._deviation = data["mean"], (data["variance"] + 1e-8).sqrt()
+        self._trained_on = data
+
+    def begin(self, layout: ObservationLayout, keys: Tensor) -> None:
+        """An episode begins.
+
+        Raises:
+            ValueError: If the observations are others than those that the policy was trained on.
+        """
+        super().begin(layout, keys)
+        for part, features in (("lot", layout.lot_features), ("agent", layout.agent_features)):
+            if list(features) != self._trained_on[f"{part}_features"]:
+                raise ValueError(
+                    f"the policy was trained on other {part} features than this scenario has: "
+                    f"{', '.join(self._trained_on[f'{part}_features'])} against {', '.join(features)}"
+                )
+        if layout.n_lots != self._trained_on["n_lots"]:
+            raise ValueError(
+                f"the policy was trained with {self._trained_on['n_lots']} lots a principal, this scenario has {layout.n_lots}"
+            )
+
+    @torch.no_grad()
+    def probabilities(self, observations: Tensor) -> Tensor:
+        """Probability of contributing each lot: ``(..., size)`` → ``(..., K)``."""
+        normalised = ((observations - self._mean) / self._deviation).clamp(-CLIP, CLIP)
+        return self._network.logits(normalised).sigmoid()
+
+    def choose(self, observations: Tensor) -> Tensor:
+        """Each lot with its probability."""
+        probabilities = self.probabilities(observations)
+        if self.deterministic:
+            return probabilities > 0.5
+        return randomness.uniform(self.round_keys(), *probabilities.shape[1:]) < probabilities

@@ -1,0 +1,95 @@
+"""The network that all proxies share, and that is shared over their lots as well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..envs.observation import ObservationLayout
+from ..files import write_atomically
+
+FORMAT = 1
+CLIP = 10.0
+"""Normalised observations are clipped to ±CLIP, as Stable-Baselines3 does in training."""
+
+
+def _layers(n_inputs: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(n_inputs, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh())
+
+
+class LotNetwork(nn.Module):
+    """Actor and critic that treat lots alike.
+
+    For each lot the actor reads the lot's features, their mean over the proxy's lots, and the proxy's features, and gives the
+    logit of contributing it. The critic reads the same and averages over the lots. So the network works for any number of lots and
+    does not depend on their order.
+
+    Args:
+        n_lot_features: Features F of a lot.
+        n_agent_features: Features G of the agent.
+        hidden: Units of each of the two hidden layers.
+    """
+
+    def __init__(self, n_lot_features: int, n_agent_features: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.n_lot_features = n_lot_features
+        self.n_agent_features = n_agent_features
+        self.hidden = hidden
+        n_inputs = 2 * n_lot_features + n_agent_features
+        self.actor = nn.Sequential(_layers(n_inputs, hidden), nn.Linear(hidden, 1))
+        self.critic = _layers(n_inputs, hidden)
+        self.value = nn.Linear(hidden, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.orthogonal_(module.weight, 2**0.5)
+                nn.init.zeros_(module.bias)
+        nn.init.orthogonal_(self.actor[-1].weight, 0.01)  # starts near a fair coin for every lot
+        nn.init.orthogonal_(self.value.weight, 1.0)
+
+    def inputs(self, observations: Tensor) -> Tensor:
+        """Each lot with its context: ``(B, size)`` → ``(B, K, 2F + G)``."""
+        n_lots = (observations.shape[-1] - self.n_agent_features) // self.n_lot_features
+        lots, agent = observations.split([n_lots * self.n_lot_features, self.n_agent_features], dim=-1)
+        lots = lots.unflatten(-1, (n_lots, self.n_lot_features))  # (B, K, F)
+        context = torch.cat([lots.mean(dim=-2), agent], dim=-1)[..., None, :].expand(*lots.shape[:-1], -1)
+        return torch.cat([lots, context], dim=-1)
+
+    def logits(self, observations: Tensor) -> Tensor:
+        """Logit of contributing each lot, ``(B, size)`` → ``(B, K)``, from normalised observations."""
+        logits: Tensor = self.actor(self.inputs(observations))[..., 0]
+        return logits
+
+    def pooled(self, observations: Tensor) -> Tensor:
+        """What the critic makes of the situation, ``(B, size)`` → ``(B, hidden)``, from normalised observations."""
+        pooled: Tensor = self.critic(self.inputs(observations)).mean(dim=-2)
+        return pooled
+
+    def values(self, observations: Tensor) -> Tensor:
+        """Predicted return, ``(B, size)`` → ``(B,)``, in the unit in which it was trained."""
+        values: Tensor = self.value(self.pooled(observations))[..., 0]
+        return values
+
+
+def save(path: str | Path, network: LotNetwork, mean: Tensor, variance: Tensor, layout: ObservationLayout) -> None:
+    """Write a network with the normalisation of its observations, atomically.
+
+    Args:
+        path: File to write.
+        network: The network.
+        mean: Of each entry of an observation, ``(size,)``.
+        variance: The same.
+        layout: The observations that it was trained on.
+    """
+    data = {
+        "format": FORMAT,
+        "n_lots": layout.n_lots,
+        "lot_features": list(layout.lot_features),
+        "agent_features": list(layout.agent_features),
+        "hidden": network.hidden,
+        "mean": mean,
+        "variance": variance,
+        "network": network.state_dict(),
+    }
+    write_atomically(path, lambda file: torch.save(data, file))

@@ -1,0 +1,303 @@
+"""Views of an engine: a text table and a picture of the round that was just played.
+
+Nothing of a round is computed here: both functions read what the engine recorded, draw no random numbers and change nothing.
+Principals are named by their numbers: ``proxy_i`` acts for principal i.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from ..credit import RULES
+from .engine import Engine
+from .records import RoundResult
+
+_UNITS = {"neg_log_loss": "nats", "accuracy": "share right"}
+_UNDECIDED, _WITHHELD, _ADMITTED, _SCREENED = range(4)
+_MEANINGS = ("not chosen yet", "withheld", "admitted", "screened out")
+_LETTERS = ("?", "·", "A", "X")
+_MARKS = ("?", "–", "✓", "×")
+_CELLS = (("#ffffff", "", "#b0b0b0"), ("#ffffff", "", "#b0b0b0"), ("#0072B2", "", "#ffffff"), ("#fbe3d0", "////", "#e8a878"))
+"""Face, hatch and edge of a lot's cell."""
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+"""Okabe and Ito's, which colour-blind readers tell apart too, without their yellow, which is faint on white."""
+_DASHES = ("-", "--", "-.", ":")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
+
+
+@dataclass(frozen=True)
+class _View:
+    """One environment's episode so far: N agents, K lots, M values, t rounds played."""
+
+    title: str
+    round: str
+    result: RoundResult | None
+    unit: str
+    values: list[str]
+    profiles: list[str]
+    status: NDArray[np.int64]  # (N, K)
+    blockers: list[list[list[int]]]  # (N, K), of each the principals who block it
+    utility: NDArray[np.float64]  # (t + 1,), in the utility's unit
+    credit: NDArray[np.float64]  # (t + 1, N), cumulative, in reward units
+    losses: NDArray[np.float64]  # (t + 1, M)
+    verdict: str
+
+    @classmethod
+    def of(cls, engine: Engine, e: int) -> _View:
+        if engine.seeds is None:
+            raise RuntimeError("render was called before the first reset: call reset first")
+        if not 0 <= e < engine.num_envs:
+            raise ValueError(f"environment={e}: must be from 0 to {engine.num_envs - 1}")
+        history, last = engine.history, engine.history[-1] if engine.history else None
+        status, verdict = np.full((engine.num_agents, engine.num_lots), _UNDECIDED), ""
+        blockers: list[list[list[int]]] = [[[] for _ in range(engine.num_lots)] for _ in range(engine.num_agents)]
+        if last is not None:
+            status = np.where(last.admitted[e].numpy(), _ADMITTED, np.where(last.contributed[e].numpy(), _SCREENED, _WITHHELD))
+            for i, k, j in last.blocked_by[e].nonzero().tolist():
+                blockers[i][k].append(j)
+            guard = f" · guard γ = {last.gamma[e].item():.3f}" if engine.scenario.screening.guard else ""
+            verdict = ("VIOLATES a profile" if last.violated[e] else "within every profile") + guard
+        credit = torch.stack([torch.zeros(engine.num_agents), *(engine.reward_scale * result.credit[e] for result in history)])
+        where = f" · environment {e} of {engine.num_envs}" * (engine.num_envs > 1)
+        return cls(
+            title=_plain(f"{engine.scenario.name} · credit rule: {_rule_name(engine)}{where}"),
+            round=f"round {engine.t}/{engine.horizon}" + ("" if history else " (start of the episode)"),
+            result=last,
+            unit=_UNITS[engine.scenario.utility],
+            values=[_plain(name) for name in engine.values],
+            profiles=[_profile(engine, e, i) for i in range(engine.num_agents)],
+            status=status,
+            blockers=blockers,
+            utility=np.array([engine.initial_utility[e].item(), *(result.utility[e].item() for result in history)]),
+            credit=credit.double().cumsum(dim=0).numpy(),
+            losses=torch.stack([engine.initial_value_losses[e], *(result.value_losses[e] for result in history)]).double().numpy(),
+            verdict=verdict,
+        )
+
+
+def render_text(engine: Engine, environment: int = 0) -> str:
+    """The round just played as a table of plain text; before the first round, the start of the episode.
+
+    Args:
+        engine: The engine; it is only read.
+        environment: Which of its environments.
+
+    Returns:
+        Lines of text, every lot a symbol. ``1:0,4-6`` says that lot 1 was screened out and is inadmissible to principals 0, 4, 5 and 6.
+        Credit is in reward units, this round's and the episode's.
+
+    Raises:
+        RuntimeError: Before the engine's first reset.
+        ValueError: If there is no such environment.
+    """
+    e, view = environment, _View.of(engine, environment)
+    result = view.result
+    rows = [["proxy", "protects", "lots", "credit", "total", "cost", "screened out, lot:inadmissible to"]]
+    for i, total in enumerate(view.credit[-1]):
+        paid, cost = "-", "-"
+        if result is not None:
+            paid, cost = f"{view.credit[-1, i] - view.credit[-2, i]:+z.2f}", f"{result.cost[e, i].item():.2f}"
+        lots = " ".join(_LETTERS[status] for status in view.status[i])
+        out = " ".join(f"{k}:{','.join(_ranges(view.blockers[i][k]))}" for k in np.flatnonzero(view.status[i] == _SCREENED))
+        rows.append([f"proxy_{i}", view.profiles[i], lots, paid, f"{total:+z.2f}", cost, out])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    others = sum(widths) - widths[1] + 2 * (len(widths) - 1)
+    widths[1] = min(widths[1], max(110 - others, 24))  # long profiles are cut where the table would be wider than 110
+    table = []
+    for row in rows:
+        cells = zip([row[0], _short(row[1], widths[1]), *row[2:]], "<<<>>><", widths, strict=True)
+        table.append("  ".join(f"{cell:{align}{width}}" for cell, align, width in cells).rstrip())
+
+    names = [f"utility, {view.unit}", *(f"loss of {_short(name, 40)}" for name in view.values)]
+    outcome, pad = [], max(map(len, names))
+    for name, series in zip(names, np.column_stack([view.utility, view.losses]).T, strict=True):
+        before, change = ("", "") if result is None else (f"{series[-2]:8.4f} → ", f"  ({series[-1] - series[-2]:+z.4f})")
+        outcome.append(f"{name:<{pad}}  {before}{series[-1]:8.4f}{change}")
+    if result is not None:
+        gain = result.gain[e].item()
+        outcome.append(f"gain over contributing nothing: {gain:+z.4f} ({view.unit}), {engine.reward_scale * gain:+z.2f} in reward units")
+        outcome.append(f"applied step: {view.verdict}")
+    legend = "  ".join([*map(" ".join, zip(_LETTERS, _MEANINGS, strict=True)), "(credit, total, cost: reward units)"])
+    return "\n".join([f"{view.title} · {view.round}", "", *table, "", *outcome, "", legend])
+
+
+def render_picture(engine: Engine, environment: int = 0, *, width: int = 960, height: int = 640) -> NDArray[np.uint8]:
+    """The episode so far as a picture: who offered what, utility, cumulative credit, and value losses.
+
+    Args:
+        engine: The engine; it is only read.
+        environment: Which of its environments.
+        width: Width in pixels, at least 240.
+        height: Height in pixels, at least 160. Text scales with the picture.
+
+    Returns:
+        ``(height, width, 3)``, red, green and blue from 0 to 255.
+
+    Raises:
+        RuntimeError: Before the engine's first reset.
+        ValueError: If there is no such environment, or the picture would be too small.
+    """
+    view = _View.of(engine, environment)
+    if width < 240 or height < 160:
+        raise ValueError(f"width={width}, height={height}: must be at least 240 and 160 pixels")
+    scale = min(width / 960, height / 640)  # everything below is laid out for a picture of at least 960 × 640
+    # half a pixel more than asked for, because the canvas rounds down
+    figure = Figure(figsize=((width + 0.5) / scale / 100, (height + 0.5) / scale / 100), dpi=100 * scale, facecolor="white")
+    canvas: Any = FigureCanvasAgg(figure)
+    w, h = width / scale, height / scale
+
+    def axes(left: float, top: float, right: float, bottom: float) -> Axes:
+        """Axes between these edges, measured from the top left."""
+        return figure.add_axes((left / w, 1 - bottom / h, (right - left) / w, (bottom - top) / h))
+
+    headline = f"{view.round} · utility {view.utility[-1]:.4f} {view.unit}"
+    if view.result is not None:
+        headline += f" ({view.utility[-1] - view.utility[-2]:+z.4f}) · applied step: {view.verdict}"
+    style: dict[str, Any] = {"parse_math": False, "va": "top"}
+    figure.text(20 / w, 1 - 14 / h, view.title, fontsize=13 if len(view.title) < 80 else 9, weight="bold", **style)
+    figure.text(20 / w, 1 - 40 / h, headline, fontsize=9.5, color="#444444", **style)
+
+    (n_agents, n_lots), middle = view.status.shape, 0.445 * w  # left of the middle the lots, right of it the curves
+    cell = min((middle - 130) / n_lots, 76), min((h - 190) / n_agents, 62)
+    bottom = 114 + cell[1] * n_agents
+    figure.text(20 / w, 1 - 78 / h, "Who offered what" + f" in round {engine.t}" * (engine.t > 0), fontsize=10, weight="bold", va="top")
+    _draw_lots(axes(130, 114, 130 + cell[0] * n_lots, bottom), view, cell)
+    shown = [_UNDECIDED] if view.result is None else [_WITHHELD, _ADMITTED, _SCREENED]
+    boxes = [Patch(facecolor=face, hatch=hatch, edgecolor=edge) for face, hatch, edge in (_CELLS[s] for s in shown)]
+    meanings = [f"{_MARKS[s]} {_MEANINGS[s]}" + ": inadmissible to the principals named" * (s == _SCREENED) for s in shown]
+    anchor = (14 / w, 1 - (bottom + 4) / h)
+    figure.legend(boxes, meanings, loc="upper left", bbox_to_anchor=anchor, fontsize=8, frameon=False, handlelength=2.4, handleheight=1)
+
+    n_panels = 3 if view.values else 2
+    left, right, step = middle + 84, w - 134, (h - 104) / n_panels
+    panels = [axes(left, 98 + step * i, right, 98 + step * (i + 1) - 46) for i in range(n_panels)]
+    _draw_curves(panels[0], engine.horizon, view.utility[:, None], [], f"utility ({view.unit})", "Utility of the shared model")
+    proxies, values = [f"proxy_{i}" for i in range(n_agents)], [_short(name, 16) for name in view.values]
+    _draw_curves(panels[1], engine.horizon, view.credit, proxies, "credit (reward units)", "Cumulative credit")
+    if values:
+        changes = view.losses - view.losses[0]
+        _draw_curves(panels[2], engine.horizon, changes, values, "change (own unit)", "Value losses since the start (lower is better)")
+    panels[-1].set_xlabel("rounds played", fontsize=8.5, labelpad=2)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:height, :width, :3].copy()
+
+
+def _draw_lots(ax: Axes, view: _View, cell: tuple[float, float]) -> None:
+    """The grid of proxies × lots; ``cell`` is the width and height of a lot, in hundredths of an inch."""
+    n_agents, n_lots = view.status.shape
+    for status, (face, hatch, edge) in enumerate(_CELLS):
+        corners = [[(k, i), (k + 1, i), (k + 1, i + 1), (k, i + 1)] for i, k in np.argwhere(view.status == status)]
+        ax.add_collection(PolyCollection(corners, facecolor=face, hatch=hatch, edgecolor=edge, linewidth=0.6), autolim=False)
+    paper: dict[str, Any] = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none"}  # under what is written on hatching
+    for i, k in np.ndindex(n_agents, n_lots):
+        status = int(view.status[i, k])
+        text, size = _cell_text(status, _ranges(view.blockers[i][k]), *cell)
+        colour, background = "white" if status == _ADMITTED else "black", paper if status == _SCREENED and text else None
+        ax.text(k + 0.5, i + 0.5, text, ha="center", va="center", fontsize=size, linespacing=1.05, color=colour, bbox=background)
+    for i in range(0, n_agents, math.ceil(16 / cell[1])):  # of rows lower than a line of text, not all are labelled
+        profile = _short(view.profiles[i], 21) if cell[1] >= 26 and view.profiles[i] != "-" else ""
+        style: dict[str, Any] = {"xy": (0, i + 0.5), "textcoords": "offset points", "ha": "right", "parse_math": False}
+        ax.annotate(f"proxy_{i}", xytext=(-5, 1 if profile else 0), va="bottom" if profile else "center", fontsize=8.5, **style)
+        ax.annotate(profile, xytext=(-5, -1), va="top", fontsize=6.5, color="#444444", **style)
+    ax.set(xlim=(0, n_lots), ylim=(n_agents, 0), yticks=[])
+    ax.set_xticks(np.arange(n_lots) + 0.5, [f"lot {k}" if cell[0] >= 28 else str(k) for k in range(n_lots)])
+    ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False, pad=2, labelsize=8 if cell[0] >= 40 else 7)
+    ax.spines[:].set_edgecolor("#808080")
+
+
+def _cell_text(status: int, blockers: Sequence[str], width: float, height: float) -> tuple[str, float]:
+    """What is written in a lot's cell, as large as it fits, and its font size in points; the less room, the less is said."""
+    mark, names = _MARKS[status], ",".join(blockers) if status == _SCREENED else ""
+    for wording in range(4):
+        for size in (11.0, 9.5, 8.5, 7.5, 6.5):  # points of 1/72 inch
+            n_letters, n_lines = int((width - 5) / (0.6 * size / 0.72)), int((height - 4) / (1.1 * size / 0.72))
+            wrapped = re.findall(rf".{{1,{max(n_letters, 1)}}}(?:(?<=,)|$)", names)
+            lines = ([f"{mark} {names}".strip()], [mark, *wrapped], wrapped, [mark])[wording]
+            complete = wording in (0, 3) or "".join(wrapped) == names != ""
+            if complete and max(map(len, lines)) <= n_letters and len(lines) <= n_lines:
+                return "\n".join(lines), size
+    return "", 6.5
+
+
+def _draw_curves(ax: Axes, horizon: int, series: NDArray[np.float64], names: list[str], label: str, title: str) -> None:
+    """Curves ``(t + 1, n)``, told apart by marker and dashes besides colour; of many, only the highest and lowest are named."""
+    n = series.shape[1]
+    order = np.argsort(-series[-1], kind="stable").tolist()
+    named = list(range(n)) if n <= 12 else order[:5] + order[-5:]
+    ax.plot(series[:, sorted(set(range(n)) - set(named))], color="#c8c8c8", linewidth=0.6)
+    lines: list[Line2D] = []
+    for j, i in enumerate(named):
+        look: dict[str, Any] = {
+            "color": _COLOURS[j % len(_COLOURS)],
+            "linestyle": _DASHES[j % len(_DASHES)],
+            "marker": _MARKERS[j % len(_MARKERS)],
+        }
+        lines += ax.plot(series[:, i], markersize=4, markevery=math.ceil(len(series) / 20), linewidth=1.4, **look)
+    ax.set_title(title, loc="left", fontsize=10, weight="bold", pad=5)
+    ax.set_ylabel(label, fontsize=8.5)
+    ax.yaxis.set_label_coords(-0.56 * ax.figure.dpi / ax.get_window_extent().width, 0.5)
+    ax.set_xlim(-0.02 * horizon, 1.02 * horizon)
+    ax.xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=[1, 2, 4, 5, 10]))
+    ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    ax.ticklabel_format(axis="y", useOffset=False)
+    ax.tick_params(labelsize=7.5, length=3)
+    ax.grid(color="#e4e4e4", linewidth=0.7)
+    ax.spines[["top", "right"]].set_visible(False)
+    if not names:
+        return
+    ax.axhline(0, color="#808080", linewidth=0.8, zorder=1)
+    texts = [names[i] for i in named]
+    if n > len(named):
+        lines.insert(5, Line2D([], [], color="#c8c8c8", linewidth=0.6))
+        texts.insert(5, f"{n - len(named)} others")
+    look = {"frameon": False, "labelspacing": 0.25, "handlelength": 2.6}
+    key = ax.legend(lines, ["x"] * len(lines), loc="upper left", bbox_to_anchor=(1.01, 1.06), fontsize=7, **look)
+    for entry, text in zip(key.get_texts(), texts, strict=True):  # afterwards, because a legend leaves out labels that begin with "_"
+        entry.set(text=text, parse_math=False)
+
+
+def _rule_name(engine: Engine) -> str:
+    rule = type(engine.rule)
+    return "none" if engine.rule is None else next((name for name in RULES if RULES[name] is rule), rule.__name__)
+
+
+def _profile(engine: Engine, e: int, i: int) -> str:
+    """A principal's value profile in short."""
+    tolerances, forbidden = engine.profiles.tolerance[e, i].tolist(), engine.profiles.forbidden[e, i].tolist()
+    norm = engine.profiles.max_norm[e, i].item()
+    parts = [f"{name}≤{limit:.3g}" for name, limit in zip(engine.values, tolerances, strict=True) if math.isfinite(limit)]
+    parts += [f"no {tag}" for tag, no in zip(engine.scenario.lots.tags, forbidden, strict=True) if no]
+    return _plain(", ".join(parts + [f"norm≤{norm:.3g}"] * math.isfinite(norm)) or "-")
+
+
+def _ranges(numbers: Sequence[int]) -> list[str]:
+    """Sorted numbers in short: 0, 1, 2, 5 become ``["0-2", "5"]``."""
+    cuts = [i for i in range(len(numbers) + 1) if i in (0, len(numbers)) or numbers[i] != numbers[i - 1] + 1]
+    runs = [numbers[a:b] for a, b in pairwise(cuts)]
+    return [part for run in runs for part in ([f"{run[0]}-{run[-1]}"] if len(run) > 2 else map(str, run))]
+
+
+def _plain(text: str) -> str:
+    """Text on one line, without control characters."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _short(text: str, length: int) -> str:
+    """The text, cut to a length."""
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,172 @@
+"""The engine as a vectorised environment for Stable-Baselines3: one row for every proxy of every cooperative.
+
+Row ``e·N + i`` is proxy i of cooperative e. All proxies share one policy, so to Stable-Baselines3 this is E·N environments.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
+
+from ..credit import CreditRule
+from .engine import Engine
+from .metrics import episode_metrics
+from .scenario import Scenario, load
+from .spaces import ActionCodec, ActionForm, observation_space
+
+
+class CooperativeVecEnv(VecEnv):  # type: ignore[misc]  # untyped base in mypy's eyes
+    """E cooperatives of N proxies as E·N rows.
+
+    Episodes end by truncation after ``horizon`` rounds, in all rows at once, and the next begins by itself; the info of a row's
+    last round holds ``terminal_observation``, ``TimeLimit.truncated`` and ``episode`` (return ``r``, length ``l``, seconds ``t``).
+
+    Attributes:
+        engine: The cooperatives.
+        last_episode: Metrics of the last whole episode, see :func:`~proxycoop.envs.episode_metrics`.
+
+    Args:
+        scenario: A scenario, its name, or the path of its YAML file.
+        credit: A credit rule or its name.
+        num_cooperatives: Number of cooperatives E.
+        actions: Form of the actions.
+        seed: Seed of the lot; drawn from the operating system if not given.
+
+    Raises:
+        ValueError: As :class:`~proxycoop.envs.Engine` does.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario | str | Path = "digits",
+        credit: CreditRule | str = "shapley",
+        num_cooperatives: int = 16,
+        *,
+        actions: ActionForm = "multi_discrete",
+        seed: int | None = None,
+    ) -> None:
+        self.engine = Engine(scenario if isinstance(scenario, Scenario) else load(scenario), credit, num_cooperatives)
+        self._codec = ActionCodec(actions, self.engine.num_lots)
+        self.render_mode = None
+        super().__init__(num_cooperatives * self.engine.num_agents, observation_space(self.engine.layout), self._codec.space())
+        self.last_episode: dict[str, torch.Tensor] = {}
+        self._next_seeds: list[int] | None = None
+        self._choices: torch.Tensor | None = None
+        if seed is not None:
+            self.seed(seed)
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Set the seed that the next reset uses; every cooperative gets one of its own from it.
+
+        Returns:
+            The seed of each row's cooperative.
+        """
+        state = np.random.SeedSequence(seed).generate_state(self.engine.num_envs, dtype=np.uint64)
+        self._next_seeds = [int(word >> np.uint64(1)) for word in state]
+        return [seed for seed in self._next_seeds for _ in range(self.engine.num_agents)]
+
+    def reset(self) -> NDArray[np.float32]:
+        """Begin an episode in every cooperative: observations ``(E·N, size)``."""
+        return self.start(self._next_seeds)
+
+    def start(self, seeds: Sequence[int] | None = None, episode: int = 0) -> NDArray[np.float32]:
+        """Begin a given episode of given cooperatives, as :meth:`Engine.reset` does: observations ``(E·N, size)``."""
+        self.engine.reset(seeds, episode=episode)
+        self._next_seeds = None
+        self._returns = np.zeros(self.num_envs, dtype=np.float64)
+        self._began = time.perf_counter()
+        return self._rows()
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Take the actions of all rows, ``(E·N, K)`` or ``(E·N,)`` by form.
+
+        Raises:
+            ValueError: If they are of the wrong shape or range.
+        """
+        choices = self._codec.decode(actions, "the rows")
+        if choices.shape != (self.num_envs, self.engine.num_lots):
+            raise ValueError(f"actions have shape {np.shape(actions)}: must hold one action for each of {self.num_envs} rows")
+        self._choices = choices.reshape(self.engine.num_envs, self.engine.num_agents, -1)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Play the round.
+
+        Raises:
+            RuntimeError: If there are no actions or the environment was not reset.
+        """
+        if self._choices is None:
+            raise RuntimeError("step_wait was called before step_async")
+        result = self.engine.step(self._choices)
+        self._choices = None
+        rewards = result.rewards.flatten().float().numpy()
+        self._returns += rewards
+        dones = np.full(self.num_envs, result.done)
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        if result.done:
+            self.last_episode = episode_metrics(self.engine)
+            terminal = self._rows()
+            seconds = time.perf_counter() - self._began
+            for row, info in enumerate(infos):
+                info["terminal_observation"] = terminal[row]
+                info["TimeLimit.truncated"] = True
+                info["episode"] = {"r": float(self._returns[row]), "l": self.engine.horizon, "t": seconds}
+            self.reset()
+        return self._rows(), rewards, dones, infos
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Masks of all rows for sb3-contrib's MaskablePPO, ``(E·N, 2K)`` or ``(E·N, 2**K)``."""
+        return self._codec.flat_mask(self.engine.prospect.available).reshape(self.num_envs, -1)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """The attribute, once for each of the rows asked for."""
+        if attr_name == "action_masks":
+            masks = self.action_masks()
+            return [masks[row].copy for row in self._get_indices(indices)]
+        return [getattr(self, attr_name) for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute of the whole; rows have none of their own.
+
+        Raises:
+            ValueError: If only some rows are named.
+        """
+        if len(list(self._get_indices(indices))) != self.num_envs:
+            raise ValueError(f"set_attr({attr_name!r}): rows share one engine, so an attribute is set for all of them or none")
+        setattr(self, attr_name, value)
+
+    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
+        """Call ``action_masks`` for each of the rows asked for.
+
+        Raises:
+            AttributeError: For any other method: rows have none of their own.
+        """
+        if method_name != "action_masks":
+            raise AttributeError(f"rows of {type(self).__name__} have no method {method_name!r}, only 'action_masks'")
+        masks = self.action_masks()
+        return [masks[row] for row in self._get_indices(indices)]
+
+    def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
+        """Rows are not wrapped."""
+        del wrapper_class
+        return [False for _ in self._get_indices(indices)]
+
+    def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
+        """No pictures: watch one cooperative through :mod:`~proxycoop.envs.cooperative_v0` instead."""
+        return [None] * self.num_envs
+
+    def _rows(self) -> NDArray[np.float32]:
+        return self.engine.observations.flatten(end_dim=1).numpy()
+
+    def _get_indices(self, indices: VecEnvIndices) -> Iterable[int]:
+        rows: Iterable[int] = super()._get_indices(indices)
+        return rows

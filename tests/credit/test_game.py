@@ -1,0 +1,252 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxycoop import credit
+
+N = 4
+WORTH = torch.tensor([1.0, 2.0, 4.0, 8.0], dtype=torch.float64)
+
+
+def bits(coalitions: torch.Tensor) -> torch.Tensor:
+    """A game whose worth tells the coalition: the sum of 2**i over its members."""
+    return coalitions.double() @ WORTH
+
+
+class Counted:
+    """A game that remembers each coalition it was asked for."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def __call__(self, coalitions: torch.Tensor) -> torch.Tensor:
+        v = bits(coalitions)
+        self.seen += v.int().tolist()
+        return v
+
+
+# credit.coalition_matrix
+
+
+@pytest.mark.parametrize("n", range(8))
+def test_row_c_of_the_coalition_matrix_is_the_binary_form_of_c(n):
+    rows = credit.coalition_matrix(n)
+    assert rows.dtype == torch.bool
+    assert rows.tolist() == [[bool(code >> i & 1) for i in range(n)] for code in range(2**n)]
+
+
+@pytest.mark.parametrize("n", [-1, 21, 64])
+def test_coalition_matrix_refuses_more_than_it_can_list(n):
+    with pytest.raises(ValueError, match=rf"n_players={n}.*0 to 20"):
+        credit.coalition_matrix(n)
+
+
+# evaluation on demand
+
+
+@given(st.lists(st.lists(st.integers(0, 2**N - 1), max_size=12), max_size=6))
+def test_each_coalition_is_evaluated_at_most_once_and_answered_in_the_order_asked(requests):
+    counted = Counted()
+    game = credit.CoalitionGame(counted, N)
+    for codes in requests:
+        assert game.value(credit.coalition_matrix(N)[codes]).tolist() == [[float(code) for code in codes]]
+    assert sorted(counted.seen) == sorted({code for codes in requests for code in codes})
+    assert game.evaluations == len(counted.seen)
+
+
+def test_repeated_and_known_coalitions_are_not_asked_for_again():
+    counted = Counted()
+    game = credit.CoalitionGame(counted, N)
+    game.value(credit.coalition_matrix(N)[[5, 3, 5]])
+    assert counted.seen == [5, 3]
+    assert game.value(credit.coalition_matrix(N)[[3, 9, 5, 9]]).tolist() == [[3.0, 9.0, 5.0, 9.0]]
+    assert counted.seen == [5, 3, 9]
+
+
+def test_all_values_ask_only_for_what_is_not_known_yet():
+    counted = Counted()
+    game = credit.CoalitionGame(counted, N)
+    game.grand()
+    assert game.values().tolist() == [list(range(16))]
+    game.values()
+    game.value(credit.coalition_matrix(N)[[7, 7, 0]])
+    assert sorted(counted.seen) == list(range(16))
+    assert game.evaluations == 16
+
+
+def test_the_function_never_sees_a_request_without_news():
+    asked = []
+    game = credit.CoalitionGame(lambda coalitions: (asked.append(len(coalitions)), bits(coalitions))[1], N)
+    game.value(credit.coalition_matrix(N)[[1, 2]])
+    game.value(credit.coalition_matrix(N)[[2, 1, 1]])
+    game.value(credit.coalition_matrix(N)[[]])
+    assert asked == [2]
+
+
+def test_no_coalitions_give_no_values():
+    assert credit.CoalitionGame(bits, N).value(torch.zeros(0, N, dtype=torch.bool)).shape == (1, 0)
+
+
+def test_grand_is_the_worth_of_everybody():
+    assert credit.CoalitionGame(lambda c: torch.stack([bits(c), -bits(c)]), N).grand().tolist() == [15.0, -15.0]
+
+
+def test_value_all_serves_every_later_request():
+    def unused(coalitions):
+        raise AssertionError("value was asked although value_all has answered")
+
+    game = credit.CoalitionGame(unused, N, value_all=lambda: torch.arange(16.0)[None])
+    assert game.values().tolist() == [list(range(16))]
+    assert game.value(credit.coalition_matrix(N)[[6, 6, 9]]).tolist() == [[6.0, 6.0, 9.0]]
+    assert game.grand().tolist() == [15.0]
+    assert game.evaluations == 16
+
+
+def test_value_all_is_not_asked_for_single_coalitions():
+    def unused():
+        raise AssertionError("value_all was asked for one coalition")
+
+    assert credit.CoalitionGame(bits, N, value_all=unused).grand().tolist() == [15.0]
+
+
+def test_a_function_that_writes_into_its_argument_spoils_nothing():
+    def careless(coalitions):
+        v = bits(coalitions)
+        coalitions.zero_()
+        return v
+
+    game = credit.CoalitionGame(careless, N)
+    assert game.values().tolist() == [list(range(16))]
+    assert credit.coalition_matrix(N)[15].all()
+
+
+def test_a_writer_into_the_values_does_not_change_the_game():
+    game = credit.CoalitionGame(bits, N)
+    game.values().zero_()
+    assert game.grand().tolist() == [15.0]
+
+
+def test_a_function_that_reuses_its_buffer_does_not_change_what_is_known():
+    buffer = np.zeros(16)
+
+    def reuse(coalitions):
+        buffer[: len(coalitions)] = bits(coalitions).numpy()
+        return buffer[: len(coalitions)]
+
+    game = credit.CoalitionGame(reuse, N)
+    assert game.value(credit.coalition_matrix(N)[[3]]).tolist() == [[3.0]]
+    game.grand()
+    assert game.value(credit.coalition_matrix(N)[[3]]).tolist() == [[3.0]]
+
+
+def test_a_function_that_failed_can_be_asked_again():
+    answers = iter([torch.zeros(7, 7, 7), RuntimeError("out of memory")])
+
+    def fails_twice(coalitions):
+        answer = next(answers, None)
+        if isinstance(answer, Exception):
+            raise answer
+        return bits(coalitions) if answer is None else answer
+
+    game = credit.CoalitionGame(fails_twice, N)
+    with pytest.raises(ValueError, match="shape"):
+        game.grand()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        game.grand()
+    assert game.evaluations == 0
+    assert game.grand().tolist() == [15.0]
+
+
+# what a function may answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(lambda c: bits(c).numpy(), id="numpy"),
+        pytest.param(lambda c: np.stack([bits(c).numpy()]), id="numpy matrix"),
+        pytest.param(lambda c: bits(c).int().numpy(), id="numpy int"),
+        pytest.param(lambda c: bits(c).long(), id="int"),
+        pytest.param(lambda c: np.broadcast_to(bits(c).numpy(), (1, len(c))), id="read-only numpy"),
+    ],
+)
+def test_numpy_and_int_answers_become_float64_tensors(answer):
+    v = credit.CoalitionGame(answer, N).values()
+    assert v.dtype == torch.float64
+    assert v.tolist() == [list(range(16))]
+
+
+def test_bool_answers_of_a_simple_game_become_zero_and_one():
+    assert credit.CoalitionGame(lambda c: c.all(dim=1), 2).values().tolist() == [[0.0, 0.0, 0.0, 1.0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_floating_point_answers_keep_their_precision(dtype):
+    assert credit.CoalitionGame(lambda c: bits(c).to(dtype), N).values().dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(lambda c: torch.tensor(1.0), id="scalar"),
+        pytest.param(lambda c: torch.zeros(len(c) + 1), id="one too many"),
+        pytest.param(lambda c: torch.zeros(len(c), 3), id="transposed"),
+        pytest.param(lambda c: torch.zeros(3, len(c), 1), id="one axis too many"),
+    ],
+)
+def test_answers_of_the_wrong_shape_are_refused(answer):
+    with pytest.raises(ValueError, match=r"answered with shape \(.*\) for 16 coalitions"):
+        credit.CoalitionGame(answer, N).values()
+
+
+def test_value_all_of_the_wrong_shape_is_refused():
+    with pytest.raises(ValueError, match=r"answered with shape \(1, 15\) for 16 coalitions"):
+        credit.CoalitionGame(bits, N, value_all=lambda: torch.zeros(1, 15)).values()
+
+
+def test_a_changed_number_of_environments_is_refused_and_what_was_known_stays_known():
+    n_envs = iter([1, 2])
+    game = credit.CoalitionGame(lambda c: bits(c).expand(next(n_envs), -1), N)
+    game.value(credit.coalition_matrix(N)[[1]])
+    with pytest.raises(ValueError, match="shape"):
+        game.value(credit.coalition_matrix(N)[[2]])
+    assert game.evaluations == 1
+    assert game.value(credit.coalition_matrix(N)[[1]]).tolist() == [[1.0]]
+
+
+# what a caller may ask
+
+
+@pytest.mark.parametrize(
+    "coalitions",
+    [
+        pytest.param(torch.ones(1, N), id="float"),
+        pytest.param(torch.ones(1, N, dtype=torch.int64), id="int"),
+        pytest.param(torch.ones(N, dtype=torch.bool), id="vector"),
+        pytest.param(torch.ones(1, N + 1, dtype=torch.bool), id="one player too many"),
+        pytest.param(torch.ones(1, 1, N, dtype=torch.bool), id="one axis too many"),
+        pytest.param(np.ones((1, N), dtype=bool), id="numpy"),
+    ],
+)
+@pytest.mark.parametrize("all_known", [False, True])
+def test_coalitions_of_the_wrong_type_or_shape_are_refused(coalitions, all_known):
+    game = credit.CoalitionGame(bits, N)
+    if all_known:
+        game.values()
+    with pytest.raises(ValueError, match=rf"bool of shape \(n_coalitions, {N}\), got .*\("):
+        game.value(coalitions)
+
+
+@pytest.mark.parametrize("n", [0, -3])
+def test_a_game_without_players_is_refused(n):
+    with pytest.raises(ValueError, match=f"n_players={n}"):
+        credit.CoalitionGame(bits, n)
+
+
+def test_twenty_one_players_are_served_on_demand_but_not_listed():
+    game = credit.CoalitionGame(lambda c: c.double().sum(dim=1), 21)
+    assert game.grand().tolist() == [21.0]
+    with pytest.raises(ValueError, match="n_players=21"):
+        game.values()

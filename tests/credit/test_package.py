@@ -1,0 +1,34 @@
+import importlib.util
+import inspect
+
+import pytest
+
+from proxycoop import credit
+
+
+def test_public_names_are_these():
+    assert sorted(credit.__all__) == [
+        "CoalitionGame",
+        "CreditRule",
+        "DataSize",
+        "Equal",
+        "GameRule",
+        "LeaveOneOut",
+        "RULES",
+        "Round",
+        "Shapley",
+        "Standalone",
+        "coalition_matrix",
+        "make",
+        "shapley_values",
+    ]  # fmt: skip
+
+
+def test_every_public_name_exists_and_is_documented():
+    assert all(inspect.getdoc(getattr(credit, name)) for name in credit.__all__)
+
+
+def test_importing_the_folder_bare_is_refused_with_the_right_name():
+    spec = importlib.util.spec_from_file_location("credit", credit.__file__)
+    with pytest.raises(ImportError, match=r"use 'import proxycoop\.credit'"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from proxycoop.envs import Engine, scenario
+from proxycoop.envs.rendering import render_picture, render_text
+
+from proxycoop import credit
+
+
+def engine_of(
+    name: str = "digits", rule: credit.CreditRule | str | None = "loo", rounds: int = 0, num_envs: int = 1, **overrides: Any
+) -> Engine:
+    engine = Engine(scenario.load(name, **{"reward.scale": 50.0, **overrides}), rule, num_envs)
+    engine.reset(list(range(3, 3 + num_envs)))
+    return played(engine, rounds)
+
+
+def played(engine: Engine, rounds: int) -> Engine:
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(rounds):
+        engine.step(torch.rand(engine.num_envs, engine.num_agents, engine.num_lots, generator=generator) < 0.5)
+    return engine
+
+
+def rows_of(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("proxy_")]
+
+
+def spelled_out(ranges: str) -> set[int]:
+    bounds = [list(map(int, part.split("-"))) for part in ranges.split(",")]
+    return {j for bound in bounds for j in range(bound[0], bound[-1] + 1)}
+
+
+def test_before_the_first_reset_both_say_to_call_reset() -> None:
+    engine = Engine(scenario.load("digits", **{"reward.scale": 50.0}))
+    for render in (render_text, render_picture):
+        with pytest.raises(RuntimeError, match="render was called before the first reset: call reset first"):
+            render(engine)
+
+
+def test_an_environment_that_does_not_exist_is_refused() -> None:
+    engine = engine_of(num_envs=2)
+    for render in (render_text, render_picture):
+        for environment in (-1, 2):
+            with pytest.raises(ValueError, match=f"environment={environment}: must be from 0 to 1"):
+                render(engine, environment)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("digits", {}),
+        ("digits-provenance", {}),
+        ("digits", {"principals": 13, "profiles": [{"holders": 13, "tolerances": {"eights": 0.1}}]}),
+        ("digits", {"profiles": [{"holders": 4, "max_norm": 0.05}], "screening.governance": "quorum"}),
+    ],
+)
+def test_text_names_every_lot_and_every_blocker_of_a_screened_out_lot(name: str, overrides: dict[str, Any]) -> None:
+    engine = engine_of(name, rounds=3, **overrides)
+    last, rows, n_screened = engine.history[-1], rows_of(render_text(engine)), 0
+    assert len(rows) == engine.num_agents
+    for i, row in enumerate(rows):
+        match = re.search(r"  ((?:[·AX] ){3}[·AX])  ", row)
+        assert match is not None
+        named = {int(k): spelled_out(ranges) for k, ranges in re.findall(r" (\d+):([\d,-]+)", row)}
+        for k, letter in enumerate(match[1].split()):
+            contributed, admitted = bool(last.contributed[0, i, k]), bool(last.admitted[0, i, k])
+            assert letter == ("A" if admitted else "X" if contributed else "·")
+            assert (k in named) == (letter == "X")
+            if k in named:
+                assert named[k] == set(last.blocked_by[0, i, k].nonzero()[:, 0].tolist())
+                n_screened += 1
+    assert n_screened
+
+
+def test_text_reports_credit_total_and_cost_in_reward_units() -> None:
+    engine = engine_of("breast_cancer", rounds=4)
+    last = engine.history[-1]
+    for i, row in enumerate(rows_of(render_text(engine))):
+        paid, total, cost = map(float, re.findall(r"  +([+-]?\d+\.\d\d)(?=  |$)", row))
+        assert paid == pytest.approx(engine.reward_scale * last.credit[0, i].item(), abs=0.0051)
+        assert total == pytest.approx(engine.reward_scale * engine.credit_so_far[0, i].item(), abs=0.0051)
+        assert cost == pytest.approx(last.cost[0, i].item(), abs=0.0051)
+
+
+def test_text_shows_each_principals_profile() -> None:
+    engine = engine_of("digits-provenance", profiles_drawn=False)
+    protects = [row.split("?")[0].split(maxsplit=1)[1].strip() for row in rows_of(render_text(engine))]
+    assert protects == ["no scraped", "no scraped", "eights≤0.36", "nines≤0.36", "-", "-"]
+    engine = engine_of(profiles=[{"holders": 6, "max_norm": 0.25}])
+    assert all("norm≤0.25" in row for row in rows_of(render_text(engine)))
+
+
+def test_text_shows_utility_and_value_losses_before_and_after_the_round() -> None:
+    engine = engine_of(rounds=1)
+    last, text = engine.history[-1], render_text(engine)
+    assert f"{engine.initial_utility.item():.4f} →  {last.utility.item():.4f}" in text
+    assert f"{engine.initial_value_losses[0, 1].item():.4f} →   {last.value_losses[0, 1].item():.4f}" in text
+    assert f"{last.gain.item():+.4f} (nats)" in text
+    assert "applied step: within every profile\n" in text
+
+
+def test_violation_and_guard_are_reported() -> None:
+    settings: dict[str, Any] = {"screening.governance": "none", "profiles": [{"holders": 1, "max_norm": 1e-3}]}
+    assert "applied step: VIOLATES a profile\n" in render_text(engine_of(rounds=1, **settings))
+    guarded = engine_of(rounds=1, **settings, **{"screening.guard": True})
+    assert f"within every profile · guard γ = {guarded.history[-1].gamma.item():.3f}\n" in render_text(guarded)
+
+
+def test_table_for_six_proxies_of_four_lots_stays_within_110_columns_and_is_plain() -> None:
+    profiles = [{"holders": 3, "tolerances": {"missed_cancer": 0.01, "false_alarm": 0.01}, "max_norm": 0.001}]
+    for name, overrides in (("digits", {}), ("breast_cancer", {"profiles": profiles})):
+        text = render_text(engine_of(name, rounds=5, **overrides))
+        assert max(map(len, text.splitlines())) <= 110
+        assert "\x1b" not in text
+
+
+class Unregistered(credit.Equal):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("rule", "name"), [("shapley", "shapley"), (None, "none"), (credit.Equal(), "equal"), (Unregistered(), "Unregistered")]
+)
+def test_title_says_which_scenario_credit_rule_and_round(rule: credit.CreditRule | str | None, name: str) -> None:
+    assert render_text(engine_of(rule=rule, rounds=2)).splitlines()[0] == f"digits · credit rule: {name} · round 2/16"
+
+
+def test_start_of_the_episode_shows_lots_not_chosen_yet_also_after_another_episode() -> None:
+    engine = engine_of(horizon=2, rounds=2)
+    engine.reset()
+    text = render_text(engine)
+    assert "round 0/2 (start of the episode)" in text
+    assert all("? ? ? ?" in row and "+0.00" in row for row in rows_of(text))
+    assert "→" not in text
+
+
+def test_an_environment_of_a_batch_is_shown_as_it_is_alone() -> None:
+    batch, single = engine_of(num_envs=2), engine_of()
+    single.reset([4])
+    for _ in range(2):
+        batch.step(torch.ones(2, 6, 4, dtype=torch.bool))
+        single.step(torch.ones(1, 6, 4, dtype=torch.bool))
+    assert render_text(batch, 1).replace(" · environment 1 of 2", "") == render_text(single)
+
+
+@pytest.mark.parametrize(("width", "height"), [(960, 640), (240, 160), (333, 517), (1601, 901)])
+def test_picture_has_the_size_asked_for(width: int, height: int) -> None:
+    picture = render_picture(engine_of(rounds=2), width=width, height=height)
+    assert picture.shape == (height, width, 3)
+    assert picture.dtype == np.uint8
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
+
+
+def test_picture_too_small_to_hold_anything_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 240 and 160 pixels"):
+        render_picture(engine_of(), width=100)
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 16])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"principals": 1, "lots.per_principal": 1, "profiles": []},
+        {"principals": 12, "lots.per_principal": 10},
+        {"principals": 64},
+        {"utility": "accuracy", "profiles": [{"holders": 6, "tolerances": {"eights": 0.0, "nines": 0.0}}]},
+        {"values": {f"digit_{digit}": {"kind": "class_loss", "label": digit} for digit in range(3)}},
+    ],
+)
+def test_every_size_of_cooperative_can_be_shown(overrides: dict[str, Any], rounds: int) -> None:
+    engine = engine_of(rule="data_size", rounds=rounds, **overrides)
+    assert render_picture(engine).shape == (640, 960, 3)
+    assert len(rows_of(render_text(engine))) == engine.num_agents
+
+
+def test_without_values_there_is_no_panel_and_no_line_for_them() -> None:
+    plain = scenario.load("digits", **{"reward.scale": 50.0, "profiles": []}).model_copy(update={"values": {}})
+    engine = Engine(plain, "loo")
+    engine.reset([1])
+    played(engine, 2)
+    assert "loss of" not in render_text(engine)
+    assert render_picture(engine).shape == (640, 960, 3)
+
+
+def test_hostile_names_are_shown_as_they_are_and_break_nothing() -> None:
+    values = {"_hidden": {"kind": "class_loss", "label": 8}, "a" * 40: {"kind": "class_loss", "label": 9}}
+    tags = {r"$\frac{": 0.5, "two\nlines": 0.5}
+    hostile = scenario.load(
+        "digits",
+        **{
+            "name": "a" * 64,
+            "description": r"costs $5 \frac{ and $x_",
+            "reward.scale": 50.0,
+            "lots.tags": tags,
+            "profiles": [{"holders": 2, "tolerances": {"_hidden": 0.1}}, {"holders": 2, "forbidden_tags": list(tags)}],
+            "values": values,
+        },
+    )
+    engine = Engine(hostile, "loo")
+    engine.reset([1])
+    played(engine, 2)
+    text = render_text(engine)
+    assert "loss of _hidden" in text
+    assert r"no $\frac{" in text
+    assert len(rows_of(text)) == 6
+    assert render_picture(engine).shape == (640, 960, 3)
+
+
+def test_a_model_that_has_diverged_can_still_be_shown() -> None:
+    engine = engine_of(rounds=1)
+    engine.theta = torch.full_like(engine.theta, torch.nan)
+    engine.prospect = engine._look()
+    played(engine, 1)
+    assert "nan" in render_text(engine)
+    assert render_picture(engine).shape == (640, 960, 3)
+
+
+def test_same_state_gives_the_same_picture_and_another_state_another() -> None:
+    first, second = engine_of(rounds=3), engine_of(rounds=3)
+    assert np.array_equal(render_picture(first), render_picture(first))
+    assert np.array_equal(render_picture(first), render_picture(second))
+    assert not np.array_equal(render_picture(first), render_picture(played(second, 1)))
+
+
+def test_rendering_changes_neither_the_next_step_nor_any_global_randomness() -> None:
+    watched, unwatched = engine_of(rounds=2), engine_of(rounds=2)
+    random_state = torch.get_rng_state()
+    render_text(watched)
+    render_picture(watched)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    actions = torch.ones(1, 6, 4, dtype=torch.bool)
+    a, b = watched.step(actions), unwatched.step(actions)
+    for name in ("observations", "rewards", "credit", "admitted", "utility", "value_losses"):
+        assert torch.equal(getattr(a, name), getattr(b, name)), name

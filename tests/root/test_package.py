@@ -1,0 +1,22 @@
+import tomllib
+from importlib import metadata, resources
+from pathlib import Path
+
+import proxycoop
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_folder_of_code_is_packaged_under_one_name():
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {path.parent.name for path in ROOT.glob("*/__init__.py") if path.parent.name not in {"build", "tests", "benchmarks"}}
+    assert setuptools["package-dir"] == {"proxycoop": "src/proxycoop"} | {f"proxycoop.{name}": name for name in folders}
+    assert set(setuptools["packages"]) == set(setuptools["package-dir"])
+
+
+def test_version_of_the_package_is_the_one_installed():
+    assert proxycoop.__version__ == metadata.version("proxycoop")
+
+
+def test_the_package_says_that_it_is_typed():
+    assert resources.files("proxycoop").joinpath("py.typed").is_file()

@@ -1,0 +1,255 @@
+"""Compare credit rules: train and evaluate every (scenario, rule, seed), in parallel processes, and never the same one twice.
+
+A *cell* is one training and its evaluation, or one scripted agent's evaluation. Each has a folder under ``cells/`` and is finished
+when its ``result.json`` is there. ``results.csv`` gathers them all.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import multiprocessing
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty
+from threading import Thread
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from .. import __version__, credit
+from ..agents import AGENTS
+from ..envs.scenario import Scenario
+from ..files import output_folder, read_json, write_json, write_text
+from .evaluate import agent_maker, evaluate
+from .settings import TrainSettings
+from .train import train
+
+BASELINES = ("none", "all", "random", "honest", "oracle", "planner")
+"""Scripted agents that every comparison shows beside the learned ones."""
+
+FORMAT = 1
+EVALUATION_SEED = 1_000_000
+"""Cooperatives of the evaluation have seeds from here on; training draws its own from its seed."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of a comparison.
+
+    Attributes:
+        settings: What to train; for a scripted agent only its scenario and seed count.
+        agent: ``learned``, or the scripted agent's name.
+        episodes: Episodes of the evaluation.
+    """
+
+    settings: TrainSettings
+    agent: str
+    episodes: int
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages, and its place under ``cells/``."""
+        who = self.settings.credit if self.agent == "learned" else f"agent-{self.agent}"
+        return f"{self.settings.scenario.name}/{who}/seed-{self.settings.seed}"
+
+    def description(self) -> dict[str, Any]:
+        """Everything that its result depends on."""
+        scenario = self.settings.scenario.to_dict()
+        common = {"format": FORMAT, "agent": self.agent, "episodes": self.episodes, "seed": self.settings.seed, "scenario": scenario}
+        if self.agent != "learned":
+            return common | {"credit": self.settings.credit}
+        return common | self.settings.model_dump(mode="json", exclude={"scenario", "checkpoint_every"})
+
+
+def cells(
+    scenarios: Sequence[Scenario],
+    rules: Sequence[str],
+    seeds: Iterable[int],
+    *,
+    episodes: int = 64,
+    resplit: bool = True,
+    **training: Any,
+) -> list[Cell]:
+    """The cells of a comparison.
+
+    Args:
+        scenarios: Cooperatives; their names must differ.
+        rules: Credit rules, by name.
+        seeds: Seeds, each of a training and of its evaluation.
+        episodes: Episodes of each evaluation.
+        resplit: Split the data by the cell's seed, so that intervals over seeds cover the split as well.
+        **training: Other fields of :class:`TrainSettings`.
+
+    Raises:
+        ValueError: If a rule is unknown or cannot serve a scenario's number of agents, or names repeat.
+    """
+    if len({scenario.name for scenario in scenarios}) < len(scenarios):
+        raise ValueError(f"scenarios have the names {', '.join(s.name for s in scenarios)}: each must have a name of its own")
+    made = []
+    for scenario in scenarios:
+        for rule in rules:
+            credit.make(rule).check(scenario.principals)
+        for seed in seeds:
+            data = scenario.data.model_copy(update={"split_seed": seed}) if resplit else scenario.data
+            settings = [
+                TrainSettings(scenario=scenario.model_copy(update={"data": data}), credit=rule, seed=seed, **training) for rule in rules
+            ]
+            made += [Cell(one, "learned", episodes) for one in settings]
+            made += [Cell(settings[0], agent, episodes) for agent in BASELINES]
+    return made
+
+
+def compare(all_cells: Sequence[Cell], out: str | Path, *, jobs: int | None = None, quiet: bool = False) -> Path:
+    """Finish all cells and gather their results.
+
+    Args:
+        all_cells: What to run; see :func:`cells`. Finished ones are not run again.
+        out: Folder of the comparison.
+        jobs: Processes side by side; by default one a core.
+        quiet: Show no progress bar.
+
+    Returns:
+        The path of ``results.csv``.
+
+    Raises:
+        ValueError: If the folder cannot be written, holds results of other settings, or a result is damaged; or if cells failed: the
+            message names them, and all others are finished.
+    """
+    folder = output_folder(out)
+    waiting = [cell for cell in all_cells if not _finished(cell, folder)]
+    failures: dict[str, BaseException] = {}
+    if waiting:
+        context = multiprocessing.get_context("spawn")
+        with (
+            context.Manager() as manager,
+            tqdm(
+                total=sum(_work(cell) for cell in waiting), unit=" agent-steps", unit_scale=True, dynamic_ncols=True, disable=quiet
+            ) as bar,
+        ):
+            queue = manager.Queue()
+            n_done = 0
+            with ProcessPoolExecutor(min(jobs or os.cpu_count() or 1, len(waiting)), context, initializer=_one_thread) as pool:
+                bar.set_description(f"{n_done} of {len(waiting)} cells")
+                watcher = Thread(target=_move, args=(bar, queue), daemon=True)
+                watcher.start()
+                # longest first, so that the last process does not work alone for long
+                ordered = sorted(waiting, key=_work, reverse=True)
+                running: dict[Future[None], Cell] = {pool.submit(_run, cell, str(folder), queue): cell for cell in ordered}
+                for future in as_completed(running):
+                    if (error := future.exception()) is not None:
+                        failures[running[future].name] = error
+                    n_done += 1
+                    bar.set_description(f"{n_done} of {len(waiting)} cells")
+            queue.put(None)
+            watcher.join()
+    if failures:
+        told = "; ".join(f"{name}: {error}" for name, error in failures.items())
+        raise ValueError(f"{len(failures)} of {len(all_cells)} cells failed, the others are finished: {told}")
+    return _gather(folder)
+
+
+def results(out: str | Path) -> list[dict[str, Any]]:
+    """All finished cells of a comparison, by scenario, agent, credit and seed.
+
+    Raises:
+        ValueError: If there are none, or one is damaged or of another version.
+    """
+    paths = sorted(Path(out).glob("cells/*/*/seed-*/result.json"))
+    if not paths:
+        raise ValueError(f"{str(out)!r} holds no finished results: run 'proxycoop compare --out {out}' first")
+    return [_read_result(path) for path in paths]
+
+
+def _work(cell: Cell) -> int:
+    """Agent-steps of a cell, for the progress bar."""
+    steps = 4 * cell.episodes * cell.settings.scenario.horizon * cell.settings.scenario.principals
+    return steps + (cell.settings.total_steps if cell.agent == "learned" else 0)
+
+
+def _move(bar: tqdm[Any], queue: Any) -> None:
+    while True:
+        try:
+            steps = queue.get(timeout=1)
+        except Empty:
+            bar.refresh()
+            continue
+        if steps is None:
+            return
+        bar.update(steps)
+
+
+def _one_thread() -> None:
+    """Processes stand side by side already: threads within them would only fight."""
+    torch.set_num_threads(1)
+
+
+def _run(cell: Cell, folder: str, queue: Any) -> None:
+    """Train, if it is to be learned, and evaluate; in a process of its own."""
+    place = output_folder(Path(folder) / "cells" / cell.name)
+    told = 0
+
+    def progress(done: int, total: int, metrics: dict[str, float]) -> None:
+        nonlocal told
+        del total, metrics
+        queue.put(done - told)
+        told = done
+
+    settings = cell.settings
+    curve: list[dict[str, float]] = []
+    if cell.agent == "learned":
+        train(settings, place, resume=True, progress=progress)
+        curve = read_json(place / "curve.json")["updates"]
+        maker = agent_maker("learned", path=place)
+    else:
+        maker = agent_maker(cell.agent)
+    evaluation = evaluate(
+        settings.scenario, settings.credit, maker, episodes=cell.episodes, seed=EVALUATION_SEED + settings.seed * cell.episodes
+    )
+    result = {"version": __version__, "cell": cell.description(), **evaluation.to_dict(), "curve": curve}
+    write_json(place / "result.json", result)
+    queue.put(_work(cell) - told)
+
+
+def _finished(cell: Cell, folder: Path) -> bool:
+    """Whether the cell's result is there.
+
+    Raises:
+        ValueError: If it is damaged, or is the result of other settings.
+    """
+    path = folder / "cells" / cell.name / "result.json"
+    if not path.exists():
+        return False
+    old, new = _read_result(path)["cell"], cell.description()
+    if changed := sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
+        raise ValueError(f"{str(path)!r} is the result of another {', '.join(changed)}: choose another --out, or delete it")
+    return True
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    result = read_json(path)
+    missing = [key for key in ("cell", "measures", "series", "curve") if key not in result]
+    if missing or result["cell"].get("format") != FORMAT:
+        what = f"lacks {', '.join(missing)}" if missing else f"has format {result['cell'].get('format')}, this version reads {FORMAT}"
+        raise ValueError(f"{str(path)!r} {what}: delete it and run the command again")
+    return result
+
+
+def _gather(folder: Path) -> Path:
+    """One row a cell, one column a measure."""
+    found = results(folder)
+    names = sorted({name for result in found for name in result["measures"]})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["scenario", "agent", "credit", "seed", *names])
+    for result in found:
+        cell, measures = result["cell"], result["measures"]
+        means = [measures[name][0] if name in measures else None for name in names]
+        writer.writerow(
+            [cell["scenario"]["name"], cell["agent"], cell["credit"], cell["seed"], *("" if mean is None else mean for mean in means)]
+        )
+    return write_text(folder / "results.csv", text.getvalue())

@@ -1,0 +1,216 @@
+"""Evaluate agents under a credit rule: every measure that needs no second training.
+
+All episodes are played side by side, one an environment, on the same seeds for whatever is compared.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import scipy.stats
+import torch
+from torch import Tensor
+
+from .. import credit as credit_rules
+from ..agents import Agent, Nothing, Seats, play
+from ..credit import CreditRule, Round, Shapley
+from ..envs import Engine, Scenario
+
+COPIER, ORIGINAL = 1, 0
+"""Seats of the copy test. Lots and profiles are drawn anew each episode, so any two seats would do."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over episodes (or over seeds) and the half-width of its 95 % confidence interval; ``None`` where it is undefined."""
+
+    mean: float | None
+    half_width: float | None
+
+    @classmethod
+    def of(cls, sample: Tensor) -> Estimate:
+        """Student's interval for the mean of a sample ``(n,)``; NaNs are left out."""
+        sample = sample[~sample.isnan()].double()
+        if len(sample) == 0:
+            return cls(None, None)
+        mean = float(sample.mean())
+        if len(sample) == 1:
+            return cls(mean, None)
+        return cls(mean, float(scipy.stats.t.ppf(0.975, len(sample) - 1) * sample.std() / len(sample) ** 0.5))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What some agents did under a credit rule.
+
+    Attributes:
+        measures: By name; see :func:`evaluate`.
+        series: By name, one number a round (or a list of them), averaged over episodes.
+    """
+
+    measures: dict[str, Estimate]
+    series: dict[str, list[Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "measures": {name: [estimate.mean, estimate.half_width] for name, estimate in self.measures.items()},
+            "series": self.series,
+        }
+
+
+class _Timed(CreditRule):
+    """A rule with a stopwatch."""
+
+    def __init__(self, rule: CreditRule) -> None:
+        self.rule = rule
+        self.seconds = 0.0
+
+    def check(self, n_players: int) -> None:
+        """As the rule does."""
+        self.rule.check(n_players)
+
+    def reset(self, num_envs: int, num_agents: int) -> None:
+        """As the rule does."""
+        self.rule.reset(num_envs, num_agents)
+
+    def assign(self, round: Round) -> Tensor:
+        """As the rule does."""
+        began = time.perf_counter()
+        credit = self.rule.assign(round)
+        self.seconds += time.perf_counter() - began
+        return credit
+
+
+def evaluate(
+    scenario: Scenario, credit: CreditRule | str, make_agent: Callable[[], Agent] | Agent, *, episodes: int = 64, seed: int = 0
+) -> Evaluation:
+    """Play episodes and measure.
+
+    Args:
+        scenario: The cooperative.
+        credit: The credit rule, or its name.
+        make_agent: Everybody's policy, or what makes one.
+        episodes: Number of episodes, at least 2.
+        seed: Seed of the first episode's cooperative; the others follow by a step of one.
+
+    Returns:
+        Measures by name (means over episodes, in the units of :func:`~proxycoop.envs.episode_metrics`, with 95 % intervals):
+        that function's (``return``, ``cost`` as means over agents), and
+
+        * ``test_utility``, ``test_accuracy``, ``test_value/<name>``: the final model on data that credit never touches;
+        * ``unscreened_utility``, ``unscreened_value/<name>``: the same where nobody screens;
+        * ``realised_violations``: share of rounds in which a value loss truly rose beyond somebody's tolerance (first-order
+          screening does not promise that it won't);
+        * ``pearson_shapley``: correlation of agents' credit over an episode with the exact Shapley value of its rounds, within
+          episodes; undefined where all agents get the same; up to 12 agents;
+        * ``jain``, ``gini``: of cumulative credit, negative credit counted as 0;
+        * ``copy_gain``: what a seat's return rises by when it offers copies of another's lots rather than nothing;
+          ``sybil_gain``: the same for both seats together, as if one principal sat in both;
+        * ``credit_microseconds``: time of the credit rule per round and environment, coalition evaluations included.
+
+        Series by round: ``utility`` (start included), ``clean_share``, ``corrupt_share``, ``value_loss`` (start included, a list over
+        values), ``credit`` (cumulative, in reward units, a list over agents from the one with most clean lots to the one with fewest).
+
+    Raises:
+        ValueError: If there are fewer than 2 episodes, or the agent or rule does not fit the scenario.
+    """
+    if episodes < 2:
+        raise ValueError(f"episodes={episodes}: at least 2 are needed for an interval")
+    new_agent = (lambda: make_agent) if isinstance(make_agent, Agent) else make_agent
+    seeds = range(seed, seed + episodes)
+    rule = _Timed(credit_rules.make(credit) if isinstance(credit, str) else credit)
+    engine = Engine(scenario, rule, episodes)
+    exact = torch.zeros(episodes, engine.num_agents)
+    compare_exact = engine.num_agents <= (Shapley.max_players or 0)
+
+    def add_exact(engine: Engine) -> None:
+        if compare_exact:
+            exact.add_(Shapley().values(engine.round.game))
+
+    metrics = play(engine, new_agent(), seeds, on_round=add_exact)
+    samples = {name: measure.mean(dim=1) if measure.dim() == 2 else measure for name, measure in metrics.items()}
+    samples |= {f"test_{name}": measure for name, measure in engine.test().items()}
+    samples["realised_violations"] = _realised_violations(engine)
+    credit_sum = engine.credit_so_far
+    samples["pearson_shapley"] = _pearson(credit_sum, exact) if compare_exact else torch.full((1,), torch.nan)
+    samples["jain"], samples["gini"] = _jain(credit_sum), _gini(credit_sum)
+    samples["credit_microseconds"] = torch.tensor([rule.seconds / engine.horizon / episodes * 1e6])
+    series = _series(engine)
+
+    bare = scenario.screening.model_copy(update={"governance": "none", "guard": False})
+    scale = scenario.reward.model_copy(update={"scale": engine.reward_scale})
+    unscreened = Engine(scenario.model_copy(update={"screening": bare, "reward": scale}), rule.rule, episodes)
+    play(unscreened, new_agent(), seeds)
+    samples |= {f"unscreened_{name}": measure for name, measure in unscreened.test().items() if name != "accuracy"}
+
+    if engine.num_agents > 1:
+        copying = play(engine, new_agent(), seeds, copies={COPIER: ORIGINAL})["return"]
+        idle = play(engine, Seats(new_agent(), {COPIER: Nothing()}), seeds)["return"]
+        gain = copying - idle  # (E, N)
+        samples["copy_gain"] = gain[:, COPIER]
+        samples["sybil_gain"] = gain[:, COPIER] + gain[:, ORIGINAL]
+    return Evaluation({name: Estimate.of(sample) for name, sample in samples.items()}, series)
+
+
+def _realised_violations(engine: Engine) -> Tensor:
+    """Share of rounds in which a value loss on its probe set rose beyond the strictest tolerance, ``(E,)``."""
+    losses = torch.stack([engine.initial_value_losses, *(result.value_losses for result in engine.history)])  # (T + 1, E, M)
+    beyond = losses.diff(dim=0) > engine.profiles.strictest_tolerance() + 1e-6
+    return beyond.any(dim=-1).double().mean(dim=0)
+
+
+def _pearson(a: Tensor, b: Tensor) -> Tensor:
+    """Correlation over agents within each episode, ``(E, N)``, ``(E, N)`` → ``(E,)``; NaN where one of them is constant."""
+    a, b = (x.double() - x.double().mean(dim=1, keepdim=True) for x in (a, b))
+    norm = a.norm(dim=1) * b.norm(dim=1)
+    constant = torch.minimum(a.norm(dim=1), b.norm(dim=1)) < 1e-9
+    return torch.where(constant, torch.nan, (a * b).sum(dim=1) / norm.clamp(min=1e-30))
+
+
+def _jain(credit: Tensor) -> Tensor:
+    r"""Jain's index :math:`(\sum x)^2 / (n \sum x^2)` of non-negative credit, ``(E, N)`` → ``(E,)``; 1 where all are zero."""
+    x = credit.double().clamp(min=0)
+    square = x.square().sum(dim=1)
+    return torch.where(square > 0, x.sum(dim=1).square() / (x.shape[1] * square.clamp(min=1e-300)), 1.0)
+
+
+def _gini(credit: Tensor) -> Tensor:
+    r"""Gini coefficient :math:`\sum_{ij} |x_i - x_j| / (2 n \sum x)` of non-negative credit, ``(E, N)`` → ``(E,)``; 0 where all are zero."""
+    x = credit.double().clamp(min=0)
+    gaps = (x[:, :, None] - x[:, None]).abs().sum(dim=(1, 2))
+    total = x.sum(dim=1)
+    return torch.where(total > 0, gaps / (2 * x.shape[1] * total.clamp(min=1e-300)), 0.0)
+
+
+def _series(engine: Engine) -> dict[str, list[Any]]:
+    history, corrupt = engine.history, engine.lots.corrupt
+    order = (~corrupt).sum(dim=-1).argsort(dim=1, descending=True, stable=True)  # (E, N)
+    credit = engine.reward_scale * torch.stack([result.credit for result in history]).cumsum(dim=0)  # (T, E, N)
+    ranked = credit.gather(2, order.expand(credit.shape))
+    utility = torch.stack([engine.initial_utility, *(result.utility for result in history)])  # (T + 1, E)
+    value_loss = torch.stack([engine.initial_value_losses, *(result.value_losses for result in history)])  # (T + 1, E, M)
+    contributed = torch.stack([result.contributed for result in history])  # (T, E, N, K)
+
+    def share(kind: Tensor) -> list[float]:
+        shares: list[float] = ((contributed & kind).sum(dim=(1, 2, 3)) / kind.sum().clamp(min=1)).tolist()
+        return shares
+
+    return {
+        "utility": utility.mean(dim=1).tolist(),
+        "clean_share": share(~corrupt),
+        "corrupt_share": share(corrupt),
+        "value_loss": value_loss.mean(dim=1).tolist(),
+        "credit": ranked.mean(dim=1).tolist(),
+    }
+
+
+def agent_maker(name: str, **kwargs: object) -> Callable[[], Agent]:
+    """What makes the agent called ``name``; see :func:`proxycoop.agents.make`."""
+    from ..agents import make
+
+    return partial(make, name, **kwargs)

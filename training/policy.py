@@ -1,0 +1,94 @@
+"""The shared network as a policy for Stable-Baselines3's on-policy algorithms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import Schedule
+from torch import Tensor, nn
+
+from ..agents.network import LotNetwork
+
+
+class _Extractor(nn.Module):
+    """What Stable-Baselines3 calls the extractor: from features to action logits and to what the value head reads.
+
+    Args:
+        network: The shared network.
+        n_lots: Lots K.
+        discrete: Whether actions are codes of ``Discrete(2**K)`` rather than ``MultiDiscrete([2] * K)``.
+    """
+
+    bits: Tensor
+
+    def __init__(self, network: LotNetwork, n_lots: int, discrete: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.discrete = discrete
+        self.latent_dim_pi = 2**n_lots if discrete else 2 * n_lots
+        self.latent_dim_vf = network.hidden
+        bits = (torch.arange(2**n_lots)[:, None] >> torch.arange(n_lots)) & 1
+        self.register_buffer("bits", bits.float(), persistent=False)  # (2**K, K)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        return self.forward_actor(features), self.forward_critic(features)
+
+    def forward_actor(self, features: Tensor) -> Tensor:
+        """Action logits: each lot is an independent coin, in either form."""
+        logits = self.network.logits(features)  # (B, K)
+        if self.discrete:
+            return logits @ self.bits.T
+        return torch.stack([torch.zeros_like(logits), logits], dim=-1).flatten(start_dim=1)
+
+    def forward_critic(self, features: Tensor) -> Tensor:
+        """What the value head reads."""
+        return self.network.pooled(features)
+
+
+class LotPolicy(ActorCriticPolicy):  # type: ignore[misc]  # Stable-Baselines3 ships no complete types
+    """:class:`~proxycoop.agents.LotNetwork` for PPO and A2C.
+
+    Args:
+        observation_space: One proxy's observations.
+        action_space: One proxy's actions, in either form.
+        lr_schedule: Learning rate by remaining progress.
+        n_lot_features: Features of a lot.
+        n_agent_features: Features of the agent.
+        hidden: Units of each hidden layer.
+        **kwargs: As for :class:`~stable_baselines3.common.policies.ActorCriticPolicy`.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        *,
+        n_lot_features: int,
+        n_agent_features: int,
+        hidden: int = 64,
+        **kwargs: Any,
+    ) -> None:
+        self._sizes = {"n_lot_features": n_lot_features, "n_agent_features": n_agent_features, "hidden": hidden}
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+
+    @property
+    def network(self) -> LotNetwork:
+        """The shared network."""
+        network: LotNetwork = self.mlp_extractor.network
+        return network
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        network = LotNetwork(**self._sizes)
+        assert self.observation_space.shape is not None
+        n_lots = (self.observation_space.shape[0] - network.n_agent_features) // network.n_lot_features
+        self.mlp_extractor = _Extractor(network, n_lots, isinstance(self.action_space, spaces.Discrete))
+        self.action_net = nn.Identity()
+        self.value_net = network.value
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), **self._sizes}
