@@ -50,7 +50,7 @@ class Random(Agent):
 
 @AGENTS.register("honest")
 class Honest(Agent):
-    """Contributes what its own principal admits and what looks like good data: lots that the shared model finds no harder than validation data.
+    """Contributes what its principal admits and what looks like good data: lots no harder for the shared model than validation data.
 
     Mislabelled lots have a high loss under any useful model, so this keeps most of them out; it also keeps out clean lots that are
     hard, from which there would be most to learn.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-ValueFunction = Callable[[Tensor], Tensor]
+ValueFunction = Callable[[Tensor], Tensor | NDArray[Any]]
 
 
 @lru_cache(maxsize=32)
@@ -33,6 +36,8 @@ def coalition_matrix(n_players: int, device: torch.device | None = None) -> Tens
 
 class CoalitionGame:
     """A batch of coalition games over the same players, evaluated on demand, each coalition at most once.
+
+    Credit rules assume v(∅) = 0, as coalition games do by definition: subtract v(∅) in ``value`` if it is not.
 
     Args:
         value: From coalitions, bool ``(n_coalitions, n_players)``, to their worth: ``(n_envs, n_coalitions)``, or
@@ -85,8 +90,10 @@ class CoalitionGame:
         if fresh:
             rows = sorted(fresh.values())
             values = self._checked(self._value(coalitions[rows]), len(rows))
-            self._known |= {keys[row]: len(self._known) + column for column, row in enumerate(rows)}
+            if self._columns is not None and len(values) != len(self._columns):
+                raise ValueError(f"the game answered for {len(values)} environments after {len(self._columns)} before")
             self._columns = values if self._columns is None else torch.cat([self._columns, values], dim=1)
+            self._known |= {keys[row]: len(self._known) + column for column, row in enumerate(rows)}
         if self._columns is None:  # no coalition was asked for, so nothing says how many environments there are
             return self._checked(self._value(coalitions), 0)
         return self._columns[:, [self._known[key] for key in keys]]
@@ -101,18 +108,17 @@ class CoalitionGame:
             ValueError: If there are more than 20 players.
         """
         if self._all is None:
-            if self._value_all is not None:
-                self._all = self._checked(self._value_all(), 2**self.n_players)
-            else:
-                self._all = self.value(coalition_matrix(self.n_players))
-        return self._all
+            coalitions = coalition_matrix(self.n_players)  # refuses more than 20 players
+            self._all = self.value(coalitions) if self._value_all is None else self._checked(self._value_all(), len(coalitions))
+        return self._all.clone()
 
     def grand(self) -> Tensor:
         """Worth of the grand coalition, ``(n_envs,)``."""
         return self.value(torch.ones(1, self.n_players, dtype=torch.bool))[:, 0]
 
-    def _checked(self, values: Tensor, n_coalitions: int) -> Tensor:
-        values = torch.as_tensor(values)
+    def _checked(self, values: Tensor | NDArray[Any], n_coalitions: int) -> Tensor:
+        # a copy: the function may reuse its buffer, or hand out one that must not be written to
+        values = values.clone() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
         if values.dim() == 1:
             values = values[None]
         if values.dim() != 2 or values.shape[1] != n_coalitions:

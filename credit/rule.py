@@ -14,7 +14,7 @@ from .round import Round
 RULES: Registry[CreditRule] = Registry("credit rule", "proxycoop.credit_rules")
 
 
-def make(name: str, **kwargs: object) -> CreditRule:
+def make(name: str, /, **kwargs: object) -> CreditRule:
     """The credit rule called ``name``.
 
     Args:
@@ -65,7 +65,7 @@ class CreditRule(ABC):
             cost = f"{2**n_players:,}" if n_players < 64 else f"2**{n_players}"
             raise ValueError(
                 f"{type(self).__name__} takes at most {self.max_players} agents, got {n_players} ({cost} coalitions a round): "
-                f"use a rule with few evaluations, such as credit='loo' ({n_players + 1}) or credit='standalone' ({n_players})"
+                f"use a rule with few evaluations, such as credit='loo' ({n_players + 1}) or credit='standalone' ({n_players + 1})"
             )
 
     def reset(self, num_envs: int, num_agents: int) -> None:
@@ -83,7 +83,7 @@ class CreditRule(ABC):
 
 
 class GameRule(CreditRule):
-    """A rule that needs nothing but the coalition game; it serves any game, also outside a cooperative."""
+    """A rule that needs nothing but the coalition game; it serves any game with v(∅) = 0, also outside a cooperative."""
 
     def assign(self, round: Round) -> Tensor:
         """Credit of every agent for this round, ``(E, N)``, in the utility's unit."""

@@ -168,7 +168,7 @@ class UtilityGame:
 
     def _all_values(self) -> Tensor:
         """V of all coalitions for a linear model and fixed weights, ``(E, 2**N)``; see the module's docstring."""
-        n_rows, n_envs, n_agents, _ = self._shift.shape
+        n_rows, _, n_agents, _ = self._shift.shape
         factor = self._shift.exp()  # F, (V, E, N, C)
         share = self._log_share.exp()  # p, (V, E, C)
         size = max(1, _CHUNK // (n_rows * 2**n_agents))
@@ -185,7 +185,7 @@ class UtilityGame:
 
 def _log_sums(factor: Tensor, share: Tensor) -> Tensor:
     """Mean over rows of log Σ_c p_c Π_{i∈S} F_ic for all S: ``(V, E, N, C)``, ``(V, E, C)`` → ``(E, 2**N)``."""
-    n_rows, n_envs, n_agents, n_classes = factor.shape
+    n_rows, n_envs, n_agents, _ = factor.shape
     half = n_agents // 2
     low = _products(factor[:, :, :half], share)  # (V, E, 2**half, C)
     high = _products(factor[:, :, half:], torch.ones_like(share))  # (V, E, 2**(N - half), C)

@@ -55,7 +55,7 @@ class ObservationLayout:
 
     @property
     def agent_features(self) -> tuple[str, ...]:
-        """Names within the agent's block; ``value_loss/<value>`` in the value's unit, ``holds/<value>`` whether the own profile names it."""
+        """Names within the agent's block; ``value_loss/<value>`` in its unit, ``holds/<value>`` whether the own profile names it."""
         return (
             *(name for name, _ in _AGENT_FEATURES),
             *(f"value_loss/{value}" for value in self.values),

@@ -48,6 +48,7 @@ class _View:
     title: str
     round: str
     result: RoundResult | None
+    verdict: str  # on the step that was applied
     unit: str
     values: list[str]
     profiles: list[str]
@@ -56,7 +57,6 @@ class _View:
     utility: NDArray[np.float64]  # (t + 1,), in the utility's unit
     credit: NDArray[np.float64]  # (t + 1, N), cumulative, in reward units
     losses: NDArray[np.float64]  # (t + 1, M)
-    verdict: str
 
     @classmethod
     def of(cls, engine: Engine, e: int) -> _View:
@@ -79,6 +79,7 @@ class _View:
             title=_plain(f"{engine.scenario.name} · credit rule: {_rule_name(engine)}{where}"),
             round=f"round {engine.t}/{engine.horizon}" + ("" if history else " (start of the episode)"),
             result=last,
+            verdict=verdict,
             unit=_UNITS[engine.scenario.utility],
             values=[_plain(name) for name in engine.values],
             profiles=[_profile(engine, e, i) for i in range(engine.num_agents)],
@@ -87,7 +88,6 @@ class _View:
             utility=np.array([engine.initial_utility[e].item(), *(result.utility[e].item() for result in history)]),
             credit=credit.double().cumsum(dim=0).numpy(),
             losses=torch.stack([engine.initial_value_losses[e], *(result.value_losses[e] for result in history)]).double().numpy(),
-            verdict=verdict,
         )
 
 
@@ -163,7 +163,6 @@ def render_picture(engine: Engine, environment: int = 0, *, width: int = 960, he
     w, h = width / scale, height / scale
 
     def axes(left: float, top: float, right: float, bottom: float) -> Axes:
-        """Axes between these edges, measured from the top left."""
         return figure.add_axes((left / w, 1 - bottom / h, (right - left) / w, (bottom - top) / h))
 
     headline = f"{view.round} · utility {view.utility[-1]:.4f} {view.unit}"
@@ -188,11 +187,11 @@ def render_picture(engine: Engine, environment: int = 0, *, width: int = 960, he
     left, right, step = middle + 84, w - 134, (h - 104) / n_panels
     panels = [axes(left, 98 + step * i, right, 98 + step * (i + 1) - 46) for i in range(n_panels)]
     _draw_curves(panels[0], engine.horizon, view.utility[:, None], [], f"utility ({view.unit})", "Utility of the shared model")
-    proxies, values = [f"proxy_{i}" for i in range(n_agents)], [_short(name, 16) for name in view.values]
+    proxies, values = [f"proxy_{i}" for i in range(n_agents)], [_short(name, 14) for name in view.values]
     _draw_curves(panels[1], engine.horizon, view.credit, proxies, "credit (reward units)", "Cumulative credit")
     if values:
         changes = view.losses - view.losses[0]
-        _draw_curves(panels[2], engine.horizon, changes, values, "change (own unit)", "Value losses since the start (lower is better)")
+        _draw_curves(panels[2], engine.horizon, changes, values, "since start (own unit)", "Change of value losses (lower is better)")
     panels[-1].set_xlabel("rounds played", fontsize=8.5, labelpad=2)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:height, :width, :3].copy()
@@ -202,8 +201,8 @@ def _draw_lots(ax: Axes, view: _View, cell: tuple[float, float]) -> None:
     """The grid of proxies × lots; ``cell`` is the width and height of a lot, in hundredths of an inch."""
     n_agents, n_lots = view.status.shape
     for status, (face, hatch, edge) in enumerate(_CELLS):
-        corners = [[(k, i), (k + 1, i), (k + 1, i + 1), (k, i + 1)] for i, k in np.argwhere(view.status == status)]
-        ax.add_collection(PolyCollection(corners, facecolor=face, hatch=hatch, edgecolor=edge, linewidth=0.6), autolim=False)
+        squares = [[(k, i), (k + 1, i), (k + 1, i + 1), (k, i + 1)] for i, k in np.argwhere(view.status == status)]
+        ax.add_collection(PolyCollection(squares, facecolor=face, hatch=hatch, edgecolor=edge, linewidth=0.6), autolim=False)
     paper: dict[str, Any] = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none"}  # under what is written on hatching
     for i, k in np.ndindex(n_agents, n_lots):
         status = int(view.status[i, k])
@@ -211,7 +210,7 @@ def _draw_lots(ax: Axes, view: _View, cell: tuple[float, float]) -> None:
         colour, background = "white" if status == _ADMITTED else "black", paper if status == _SCREENED and text else None
         ax.text(k + 0.5, i + 0.5, text, ha="center", va="center", fontsize=size, linespacing=1.05, color=colour, bbox=background)
     for i in range(0, n_agents, math.ceil(16 / cell[1])):  # of rows lower than a line of text, not all are labelled
-        profile = _short(view.profiles[i], 21) if cell[1] >= 26 and view.profiles[i] != "-" else ""
+        profile = _short(view.profiles[i], 20) if cell[1] >= 26 and view.profiles[i] != "-" else ""
         style: dict[str, Any] = {"xy": (0, i + 0.5), "textcoords": "offset points", "ha": "right", "parse_math": False}
         ax.annotate(f"proxy_{i}", xytext=(-5, 1 if profile else 0), va="bottom" if profile else "center", fontsize=8.5, **style)
         ax.annotate(profile, xytext=(-5, -1), va="top", fontsize=6.5, color="#444444", **style)
@@ -225,7 +224,7 @@ def _cell_text(status: int, blockers: Sequence[str], width: float, height: float
     """What is written in a lot's cell, as large as it fits, and its font size in points; the less room, the less is said."""
     mark, names = _MARKS[status], ",".join(blockers) if status == _SCREENED else ""
     for wording in range(4):
-        for size in (11.0, 9.5, 8.5, 7.5, 6.5):  # points of 1/72 inch
+        for size in (11.0, 9.5, 8.5, 7.5, 6.5):  # points of 1/72 inch; a letter is 0.6 as wide, a line 1.1 as high
             n_letters, n_lines = int((width - 5) / (0.6 * size / 0.72)), int((height - 4) / (1.1 * size / 0.72))
             wrapped = re.findall(rf".{{1,{max(n_letters, 1)}}}(?:(?<=,)|$)", names)
             lines = ([f"{mark} {names}".strip()], [mark, *wrapped], wrapped, [mark])[wording]
@@ -243,12 +242,9 @@ def _draw_curves(ax: Axes, horizon: int, series: NDArray[np.float64], names: lis
     ax.plot(series[:, sorted(set(range(n)) - set(named))], color="#c8c8c8", linewidth=0.6)
     lines: list[Line2D] = []
     for j, i in enumerate(named):
-        look: dict[str, Any] = {
-            "color": _COLOURS[j % len(_COLOURS)],
-            "linestyle": _DASHES[j % len(_DASHES)],
-            "marker": _MARKERS[j % len(_MARKERS)],
-        }
-        lines += ax.plot(series[:, i], markersize=4, markevery=math.ceil(len(series) / 20), linewidth=1.4, **look)
+        colour, dashes, marker = _COLOURS[j % len(_COLOURS)], _DASHES[j % len(_DASHES)], _MARKERS[j % len(_MARKERS)]
+        every = math.ceil(len(series) / 20)
+        lines += ax.plot(series[:, i], dashes, color=colour, marker=marker, markersize=4, markevery=every, linewidth=1.4)
     ax.set_title(title, loc="left", fontsize=10, weight="bold", pad=5)
     ax.set_ylabel(label, fontsize=8.5)
     ax.yaxis.set_label_coords(-0.56 * ax.figure.dpi / ax.get_window_extent().width, 0.5)
@@ -261,12 +257,12 @@ def _draw_curves(ax: Axes, horizon: int, series: NDArray[np.float64], names: lis
     ax.spines[["top", "right"]].set_visible(False)
     if not names:
         return
-    ax.axhline(0, color="#808080", linewidth=0.8, zorder=1)
+    ax.axhline(0, color="#808080", linewidth=0.8, zorder=1.9)
     texts = [names[i] for i in named]
     if n > len(named):
         lines.insert(5, Line2D([], [], color="#c8c8c8", linewidth=0.6))
         texts.insert(5, f"{n - len(named)} others")
-    look = {"frameon": False, "labelspacing": 0.25, "handlelength": 2.6}
+    look: dict[str, Any] = {"frameon": False, "labelspacing": 0.25, "handlelength": 2.6}
     key = ax.legend(lines, ["x"] * len(lines), loc="upper left", bbox_to_anchor=(1.01, 1.06), fontsize=7, **look)
     for entry, text in zip(key.get_texts(), texts, strict=True):  # afterwards, because a legend leaves out labels that begin with "_"
         entry.set(text=text, parse_math=False)

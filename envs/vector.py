@@ -145,12 +145,12 @@ class CooperativeVecEnv(VecEnv):  # type: ignore[misc]  # untyped base in mypy's
         setattr(self, attr_name, value)
 
     def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        """Call ``action_masks`` for each of the rows asked for.
+        """Call ``action_masks``, which takes no arguments, for each of the rows asked for.
 
         Raises:
             AttributeError: For any other method: rows have none of their own.
         """
-        if method_name != "action_masks":
+        if method_name != "action_masks" or args or kwargs:
             raise AttributeError(f"rows of {type(self).__name__} have no method {method_name!r}, only 'action_masks'")
         masks = self.action_masks()
         return [masks[row] for row in self._get_indices(indices)]

@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from .. import __version__, credit
-from ..agents import AGENTS
+from ..credit.shapley import MAX_PLAYERS
 from ..envs.scenario import Scenario
 from ..files import output_folder, read_json, write_json, write_text
 from .evaluate import agent_maker, evaluate
@@ -100,7 +100,9 @@ def cells(
                 TrainSettings(scenario=scenario.model_copy(update={"data": data}), credit=rule, seed=seed, **training) for rule in rules
             ]
             made += [Cell(one, "learned", episodes) for one in settings]
-            made += [Cell(settings[0], agent, episodes) for agent in BASELINES]
+            # what scripted agents do does not depend on the rule, only what it pays them; one rule for all, so that cells can be reused
+            paid = settings[0].model_copy(update={"credit": "shapley" if scenario.principals <= MAX_PLAYERS else "equal"})
+            made += [Cell(paid, agent, episodes) for agent in BASELINES]
     return made
 
 
@@ -128,7 +130,7 @@ def compare(all_cells: Sequence[Cell], out: str | Path, *, jobs: int | None = No
         with (
             context.Manager() as manager,
             tqdm(
-                total=sum(_work(cell) for cell in waiting), unit=" agent-steps", unit_scale=True, dynamic_ncols=True, disable=quiet
+                total=sum(_work(cell) for cell in waiting), unit=" agent-steps", unit_scale=True, dynamic_ncols=True, disable=quiet or None
             ) as bar,
         ):
             queue = manager.Queue()

@@ -180,7 +180,7 @@ def _jain(credit: Tensor) -> Tensor:
 
 
 def _gini(credit: Tensor) -> Tensor:
-    r"""Gini coefficient :math:`\sum_{ij} |x_i - x_j| / (2 n \sum x)` of non-negative credit, ``(E, N)`` → ``(E,)``; 0 where all are zero."""
+    r"""Gini coefficient :math:`\sum_{ij} |x_i - x_j| / (2 n \sum x)` of non-negative credit, ``(E, N)`` → ``(E,)``; 0 if all are zero."""
     x = credit.double().clamp(min=0)
     gaps = (x[:, :, None] - x[:, None]).abs().sum(dim=(1, 2))
     total = x.sum(dim=1)

@@ -101,7 +101,7 @@ def train(
 
 def tqdm_progress(description: str) -> tuple[tqdm[Any], Progress]:
     """A progress bar, and the function that moves it."""
-    bar = tqdm(desc=description, unit=" agent-steps", unit_scale=True, dynamic_ncols=True)
+    bar = tqdm(desc=description, unit=" agent-steps", unit_scale=True, dynamic_ncols=True, delay=1, disable=None)
 
     def move(done: int, total: int, metrics: dict[str, float]) -> None:
         bar.total = total

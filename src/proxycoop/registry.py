@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Registry(Generic[T]):
         self.kind = kind
         self.group = group
         self._factories: dict[str, Callable[..., T]] = {}
-        self._read_entry_points = False
+        self._third_party: dict[str, EntryPoint] | None = None
 
     def register(self, name: str) -> Callable[[F], F]:
         """Decorator for a class or function that builds the thing: ``@RULES.register("equal")``.
@@ -42,8 +42,9 @@ class Registry(Generic[T]):
         """
 
         def decorate(factory: F) -> F:
-            if self._factories.get(name, factory) is not factory:
-                raise ValueError(f"{self.kind} {name!r} is registered already, as {self._factories[name]!r}: choose another name")
+            old = self._factories.get(name, factory)
+            if (old.__module__, old.__qualname__) != (factory.__module__, factory.__qualname__):  # the same again: a notebook's cell
+                raise ValueError(f"{self.kind} {name!r} is registered already, as {old!r}: choose another name")
             self._factories[name] = factory
             return factory
 
@@ -53,11 +54,18 @@ class Registry(Generic[T]):
         """The factory called ``name``.
 
         Raises:
-            ValueError: If nothing is registered under the name; the message lists what is.
+            ValueError: If nothing is registered under the name (the message lists what is), or it is a third party's and cannot be
+                loaded.
         """
-        self._load_entry_points()
-        if name not in self._factories:
+        if name in self._factories:
+            return self._factories[name]
+        entries = self._entry_points()
+        if name not in entries:
             raise unknown_name(self.kind, name, self.names())
+        try:
+            self._factories[name] = entries[name].load()
+        except Exception as error:  # whatever a third party's module does on import
+            raise ValueError(f"{self.kind} {name!r} cannot be loaded from {entries[name].value!r}: {error!r}") from error
         return self._factories[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -68,10 +76,9 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """The known names, sorted."""
-        self._load_entry_points()
-        return sorted(self._factories)
+        return sorted(self._factories.keys() | self._entry_points().keys())
 
-    def make(self, name: str, **kwargs: object) -> T:
+    def make(self, name: str, /, **kwargs: object) -> T:
         """Build the thing called ``name``; ``kwargs`` go to its constructor.
 
         Raises:
@@ -84,10 +91,8 @@ class Registry(Generic[T]):
             raise ValueError(f"{self.kind} {name!r} does not take these arguments ({error}): {kwargs!r}") from None
         return factory(**kwargs)
 
-    def _load_entry_points(self) -> None:
-        if self._read_entry_points:
-            return
-        self._read_entry_points = True
-        for entry in entry_points(group=self.group):
-            if entry.name not in self._factories:  # a package of ours wins over a third party's reuse of its name
-                self._factories[entry.name] = entry.load()
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        """Third parties' entry points by name; a name of ours wins over theirs."""
+        if self._third_party is None:
+            self._third_party = {entry.name: entry for entry in entry_points(group=self.group)}
+        return self._third_party

@@ -62,4 +62,3 @@ def clean_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers among the credit rules is gone after it."""
     credit.RULES.names()  # the entry points of the machine that runs the tests are read before the copy is taken
     monkeypatch.setattr(credit.RULES, "_factories", dict(credit.RULES._factories))
-    monkeypatch.setattr(credit.RULES, "_read_entry_points", True)

@@ -4,6 +4,8 @@ from itertools import permutations
 
 import pytest
 import torch
+from torch import Tensor
+
 from proxycoop import credit
 from proxycoop.credit import coalition_matrix
 from proxycoop.envs import Engine, scenario
@@ -11,7 +13,6 @@ from proxycoop.envs.coalitions import RoundStep, UtilityGame
 from proxycoop.envs.data import Rows
 from proxycoop.envs.models import SoftmaxRegression
 from proxycoop.envs.server import ServerState, Sgd
-from torch import Tensor
 
 SMALL = {"reward.scale": 1.0, "horizon": 4, "data.validation.rows": 60}
 KINDS: dict[str, dict[str, object]] = {
@@ -30,7 +31,11 @@ KINDS: dict[str, dict[str, object]] = {
     },
     "traversal": {"substrate": {"kind": "traversal", "batch": 40}},
     "guard": {"screening": {"governance": "none", "guard": True}, "substrate.local_lr": 3.0},
-    "guard and momentum": {"server": {"kind": "sgd", "momentum": 0.9}, "screening.guard": True, "substrate.local_lr": 1.5},
+    "guard and momentum": {
+        "server": {"kind": "sgd", "momentum": 0.9},
+        "screening": {"governance": "own", "guard": True},
+        "profiles": [{"holders": 2, "tolerances": {"eights": 0.02, "nines": 0.02}}],
+    },
     "guard and adam": {"server": {"kind": "adam", "lr": 0.1}, "screening.guard": True, "weights": "participants"},
 }
 
@@ -163,7 +168,7 @@ def test_huge_steps_agree_with_brute_force_through_the_log_domain(local_lr: floa
     result = engine.step(actions)
     expected = brute.values(result.gamma)
     torch.testing.assert_close(engine.round.game.values(), expected, rtol=1e-10, atol=1e-10)
-    assert (64 in calls) == (local_lr == 1e4)  # the doubling route gives up only where exp leaves its range
+    assert (64 in calls) == (local_lr >= 1e3)  # the doubling route gives up only where exp leaves its range
 
 
 @pytest.mark.parametrize("local_lr", [0.375, 3.0, 30.0, 100.0, 300.0, 1e3, 1e4])
@@ -204,8 +209,9 @@ def test_a_game_of_two_on_one_row_by_hand() -> None:
 
 def test_opposite_huge_steps_that_underflow_before_they_cancel_keep_their_value() -> None:
     # class 1 starts at p ≈ 1 and is moved by −120 and +120 nats: e^−120 is zero in single precision, though the sum moves nothing
-    game = one_row_game([[0.0, -120.0, 0.0], [0.0, 120.0, 0.0]], [-80.0, 0.0, -80.0], torch.float32).game()
-    log_domain = one_row_game([[0.0, -120.0, 0.0], [0.0, 120.0, 0.0]], [-80.0, 0.0, -80.0], torch.float64)._additive_values(coalition_matrix(2))
+    shifts, start = [[0.0, -120.0, 0.0], [0.0, 120.0, 0.0]], [-80.0, 0.0, -80.0]
+    game = one_row_game(shifts, start, torch.float32).game()
+    log_domain = one_row_game(shifts, start, torch.float64)._additive_values(coalition_matrix(2))
     torch.testing.assert_close(game.values().double(), log_domain, rtol=1e-4, atol=1e-4)
 
 
@@ -262,11 +268,9 @@ def test_a_proxy_whose_updates_are_all_screened_out_gets_nothing() -> None:
     assert result.credit[~out].abs().min() > 1e-9
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "adam" not in kind])  # Adam's step is no sum of the agents' updates
 def test_applied_updates_sum_to_the_part_of_the_step_that_is_not_momentum(kind: str) -> None:
     engine = make_engine(kind)
-    if engine.scenario.server.kind == "adam":
-        pytest.skip("Adam's step is no sum of the agents' updates")
     engine.step(random_actions(engine))
     before, memory = engine.theta.clone(), engine.server_state.first
     result = engine.step(random_actions(engine, seed=1))

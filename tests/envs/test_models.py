@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from proxycoop.envs import Engine, scenario
 from proxycoop.envs.models import Mlp, Model, Module, ModuleModel, Softmax, SoftmaxRegression
-from torch import Tensor, nn
 
 D, C, B, R = 5, 3, 4, 7
 
@@ -157,7 +158,9 @@ def test_a_factory_found_by_import_path_builds_the_shared_model_and_it_learns(fa
 
 
 @pytest.mark.parametrize(
-    "path", ["no_such_module_at_all:f", "torch.nn:NoSuchLayer", "torch.nn", "", ":Linear"], ids=["module", "name", "no name", "empty", "no module"]
+    "path",
+    ["no_such_module_at_all:f", "torch.nn:NoSuchLayer", "torch.nn", "", ":Linear"],
+    ids=["module", "name", "no name", "empty", "no module"],
 )
 def test_a_factory_that_cannot_be_imported_is_named(path: str) -> None:
     with pytest.raises(ValueError, match=r"model\.factory='.*' cannot be imported"):

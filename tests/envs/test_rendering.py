@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from proxycoop.envs import Engine, scenario
-from proxycoop.envs.rendering import render_picture, render_text
 
 from proxycoop import credit
+from proxycoop.envs import Engine, scenario
+from proxycoop.envs.rendering import render_picture, render_text
 
 
 def engine_of(
@@ -108,14 +108,14 @@ def test_text_shows_utility_and_value_losses_before_and_after_the_round() -> Non
 def test_violation_and_guard_are_reported() -> None:
     settings: dict[str, Any] = {"screening.governance": "none", "profiles": [{"holders": 1, "max_norm": 1e-3}]}
     assert "applied step: VIOLATES a profile\n" in render_text(engine_of(rounds=1, **settings))
-    guarded = engine_of(rounds=1, **settings, **{"screening.guard": True})
+    guarded = engine_of(rounds=1, **(settings | {"screening.guard": True}))
     assert f"within every profile · guard γ = {guarded.history[-1].gamma.item():.3f}\n" in render_text(guarded)
 
 
 def test_table_for_six_proxies_of_four_lots_stays_within_110_columns_and_is_plain() -> None:
     profiles = [{"holders": 3, "tolerances": {"missed_cancer": 0.01, "false_alarm": 0.01}, "max_norm": 0.001}]
-    for name, overrides in (("digits", {}), ("breast_cancer", {"profiles": profiles})):
-        text = render_text(engine_of(name, rounds=5, **overrides))
+    for engine in (engine_of(rounds=5), engine_of("breast_cancer", rounds=5, profiles=profiles)):
+        text = render_text(engine)
         assert max(map(len, text.splitlines())) <= 110
         assert "\x1b" not in text
 
@@ -162,7 +162,7 @@ def test_picture_too_small_to_hold_anything_is_refused() -> None:
         render_picture(engine_of(), width=100)
 
 
-@pytest.mark.parametrize("rounds", [0, 1, 16])
+@pytest.mark.parametrize("rounds", [0, 16])
 @pytest.mark.parametrize(
     "overrides",
     [

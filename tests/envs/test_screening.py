@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
+
 from proxycoop.envs import Engine, scenario
 from proxycoop.envs.lots import LotSource
 from proxycoop.envs.screening import (
@@ -17,7 +19,6 @@ from proxycoop.envs.screening import (
     inadmissible_to,
     predicted_harm,
 )
-from torch import Tensor
 
 UNSCALED = {"reward.scale": 1.0}  # saves the reference episodes; rewards do not matter here
 GUARDED = {

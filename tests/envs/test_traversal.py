@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from proxycoop.envs import Engine, scenario
-from proxycoop.envs.randomness import Purpose, fold
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
+
+from proxycoop.envs import Engine, scenario
+from proxycoop.envs.randomness import Purpose, fold
 
 SMALL = {"screening.governance": "none", "reward.scale": 1.0, "horizon": 20}
 MODELS = {"softmax": {"kind": "softmax"}, "mlp": {"kind": "mlp", "hidden": [12, 8]}}

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
 from proxycoop.envs import Engine, scenario
 from proxycoop.envs.data import Dataset, Group, Rows, load
 from proxycoop.envs.values import VALUES, ClassLoss, Disparity, GroupLoss, Value
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 TOY = Dataset(
     features=np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]]),
@@ -124,12 +125,12 @@ def test_an_unknown_group_where_there_are_none_says_where_to_define_one() -> Non
 
 
 def test_an_unknown_column_lists_the_known() -> None:
-    with pytest.raises(ValueError, match="unknown column 'aeg'.*did you mean 'age'"):
+    with pytest.raises(ValueError, match=r"unknown column 'aeg'.*did you mean 'age'"):
         Group(column="aeg", above=0.5).members(TOY)
 
 
 def test_unknown_value_kinds_list_the_known() -> None:
-    with pytest.raises(ValueError, match="unknown value 'clas_loss'.*class_loss, disparity, group_loss"):
+    with pytest.raises(ValueError, match=r"unknown value 'clas_loss'.*class_loss, disparity, group_loss"):
         VALUES.make("clas_loss", label=1)
 
 

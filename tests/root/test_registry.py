@@ -142,9 +142,9 @@ def test_a_name_of_the_house_is_not_taken_over_by_an_entry_point(fruits, install
     assert fruits["apple"] is Apple
 
 
-def test_a_name_of_an_entry_point_is_not_taken_over_later(fruits, installed):
+def test_a_loaded_entry_point_s_name_is_not_taken_over_later(fruits, installed):
     installed(theirs="fractions:Fraction")
-    fruits.names()
+    fruits["theirs"]
     with pytest.raises(ValueError, match=r"'theirs' is registered already, as .*Fraction"):
         fruits.register("theirs")(Apple)
 

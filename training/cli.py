@@ -1,0 +1,339 @@
+"""The command ``proxycoop``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from .. import __version__
+
+if TYPE_CHECKING:  # the commands import what they need: `--help` must not wait for torch
+    from ..agents import Agent
+    from ..envs.scenario import Scenario
+
+app = typer.Typer(
+    name="proxycoop",
+    help="What do self-interested agents learn to do when a learning cooperative pays them by a given credit rule?",
+    epilog="Begin with: proxycoop play --agent honest · proxycoop compare --seeds 1 --out out/first · proxycoop report out/first",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+ScenarioOption = Annotated[str, typer.Option("--scenario", "-s", help="Name of a scenario, or path of its YAML file.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a setting of the scenario: `--set lots.rows=40`. May be repeated.")
+]
+CreditOption = Annotated[str, typer.Option("--credit", "-c", help="Credit rule; `proxycoop rules` lists them.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed.")]
+AgentOption = Annotated[str, typer.Option("--agent", "-a", help="Agent; `proxycoop agents` lists them.")]
+
+
+def main() -> None:
+    """Run the command line: a wrong input is one line on standard error and exit code 2, never a traceback."""
+    try:
+        app()
+    except (ValueError, RuntimeError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: run the command again to go on\n")
+        sys.exit(130)
+
+
+def _console() -> Console:
+    """Standard output; wide enough for every table where nobody's terminal sets the width."""
+    return Console() if sys.stdout.isatty() else Console(width=150)
+
+
+def _version(value: bool) -> None:
+    if value:
+        sys.stdout.write(f"proxycoop {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    del version
+
+
+@app.command(epilog="Examples: `proxycoop scenarios` · `proxycoop scenarios digits` · `proxycoop scenarios my.yaml --set horizon=8`")
+def scenarios(
+    name: Annotated[str | None, typer.Argument(help="Print this scenario in full, as YAML, with what proxies observe in it.")] = None,
+    overrides: SetOption = None,
+) -> None:
+    """List the scenarios, or print one in full."""
+    from ..envs import scenario
+    from ..envs.observation import ObservationLayout
+
+    if name is not None:
+        loaded = _load(name, overrides)
+        sys.stdout.write(loaded.to_yaml())
+        layout = ObservationLayout(loaded.lots.per_principal, tuple(loaded.values))
+        sys.stdout.write(f"\n# A proxy observes {layout.size} numbers: for each of its {layout.n_lots} lots\n")
+        meaning = layout.describe()
+        for title, features in (("", layout.lot_features), ("# and for itself and the cooperative\n", layout.agent_features)):
+            sys.stdout.write(title)
+            for feature in features:
+                sys.stdout.write(f"#   {feature:24} {meaning[feature]}\n")
+        return
+    table = Table("scenario", "N", "K", "T", "data", "values", "governance", "weights", "what is at stake")
+    for known in scenario.names():
+        one = scenario.load(known)
+        table.add_row(
+            known,
+            str(one.principals),
+            str(one.lots.per_principal),
+            str(one.horizon),
+            one.data.source,
+            ", ".join(one.values) or "–",
+            one.screening.governance,
+            one.weights,
+            one.description,
+        )
+    _console().print(table)
+
+
+@app.command(epilog="Example: `proxycoop rules`")
+def rules() -> None:
+    """List the credit rules: what they cost and which axioms they satisfy."""
+    from .. import credit
+
+    table = Table("rule", "source", "evaluations a round", "efficient", "symmetric", "null player", "largest N")
+    for name in credit.RULES:
+        rule = credit.make(name)
+        marks = ["yes" if holds else "no" for holds in (rule.efficient, rule.symmetric, rule.null_player)]
+        table.add_row(name, rule.source, rule.evaluations, *marks, str(rule.max_players or "any"))
+    _console().print(table)
+
+
+@app.command(epilog="Example: `proxycoop agents`")
+def agents() -> None:
+    """List the agents."""
+    from ..agents import AGENTS
+
+    table = Table("agent", "sees", "what it does")
+    for name in AGENTS:
+        factory: Any = AGENTS[name]
+        sees = "what no proxy could: for reference only" if factory.privileged else "what a proxy sees"
+        table.add_row(name, sees, _first_sentence(factory))
+    _console().print(table)
+
+
+@app.command(
+    epilog="Examples: `proxycoop play --agent honest` · `proxycoop play -s breast_cancer -c loo --seat 0=none --seat 1=all` · "
+    "`proxycoop play --policy out/run --picture round.png`"
+)
+def play(
+    scenario: ScenarioOption = "digits",
+    agent: AgentOption = "honest",
+    credit: CreditOption = "shapley",
+    seed: SeedOption = 0,
+    seat: Annotated[list[str] | None, typer.Option("--seat", help="Another agent in one seat: `--seat 0=none`. May be repeated.")] = None,
+    policy: Annotated[Path | None, typer.Option("--policy", help="Play the policy of this training run.")] = None,
+    last: Annotated[bool, typer.Option("--last", help="Show only the last round.")] = False,
+    picture: Annotated[Path | None, typer.Option("--picture", help="Write a PNG of the last round.")] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Play one episode and show every round as text."""
+    from .. import agents as proxies
+    from ..envs import Engine
+    from ..envs.rendering import render_picture, render_text
+
+    others: dict[int, Agent] = {}
+    for assignment in seat or []:
+        number, _, name = assignment.partition("=")
+        if not number.isdigit() or not name:
+            raise ValueError(f"--seat {assignment!r}: write a seat's number and an agent's name, such as --seat 0=none")
+        others[int(number)] = _agent(name, policy)
+    everyone = _agent("learned" if policy and agent == "honest" else agent, policy)
+    engine = Engine(_load(scenario, overrides), credit)
+
+    def show(engine: Engine) -> None:
+        if not last or engine.t == engine.horizon:
+            sys.stdout.write(render_text(engine) + "\n\n")
+
+    metrics = proxies.play(engine, proxies.Seats(everyone, others) if others else everyone, [seed], on_round=show)
+    returns = ", ".join(f"{value:.2f}" for value in metrics["return"][0].tolist())
+    sys.stdout.write(
+        f"welfare {float(metrics['welfare'][0]):.2f} (gain minus costs, in reward units); returns {returns}; "
+        f"clean lots contributed {float(metrics['clean_share'][0]):.0%}, corrupt {float(metrics['corrupt_share'][0]):.0%}\n"
+    )
+    if picture is not None:
+        from matplotlib.image import imsave
+
+        from ..files import output_folder, write_atomically
+
+        output_folder(picture.parent)
+        write_atomically(picture, lambda file: imsave(file, render_picture(engine), format="png"))
+        sys.stdout.write(f"wrote {picture}\n")
+
+
+@app.command(
+    epilog="Examples: `proxycoop train --out out/run` · `proxycoop train -s breast_cancer -c loo --seed 1 --out out/loo-1` · "
+    "`proxycoop train --out out/run --resume` · watch with `tensorboard --logdir out/run/tb`"
+)
+def train(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")],
+    scenario: ScenarioOption = "digits",
+    credit: CreditOption = "shapley",
+    seed: SeedOption = 0,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Agent-steps.")] = 120_000,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")] = False,
+    ppo: Annotated[
+        list[str] | None, typer.Option("--ppo", help="A setting of PPO: `--ppo gamma=0.9`. May be repeated; a wrong name lists the known.")
+    ] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Train proxies by PPO under a credit rule; saves the policy with its scenario and seed."""
+    from .train import tqdm_progress
+    from .train import train as run
+
+    settings = _train_settings(_load(scenario, overrides), ppo, credit=credit, seed=seed, total_steps=steps)
+    bar, progress = tqdm_progress(f"{settings.scenario.name}, {credit}")
+    with bar:
+        folder = run(settings, out, resume=resume, progress=progress)
+    sys.stdout.write(f"wrote {folder / 'policy.pt'}; next: proxycoop evaluate {folder}\n")
+
+
+@app.command(
+    epilog="Examples: `proxycoop evaluate out/run` · `proxycoop evaluate --agent planner -s breast_cancer` · "
+    "`proxycoop evaluate out/run -c loo --json loo.json` (other pay for the same policy)"
+)
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(help="Folder of a training run; without one, `--agent` plays.")] = None,
+    agent: AgentOption = "honest",
+    scenario: Annotated[str | None, typer.Option("--scenario", "-s", help="Scenario; the run's own by default, else digits.")] = None,
+    credit: Annotated[str | None, typer.Option("--credit", "-c", help="Credit rule; the run's own by default, else shapley.")] = None,
+    episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes.")] = 64,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the first episode's cooperative.")] = 1_000_000,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all measures and series here.")] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Evaluate a trained policy or a scripted agent: every measure that needs no second training."""
+    from ..files import output_folder, read_json, write_json
+    from .evaluate import agent_maker
+    from .evaluate import evaluate as measure
+
+    if run is None and agent == "learned":
+        raise ValueError("agent 'learned' needs a policy: give the folder of a training run as the first argument")
+    if run is not None:
+        settings = read_json(run / "run.json")["settings"]
+        scenario = scenario or str(run / "scenario.yaml")
+        credit = credit or settings["credit"]
+        maker = agent_maker("learned", path=run)
+    else:
+        maker = agent_maker(agent)
+        maker()  # an unknown name is refused here rather than after the first plays
+    evaluation = measure(_load(scenario or "digits", overrides), credit or "shapley", maker, episodes=episodes, seed=seed)
+    table = Table("measure", "mean", "± 95 %")
+    for name, estimate in evaluation.measures.items():
+        cells = ["–" if number is None else f"{number:.4g}" for number in (estimate.mean, estimate.half_width)]
+        table.add_row(name, *cells)
+    _console().print(table)
+    if json_file is not None:
+        output_folder(json_file.parent)
+        write_json(json_file, evaluation.to_dict())
+
+
+@app.command(
+    epilog="Examples: `proxycoop compare --seeds 5 --out out/table` · `proxycoop compare -s digits -r equal -r shapley --out out/two` · "
+    "run it again to go on where it was cut off"
+)
+def compare(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the comparison.")],
+    scenario: Annotated[list[str] | None, typer.Option("--scenario", "-s", help="May be repeated. [default: digits]")] = None,
+    rule: Annotated[list[str] | None, typer.Option("--rule", "-r", help="May be repeated. [default: all]")] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds.")] = 5,
+    first_seed: Annotated[int, typer.Option("--first-seed", min=0, help="The first of them.")] = 0,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Agent-steps of each training.")] = 120_000,
+    episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes of each evaluation.")] = 64,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes side by side. [default: one a core]")] = None,
+    same_split: Annotated[bool, typer.Option("--same-split", help="Keep the scenario's own data split for all seeds.")] = False,
+    overrides: SetOption = None,
+) -> None:
+    """Train and evaluate rules × scenarios × seeds, beside the scripted agents; finished cells are not run again."""
+    from .. import credit
+    from .compare import cells, results
+    from .compare import compare as run
+    from .summary import console_table, summarise
+
+    loaded = [_load(name, overrides) for name in scenario or ["digits"]]
+    chosen = list(dict.fromkeys(rule)) if rule else list(credit.RULES)
+    todo = cells(loaded, chosen, range(first_seed, first_seed + seeds), episodes=episodes, resplit=not same_split, total_steps=steps)
+    path = run(todo, out, jobs=jobs)
+    for table in summarise(results(out)):
+        _console().print(console_table(table))
+    sys.stdout.write(f"wrote {path}; next: proxycoop report {out}\n")
+
+
+@app.command(epilog="Example: `proxycoop report out/table`")
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a comparison.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML file. [default: report.html in the folder]")] = None,
+) -> None:
+    """Write one self-contained HTML page with pictures of a comparison."""
+    from .report import report as write
+
+    sys.stdout.write(f"wrote {write(folder, out)}\n")
+
+
+def _first_sentence(factory: Any) -> str:
+    """What a class says of itself, for a table."""
+    sentence = (factory.__doc__ or "").strip().split("\n")[0].removeprefix("For reference only: ").replace("`", "")
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _load(name: str, overrides: list[str] | None) -> Scenario:
+    """A scenario with the overrides of the command line."""
+    from ..envs import scenario
+
+    return scenario.load(name, **_assignments("--set", overrides))
+
+
+def _assignments(option: str, assignments: list[str] | None) -> dict[str, Any]:
+    """``key=value`` pairs, values read as YAML."""
+    settings = {}
+    for assignment in assignments or []:
+        key, equals, value = assignment.partition("=")
+        if not key or not equals:
+            raise ValueError(f"{option} {assignment!r}: write KEY=VALUE")
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{option} {assignment!r}: {value!r} is no valid YAML value") from error
+    return settings
+
+
+def _train_settings(scenario: Scenario, ppo: list[str] | None, **settings: Any) -> Any:
+    from pydantic import ValidationError
+
+    from ..registry import unknown_name
+    from .settings import TrainSettings
+
+    extra = _assignments("--ppo", ppo)
+    known = sorted(set(TrainSettings.model_fields) - {"scenario", *settings})
+    for name in extra:
+        if name not in known:
+            raise unknown_name("setting of PPO", name, known)
+    try:
+        return TrainSettings(scenario=scenario, **settings, **extra)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}" for one in error.errors()]
+        raise ValueError("; ".join(problems)) from None
+
+
+def _agent(name: str, policy: Path | None) -> Agent:
+    from .. import agents as proxies
+
+    if name == "learned" and policy is None:
+        raise ValueError("agent 'learned' needs a policy: give the folder of a training run with --policy")
+    return proxies.make(name, path=policy) if name == "learned" else proxies.make(name)
