@@ -38,7 +38,7 @@ class Learned(Agent):
                 raise ValueError(f"policy {str(file)!r} has format {data['format']}, this version reads {FORMAT}: train it again")
             network = LotNetwork(len(data["lot_features"]), len(data["agent_features"]), data["hidden"])
             network.load_state_dict(data["network"])
-        except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
+        except (pickle.UnpicklingError, RuntimeError, OSError, KeyError, TypeError, EOFError) as error:
             raise ValueError(f"policy {str(file)!r} is damaged or no policy ({type(error).__name__}): train it again") from error
         self.deterministic = deterministic
         self._network = network.eval()

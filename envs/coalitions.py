@@ -71,6 +71,11 @@ class RoundStep:
     weights: WeightsName
     gamma: Tensor
 
+    @property
+    def starts_at_theta(self) -> bool:
+        """Whether a round in which nobody takes part leaves θ as it is: always, unless the server remembers."""
+        return isinstance(self.server, Sgd) and self.server.momentum == 0
+
     def coefficients(self, coalitions: Tensor) -> Tensor:
         """How much of each agent's update is in the coalitions' steps: bool ``(C, N)`` → ``(E, C, N)`` or ``(1, C, N)``."""
         members = coalitions.to(self.updates)[None]  # (1, C, N)
@@ -89,7 +94,9 @@ class RoundStep:
 
     @cached_property
     def start(self) -> Tensor:
-        """Parameters after a round in which nobody takes part, ``(E, P)``: θ, moved by what momentum alone brings."""
+        """Parameters after a round in which nobody takes part, ``(E, P)``: θ, moved by what the server's memory alone brings."""
+        if self.starts_at_theta:
+            return self.theta
         return self.parameters(torch.zeros(1, self.updates.shape[1], dtype=torch.bool, device=self.theta.device))[:, 0]
 
     def applied_updates(self) -> Tensor:
@@ -106,10 +113,12 @@ class UtilityGame:
         round_step: The round's aggregate.
         utility: Name of the utility.
         validation: The rows that define it.
+        logits: The model's answers on them before the round, ``(E, V, C)``.
     """
 
-    def __init__(self, round_step: RoundStep, utility: UtilityName, validation: Rows) -> None:
+    def __init__(self, round_step: RoundStep, utility: UtilityName, validation: Rows, logits: Tensor) -> None:
         self.round_step = round_step
+        self._logits = logits
         self.utility = utility
         self.validation = validation
         self.additive = round_step.model.linear and isinstance(round_step.server, Sgd) and utility == "neg_log_loss"
@@ -124,14 +133,14 @@ class UtilityGame:
         )
 
     def _general_values(self, coalitions: Tensor) -> Tensor:
-        """V of bool ``(C, N)`` for any model, server and utility, ``(E, C)``: a forward pass a coalition, in bounded memory."""
+        """Values of coalitions, bool ``(C, N)``, for any model, server and utility, ``(E, C)``: a forward pass a coalition, in bounded memory."""
         step, utility = self.round_step, UTILITIES[self.utility]
         rows = self.validation
         n_envs, n_coalitions = len(step.theta), len(coalitions)
         coalitions = coalitions.to(step.theta.device)
         per_coalition = n_envs * max(step.model.n_parameters, 4 * len(rows) * step.model.n_classes)
         size = max(1, _CHUNK // per_coalition)
-        before = utility(step.model.logits(step.start, rows.x), rows.y)  # (E,)
+        before = utility(self._start_logits, rows.y)  # (E,)
         values = [
             utility(step.model.logits(step.parameters(some).flatten(end_dim=1), rows.x), rows.y).reshape(n_envs, -1)
             for some in coalitions.split(size)
@@ -140,10 +149,15 @@ class UtilityGame:
         return after - before[:, None]
 
     @cached_property
+    def _start_logits(self) -> Tensor:
+        """The model's answers at the round's start, ``(E, V, C)``."""
+        step = self.round_step
+        return self._logits if step.starts_at_theta else step.model.logits(step.start, self.validation.x)
+
+    @cached_property
     def _log_share(self) -> Tensor:
-        """Log p: log-softmax of the model at the round's start, ``(V, E, C)``."""
-        logits = self.round_step.model.logits(self.round_step.start, self.validation.x)  # (E, V, C)
-        return log_softmax(logits.transpose(0, 1))
+        """Log-softmax of the model at the round's start, log p, ``(V, E, C)``."""
+        return log_softmax(self._start_logits.transpose(0, 1))
 
     @cached_property
     def _shift(self) -> Tensor:
@@ -156,7 +170,7 @@ class UtilityGame:
         return (logits - right).reshape(-1, n_envs, n_agents, logits.shape[-1])
 
     def _additive_values(self, coalitions: Tensor) -> Tensor:
-        """V of bool ``(C, N)`` for a linear model, in the log domain, ``(E, C)``."""
+        """Values of coalitions, bool ``(C, N)``, for a linear model, in the log domain, ``(E, C)``."""
         shift, log_share = self._shift, self._log_share[:, :, None]  # (V, E, N, C), (V, E, 1, C)
         coalitions = coalitions.to(shift.device)
         size = max(1, _CHUNK // log_share.numel())
@@ -167,7 +181,7 @@ class UtilityGame:
         return torch.cat(values, dim=1) if values else shift.new_zeros(shift.shape[1], 0)
 
     def _all_values(self) -> Tensor:
-        """V of all coalitions for a linear model and fixed weights, ``(E, 2**N)``; see the module's docstring."""
+        """Values of all coalitions for a linear model and fixed weights, ``(E, 2**N)``; see the module's docstring."""
         n_rows, _, n_agents, _ = self._shift.shape
         factor = self._shift.exp()  # F, (V, E, N, C)
         share = self._log_share.exp()  # p, (V, E, C)

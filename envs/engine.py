@@ -20,9 +20,9 @@ from torch import Tensor
 
 from .. import credit as credit_rules
 from ..credit import CreditRule, Round
-from .coalitions import UTILITIES, RoundStep, UtilityGame
+from .coalitions import UTILITIES, RoundStep, UtilityGame, accuracy, neg_log_loss
 from .data import Splits, split
-from .likelihood import cross_entropy, residual
+from .likelihood import residual
 from .lots import DrawnLots, LotSource
 from .models import Model
 from .observation import ObservationLayout
@@ -152,7 +152,7 @@ class Engine:
         admitted = contributed & before.passes
         aggregate, delta, step_harm, violated = self._aggregate(admitted)
 
-        game = UtilityGame(aggregate, self.scenario.utility, self.splits.validation).game()
+        game = UtilityGame(aggregate, self.scenario.utility, self.splits.validation, before.validation_logits).game()
         self.round = Round(
             game,
             contributed=contributed,
@@ -278,8 +278,8 @@ class Engine:
         """Everything that follows from the shared parameters."""
         theta, splits, screening = self.theta, self.splits, self.scenario.screening
         logits = self.model.logits(theta, splits.validation.x)  # (E, V, C)
-        utility = UTILITIES[self.scenario.utility](logits, splits.validation.y)
-        validation_loss = cross_entropy(logits, splits.validation.y).mean(dim=-1)
+        validation_loss = -neg_log_loss(logits, splits.validation.y)
+        utility = -validation_loss if self.scenario.utility == "neg_log_loss" else accuracy(logits, splits.validation.y)
         value_losses, value_gradients = self._values_at(theta)
 
         keys = fold(self._keys, Purpose.VIRTUAL_BATCH, self.t)
@@ -300,6 +300,7 @@ class Engine:
             available=proposals.share > 0,
             value_gradients=value_gradients,
             value_losses=value_losses,
+            validation_logits=logits,
             validation_loss=validation_loss,
             utility=utility,
         )

@@ -62,6 +62,7 @@ class Prospect:
         available: Whether there is anything to contribute, bool ``(E, N, K)``: False for lots with no row in the virtual batch.
         value_gradients: ∇ℓ, ``(E, M, P)``.
         value_losses: ℓ, ``(E, M)``.
+        validation_logits: The shared model's answers on the validation set, ``(E, V, C)``.
         validation_loss: Mean cross-entropy on the validation set, ``(E,)``, in nats.
         utility: U(θ), ``(E,)``.
     """
@@ -75,5 +76,6 @@ class Prospect:
     available: Tensor
     value_gradients: Tensor
     value_losses: Tensor
+    validation_logits: Tensor
     validation_loss: Tensor
     utility: Tensor

@@ -129,9 +129,6 @@ class CooperativeVecEnv(VecEnv):  # type: ignore[misc]  # untyped base in mypy's
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """The attribute, once for each of the rows asked for."""
-        if attr_name == "action_masks":
-            masks = self.action_masks()
-            return [masks[row].copy for row in self._get_indices(indices)]
         return [getattr(self, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import random
 import subprocess
 from collections.abc import Callable
@@ -161,13 +162,13 @@ def _checkpoint(path: Path, model: PPO, env: VecNormalize, curve: list[dict[str,
 
 def _restore(checkpoint: dict[str, Any], env: VecNormalize) -> tuple[PPO, list[dict[str, float]]]:
     """The run as it was at a checkpoint."""
+    model = PPO.load(io.BytesIO(checkpoint["model"]), env=env, device="cpu", force_reset=False)
     rows = env.venv
-    rows.start(checkpoint["seeds"].tolist(), checkpoint["episode"])
+    rows.start(checkpoint["seeds"].tolist(), checkpoint["episode"])  # after loading, which seeds the environment anew
     env.obs_rms.mean, env.obs_rms.var, env.obs_rms.count = checkpoint["observations"]
     env.ret_rms.mean, env.ret_rms.var, env.ret_rms.count = checkpoint["returns"]
     env.returns = checkpoint["return_so_far"]
     env.old_obs = rows.engine.observations.flatten(end_dim=1).numpy()
-    model = PPO.load(io.BytesIO(checkpoint["model"]), env=env, device="cpu", force_reset=False)
     python, numpy, pytorch = checkpoint["random"]
     random.setstate(python)
     np.random.set_state(numpy)  # noqa: NPY002  # Stable-Baselines3 draws from it
@@ -190,8 +191,8 @@ def _prior(folder: Path, plain: dict[str, Any], resume: bool) -> dict[str, Any] 
         return None
     try:
         data: dict[str, Any] = torch.load(folder / "checkpoint.pt", weights_only=False)  # our own file; it holds random states
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{str(folder / 'checkpoint.pt')!r} is damaged ({error}): delete it to train from the start") from error
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{str(folder / 'checkpoint.pt')!r} is damaged ({type(error).__name__}): delete it to train from the start") from error
     return data
 
 

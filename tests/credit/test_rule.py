@@ -94,7 +94,7 @@ def test_the_entry_point_group_is_read(clean_rules, monkeypatch):
         return [EntryPoint("theirs", "fractions:Fraction", group)]
 
     monkeypatch.setattr(registry, "entry_points", entry_points)
-    monkeypatch.setattr(credit.RULES, "_read_entry_points", False)
+    monkeypatch.setattr(credit.RULES, "_third_party", None)
     assert credit.make("theirs", numerator=3) == 3
 
 

@@ -213,6 +213,7 @@ BASE = "name: mine\nlots:\n  rows: 5\n"
         (BASE + "  mixture:\n    kind: dirichlet\n    concentraton: 3\n", 6, "concentraton", "concentration"),
         (BASE + "values:\n  eights:\n    kind: class_loss\n    lable: 8\n", 7, "lable", "label"),
     ],
+    ids=["top", "part", "deeper", "list", "kind", "deeper kind", "value"],
 )
 def test_a_misspelt_key_is_named_with_its_line_and_the_nearest_known(
     tmp_path: Path, text: str, line: int, key: str, suggestion: str

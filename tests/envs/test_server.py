@@ -129,3 +129,33 @@ def test_a_reset_forgets_the_servers_memory() -> None:
         engine.step(torch.ones(1, 6, 4))
         thetas.append(engine.theta)
     assert torch.equal(*thetas)
+
+
+def weighted(weights: str) -> Engine:
+    made = scenario.load("digits", weights=weights, **{"reward.scale": 1.0, "screening.governance": "none"})
+    engine = Engine(made, None, dtype=torch.float64)
+    engine.reset([9])
+    return engine
+
+
+def test_withholding_leaves_others_weight_alone_or_gives_it_to_them() -> None:
+    some = torch.ones(1, 6, 4)
+    some[0, 3] = 0
+    for weights, factor in (("fixed", 1.0), ("participants", 24 / 20)):
+        everyone, without = weighted(weights), weighted(weights)
+        everyone.step(torch.ones(1, 6, 4))
+        without.step(some)
+        others = [0, 1, 2, 4, 5]
+        torch.testing.assert_close(without.round.updates[:, others], factor * everyone.round.updates[:, others])
+        assert not without.round.updates[:, 3].any()
+        torch.testing.assert_close(without.theta, weighted(weights).theta + without.round.updates.sum(dim=1))
+
+
+def test_nobody_contributing_changes_nothing_under_either_weights() -> None:
+    for weights in ("fixed", "participants"):
+        engine = weighted(weights)
+        before = engine.theta.clone()
+        result = engine.step(torch.zeros(1, 6, 4))
+        assert torch.equal(engine.theta, before)
+        assert result.gain.abs().max() <= 1e-12
+        assert result.observations.isfinite().all()

@@ -1,0 +1,126 @@
+"""The command line, run in this process as a shell would run it."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from proxycoop import __version__
+from proxycoop.training import cli
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run ``proxycoop WORDS`` and give its exit code, standard output and standard error."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["proxycoop", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return call
+
+
+def test_help_lists_every_command_and_every_command_has_examples(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    for command in ("scenarios", "rules", "agents", "play", "train", "evaluate", "compare", "report"):
+        assert command in out
+        code, own, _ = run(command, "--help")
+        assert code == 0
+        assert "Example" in own
+
+
+def test_lists_name_everything(run):
+    assert all(name in run("scenarios")[1] for name in ("digits", "breast_cancer", "digits-mean", "digits-provenance"))
+    assert all(name in run("rules")[1] for name in ("data_size", "equal", "loo", "shapley", "standalone"))
+    assert all(name in run("agents")[1] for name in ("all", "none", "random", "honest", "oracle", "planner", "learned"))
+    assert run("--version")[1] == f"proxycoop {__version__}\n"
+
+
+def test_a_scenario_is_printed_in_full_and_can_be_read_back(run, tmp_path):
+    code, out, _ = run("scenarios", "digits", "--set", "lots.rows=7")
+    assert code == 0
+    assert "# A proxy observes" in out
+    (tmp_path / "mine.yaml").write_text(out)
+    assert run("play", "-s", tmp_path / "mine.yaml", "--last", "-a", "none")[0] == 0
+
+
+def test_play_shows_every_round_and_its_sum(run, tmp_path):
+    code, out, _ = run(
+        "play", "-s", "breast_cancer", "-a", "all", "--seat", "0=none", "--picture", tmp_path / "new" / "round.png", "--set", "horizon=3"
+    )
+    assert code == 0
+    assert all(f"round {t}/3" in out for t in (1, 2, 3))
+    assert "welfare" in out
+    assert (tmp_path / "new" / "round.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_train_evaluate_and_play_a_policy(run, tmp_path):
+    tiny = ["--set", "horizon=3", "--set", "principals=3", "--set", "profiles=[]"]
+    code, out, err = run(
+        "train", "-s", "breast_cancer", "-c", "loo", "-o", tmp_path / "run", "--steps", 200, "--ppo", "num_cooperatives=2", *tiny
+    )
+    assert code == 0, err
+    assert "policy.pt" in out
+    code, out, err = run("evaluate", tmp_path / "run", "--episodes", 2, "--json", tmp_path / "measures.json")
+    assert code == 0, err
+    assert "welfare" in out
+    assert "welfare" in json.loads((tmp_path / "measures.json").read_text())["measures"]
+    assert run("play", "-s", tmp_path / "run" / "scenario.yaml", "--policy", tmp_path / "run", "--last")[0] == 0
+    code, _, err = run("train", "-s", "breast_cancer", "-c", "loo", "-o", tmp_path / "run", "--steps", 200, *tiny)
+    assert code == 2
+    assert "holds a run already" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("play", "-s", "nope"), "known ones are breast_cancer, digits"),
+        (("play", "-c", "nope"), "known ones are data_size, equal, loo, shapley, standalone"),
+        (("play", "-a", "nope"), "known ones are all, honest, learned, none, oracle, planner, random"),
+        (("play", "-a", "learned"), "needs a policy"),
+        (("play", "--seat", "x"), "--seat 'x': write a seat's number"),
+        (("play", "--seat", "9=none"), "seats go from 0 to 5"),
+        (("play", "--set", "lots.rowz=3"), "unknown key 'lots.rowz'; did you mean 'rows'"),
+        (("play", "--set", "horizon"), "write KEY=VALUE"),
+        (("play", "--set", "horizon=[1"), "no valid YAML value"),
+        (("play", "--set", "principals=13", "--set", "lots.rows=5"), "at most 12 agents, got 13"),
+        (("train", "-o", "/dev/null/run"), "output folder '/dev/null/run' cannot be written"),
+        (("train", "-o", "/dev/null/run", "--ppo", "gama=1"), "unknown setting of PPO 'gama' (did you mean 'gamma'?)"),
+        (("train", "-o", "/dev/null/run", "--ppo", "gamma=3"), "gamma: Input should be less than or equal to 1"),
+        (("train", "-o", "/dev/null/run", "-c", "nope"), "known ones are data_size"),
+        (("evaluate", "/nonexistent/run"), "does not exist"),
+        (("evaluate", "-a", "nope", "--episodes", "2"), "unknown agent 'nope'"),
+        (("compare", "-o", "/dev/null/out", "-r", "nope"), "unknown credit rule 'nope'"),
+        (("compare", "-o", "/dev/null/out", "-s", "nope"), "unknown scenario 'nope'"),
+        (("compare", "-o", "/dev/null/out", "--seeds", "1"), "output folder '/dev/null/out' cannot be written"),
+        (("report", "/nonexistent/out"), "holds no finished results"),
+    ],
+)
+def test_a_wrong_input_is_one_clear_error_without_a_traceback(run, words, said):
+    code, _, err = run(*words)
+    assert code == 2
+    assert said in err
+    assert "Traceback" not in err
+    assert err.count("error:") == 1
+
+
+def test_a_misspelt_key_in_a_file_is_named_with_its_line(run, tmp_path):
+    (tmp_path / "mine.yaml").write_text("extends: digits\nname: mine\nlots:\n  rowz: 3\n")
+    code, _, err = run("play", "-s", tmp_path / "mine.yaml")
+    assert code == 2
+    assert "mine.yaml:4: unknown key 'lots.rowz'; did you mean 'rows'?" in err
+
+
+def test_a_half_written_results_file_is_named(run, tmp_path):
+    path = tmp_path / "cells" / "digits" / "equal" / "seed-0" / "result.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"cell":')
+    code, _, err = run("report", tmp_path)
+    assert code == 2
+    assert "result.json' is damaged or half-written" in err

@@ -1,0 +1,109 @@
+"""Comparisons: cells, resuming, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from proxycoop.training import compare as module
+from proxycoop.training.compare import BASELINES, cells, compare, results
+
+QUICK = {"total_steps": 300, "num_cooperatives": 2, "episodes": 2}
+
+
+@pytest.fixture(scope="module")
+def finished(small, tmp_path_factory):
+    """Two rules, two seeds, run in two processes."""
+    out = tmp_path_factory.mktemp("comparison")
+    todo = cells([small], ["equal", "loo"], [0, 1], **QUICK)
+    compare(todo, out, jobs=2, quiet=True)
+    return todo, out
+
+
+def test_every_rule_and_agent_has_a_row_for_every_seed(finished):
+    todo, out = finished
+    rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
+    assert len(rows) == len(todo) == 2 * (2 + len(BASELINES))
+    found = {(row["agent"], row["credit"], row["seed"]) for row in rows}
+    assert {("learned", rule, seed) for rule in ("equal", "loo") for seed in "01"} <= found
+    assert {(agent, "shapley", seed) for agent in BASELINES for seed in "01"} <= found
+
+
+def test_the_csv_holds_what_the_results_hold(finished):
+    _, out = finished
+    rows = {(row["agent"], row["credit"], row["seed"]): row for row in csv.DictReader((out / "results.csv").read_text().splitlines())}
+    for result in results(out):
+        cell = result["cell"]
+        row = rows[cell["agent"], cell["credit"], str(cell["seed"])]
+        for name, (mean, _) in result["measures"].items():
+            assert row[name] == "" if mean is None else float(row[name]) == mean
+
+
+def test_each_seed_has_a_split_of_its_own_unless_told_otherwise(small):
+    assert {cell.settings.scenario.data.split_seed for cell in cells([small], ["equal"], [3, 4])} == {3, 4}
+    assert {cell.settings.scenario.data.split_seed for cell in cells([small], ["equal"], [3, 4], resplit=False)} == {0}
+
+
+def test_a_finished_cell_is_not_run_again(finished, monkeypatch):
+    todo, out = finished
+    before = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/*/*/result.json")}
+    monkeypatch.setattr(module, "_run", None)  # running anything would fail
+    compare(todo, out, quiet=True)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_cell_that_was_lost_is_run_again_and_comes_out_the_same(finished):
+    todo, out = finished
+    path = out / "cells" / todo[0].name / "result.json"
+    before = json.loads(path.read_text())
+    path.unlink()
+    compare(todo, out, jobs=1, quiet=True)
+    after = json.loads(path.read_text())
+    for result in (before, after):
+        del result["measures"]["credit_microseconds"]
+    assert after == before
+
+
+def test_results_of_other_settings_are_refused(finished, small):
+    _, out = finished
+    other = cells([small], ["equal"], [0], **{**QUICK, "total_steps": 400})
+    with pytest.raises(ValueError, match="result of another total_steps"):
+        compare(other, out, quiet=True)
+
+
+def test_a_half_written_result_is_named(small, tmp_path):
+    todo = cells([small], ["equal"], [0], **QUICK)
+    path = tmp_path / "cells" / todo[0].name / "result.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"cell": {"form')
+    with pytest.raises(ValueError, match=r"result\.json' is damaged or half-written"):
+        compare(todo, tmp_path, quiet=True)
+    path.write_text('{"cell": {"format": 1}}')
+    with pytest.raises(ValueError, match="lacks measures, series, curve: delete it"):
+        results(tmp_path)
+
+
+def test_a_failing_cell_is_named_and_the_others_are_finished(small, tmp_path):
+    todo = cells([small], ["equal"], [0], **QUICK)
+    (tmp_path / "cells" / small.name).mkdir(parents=True)
+    (tmp_path / "cells" / todo[0].name.rsplit("/", 1)[0]).write_text("a file where a folder must go")
+    with pytest.raises(ValueError, match=r"1 of 7 cells failed.*breast_cancer/equal/seed-0: output folder"):
+        compare(todo, tmp_path, jobs=1, quiet=True)
+    assert len(results(tmp_path)) == 6
+
+
+def test_wrong_inputs_are_refused_before_anything_runs(small, tmp_path):
+    with pytest.raises(ValueError, match="unknown credit rule 'nope'"):
+        cells([small], ["nope"], [0])
+    many = small.model_copy(update={"principals": 13})
+    with pytest.raises(ValueError, match="at most 12 agents"):
+        cells([many], ["shapley"], [0])
+    with pytest.raises(ValueError, match="each must have a name of its own"):
+        cells([small, small], ["equal"], [0])
+    with pytest.raises(ValueError, match="holds no finished results"):
+        results(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written"):
+        compare(cells([small], ["equal"], [0], **QUICK), tmp_path / "file", quiet=True)

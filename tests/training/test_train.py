@@ -1,0 +1,148 @@
+"""Training by PPO."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import PPO
+
+from proxycoop import agents
+from proxycoop.envs import Engine, scenario
+from proxycoop.envs.vector import CooperativeVecEnv
+from proxycoop.training.policy import LotPolicy
+from proxycoop.training.settings import TrainSettings
+from proxycoop.training.train import train
+
+
+def settings(small, **changes):
+    return TrainSettings(
+        **{"scenario": small, "credit": "loo", "total_steps": 2_000, "num_cooperatives": 4, "checkpoint_every": 5, **changes}
+    )
+
+
+def weights(folder):
+    return torch.load(folder / "policy.pt", weights_only=True)["network"]
+
+
+def identical(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_proxies_learn_to_contribute_clean_lots_and_to_withhold_corrupt_ones(small, tmp_path):
+    folder = train(settings(small, total_steps=20_000, num_cooperatives=16), tmp_path / "run", tensorboard=False)
+    engine = Engine(small, "loo", 32)
+    learned = agents.play(engine, agents.make("learned", path=folder), range(900, 932))
+    random = agents.play(engine, agents.make("random"), range(900, 932))
+    assert float(learned["corrupt_share"].mean()) < 0.2
+    assert float(learned["clean_share"].mean()) > 0.4
+    assert float(learned["welfare"].mean()) > float(random["welfare"].mean()) + 5
+
+
+def test_a_run_holds_its_scenario_seed_and_settings(small, tmp_path):
+    told = []
+    folder = train(settings(small, seed=7), tmp_path / "run", progress=lambda *what: told.append(what))
+    run = json.loads((folder / "run.json").read_text())
+    assert run["finished"]
+    assert run["settings"]["seed"] == 7
+    assert run["settings"]["credit"] == "loo"
+    assert scenario.load(folder / "scenario.yaml") == small
+    assert list((folder / "tb").rglob("events.out.tfevents.*"))
+    assert not (folder / "checkpoint.pt").exists()
+    curve = json.loads((folder / "curve.json").read_text())["updates"]
+    assert [point["agent_steps"] for point in curve] == [done for done, _, _ in told]
+    assert curve[-1]["agent_steps"] >= 2_000
+    assert {"welfare", "clean_share", "corrupt_share"} <= curve[0].keys()
+
+
+def test_the_same_seed_trains_the_same_policy_and_another_seed_another(small, tmp_path):
+    first, again, other = (
+        train(settings(small, seed=seed), tmp_path / name, tensorboard=False) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert identical(weights(first), weights(again))
+    assert not identical(weights(first), weights(other))
+
+
+def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(small, tmp_path):
+    whole = train(settings(small), tmp_path / "whole", tensorboard=False)
+
+    class CutOffError(Exception):
+        pass
+
+    def cut(done, total, metrics):
+        if done > 1_200:
+            raise CutOffError
+
+    with pytest.raises(CutOffError):
+        train(settings(small), tmp_path / "cut", progress=cut, tensorboard=False)
+    assert (tmp_path / "cut" / "checkpoint.pt").exists()
+    assert not (tmp_path / "cut" / "policy.pt").exists()
+    resumed = train(settings(small), tmp_path / "cut", resume=True, tensorboard=False)
+    assert identical(weights(whole), weights(resumed))
+    assert (whole / "curve.json").read_text() == (resumed / "curve.json").read_text()
+    a, b = (torch.load(folder / "policy.pt", weights_only=True) for folder in (whole, resumed))
+    assert torch.equal(a["mean"], b["mean"])
+    assert torch.equal(a["variance"], b["variance"])
+
+
+def test_a_finished_run_is_not_run_again_and_not_overwritten(small, tmp_path):
+    folder = train(settings(small), tmp_path / "run", tensorboard=False)
+    before = (folder / "policy.pt").stat().st_mtime_ns
+    with pytest.raises(ValueError, match="holds a run already: resume it with --resume"):
+        train(settings(small), folder)
+    assert train(settings(small), folder, resume=True) == folder
+    assert (folder / "policy.pt").stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match="run with another gamma, seed"):
+        train(settings(small, seed=3, gamma=0.9), folder, resume=True)
+
+
+def test_a_damaged_checkpoint_and_a_half_written_run_are_named(small, tmp_path):
+    folder = train(settings(small), tmp_path / "run", tensorboard=False)
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "policy.pt").unlink()
+    (folder / "run.json").write_text(json.dumps(run | {"finished": False}))
+    (folder / "checkpoint.pt").write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt' is damaged"):
+        train(settings(small), folder, resume=True)
+    (folder / "run.json").write_text('{"finished": fal')
+    with pytest.raises(ValueError, match=r"run\.json' is damaged or half-written"):
+        train(settings(small), folder, resume=True)
+
+
+@pytest.mark.parametrize("form", ["multi_discrete", "discrete"])
+def test_the_policy_is_a_product_of_coins_in_either_form(small, form):
+    env = CooperativeVecEnv(small, "loo", 2, actions=form, seed=0)
+    layout = env.engine.layout
+    kwargs = {"n_lot_features": len(layout.lot_features), "n_agent_features": len(layout.agent_features), "hidden": 8}
+    model = PPO(LotPolicy, env, n_steps=6, batch_size=12, policy_kwargs=kwargs, seed=0, device="cpu")
+    torch.nn.init.normal_(model.policy.network.actor[-1].weight)
+    observations = torch.from_numpy(env.reset())
+    logits = model.policy.network.logits(observations)
+    actions, values, log_prob = model.policy(observations)
+    choices = env._codec.decode(actions.numpy(), "the rows")
+    expected = torch.where(choices, logits, -logits).sigmoid().log().sum(dim=1)
+    assert torch.allclose(log_prob, expected, atol=1e-5)
+    assert torch.allclose(values[:, 0], model.policy.network.values(observations), atol=1e-6)
+    _, again, entropy = model.policy.evaluate_actions(observations, actions)
+    assert torch.allclose(again, log_prob, atol=1e-6)
+    p = logits.sigmoid()
+    assert torch.allclose(entropy, -(p * p.log() + (1 - p) * (1 - p).log()).sum(dim=1), atol=1e-5)
+
+
+def test_the_discrete_form_trains_too(small, tmp_path):
+    folder = train(settings(small, actions="discrete"), tmp_path / "run", tensorboard=False)
+    metrics = agents.play(Engine(small, "loo", 4), agents.make("learned", path=folder), range(4))
+    assert np.isfinite(metrics["welfare"].numpy()).all()
+
+
+def test_an_unknown_rule_is_refused_before_anything_is_written(small, tmp_path):
+    with pytest.raises(ValueError, match="known ones are data_size, equal, loo, shapley, standalone"):
+        settings(small, credit="nope")
+
+
+def test_a_folder_that_cannot_be_written_is_named(small, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"output folder .* cannot be written"):
+        train(settings(small), tmp_path / "file" / "run")

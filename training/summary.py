@@ -1,0 +1,341 @@
+"""Summarise a comparison: every measure as a mean over seeds with its interval, as tables for the command line and for GitHub."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import rich.box
+import rich.table
+import torch
+from rich.text import Text
+from torch import Tensor
+
+from .compare import BASELINES
+from .evaluate import Estimate
+
+RULES = ("equal", "data_size", "standalone", "loo", "shapley")
+"""Credit rules in the order of tables and figures, from the one that looks least at the outcome; others follow by name."""
+
+UNDEFINED = "–"
+_UNKNOWN = Estimate(None, None)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One scripted agent, or the proxies that learned under one rule, over all seeds of a scenario.
+
+    Attributes:
+        name: The scripted agent's name, or the credit rule's.
+        learned: Whether they learned.
+        seeds: The seeds, ascending.
+        results: The seeds' results, as :func:`~proxycoop.training.compare.results` reads them.
+        measures: Means over seeds with 95 % Student-t intervals. With one seed the intervals are those over its episodes.
+    """
+
+    name: str
+    learned: bool
+    seeds: tuple[int, ...]
+    results: tuple[Mapping[str, Any], ...]
+    measures: Mapping[str, Estimate]
+
+    @property
+    def label(self) -> str:
+        """What it is called where both kinds stand side by side."""
+        return f"learned, {self.name}" if self.learned else self.name
+
+    def measure(self, name: str) -> Estimate:
+        """The estimate of a measure; undefined if no seed has it."""
+        return self.measures.get(name, _UNKNOWN)
+
+    def mean(self, name: str) -> float:
+        """The mean of a measure, NaN where undefined."""
+        mean = self.measure(name).mean
+        return math.nan if mean is None else mean
+
+    def sample(self, name: str) -> Tensor:
+        """A measure of each seed, ``(n_seeds,)``, NaN where undefined."""
+        return _sample(self.results, name)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One scenario's rows: scripted agents first, then learned ones.
+
+    Attributes:
+        scenario: The scenario as plain data, as of the first seed.
+        rows: The rows.
+    """
+
+    scenario: Mapping[str, Any]
+    rows: tuple[Row, ...]
+
+    @property
+    def name(self) -> str:
+        """The scenario's name."""
+        return str(self.scenario["name"])
+
+    @property
+    def scripted(self) -> tuple[Row, ...]:
+        """Rows of scripted agents."""
+        return tuple(row for row in self.rows if not row.learned)
+
+    @property
+    def learned(self) -> tuple[Row, ...]:
+        """Rows of learned agents, one a credit rule."""
+        return tuple(row for row in self.rows if row.learned)
+
+    def agent(self, name: str) -> Row | None:
+        """The row of a scripted agent, if there is one."""
+        return next((row for row in self.scripted if row.name == name), None)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All seeds of any row."""
+        return tuple(sorted({seed for row in self.rows for seed in row.seeds}))
+
+    @property
+    def interval(self) -> str:
+        """What its intervals are, in words."""
+        single = [row.label for row in self.rows if len(row.seeds) == 1]
+        over_seeds = "± is the half-width of a 95 % Student-t interval over seeds"
+        if not single:
+            return f"{over_seeds}."
+        over_episodes = "± is the half-width of a 95 % interval over the episodes of one evaluation, and says nothing about other seeds"
+        if len(single) == len(self.rows):
+            return f"One seed only: {over_episodes}."
+        return f"{over_seeds}; with one seed only ({', '.join(single)}), {over_episodes}."
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the summary.
+
+    Attributes:
+        title: Its heading, unit included.
+        short: The same for narrow places.
+        measure: What it shows.
+        kind: ``share`` is shown in per cent, ``number`` with three decimals, ``reward`` with as many as its size asks for.
+        meaning: One sentence on it.
+        learned_only: Whether scripted agents have it blank.
+    """
+
+    title: str
+    short: str
+    measure: str
+    kind: Literal["share", "number", "reward"]
+    meaning: str
+    learned_only: bool = False
+
+
+def summarise(results: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """Gather results over seeds, one table a scenario.
+
+    Two measures are added: ``test_cross_entropy``, −``test_utility`` in nats, where the utility is ``neg_log_loss``; and
+    ``planner_share``, the ratio of mean welfare to the planner's over the seeds that both have, with a linearised interval (that of the
+    mean of (w − ratio·p) / mean p, seed by seed); undefined where the planner's welfare is not positive. ``admitted_share`` is
+    undefined where nothing was contributed.
+
+    Args:
+        results: Cells, as :func:`~proxycoop.training.compare.results` reads them.
+
+    Returns:
+        Tables in the order of the scenarios' first results.
+    """
+    by_scenario: dict[str, dict[tuple[bool, str], list[Mapping[str, Any]]]] = {}
+    for result in results:
+        cell = result["cell"]
+        learned = cell["agent"] == "learned"
+        rows = by_scenario.setdefault(str(cell["scenario"]["name"]), {})
+        rows.setdefault((learned, str(cell["credit"] if learned else cell["agent"])), []).append(_with_derived(result))
+    made = []
+    for rows in by_scenario.values():
+        for row in rows.values():
+            row.sort(key=lambda result: result["cell"]["seed"])
+        planner = rows.get((False, "planner"), [])
+        ordered = sorted(rows, key=_place)
+        made.append(
+            Table(rows[ordered[0]][0]["cell"]["scenario"], tuple(_row(name, kind, rows[kind, name], planner) for kind, name in ordered))
+        )
+    return made
+
+
+def columns(table: Table) -> tuple[Column, ...]:
+    """The columns of a scenario's summary."""
+    accuracy = table.scenario["utility"] == "accuracy"
+    return (
+        Column("test accuracy, %", "accuracy, %", "test_utility", "share", "Accuracy of the final model on data that credit never touches.")
+        if accuracy
+        else Column(
+            "test cross-entropy, nats",
+            "test loss, nats",
+            "test_cross_entropy",
+            "number",
+            "Loss of the final model on data that credit never touches; lower is better.",
+        ),
+        Column(
+            "welfare, reward units",
+            "welfare",
+            "welfare",
+            "reward",
+            "What the cooperative gained in utility, in reward units, minus everybody's costs.",
+        ),
+        Column(
+            "of planner's welfare, %",
+            "of planner, %",
+            "planner_share",
+            "share",
+            "Mean welfare over the planner's, which peeks and is near an upper bound.",
+        ),
+        Column("clean, %", "clean, %", "clean_share", "share", "Share of lots with right labels that were contributed."),
+        Column("corrupt, %", "corrupt, %", "corrupt_share", "share", "Share of lots with wrong labels that were contributed."),
+        Column("admitted, %", "admitted, %", "admitted_share", "share", "Share of contributed lots that passed screening."),
+        Column(
+            "violations, %",
+            "broken, %",
+            "violations",
+            "share",
+            "Share of rounds whose applied step broke somebody's profile, to first order.",
+        ),
+        Column(
+            "Pearson with Shapley",
+            "Pearson",
+            "pearson_shapley",
+            "number",
+            "Correlation over agents of an episode's credit with the exact Shapley value; undefined where all get the same.",
+            learned_only=True,
+        ),
+    )
+
+
+def cells(table: Table, *, decimals: int = 1) -> list[list[tuple[str, str]]]:
+    """The summary as text: of each row and column the mean and the half-width, ``""`` where there is none.
+
+    Args:
+        table: The table.
+        decimals: Of shares, which are in per cent.
+    """
+    described = columns(table)
+    places = [_places(column.kind, [row.measure(column.measure) for row in table.rows], decimals) for column in described]
+    made = []
+    for row in table.rows:
+        estimates = [_UNKNOWN if column.learned_only and not row.learned else row.measure(column.measure) for column in described]
+        made.append(
+            [spell(estimate, n, percent=column.kind == "share") for column, estimate, n in zip(described, estimates, places, strict=True)]
+        )
+    return made
+
+
+def spell(estimate: Estimate, places: int, *, percent: bool = False) -> tuple[str, str]:
+    """Mean and half-width with so many decimals, in per cent if asked; ``–`` and ``""`` where undefined."""
+    scale = 100 if percent else 1
+    if estimate.mean is None:
+        return UNDEFINED, ""
+    mean = f"{scale * estimate.mean:z.{places}f}".replace("-", "−")
+    return mean, "" if estimate.half_width is None else f"{scale * estimate.half_width:.{places}f}"
+
+
+def told(estimate: Estimate, places: int, *, percent: bool = False) -> str:
+    """:func:`spell`, with its interval and its per cent sign, for a sentence."""
+    text = " ± ".join(part for part in spell(estimate, places, percent=percent) if part)
+    return text + " %" if percent and estimate.mean is not None else text
+
+
+def console_table(table: Table) -> rich.table.Table:
+    """The summary for the command line."""
+    drawn = rich.table.Table(
+        title=Text(plain(table.name)), caption=Text(table.interval), box=rich.box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    drawn.add_column("agents", overflow="fold")
+    for column in columns(table):
+        drawn.add_column(column.short, justify="right")
+    for row, texts in zip(table.rows, cells(table, decimals=0), strict=True):
+        first = row.learned and row is table.learned[0]
+        if first and table.scripted:
+            drawn.add_section()
+        drawn.add_row(Text(plain(row.label)), *(Text("±".join(part for part in text if part)) for text in texts))
+    return drawn
+
+
+def markdown(table: Table) -> str:
+    """The summary as a GitHub markdown table, without a heading."""
+    described = columns(table)
+    lines = ["| agents | " + " | ".join(column.title for column in described) + " |", "|---|" + "---:|" * len(described)]
+    for row, texts in zip(table.rows, cells(table), strict=True):
+        # GitHub reads a backslash before punctuation as "take it literally"; underscores inside words are literal already
+        name = re.sub(r"[\\`*\[\]|~$<>&#!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", plain(row.label))
+        lines.append(f"| {name} | " + " | ".join(" ± ".join(part for part in text if part) for text in texts) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def difference(a: Row, b: Row, measure: str, measure_of_b: str | None = None) -> Estimate:
+    """A measure of one row minus that (or another) of a second row, over the seeds that both have.
+
+    Seeds pair them, since rows of a seed share their data split and cooperatives; so this interval is far narrower than those of the two.
+    """
+    theirs = dict(zip(b.seeds, b.sample(measure_of_b or measure).tolist(), strict=True))
+    ours = zip(a.seeds, a.sample(measure).tolist(), strict=True)
+    return Estimate.of(torch.tensor([mine - theirs[seed] for seed, mine in ours if seed in theirs], dtype=torch.float64))
+
+
+def plain(text: str) -> str:
+    """Text on one line, without control characters."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _places(kind: str, estimates: Sequence[Estimate], decimals: int) -> int:
+    """Decimals of a column."""
+    if kind != "reward":
+        return decimals if kind == "share" else 3
+    largest = max((abs(estimate.mean) for estimate in estimates if estimate.mean is not None), default=0.0)
+    return 1 if largest == 0 else min(max(2 - math.floor(math.log10(largest)), 0), 6)
+
+
+def _place(key: tuple[bool, str]) -> tuple[bool, int, str]:
+    """Where a row stands: scripted before learned, each in its known order, then the others by name."""
+    learned, name = key
+    known = RULES if learned else BASELINES
+    return learned, known.index(name) if name in known else len(known), name
+
+
+def _with_derived(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A result with the measures that follow from others of the same evaluation."""
+    measures = dict(result["measures"])
+    if result["cell"]["scenario"]["utility"] == "neg_log_loss" and measures.get("test_utility", [None])[0] is not None:
+        mean, half_width = measures["test_utility"]
+        measures["test_cross_entropy"] = [-mean, half_width]
+    if measures.get("clean_share", [None])[0] == 0 and measures.get("corrupt_share", [None])[0] == 0:
+        measures["admitted_share"] = [None, None]  # of nothing
+    return {**result, "measures": measures}
+
+
+def _row(name: str, learned: bool, results: Sequence[Mapping[str, Any]], planner: Sequence[Mapping[str, Any]]) -> Row:
+    measures = {}
+    for measure in sorted({measure for result in results for measure in result["measures"]}):
+        if len(results) == 1:
+            measures[measure] = Estimate(*results[0]["measures"][measure])
+        else:
+            measures[measure] = Estimate.of(_sample(results, measure))
+    measures["planner_share"] = _planner_share(results, planner)
+    return Row(name, learned, tuple(result["cell"]["seed"] for result in results), tuple(results), measures)
+
+
+def _planner_share(results: Sequence[Mapping[str, Any]], planner: Sequence[Mapping[str, Any]]) -> Estimate:
+    """See :func:`summarise`."""
+    theirs = {result["cell"]["seed"]: result for result in planner}
+    shared = [result for result in results if result["cell"]["seed"] in theirs]
+    w = _sample(shared, "welfare")
+    p = _sample([theirs[result["cell"]["seed"]] for result in shared], "welfare")
+    w, p = w[~(w + p).isnan()], p[~(w + p).isnan()]
+    if len(p) == 0 or p.mean() <= 0:
+        return _UNKNOWN
+    ratio = w.mean() / p.mean()
+    return Estimate(float(ratio), Estimate.of((w - ratio * p) / p.mean()).half_width)
+
+
+def _sample(results: Sequence[Mapping[str, Any]], measure: str) -> Tensor:
+    means = [result["measures"].get(measure, [None])[0] for result in results]
+    return torch.tensor([math.nan if mean is None else mean for mean in means], dtype=torch.float64)
