@@ -14,6 +14,7 @@ Splitting the agents into a half a and a half b, the sum over classes is the pro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..credit import CoalitionGame
+from ..credit import CoalitionGame, coalition_matrix
 from .data import Rows
 from .likelihood import cross_entropy, log_softmax
 from .models import Model
@@ -133,7 +134,7 @@ class UtilityGame:
         )
 
     def _general_values(self, coalitions: Tensor) -> Tensor:
-        """Values of coalitions, bool ``(C, N)``, for any model, server and utility, ``(E, C)``: a forward pass a coalition, in bounded memory."""
+        """Values of coalitions, bool ``(C, N)``, for any model, server and utility, ``(E, C)``, in bounded memory."""
         step, utility = self.round_step, UTILITIES[self.utility]
         rows = self.validation
         n_envs, n_coalitions = len(step.theta), len(coalitions)
@@ -183,18 +184,28 @@ class UtilityGame:
     def _all_values(self) -> Tensor:
         """Values of all coalitions for a linear model and fixed weights, ``(E, 2**N)``; see the module's docstring."""
         n_rows, _, n_agents, _ = self._shift.shape
+        if self._out_of_range():
+            return self._additive_values(coalition_matrix(n_agents))
         factor = self._shift.exp()  # F, (V, E, N, C)
         share = self._log_share.exp()  # p, (V, E, C)
         size = max(1, _CHUNK // (n_rows * 2**n_agents))
         chunks = [
             _log_sums(some_factor, some_share) for some_factor, some_share in zip(factor.split(size, 1), share.split(size, 1), strict=True)
         ]
-        log_sums = torch.cat(chunks)  # mean over rows of log Σ_c p_c Π F_c, (E, 2**N)
-        if not log_sums.isfinite().all():  # steps so large that exp leaves the floating-point range: stay in the log domain
-            everyone = 2 ** torch.arange(n_agents, device=factor.device)
-            codes = torch.arange(2**n_agents, device=factor.device)
-            return self._additive_values((codes[:, None] & everyone) != 0)
-        return -log_sums
+        return -torch.cat(chunks)  # minus the mean over rows of log Σ_c p_c Π F_c, (E, 2**N)
+
+    def _out_of_range(self) -> bool:
+        """Whether steps are so large that a product of exponentials could lose a term that matters.
+
+        Every exponent is at most b = Σ_i max_c |L_i − L_{i,y}| in size. A term lost to underflow is below tiny·e^b and the sum is
+        at least e^−b / C, so b ≤ (log(1/tiny) − log(1/eps)) / 2 keeps what is lost below rounding.
+        """
+        number = torch.finfo(self._shift.dtype)
+        limit = (math.log(number.eps) - math.log(number.tiny)) / 2  # 35.7 in single precision
+        size = self._shift.abs()
+        if not float(size.max()) * size.shape[2] > limit:  # the cheap bound; not for NaN, which the log domain passes on
+            return False
+        return not float(size.amax(dim=-1).sum(dim=-1).max()) <= limit
 
 
 def _log_sums(factor: Tensor, share: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import sklearn.datasets
@@ -50,10 +50,10 @@ class Dataset:
         Raises:
             ValueError: If there is no such class; the message lists them.
         """
-        if isinstance(label, int) and 0 <= label < len(self.class_names):
-            return label
         if label in self.class_names:
             return self.class_names.index(str(label))
+        if str(label).isdigit() and int(label) < len(self.class_names):
+            return int(label)
         raise unknown_name("class", label, list(self.class_names))
 
     def column(self, name: str) -> int:
@@ -131,7 +131,7 @@ class HeldOut(Settings):
     """A held-out set whose classes may be thinned, so that the majority's interest differs from the protected one's."""
 
     rows: int = Field(150, ge=2, description="Number of rows.")
-    thin: dict[int | str, float] = Field(
+    thin: dict[int | str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict, description="Factor on a class's natural frequency, by class name or number: {8: 0.15}."
     )
 
@@ -140,7 +140,7 @@ class Data(Settings):
     """Where the data comes from and how it is split."""
 
     source: str = Field("digits", description="Name of a data source.")
-    columns: tuple[int, ...] | None = Field(None, description="Columns to keep, by number; all by default.")
+    columns: tuple[int, ...] | None = Field(None, min_length=1, description="Columns to keep, by number; all by default.")
     scaling: Literal["none", "centre", "standardise"] = Field(
         "none", description="centre: zero mean; standardise: unit deviation as well; both by the train pool's statistics."
     )
@@ -219,6 +219,8 @@ class _Deck:
         """Take ``rows`` free rows with classes in their natural proportions times ``thin``, by largest remainder."""
         counts = np.bincount(self.labels)
         share = counts * np.array([thin.get(label, 1.0) for label in range(len(counts))])
+        if not share.sum() > 0:
+            raise ValueError(f"data: {what} has every class thinned to nothing: leave a class with a factor above 0")
         exact = rows * share / share.sum()
         whole = np.floor(exact).astype(int)
         whole[np.argsort(whole - exact, kind="stable")[: rows - whole.sum()]] += 1

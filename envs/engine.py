@@ -100,6 +100,7 @@ class Engine:
         Raises:
             ValueError: If there is not one seed an environment, a seed is out of range, or a copied seat does not exist.
         """
+        seats = self._seats(copies or {})
         if seeds is not None:
             self.seeds, self.episode = self._checked_seeds(seeds), episode
         elif self.seeds is None:
@@ -111,7 +112,9 @@ class Engine:
         self.profiles: Profiles = self._profile_table.deal(fold(self._keys, Purpose.PROFILES))
         holds = self.profiles.tolerance.isfinite()  # (E, N, M)
         owned = (holds.float() @ self._protects.float()) > 0  # (E, N, n_classes)
-        self.lots: DrawnLots = self._copied(self._lot_source.draw(self._keys, owned), copies or {})
+        self.lots: DrawnLots = self._lot_source.draw(self._keys, owned)
+        if copies:
+            self.lots = self.lots.seated(seats)
 
         shape = (self.num_envs, self.num_agents, self.num_lots)
         self.theta = self._theta_0.repeat(self.num_envs, 1)  # (E, P)
@@ -373,27 +376,18 @@ class Engine:
         """Costs and fines of the round, ``(E, N)``, in reward units."""
         reward = self.scenario.reward
         own_verdict = blocked_by.diagonal(dim1=1, dim2=3).transpose(1, 2)  # (E, N, K)
-        n_lots = contributed.sum(dim=-1)
-        n_violations = (contributed & own_verdict).sum(dim=-1)
-        return (reward.contribution_cost * n_lots + reward.violation_penalty * n_violations).to(self.dtype)
+        n_lots = contributed.sum(dim=-1).to(self.dtype)
+        n_violations = (contributed & own_verdict).sum(dim=-1).to(self.dtype)
+        return reward.contribution_cost * n_lots + reward.violation_penalty * n_violations
 
-    def _copied(self, lots: DrawnLots, copies: Mapping[int, int]) -> DrawnLots:
+    def _seats(self, copies: Mapping[int, int]) -> list[int]:
+        """Whose lots each seat has."""
         seats = list(range(self.num_agents))
         for copier, original in copies.items():
             if copier not in range(self.num_agents) or original not in range(self.num_agents):
                 raise ValueError(f"copies={dict(copies)}: seats go from 0 to {self.num_agents - 1}")
             seats[copier] = original
-        if not copies:
-            return lots
-        return replace(
-            lots,
-            x=lots.x[:, seats],
-            y=lots.y[:, seats],
-            present=lots.present[seats],
-            corrupt=lots.corrupt[:, seats],
-            tags=lots.tags[:, seats],
-            samples=lots.samples[seats],
-        )
+        return seats
 
     def _protected_classes(self) -> Tensor:
         """Which class each value protects, bool ``(M, n_classes)``."""

@@ -6,6 +6,7 @@ dealt without replacement across the whole cooperative until a class runs out, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from . import randomness
 from .data import Dataset, Splits
 from .randomness import Purpose, fold
-from .settings import Settings
+from .settings import Settings, default_kind
 
 
 class DirichletMixture(Settings):
@@ -136,7 +137,7 @@ class Lots(Settings):
 
     per_principal: int = Field(4, ge=1, le=10, description="Lots K of each principal.")
     rows: int | tuple[int, ...] = Field(20, description="Rows of each lot; or one number a principal, for unequal holdings.")
-    mixture: Annotated[DirichletMixture | LogisticNormalMixture, Field(discriminator="kind")] = Field(
+    mixture: Annotated[Annotated[DirichletMixture | LogisticNormalMixture, Field(discriminator="kind")], default_kind("dirichlet")] = Field(
         default_factory=DirichletMixture, description="How classes are mixed in a lot."
     )
     corruption: Corruption = Field(default_factory=Corruption, description="Label noise.")
@@ -183,6 +184,18 @@ class DrawnLots:
     corrupt: Tensor
     tags: Tensor
     samples: Tensor
+
+    def seated(self, seats: Sequence[int]) -> DrawnLots:
+        """The same cooperatives with seat i holding copies of the lots of seat ``seats[i]``."""
+        index = list(seats)
+        return DrawnLots(
+            x=self.x[:, index],
+            y=self.y[:, index],
+            present=self.present[index],
+            corrupt=self.corrupt[:, index],
+            tags=self.tags[:, index],
+            samples=self.samples[index],
+        )
 
 
 class LotSource:

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
-from .settings import Settings
+from .settings import Settings, default_kind
 
 
 class Model(ABC):
@@ -110,6 +110,8 @@ class ModuleModel(Model):
     """
 
     def __init__(self, module: nn.Module, n_features: int, n_classes: int) -> None:
+        if not isinstance(module, nn.Module):
+            raise ValueError(f"model: got a {type(module).__name__}, must be an nn.Module")
         if list(module.buffers()):
             raise ValueError("model: the module has buffers (batch normalisation?): use layers whose only state is parameters")
         self.module = module.eval().requires_grad_(False)
@@ -118,7 +120,10 @@ class ModuleModel(Model):
         self.n_classes = n_classes
         if self.n_parameters == 0:
             raise ValueError("model: the module has no parameters to learn")
-        answer = module(torch.zeros(2, n_features, dtype=next(module.parameters()).dtype))
+        try:
+            answer = module(torch.zeros(2, n_features, dtype=next(module.parameters()).dtype))
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"model: the module does not take rows of {n_features} features: {error}") from error
         if answer.shape != (2, n_classes):
             raise ValueError(f"model: the module maps (2, {n_features}) to {tuple(answer.shape)}, must be (2, {n_classes})")
 
@@ -170,7 +175,7 @@ class Mlp(Settings):
     """A multilayer perceptron with ReLU units."""
 
     kind: Literal["mlp"] = "mlp"
-    hidden: tuple[int, ...] = Field((32,), description="Units of each hidden layer.")
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field((32,), description="Units of each hidden layer.")
 
     def build(self, n_features: int, n_classes: int) -> Model:
         """The model for this many features and classes."""
@@ -200,7 +205,13 @@ class Module(Settings):
             factory: Callable[..., nn.Module] = getattr(importlib.import_module(module_name), attribute)
         except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(f"model.factory={self.factory!r} cannot be imported ({error}): write 'package.module:function'") from error
-        return ModuleModel(factory(n_features, n_classes, **self.arguments), n_features, n_classes)
+        try:
+            module = factory(n_features, n_classes, **self.arguments)
+        except TypeError as error:
+            raise ValueError(
+                f"model.factory={self.factory!r} cannot be called with ({n_features}, {n_classes}, {self.arguments}): {error}"
+            ) from error
+        return ModuleModel(module, n_features, n_classes)
 
 
-ModelSettings = Annotated[Softmax | Mlp | Module, Field(discriminator="kind")]
+ModelSettings = Annotated[Annotated[Softmax | Mlp | Module, Field(discriminator="kind")], default_kind("softmax")]

@@ -30,6 +30,7 @@ class Purpose(IntEnum):
 
 
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # as a signed 64-bit number
+_WORD = 0xD1342543DE82EF95 - 2**64  # another odd number, so that no small word cancels a small key
 _MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
 _MIX_2 = 0x94D049BB133111EB - 2**64
 
@@ -57,7 +58,7 @@ def fold(keys: Tensor, *words: int) -> Tensor:
         int64 ``(E,)``.
     """
     for word in words:
-        keys = _mix(_mix(keys + _GOLDEN) ^ _mix(torch.full_like(keys, word) * _GOLDEN + 1))
+        keys = _mix(_mix(keys + _GOLDEN) ^ _mix(torch.full_like(keys, word) * _WORD + 1))
     return keys
 
 

@@ -10,14 +10,15 @@ A scenario is one YAML file, validated key by key. It may name another that it `
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from ..registry import unknown_name
 from .coalitions import UtilityName, WeightsName
@@ -58,6 +59,21 @@ class Reward(Settings):
         return scale
 
 
+def _value(settings: Any) -> Any:
+    """A value from its settings, by its kind."""
+    if isinstance(settings, Value):
+        return settings
+    if not isinstance(settings, Mapping) or not isinstance(settings.get("kind"), str):
+        raise ValueError(f"a value needs a 'kind', one of {', '.join(VALUES)}")
+    cls, rest = VALUES[settings["kind"]], {key: value for key, value in settings.items() if key != "kind"}
+    known = inspect.signature(cls).parameters
+    if unknown := [key for key in rest if key not in known]:
+        raise PydanticCustomError("unknown_key", "unknown key", {"key": unknown[0], "known": ["kind", *known]})
+    if missing := [name for name, one in known.items() if one.default is inspect.Parameter.empty and name not in rest]:
+        raise ValueError(f"a value of kind {settings['kind']!r} needs {', '.join(map(repr, missing))}")
+    return cls(**rest)
+
+
 class Scenario(Settings):
     """A cooperative, complete. Every part has a default; ``proxycoop scenarios NAME`` prints one in full."""
 
@@ -77,29 +93,13 @@ class Scenario(Settings):
     )
     server: ServerSettings = Field(default_factory=Sgd, description="How the server applies the aggregate.")
     utility: UtilityName = Field("neg_log_loss", description="Utility on the validation set: minus cross-entropy in nats, or accuracy.")
-    values: dict[str, SerializeAsAny[Value]] = Field(default_factory=dict, description="Values by name.")
+    values: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")], Annotated[SerializeAsAny[Value], BeforeValidator(_value)]] = (
+        Field(default_factory=dict, description="Values by name.")
+    )
     profiles: tuple[Profile, ...] = Field((), description="Value profiles; principals beyond their holders have none.")
     profiles_drawn: bool = Field(True, description="Draw anew each episode who holds which profile; else principals take them in order.")
     screening: Screening = Field(default_factory=Screening, description="Whose profiles screen whose updates.")
     reward: Reward = Field(default_factory=Reward, description="From credit to reward.")
-
-    @field_validator("values", mode="before")
-    @classmethod
-    def _values(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping):
-            raise ValueError("values must be a mapping from names to settings with a 'kind'")
-        made = {}
-        for name, settings in values.items():
-            if isinstance(settings, Value):
-                made[name] = settings
-                continue
-            if not isinstance(settings, Mapping) or "kind" not in settings:
-                raise ValueError(f"value {name!r} needs a 'kind', one of {', '.join(VALUES)}")
-            rest = {key: value for key, value in settings.items() if key != "kind"}
-            if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", str(name)):
-                raise ValueError(f"value name {name!r}: use 1 to 40 letters, digits, '_' or '-'")
-            made[name] = VALUES.make(settings["kind"], **rest)
-        return made
 
     def to_yaml(self) -> str:
         """The whole scenario as YAML that :func:`load` reads back."""
@@ -107,10 +107,8 @@ class Scenario(Settings):
 
     def to_dict(self) -> dict[str, Any]:
         """The whole scenario as plain data, defaults included."""
-        data = self.model_dump(mode="json")
-        kinds = {VALUES[kind]: kind for kind in VALUES}
-        data["values"] = {name: {"kind": kinds[type(value)], **data["values"][name]} for name, value in self.values.items()}
-        return data
+        plain: dict[str, Any] = _plain(self)
+        return plain
 
 
 def names() -> list[str]:
@@ -152,7 +150,8 @@ def _read(name_or_path: str | Path, seen: tuple[str, ...] = ()) -> tuple[dict[st
     if not is_path and str(name_or_path) not in names():
         raise ValueError(str(unknown_name("scenario", str(name_or_path), names())) + "; or pass the path of a .yaml file")
     where = str(name_or_path) if is_path else f"{name_or_path}.yaml"
-    if where in seen:
+    identity = str(path.resolve()) if is_path else str(name_or_path)
+    if identity in seen:
         raise ValueError(f"{where} extends itself, by way of {' → '.join(seen)}")
     try:
         text = path.read_text(encoding="utf-8") if is_path else (_folder() / where).read_text(encoding="utf-8")
@@ -166,7 +165,7 @@ def _read(name_or_path: str | Path, seen: tuple[str, ...] = ()) -> tuple[dict[st
         raise ValueError(f"scenario file {where!r} must hold a mapping, not a {type(data).__name__}")
     if (base := data.pop("extends", None)) is not None:
         base_path = str(path.parent / base) if is_path and str(base).endswith((".yaml", ".yml")) else str(base)
-        merged, _, _ = _read(base_path, (*seen, where))
+        merged, _, _ = _read(base_path, (*seen, identity))
         _merge(merged, data)
         data = merged
     return data, lines, where
@@ -186,10 +185,10 @@ def _lines(node: yaml.Node | None, path: tuple[str, ...] = ()) -> Iterator[tuple
 
 
 def _merge(base: dict[str, Any], extra: Mapping[str, Any]) -> None:
-    """Lay ``extra`` over ``base``, mapping by mapping; a part of another ``kind`` replaces the old one whole."""
+    """Lay ``extra`` over ``base``, mapping by mapping; an empty mapping, or a part of another ``kind``, replaces the old one whole."""
     for key, value in extra.items():
         old = base.get(key)
-        if isinstance(old, dict) and isinstance(value, Mapping) and value.get("kind", old.get("kind")) == old.get("kind"):
+        if value and isinstance(old, dict) and isinstance(value, Mapping) and value.get("kind", old.get("kind")) == old.get("kind"):
             _merge(old, value)
         else:
             base[key] = dict(value) if isinstance(value, Mapping) else value
@@ -197,30 +196,38 @@ def _merge(base: dict[str, Any], extra: Mapping[str, Any]) -> None:
 
 def _override(data: dict[str, Any], path: list[str], value: Any) -> None:
     *parents, last = path
+    value = _plain(value)
     for key in parents:
         data = data.setdefault(key, {})
         if not isinstance(data, dict):
             raise ValueError(f"override {'.'.join(path)!r}: {key!r} is not a mapping")
     if last == "kind" and data.get("kind") != value:
         data.clear()  # the settings of another kind would not fit
-    _merge(data, {last: value.model_dump() if isinstance(value, BaseModel) else value})
+    _merge(data, {last: value})
+
+
+def _plain(part: Any) -> Any:
+    """Settings as plain data that YAML keeps as it is: mappings, lists, numbers and strings."""
+    if isinstance(part, BaseModel):
+        kind = {"kind": next(name for name in VALUES if VALUES[name] is type(part))} if isinstance(part, Value) else {}
+        return kind | {name: _plain(getattr(part, name)) for name in type(part).model_fields}
+    if isinstance(part, Mapping):
+        return {key: _plain(value) for key, value in part.items()}
+    return [_plain(value) for value in part] if isinstance(part, (list, tuple)) else part
 
 
 def _explain(error: ValidationError, where: str, lines: Mapping[tuple[str, ...], int]) -> str:
     """A pydantic error as one sentence per problem: file, line, key, what came, what is allowed."""
     problems = []
     for problem in error.errors():
-        loc = tuple(str(part) for part in problem["loc"])
-        # the tag of a discriminated union stands in the location but not in the file
-        place = tuple(part for part in loc if not part.startswith("function-") and part not in ("constrained-str",))
+        place, known = _locate(tuple(str(part) for part in problem["loc"]))
+        if problem["type"] == "unknown_key":  # of a value, whose kind decides what is known
+            place, known = (*place, str(problem["ctx"]["key"])), problem["ctx"]["known"]
         line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
         at = f"{where}:{line}" if line else where
         key = ".".join(place)
-        if problem["type"] == "extra_forbidden":
-            known = _known_keys(place[:-1])
-            close = difflib.get_close_matches(place[-1], known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            problems.append(f"{at}: unknown key {key!r}{hint} (allowed here: {', '.join(known)})")
+        if problem["type"] in ("extra_forbidden", "unknown_key"):
+            problems.append(f"{at}: {_unknown_key(key, known)}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
             came = "" if isinstance(problem["input"], (dict, BaseModel)) else f" (got {problem['input']!r})"
@@ -228,18 +235,32 @@ def _explain(error: ValidationError, where: str, lines: Mapping[tuple[str, ...],
     return "\n".join(problems)
 
 
-def _known_keys(place: tuple[str, ...]) -> list[str]:
-    """The keys allowed at a place within a scenario, following the tags of discriminated unions and sequence indices."""
+def _unknown_key(key: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"unknown key {key!r}{hint} (allowed here: {', '.join(known)})"
+
+
+def _locate(loc: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
+    """A pydantic location as a place in the file, and the keys allowed beside its last part.
+
+    Tags of unions and names of validators stand in the location but not in the file.
+    """
     types: list[Any] = [Scenario]
-    for part in place:
-        inside: list[Any] = []
-        for cls in types:
-            if part in cls.model_fields:
-                inside += _models_in(cls.model_fields[part].annotation)
-            elif cls.model_fields.get("kind") is not None and cls.model_fields["kind"].default == part:
-                inside.append(cls)  # the tag itself
+    place: list[str] = []
+    beside: list[str] = []
+    for part in loc:
+        tagged = [cls for cls in types if "kind" in cls.model_fields and cls.model_fields["kind"].default == part]
+        if tagged:
+            types = tagged
+            continue
+        if part in ("int", "str", "float", "bool", "[key]") or part.startswith(("function-", "constrained-", "literal[")):
+            continue
+        place.append(part)
+        beside = sorted({key for cls in types for key in cls.model_fields})
+        inside = [cls for one in types if part in one.model_fields for cls in _models_in(one.model_fields[part].annotation)]
         types = inside or types
-    return sorted({key for cls in types for key in cls.model_fields})
+    return tuple(place), beside
 
 
 def _models_in(annotation: Any) -> list[Any]:

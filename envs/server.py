@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from .settings import Settings
+from .settings import Settings, default_kind
 
 
 @dataclass(frozen=True)
@@ -80,4 +80,4 @@ class Adam(_Server):
         )
 
 
-ServerSettings = Annotated[Sgd | Adam, Field(discriminator="kind")]
+ServerSettings = Annotated[Annotated[Sgd | Adam, Field(discriminator="kind")], default_kind("sgd")]

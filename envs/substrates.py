@@ -13,7 +13,7 @@ from . import randomness
 from .likelihood import loss_and_residual, residual
 from .lots import DrawnLots
 from .models import Model
-from .settings import Settings
+from .settings import Settings, default_kind
 
 
 @dataclass(frozen=True)
@@ -135,4 +135,4 @@ class Traversal(Settings):
         return chosen.reshape(present.shape)
 
 
-SubstrateSettings = Annotated[FedAvg | Traversal, Field(discriminator="kind")]
+SubstrateSettings = Annotated[Annotated[FedAvg | Traversal, Field(discriminator="kind")], default_kind("fedavg")]

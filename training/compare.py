@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import multiprocessing
 import os
 from collections.abc import Iterable, Sequence
@@ -59,7 +60,7 @@ class Cell:
 
     def description(self) -> dict[str, Any]:
         """Everything that its result depends on."""
-        scenario = self.settings.scenario.to_dict()
+        scenario = json.loads(json.dumps(self.settings.scenario.to_dict()))  # as it comes back from a file
         common = {"format": FORMAT, "agent": self.agent, "episodes": self.episodes, "seed": self.settings.seed, "scenario": scenario}
         if self.agent != "learned":
             return common | {"credit": self.settings.credit}

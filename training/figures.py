@@ -20,13 +20,12 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, PercentFormatter
-from numpy.typing import NDArray
+from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 
 from .evaluate import Estimate
-from .summary import RULES, Row, Table, difference, plain, told
+from .summary import RULES, Floats, Row, Table, difference, interval, plain, told
 
-Floats = NDArray[np.float64]
+_End = tuple[float, float, str, str]  # where a curve ends, its name and colour
 
 _COLOURS = ("#E69F00", "#D55E00", "#CC79A7", "#009E73", "#0072B2", "#000000", "#56B4E9")
 """Okabe and Ito's, which colour-blind readers tell apart too, without their yellow, which is faint on white."""
@@ -35,26 +34,20 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 _GREY, _RULE = "#595959", "#808080"
 _REFERENCE_DASHES: Mapping[str, Any] = {"planner": (0, (8, 2)), "oracle": (0, (4, 2)), "all": (0, (2, 2)), "none": (0, (1, 2))}
 _WIDTH = 5.0
-"""Inches of 96 CSS pixels: readable on a telephone when shrunk, and beside another one on a desk."""
+"""Inches: readable on a telephone when shrunk, and beside another one on a desk."""
 _SETTINGS: Mapping[str, Any] = {
     "text.parse_math": False,  # names may hold a "$"
     "svg.hashsalt": "proxycoop",  # the same data gives the same file
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), _RULE),
+    **dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), "black"),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    **dict.fromkeys(("axes.grid", "axes.axisbelow"), True),
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": _RULE,
-    "axes.grid": True,
-    "axes.axisbelow": True,
     "grid.color": "#e6e6e6",
-    "xtick.color": _RULE,
-    "ytick.color": _RULE,
-    "xtick.labelcolor": "black",
-    "ytick.labelcolor": "black",
     "hatch.linewidth": 0.8,
-    "legend.frameon": False,
     "lines.linewidth": 1.3,
     "lines.markersize": 5,
     "lines.solid_capstyle": "butt",
@@ -127,7 +120,7 @@ def _shares(table: Table, _: Looks) -> Drawing | None:
             if estimate.mean is None:
                 continue
             ax.barh(y + dy, estimate.mean, height=0.36, color=face, edgecolor=edge, hatch=hatch, linewidth=0.8)
-            low, high = np.clip(_ends(estimate), 0, 1)
+            low, high = np.clip(interval(estimate), 0, 1)
             ax.plot([low, high], [y + dy] * 2, color="black", linewidth=1)
             text = told(Estimate(estimate.mean, None), 0, percent=True)
             ax.text(max(high, estimate.mean) + 0.012, y + dy, text, va="center", fontsize=6.8)
@@ -172,16 +165,16 @@ def _training(table: Table, styles: Looks) -> Drawing | None:
     for ax, (measure, title) in zip(axes, panels, strict=True):
         ends = []
         for i, row in enumerate(rows):
-            steps, values = _curve(row, measure)
+            steps, values = row.curve(measure)
             ends.append(_line(ax, steps / 1000, values, row.name, styles[row.name], i))
-            said.append(f"{title} under {row.name}: from {_short(values[:, 0])} to {_short(values[:, -1])}")
+            said.append(f"{title} under {row.name}: from {values[:, 0].mean():.3g} to {values[:, -1].mean():.3g}")
         planner = table.agent("planner")
         if measure == "welfare" and planner is not None and planner.measure(measure).mean is not None:
             ax.axhline(planner.mean(measure), color=_GREY, linestyle=_REFERENCE_DASHES["planner"], linewidth=1)
-            ends.append(_End(0, planner.mean(measure), "planner", _GREY))
+            ends.append((0.0, planner.mean(measure), "planner", _GREY))
         ax.set_title(title)
         _fit([ax], share=measure != "welfare")
-        _name_ends(figure, ax, ends)
+        _nameinterval(figure, ax, ends)
     axes[-1].set_xlabel("agent-steps, thousands")
     return _drawing("training", figure, said)
 
@@ -194,14 +187,14 @@ def _rounds(table: Table, styles: Looks) -> Drawing | None:
     shown = [(row, styles[row.name]) for row in table.learned]
     shown += [(row, look) for name, look in zip(_REFERENCE_DASHES, scripted, strict=True) if (row := table.agent(name)) is not None]
     for i, (row, look) in enumerate(shown):
-        utility = np.array([result["series"]["utility"] for result in row.results], dtype=float)  # (n_seeds, T + 1)
+        utility = row.series("utility")  # (n_seeds, T + 1)
         ends.append(_line(ax, np.arange(utility.shape[1], dtype=float), utility, row.name, look, i, band=row.learned))
-        said.append(f"{row.label}: from {_short(utility[:, 0])} to {_short(utility[:, -1])}")
+        said.append(f"{row.label}: from {utility[:, 0].mean():.3g} to {utility[:, -1].mean():.3g}")
     accuracy = table.scenario["utility"] == "accuracy"
     ax.set(xlabel="rounds played", ylabel="validation accuracy" if accuracy else "validation utility: −cross-entropy, nats")
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     _fit([ax])
-    _name_ends(figure, ax, ends)
+    _nameinterval(figure, ax, ends)
     return _drawing("rounds", figure, said)
 
 
@@ -249,7 +242,7 @@ def _credit(table: Table, styles: Looks) -> Drawing | None:
     axes = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
     dashed = Look("black", (0, (4, 2)), "s")
     for ax, row in zip(axes, rows, strict=False):
-        credit = np.array([result["series"]["credit"] for result in row.results], dtype=float)  # (n_seeds, T, N)
+        credit = row.series("credit")  # (n_seeds, T, N)
         credit = np.concatenate([np.zeros_like(credit[:, :1]), credit], axis=1)
         rounds = np.arange(credit.shape[1], dtype=float)
         most, fewest = credit[..., :third].mean(axis=-1), credit[..., -third:].mean(axis=-1)
@@ -258,7 +251,7 @@ def _credit(table: Table, styles: Looks) -> Drawing | None:
         ax.axhline(0, color=_RULE, linewidth=0.8, zorder=1)
         ax.set_title(_wrapped(row.name, 20))
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        said.append(f"{row.name}: {_short(most[:, -1])} with most clean lots, {_short(fewest[:, -1])} with fewest")
+        said.append(f"{row.name}: {most[:, -1].mean():.3g} with most clean lots, {fewest[:, -1].mean():.3g} with fewest")
     _fit(axes[: len(rows)])
     for i, ax in enumerate(axes):
         ax.set_visible(i < len(rows))
@@ -289,10 +282,9 @@ def _robustness(table: Table, styles: Looks) -> Drawing | None:
             said.append(f"{title} under {row.name}: {told(row.measure(measure), 2)}")
         ax.axvline(guide, color=_RULE, linewidth=0.9, zorder=1)
         low, high = _limits([row.measure(measure) for row in rows] + [Estimate(float(guide), None)])
-        if measure == "imbalance" and high - low < 0.1:
-            low, high = -1, 1  # rounding errors are no finding
-        ax.set(title=title, xlabel=label, xlim=(0, 1.04) if measure == "jain" else (low, high))
-        ax.xaxis.set_major_locator(MaxNLocator(4))
+        limits = (-1, 1) if high - low < 0.1 else (low, high)  # rounding errors are no finding
+        ax.set(title=title, xlabel=label, xlim=(0, 1.04) if measure == "jain" else limits)
+        ax.xaxis.set_major_locator(FixedLocator([0, 0.5, 1]) if measure == "jain" else MaxNLocator(4))
     return _drawing("robustness", figure, said)
 
 
@@ -322,19 +314,9 @@ def _dot(ax: Axes, y: float, estimate: Estimate, row: Row, styles: Looks, *, mar
         ax.text(0.5, y, "–", transform=ax.get_yaxis_transform(), ha="center", va="center", color=_GREY)
         return
     look = styles[row.name] if row.learned else Look(_GREY, "-", "d")
-    ax.plot(_ends(estimate), [y, y], color=look.colour, zorder=2)
+    ax.plot(interval(estimate), [y, y], color=look.colour, zorder=2)
     face = "white" if (not row.learned if hollow is None else hollow) else look.colour
     ax.plot([estimate.mean], [y], marker or look.marker, color=look.colour, markerfacecolor=face, zorder=3)
-
-
-@dataclass(frozen=True)
-class _End:
-    """Where a curve ends."""
-
-    x: float
-    y: float
-    name: str
-    colour: str
 
 
 def _line(ax: Axes, x: Floats, values: Floats, name: str, look: Look, index: int, *, band: bool = True) -> _End:
@@ -346,7 +328,7 @@ def _line(ax: Axes, x: Floats, values: Floats, name: str, look: Look, index: int
     every = max(len(x) // 7, 1)
     marks: dict[str, Any] = {"marker": look.marker, "markersize": 3.6, "markevery": (index * every // 5 % every, every)}
     ax.plot(x, mean, color=look.colour, linestyle=look.dashes, **marks)
-    return _End(float(x[-1]), float(mean[-1]), name, look.colour)
+    return float(x[-1]), float(mean[-1]), name, look.colour
 
 
 def _fit(axes: Sequence[Axes], *, share: bool = False) -> None:
@@ -362,14 +344,14 @@ def _fit(axes: Sequence[Axes], *, share: bool = False) -> None:
             ax.yaxis.set_major_formatter(PercentFormatter(1, None, " %"))
 
 
-def _name_ends(figure: Figure, ax: Axes, ends: Sequence[_End]) -> None:
+def _nameinterval(figure: Figure, ax: Axes, ends: Sequence[_End]) -> None:
     """Write names right of where curves end, moved apart where they would overlap and joined to their ends by thin lines."""
-    ax.set_xlim(right=max(end.x for end in ends))
-    texts = [_wrapped(end.name, 18).replace("\n", "\n ") for end in ends]
+    ax.set_xlim(right=max(x for x, *_ in ends))
+    texts = [_wrapped(name, 18).replace("\n", "\n ") for _, _, name, _ in ends]
     figure.draw_without_rendering()  # which lays out, so that sizes are known
     (low, high), points = ax.get_ylim(), ax.get_window_extent().height / figure.dpi * 72
     heights = [9.2 / points * (text.count("\n") + 1) for text in texts]  # as shares of the axis, as all below
-    ys = [min(max((end.y - low) / (high - low), 0.0), 1.0) for end in ends]
+    ys = [min(max((y - low) / (high - low), 0.0), 1.0) for _, y, *_ in ends]
     blocks: list[tuple[list[int], float, float]] = []  # who, height, centre
     for i in sorted(range(len(ends)), key=ys.__getitem__):
         who, height = [i], heights[i]
@@ -385,33 +367,17 @@ def _name_ends(figure: Figure, ax: Axes, ends: Sequence[_End]) -> None:
         for i in who:
             y = bottom + heights[i] / 2
             bottom += heights[i]
-            ax.plot([1, 1.05], [ys[i], y], color=ends[i].colour, linewidth=0.7, transform=ax.transAxes, clip_on=False)
+            ax.plot([1, 1.05], [ys[i], y], color=ends[i][-1], linewidth=0.7, transform=ax.transAxes, clip_on=False)
             ax.text(1.05, y, f" {texts[i]}", transform=ax.transAxes, va="center", fontsize=7.5, linespacing=1.05)
-
-
-def _curve(row: Row, measure: str) -> tuple[Floats, Floats]:
-    """Agent-steps ``(n,)`` of the first seed's updates that all seeds reach, and the metric there, ``(n_seeds, n)``."""
-    curves = [([u["agent_steps"] for u in result["curve"]], [u[measure] for u in result["curve"]]) for result in row.results]
-    steps = np.array([step for step in curves[0][0] if step <= min(times[-1] for times, _ in curves)], dtype=float)
-    return steps, np.array([np.interp(steps, times, values) for times, values in curves])
 
 
 def _limits(estimates: Sequence[Estimate]) -> tuple[float, float]:
     """Horizontal limits that show all means, and intervals as far as they don't squeeze the means together."""
     means = [estimate.mean for estimate in estimates if estimate.mean is not None] or [0.0]
-    ends = [_ends(estimate) for estimate in estimates if estimate.mean is not None] or [(0.0, 0.0)]
+    ends = [interval(estimate) for estimate in estimates if estimate.mean is not None] or [(0.0, 0.0)]
     span = max(means) - min(means) or max(abs(means[0]), 0.1)
     low, high = max(min(low for low, _ in ends), min(means) - 0.4 * span), min(max(high for _, high in ends), max(means) + 0.4 * span)
     return low - 0.06 * span, high + 0.06 * span
-
-
-def _ends(estimate: Estimate) -> tuple[float, float]:
-    mean, half_width = estimate.mean or 0.0, estimate.half_width or 0.0
-    return mean - half_width, mean + half_width
-
-
-def _short(sample: Floats) -> str:
-    return f"{sample.mean():.3g}".replace("-", "−")
 
 
 def _wrapped(name: str, width: int) -> str:

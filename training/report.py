@@ -17,7 +17,7 @@ from ..files import write_text
 from .compare import results
 from .evaluate import Estimate
 from .figures import Drawing, Looks, figures, looks
-from .summary import Row, Table, cells, columns, difference, spell, summarise, told
+from .summary import Row, Table, cells, columns, difference, interval, spell, summarise, told
 
 _SPAM = 0.05
 """Share of corrupt lots from which it is called spamming."""
@@ -118,14 +118,13 @@ def _profile(profile: Mapping[str, Any]) -> str:
     limits = [f"{name} rises by at most {tolerance:g} an update" for name, tolerance in profile["tolerances"].items()]
     limits += [f"no {tag} data" for tag in profile["forbidden_tags"]]
     limits += [f"no update longer than {profile['max_norm']:g}"] if profile["max_norm"] is not None else []
-    return f"{profile['holders']} × {', '.join(limits) or 'no limits'}"
+    return f"{profile['holders']} of them: {', '.join(limits) or 'no limits'}"
 
 
 def _measures(table: Table) -> list[tuple[str, list[tuple[str, str]]]]:
     """Every measure of every row, as text."""
-    names = sorted({name for row in table.rows for name in row.measures})
     made = []
-    for name in names:
+    for name in sorted({name for row in table.rows for name in row.measures}):
         estimates = [row.measure(name) for row in table.rows]
         largest = max((abs(estimate.mean) for estimate in estimates if estimate.mean is not None), default=0.0)
         percent = name in _COUNTS
@@ -171,88 +170,93 @@ def _command(found: Sequence[Mapping[str, Any]], tables: Sequence[Table]) -> str
     return shlex.join([*words, *(() if _resplit(found) else ("--same-split",)), "--out", "out/again"])
 
 
-def findings(table: Table) -> list[str]:
-    """What a scenario's numbers say, in sentences; each is derived from the data, and absent where the data does not say it."""
-    ranked = sorted((row for row in table.learned if not math.isnan(row.mean("welfare"))), key=lambda row: -row.mean("welfare"))
-    said: list[str] = []
-    if ranked:
-        said.append(_welfare_finding(ranked))
-    if worse := [row for row in ranked if row.mean("welfare") < 0]:
-        said.append(f"Worse than contributing nothing, in welfare: {_listed(worse, 'welfare')}.")
-    said += _test_finding(table, ranked)
+def findings(table: Table) -> list[tuple[str, str]]:
+    """What a scenario's numbers say, as headings and sentences; each follows from the data, or is absent."""
+    learned = table.learned
+    ranked = sorted((row for row in learned if not math.isnan(row.mean("welfare"))), key=lambda row: -row.mean("welfare"))
+    said = [*_welfare_finding(ranked), *_test_finding(table, ranked)]
     oracle = table.agent("oracle")
-    if oracle is not None and (riders := [row for row in table.learned if row.mean("clean_share") < oracle.mean("clean_share") / 2]):
-        share, listed = told(oracle.measure("clean_share"), 1, percent=True), _listed(riders, "clean_share", percent=True)
-        said.append(f"Free riding: fewer than half of the clean lots that the oracle contributes ({share}) under {listed}.")
-    if spammers := [row for row in table.learned if row.mean("corrupt_share") > _SPAM]:
+    if oracle is not None and (riders := [row for row in learned if row.mean("clean_share") < oracle.mean("clean_share") / 2]):
+        listed, share = _listed(riders, "clean_share", percent=True), told(oracle.measure("clean_share"), 1, percent=True)
+        said.append(("Free riding", f"fewer than half of the clean lots that the oracle contributes ({share}) under {listed}."))
+    if spammers := [row for row in learned if row.mean("corrupt_share") > _SPAM]:
         listed = _listed(spammers, "corrupt_share", percent=True)
-        said.append(f"Spamming: more than {100 * _SPAM:.0f} % of the corrupt lots are contributed under {listed}.")
-    elif table.learned:
-        said.append(f"No rule teaches proxies to contribute more than {100 * _SPAM:.0f} % of the corrupt lots.")
-    if ranked:
-        said += _value_findings(table, ranked[0])
-    if paid := [row for row in table.learned if _lower(row.measure("sybil_gain")) > 0]:
+        said.append(("Spamming", f"more than {100 * _SPAM:.0f} % of the corrupt lots are contributed under {listed}."))
+    elif learned:
+        said.append(("No spamming", f"under no rule do proxies contribute more than {100 * _SPAM:.0f} % of the corrupt lots."))
+    said += _value_findings(table, ranked)
+    if paid := [row for row in learned if _lower(row.measure("sybil_gain")) > 0]:
+        listed = _listed(paid, "sybil_gain")
         said.append(
-            f"Taking a second seat to offer copies of one's own lots pays, in reward units an episode, under {_listed(paid, 'sybil_gain')}."
+            ("Sybils", f"a second seat that offers copies of the first one's lots pays, in reward units an episode, under {listed}.")
         )
-    if off := [row for row in table.learned if abs(row.mean("imbalance")) > 0.05 * abs(_gain(table, row))]:
-        said.append(f"Budget not balanced by more than 5 % of the gain (credit minus gain, in reward units): {_listed(off, 'imbalance')}.")
-    if broken := [row for row in table.learned if row.mean("violations") > 0]:
-        said.append(f"Rounds whose applied step broke a profile, to first order: {_listed(broken, 'violations', percent=True)}.")
+    if off := [row for row in learned if abs(row.mean("imbalance")) > 0.05 * abs(_gain(table, row))]:
+        listed = _listed(off, "imbalance")
+        said.append(("Unbalanced budget", f"credit differs from what was gained by more than 5 %, in reward units, under {listed}."))
+    if broken := [row for row in learned if row.mean("violations") > 0]:
+        listed = _listed(broken, "violations", percent=True)
+        said.append(("Violations", f"the applied step broke somebody's profile, to first order, in a share of rounds under {listed}."))
     return said
 
 
-def _welfare_finding(ranked: Sequence[Row]) -> str:
+def _welfare_finding(ranked: Sequence[Row]) -> list[tuple[str, str]]:
+    """Who is best and worst, by how much, and who does harm."""
+    if not ranked:
+        return []
     best, *others = ranked
     share = best.measure("planner_share").mean
-    of_planner = "" if share is None else f", {100 * share:.0f} % of the planner's"
-    text = f"Highest welfare: {best.name} with {told(best.measure('welfare'), 1)} reward units{of_planner}"
-    if not others:
-        return f"{text}."
-    text += f"; lowest: {others[-1].name} with {told(others[-1].measure('welfare'), 1)}."
+    text = f"{best.name} with {told(best.measure('welfare'), 1)} reward units"
+    text += "" if share is None else f", {_percent(share)} of the planner's"
+    text += f"; lowest: {others[-1].name} with {told(others[-1].measure('welfare'), 1)}." if others else "."
     leads = [(other.name, difference(best, other, "welfare")) for other in others]
     if any(lead.half_width is not None for _, lead in leads):
-        listed = (f"{told(lead, 1)} over {name}{' (within noise)' * (_lower(lead) <= 0)}" for name, lead in leads)
+        listed = (
+            f"{told(lead, 1)} over {name}{' (within noise)' * (lead.half_width is not None and _lower(lead) <= 0)}" for name, lead in leads
+        )
         text += f" Its lead, seed by seed: {', '.join(listed)}."
-    return text
+    said = [("Highest welfare", text)]
+    if worse := [row for row in ranked if row.mean("welfare") < 0]:
+        said.append(("Worse than nothing", f"welfare is negative under {_listed(worse, 'welfare')}."))
+    return said
 
 
-def _test_finding(table: Table, ranked: Sequence[Row]) -> list[str]:
+def _test_finding(table: Table, ranked: Sequence[Row]) -> list[tuple[str, str]]:
     """Who ends with the best model on the test set, who with a worse one than at the start."""
     column = columns(table)[0]
-    percent, sign = column.kind == "share", 1 if column.kind == "share" else -1
+    accuracy = column.kind == "share"
+    sign, places, unit = (1, 1, "") if accuracy else (-1, 3, " nats")
     known = [row for row in table.learned if not math.isnan(row.mean(column.measure))]
     if not known:
         return []
-    places = 1 if percent else 3
     best = max(known, key=lambda row: sign * row.mean(column.measure))
-    what = "test accuracy" if percent else "test cross-entropy"
+    text = f"{best.name} with {told(best.measure(column.measure), places, percent=accuracy)}{unit}"
     start = table.agent("none")
-    before = "" if start is None else f" (start: {told(start.measure(column.measure), places, percent=percent)})"
-    text = f"{'Highest' if percent else 'Lowest'} {what}: {best.name} with {told(best.measure(column.measure), places, percent=percent)}"
-    text += ("" if percent else " nats") + before
+    text += "" if start is None else f" (start: {told(start.measure(column.measure), places, percent=accuracy)})"
     text += f", although {ranked[0].name} has the highest welfare." if ranked and ranked[0] is not best else "."
-    said = [text]
+    said = [("Highest test accuracy" if accuracy else "Lowest test cross-entropy", text)]
     if start is not None and (worse := [row for row in known if sign * (row.mean(column.measure) - start.mean(column.measure)) < 0]):
-        said.append(f"A model worse than at the start, by {what}: {_listed(worse, column.measure, percent=percent, places=places)}.")
+        listed = _listed(worse, column.measure, percent=accuracy, places=places)
+        said.append(("A worse model", f"than at the start, on the test set, under {listed}."))
     return said
 
 
-def _value_findings(table: Table, row: Row) -> list[str]:
-    """What screening did to each value under one rule."""
-    said, start = [], table.agent("none")
-    for value in table.scenario["values"] if start is not None else ():
-        assert start is not None
-        before, screened, free = (
-            start.measure(f"test_value/{value}"),
-            row.measure(f"test_value/{value}"),
-            row.measure(f"unscreened_value/{value}"),
-        )
+def _value_findings(table: Table, ranked: Sequence[Row]) -> list[tuple[str, str]]:
+    """What happened to each value under the rule with the highest welfare, and what screening did about it."""
+    start = table.agent("none")
+    if start is None or not ranked:
+        return []
+    said, best = [], ranked[0]
+    for value in table.scenario["values"]:
+        measures = f"test_value/{value}", f"unscreened_value/{value}"
+        before, screened, free = start.measure(measures[0]), best.measure(measures[0]), best.measure(measures[1])
         if before.mean is None or screened.mean is None or free.mean is None:
             continue
         direction = "falls" if screened.mean < before.mean else "rises even with screening"
-        text = f"The value loss {value} {direction} under {row.name}: {told(before, 3)} at the start, {told(screened, 3)} at the end"
-        said.append(f"{text}, {told(free, 3)} had nobody screened (test set).")
+        text = f"its loss {direction} under {best.name}, from {told(before, 3)} to {told(screened, 3)} on the test set; "
+        effect = told(difference(best, best, *measures), 3)
+        said.append(
+            (f"Value {value}", f"{text}with nobody screening it ends at {told(free, 3)}, so that screening changes it by {effect}.")
+        )
     return said
 
 
@@ -263,7 +267,11 @@ def _gain(table: Table, row: Row) -> float:
 
 def _lower(estimate: Estimate) -> float:
     """The interval's lower end; −∞ where it has none."""
-    return -math.inf if estimate.mean is None or estimate.half_width is None else estimate.mean - estimate.half_width
+    return -math.inf if estimate.half_width is None else interval(estimate)[0]
+
+
+def _percent(share: float) -> str:
+    return told(Estimate(share, None), 0, percent=True)
 
 
 def _listed(rows: Sequence[Row], measure: str, *, percent: bool = False, places: int = 1) -> str:

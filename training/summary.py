@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import rich.box
 import rich.table
 import torch
+from numpy.typing import NDArray
 from rich.text import Text
 from torch import Tensor
 
@@ -21,6 +23,7 @@ RULES = ("equal", "data_size", "standalone", "loo", "shapley")
 """Credit rules in the order of tables and figures, from the one that looks least at the outcome; others follow by name."""
 
 UNDEFINED = "–"
+Floats = NDArray[np.float64]
 _UNKNOWN = Estimate(None, None)
 
 
@@ -60,6 +63,17 @@ class Row:
         """A measure of each seed, ``(n_seeds,)``, NaN where undefined."""
         return _sample(self.results, name)
 
+    def series(self, name: str) -> Floats:
+        """A series of each seed, ``(n_seeds, …)``."""
+        return np.array([result["series"][name] for result in self.results], dtype=np.float64)
+
+    def curve(self, name: str) -> tuple[Floats, Floats]:
+        """Agent-steps at the first seed's updates, ``(n,)``, as far as all seeds got, and a metric of training there, ``(n_seeds, n)``."""
+        curves = [([u["agent_steps"] for u in result["curve"]], [u[name] for u in result["curve"]]) for result in self.results]
+        reached = min(steps[-1] for steps, _ in curves)
+        at = np.array([step for step in curves[0][0] if step <= reached], dtype=np.float64)
+        return at, np.array([np.interp(at, steps, values) for steps, values in curves])
+
 
 @dataclass(frozen=True)
 class Table:
@@ -98,7 +112,7 @@ class Table:
         return tuple(sorted({seed for row in self.rows for seed in row.seeds}))
 
     @property
-    def interval(self) -> str:
+    def meaning_of_intervals(self) -> str:
         """What its intervals are, in words."""
         single = [row.label for row in self.rows if len(row.seeds) == 1]
         over_seeds = "± is the half-width of a 95 % Student-t interval over seeds"
@@ -240,14 +254,18 @@ def spell(estimate: Estimate, places: int, *, percent: bool = False) -> tuple[st
 
 def told(estimate: Estimate, places: int, *, percent: bool = False) -> str:
     """:func:`spell`, with its interval and its per cent sign, for a sentence."""
-    text = " ± ".join(part for part in spell(estimate, places, percent=percent) if part)
-    return text + " %" if percent and estimate.mean is not None else text
+    text = "\u00a0±\u00a0".join(part for part in spell(estimate, places, percent=percent) if part)
+    return f"{text}\u00a0%" if percent and estimate.mean is not None else text
 
 
 def console_table(table: Table) -> rich.table.Table:
     """The summary for the command line."""
     drawn = rich.table.Table(
-        title=Text(plain(table.name)), caption=Text(table.interval), box=rich.box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+        title=Text(plain(table.name)),
+        caption=Text(table.meaning_of_intervals),
+        box=rich.box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     drawn.add_column("agents", overflow="fold")
     for column in columns(table):
@@ -269,6 +287,12 @@ def markdown(table: Table) -> str:
         name = re.sub(r"[\\`*\[\]|~$<>&#!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", plain(row.label))
         lines.append(f"| {name} | " + " | ".join(" ± ".join(part for part in text if part) for text in texts) + " |")
     return "\n".join(lines) + "\n"
+
+
+def interval(estimate: Estimate) -> tuple[float, float]:
+    """Its ends; both are the mean where there is none, and 0 where that is undefined."""
+    mean, half_width = estimate.mean or 0.0, estimate.half_width or 0.0
+    return mean - half_width, mean + half_width
 
 
 def difference(a: Row, b: Row, measure: str, measure_of_b: str | None = None) -> Estimate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import random
 import subprocess
@@ -51,7 +52,7 @@ def train(
         ValueError: If the folder cannot be written, holds a finished run or one with other settings, or its checkpoint is damaged.
     """
     folder = output_folder(out)
-    plain = settings.model_dump(mode="json", exclude={"scenario"}) | {"scenario": settings.scenario.to_dict()}
+    plain = json.loads(json.dumps(settings.model_dump(mode="json", exclude={"scenario"}) | {"scenario": settings.scenario.to_dict()}))
     checkpoint = _prior(folder, plain, resume)
     if checkpoint is None and (folder / "policy.pt").exists():
         return folder  # finished, and asked to resume: nothing is left to do
@@ -192,7 +193,9 @@ def _prior(folder: Path, plain: dict[str, Any], resume: bool) -> dict[str, Any] 
     try:
         data: dict[str, Any] = torch.load(folder / "checkpoint.pt", weights_only=False)  # our own file; it holds random states
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{str(folder / 'checkpoint.pt')!r} is damaged ({type(error).__name__}): delete it to train from the start") from error
+        raise ValueError(
+            f"{str(folder / 'checkpoint.pt')!r} is damaged ({type(error).__name__}): delete it to train from the start"
+        ) from error
     return data
 
 

@@ -21,7 +21,7 @@ KINDS: dict[str, dict[str, object]] = {
     "momentum": {"server": {"kind": "sgd", "lr": 0.7, "momentum": 0.8}},
     "participants and momentum": {"weights": "participants", "server": {"kind": "sgd", "lr": 0.7, "momentum": 0.8}},
     "adam": {"server": {"kind": "adam", "lr": 0.05}},
-    "accuracy": {"utility": "accuracy"},
+    "accuracy": {"utility": "accuracy", "substrate.local_lr": 4.0},  # large steps: small ones seldom change an answer
     "accuracy and adam": {"utility": "accuracy", "server": {"kind": "adam"}, "weights": "participants"},
     "mlp": {"model": {"kind": "mlp", "hidden": [8]}},
     "mlp, participants, momentum": {

@@ -258,10 +258,10 @@ def test_several_problems_are_listed_one_a_line() -> None:
         ({"lots.rows": 0}, "lots", "at least one row"),
         ({"lots.tags": {"a": 0.7}}, "lots", "sum to 1"),
         ({"name": "../etc"}, "name", "match pattern"),
-        ({"values": 3}, "values", "mapping"),
+        ({"values": 3}, "values", "dictionary"),
         ({"values.eights": {"kind": "clas_loss", "label": 8}}, "values", "class_loss, disparity, group_loss"),
         ({"values.new": {"label": 8}}, "new", "'kind', one of class_loss, disparity, group_loss"),
-        ({"values.a/b": {"kind": "class_loss", "label": 8}}, "a/b", "letters, digits"),
+        ({"values.a/b": {"kind": "class_loss", "label": 8}}, "a/b", "should match pattern"),
         ({"values.eights.label": [1]}, "label", "valid integer"),
     ],
 )

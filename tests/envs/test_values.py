@@ -172,11 +172,7 @@ def test_value_losses_and_gradients_of_a_cooperative_equal_autograd(grouped: Eng
 
 
 def test_a_cooperative_without_values_plays() -> None:
-    engine = Engine(scenario.load("digits", values={}, profiles=[], **{"reward.scale": 1.0}), None)
-    # an empty mapping merges into what is there, so the values are still those of the file
-    assert list(engine.values) == ["eights", "nines"]
-    bare = engine.scenario.model_copy(update={"values": {}})
-    engine = Engine(bare, "shapley")
+    engine = Engine(scenario.load("digits", values={}, profiles=[]), "shapley")
     engine.reset([1])
     result = engine.step(torch.ones(1, 6, 4))
     assert result.value_losses.shape == (1, 0)

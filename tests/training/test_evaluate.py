@@ -9,7 +9,7 @@ import torch
 
 from proxycoop import agents
 from proxycoop.credit import Shapley
-from proxycoop.envs import Engine
+from proxycoop.envs import Engine, scenario
 from proxycoop.training.evaluate import Estimate, _gini, _jain, _pearson, agent_maker, evaluate
 
 EPISODES = 6
@@ -94,8 +94,9 @@ def test_without_screening_nobody_is_screened(small, evaluation):
     assert evaluation.measures["unscreened_utility"].mean == pytest.approx(float(engine.test()["utility"].mean()), abs=1e-6)
 
 
-def test_realised_violations_count_rounds_in_which_a_value_truly_got_worse(small):
-    loose = small.model_copy(update={"screening": small.screening.model_copy(update={"governance": "none"})})
+def test_realised_violations_count_rounds_in_which_a_value_truly_got_worse():
+    strict = [{"holders": 1, "tolerances": {"missed_cancer": 0.0, "false_alarm": 0.0}}]
+    loose = scenario.load("breast_cancer", principals=3, horizon=6, profiles=strict, **{"screening.governance": "none"})
     engine = Engine(loose, None, 4)
     agents.play(engine, agents.make("all"), range(4))
     losses = torch.stack([engine.initial_value_losses, *(result.value_losses for result in engine.history)])
