@@ -75,6 +75,9 @@ class Engine:
         self._profile_table = ProfileTable(
             scenario.profiles, self.num_agents, list(self.values), list(scenario.lots.tags), scenario.profiles_drawn, dtype
         )
+        held_out = [self.splits.validation, *(self.splits.probe[name] for name in self.values)]
+        self._held_x = torch.cat([rows.x for rows in held_out])  # answered in one pass
+        self._held_sizes = [len(rows) for rows in held_out]
         self._everyone = torch.ones(1, self.num_agents, dtype=torch.bool)
         self._lot_source = LotSource(scenario.lots, self.splits, self.num_agents)
         self._protects = self._protected_classes()
@@ -110,8 +113,11 @@ class Engine:
             self.episode += 1
         self._keys = fold(self.seeds, self.episode)
         self.profiles: Profiles = self._profile_table.deal(fold(self._keys, Purpose.PROFILES))
-        holds = self.profiles.tolerance.isfinite()  # (E, N, M)
-        owned = (holds.float() @ self._protects.float()) > 0  # (E, N, n_classes)
+        self._holds = self.profiles.tolerance.isfinite()  # (E, N, M)
+        self._limits = self.profiles.strictest_tolerance(), self.profiles.max_norm.amin(dim=1)  # (E, M), (E,)
+        strictest = self._limits[0][:, None].expand_as(self._holds)
+        self._tolerance = torch.where(self._holds, self.profiles.tolerance, strictest)[:, :, None].clamp(min=1e-6)
+        owned = (self._holds.float() @ self._protects.float()) > 0  # (E, N, n_classes)
         self.lots: DrawnLots = self._lot_source.draw(self._keys, owned)
         if copies:
             self.lots = self.lots.seated(seats)
@@ -273,20 +279,18 @@ class Engine:
             gamma = guard_factor(harm, norm, self.profiles)
             aggregate = replace(aggregate, gamma=gamma)
             delta, harm, norm = gamma[:, None] * delta, gamma[:, None] * harm, gamma * norm
-        limits = self.profiles.strictest_tolerance() * (1 + ROUNDING) + ROUNDING
-        beyond = (harm > limits).any(dim=-1) | (norm > self.profiles.max_norm.amin(dim=1) * (1 + ROUNDING))
+        most_harm, most_norm = self._limits
+        beyond = (harm > most_harm * (1 + ROUNDING) + ROUNDING).any(dim=-1) | (norm > most_norm * (1 + ROUNDING))
         return aggregate, delta, harm, beyond
 
     def _look(self) -> Prospect:
         """Everything that follows from the shared parameters."""
         theta, splits, screening = self.theta, self.splits, self.scenario.screening
-        logits = self.model.logits(theta, splits.validation.x)  # (E, V, C)
+        logits, *probe_logits = self.model.logits(theta, self._held_x).split(self._held_sizes, dim=1)  # (E, rows, C) each
         validation_loss = -neg_log_loss(logits, splits.validation.y)
         utility = -validation_loss if self.scenario.utility == "neg_log_loss" else accuracy(logits, splits.validation.y)
-        value_losses, value_gradients = self._values_at(theta)
-
-        keys = fold(self._keys, Purpose.VIRTUAL_BATCH, self.t)
-        proposals = self.scenario.substrate.propose(self.model, theta, self.lots, keys)
+        value_losses, value_gradients = self._values_at(theta, probe_logits)
+        proposals = self.scenario.substrate.propose(self.model, theta, self.lots, self._keys, self.t)
         norm = proposals.updates.norm(dim=-1)  # (E, N, K)
         finite = norm.isfinite()
         if not finite.all():
@@ -308,56 +312,50 @@ class Engine:
             utility=utility,
         )
 
-    def _values_at(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Value losses ``(E, M)`` and their gradients ``(E, M, P)`` on the probe sets."""
-        losses, gradients = [theta.new_zeros(len(theta), 0)], [theta.new_zeros(len(theta), 0, theta.shape[-1])]
-        for name, value in self.values.items():
+    def _values_at(self, theta: Tensor, probe_logits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Value losses ``(E, M)`` and their gradients ``(E, M, P)``, from the answers on the probe sets."""
+        losses = theta.new_empty(len(theta), len(self.values))
+        gradients = theta.new_empty(len(theta), len(self.values), theta.shape[-1])
+        for m, ((name, value), logits) in enumerate(zip(self.values.items(), probe_logits, strict=True)):
             probe = self.splits.probe[name]
-            logits = self.model.logits(theta, probe.x)
-            cotangent = value.gradient(logits, probe, self.splits.dataset)
-            losses.append(value.loss(logits, probe, self.splits.dataset)[:, None])
-            gradients.append(self.model.pullback(theta, probe.x, cotangent)[:, None])
-        return torch.cat(losses, dim=1), torch.cat(gradients, dim=1)
+            losses[:, m], cotangent = value.loss_and_gradient(logits, probe, self.splits.dataset)
+            gradients[:, m] = self.model.pullback(theta, probe.x, cotangent)
+        return losses, gradients
 
     def _observe(self) -> Tensor:
         """What every proxy sees, from what it could know: its own lots, its own profile, and what the cooperative announces."""
         look, scale = self.prospect, self.reward_scale
-        ones = torch.ones_like(self._paid)  # (E, N)
         norm = look.norm.clamp(min=1e-12)
-        mean_norm = norm.mean(dim=(1, 2), keepdim=True)
         along = (look.proposals.updates @ self._last_step[:, None, :, None])[..., 0]  # (E, N, K)
         last_norm = self._last_step.norm(dim=-1)[:, None, None].clamp(min=1e-12)
-        strictest = self.profiles.strictest_tolerance()[:, None]  # (E, 1, M)
-        holds = self.profiles.tolerance.isfinite()  # (E, N, M)
-        tolerance = torch.where(holds, self.profiles.tolerance, strictest)[:, :, None].clamp(min=1e-6)
-        n_admitted = self._last_admitted.sum(dim=(1, 2))
-        n_offered = self._last_contributed.sum(dim=(1, 2)).clamp(min=1)
+        n_offered = self._last_contributed.sum(dim=(1, 2))
         paid = self._paid.sum(dim=1, keepdim=True)
+        worst_cost = self.scenario.reward.contribution_cost * self.num_lots * self.horizon
         lots = [
             look.proposals.loss,
             look.proposals.loss - look.validation_loss[:, None, None],
-            (norm / mean_norm).log(),
+            (norm / norm.mean(dim=(1, 2), keepdim=True)).log_(),
             along / (norm * last_norm),
             ~look.blocked_by.diagonal(dim1=1, dim2=3).transpose(1, 2),
             self._last_contributed,
             self._last_admitted,
             (self._n_admitted + 0.5) / (self._n_contributed + 1),
             self._lot_credit / self._n_contributed.clamp(min=1),
-            *(look.harm / tolerance).clamp(-3, 3).unbind(dim=-1),
+            *(look.harm / self._tolerance).clamp_(-3, 3).unbind(dim=-1),
         ]
         agent = [
-            ones * (self.t / self.horizon),
-            ones * look.utility[:, None],
-            ones * (scale / self.num_agents * (look.utility - self._last_utility))[:, None],
-            ones * (n_admitted / n_offered)[:, None],
+            self.t / self.horizon,
+            look.utility[:, None],
+            (scale / self.num_agents) * (look.utility - self._last_utility)[:, None],
+            (self._last_admitted.sum(dim=(1, 2)) / n_offered.clamp(min=1))[:, None],
             self._last_credit,
             torch.where(paid > 0, self._paid / paid.clamp(min=1e-12), 1 / self.num_agents),
-            self._spent / max(self.scenario.reward.contribution_cost * self.num_lots * self.horizon, 1e-12),
+            self._spent / max(worst_cost, 1e-12),
             self._last_contributed.to(self.dtype).mean(dim=-1),
-            *(ones[..., None] * look.value_losses[:, None]).unbind(dim=-1),
-            *holds.unbind(dim=-1),
+            *look.value_losses[:, :, None].unbind(dim=1),
+            *self._holds.unbind(dim=-1),
         ]
-        return self.layout.join([feature.to(self.dtype) for feature in lots], [feature.to(self.dtype) for feature in agent])
+        return self.layout.join(lots, agent, (self.num_envs, self.num_agents))
 
     def _remember(self, contributed: Tensor, admitted: Tensor, credit: Tensor, cost: Tensor, delta: Tensor) -> None:
         """What observations need of the past."""

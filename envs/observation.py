@@ -97,17 +97,23 @@ class ObservationLayout:
         """One feature of the agent, ``(..., size)`` → ``(...)``."""
         return self.split(observations)[1][..., self.agent_features.index(name)]
 
-    def join(self, lots: Sequence[Tensor], agent: Sequence[Tensor]) -> Tensor:
+    def join(self, lots: Sequence[Tensor], agent: Sequence[Tensor | float], shape: tuple[int, int]) -> Tensor:
         """Put observations together, in the order of the names.
 
         Args:
-            lots: One ``(E, N, K)`` a lot feature.
-            agent: One ``(E, N)`` an agent feature.
+            lots: One ``(E, N, K)`` a lot feature, of any type.
+            agent: One ``(E, N)`` an agent feature, or what broadcasts to it.
+            shape: E and N.
 
         Returns:
             float32 ``(E, N, size)``, within ±:data:`BOUND`, never NaN.
         """
         assert len(lots) == len(self.lot_features)
         assert len(agent) == len(self.agent_features)
-        joined = torch.cat([torch.stack(list(lots), dim=-1).flatten(start_dim=2), torch.stack(list(agent), dim=-1)], dim=-1)
-        return joined.float().nan_to_num(0.0, BOUND, -BOUND).clamp(-BOUND, BOUND)
+        joined = torch.empty(*shape, self.size)
+        in_lots, in_agent = self.split(joined)  # views
+        for j, feature in enumerate(lots):
+            in_lots[..., j] = feature
+        for j, feature in enumerate(agent):
+            in_agent[..., j] = feature
+        return joined.nan_to_num_(0.0, BOUND, -BOUND).clamp_(-BOUND, BOUND)

@@ -64,16 +64,17 @@ class FedAvg(Settings):
     local_lr: float = Field(0.4, gt=0, description="Learning rate of the local steps.")
     local_steps: int = Field(1, ge=1, description="Full-lot gradient steps a round.")
 
-    def propose(self, model: Model, theta: Tensor, lots: DrawnLots, keys: Tensor) -> Proposals:
+    def propose(self, model: Model, theta: Tensor, lots: DrawnLots, keys: Tensor, t: int) -> Proposals:
         """Every lot's update from the shared parameters.
 
         Args:
             model: The shared model.
             theta: ``(E, P)``.
             lots: Everybody's lots.
-            keys: One key an environment for this round; not needed here, since whole lots are used.
+            keys: One key an environment for this episode; not needed here, since whole lots are used.
+            t: Index of the round; not needed either.
         """
-        del keys
+        del keys, t
         weight = (lots.present / lots.samples[..., None]).to(theta.dtype)  # (N, K, R)
         logits = _lot_logits(model, theta, lots.x)
         row_loss, error = loss_and_residual(logits, lots.y)
@@ -104,16 +105,17 @@ class Traversal(Settings):
     lr: float = Field(0.4, gt=0, description="Learning rate η of the pooled step.")
     batch: int | None = Field(None, ge=1, description="Rows b of the virtual batch; all rows by default.")
 
-    def propose(self, model: Model, theta: Tensor, lots: DrawnLots, keys: Tensor) -> Proposals:
+    def propose(self, model: Model, theta: Tensor, lots: DrawnLots, keys: Tensor, t: int) -> Proposals:
         """Every lot's share of the pooled gradient step.
 
         Args:
             model: The shared model.
             theta: ``(E, P)``.
             lots: Everybody's lots.
-            keys: One key an environment for this round's virtual batch, int64 ``(E,)``.
+            keys: One key an environment for this episode, int64 ``(E,)``.
+            t: Index of the round, which has a virtual batch of its own.
         """
-        batch = self.virtual_batch(lots, keys)  # (E, N, K, R)
+        batch = self.virtual_batch(lots, randomness.fold(keys, randomness.Purpose.VIRTUAL_BATCH, t))  # (E, N, K, R)
         counts = batch.sum(dim=-1)  # (E, N, K)
         logits = _lot_logits(model, theta, lots.x)
         row_loss, error = loss_and_residual(logits, lots.y)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..registry import Registry, unknown_name
 from .data import Bools, Dataset, Rows
-from .likelihood import cross_entropy, residual
+from .likelihood import cross_entropy, loss_and_residual
 from .settings import Settings
 
 
@@ -43,12 +43,13 @@ class Value(Settings):
             ``(...,)``; lower is better. Its unit is the unit of the tolerances on this value.
         """
 
-    def gradient(self, logits: Tensor, probe: Rows, dataset: Dataset) -> Tensor:
-        """Gradient of :meth:`loss` with respect to the logits, same shape; by automatic differentiation unless overridden."""
+    def loss_and_gradient(self, logits: Tensor, probe: Rows, dataset: Dataset) -> tuple[Tensor, Tensor]:
+        """:meth:`loss` and its gradient with respect to the logits, of their shape; by automatic differentiation unless overridden."""
         with torch.enable_grad():
             logits = logits.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(self.loss(logits, probe, dataset).sum(), logits)
-        return gradient
+            loss = self.loss(logits, probe, dataset)
+            (gradient,) = torch.autograd.grad(loss.sum(), logits)
+        return loss.detach(), gradient
 
     def protected_class(self, dataset: Dataset) -> int | None:
         """The class that the value protects, if it is about one class."""
@@ -57,6 +58,11 @@ class Value(Settings):
 
 
 VALUES: Registry[Value] = Registry("value", "proxycoop.values")
+
+
+def _mean_loss_and_gradient(logits: Tensor, probe: Rows) -> tuple[Tensor, Tensor]:
+    loss, error = loss_and_residual(logits, probe.y)
+    return loss.mean(dim=-1), error / len(probe)
 
 
 @VALUES.register("class_loss")
@@ -75,10 +81,10 @@ class ClassLoss(Value):
         del dataset
         return cross_entropy(logits, probe.y).mean(dim=-1)
 
-    def gradient(self, logits: Tensor, probe: Rows, dataset: Dataset) -> Tensor:
-        """Closed form."""
+    def loss_and_gradient(self, logits: Tensor, probe: Rows, dataset: Dataset) -> tuple[Tensor, Tensor]:
+        """In closed form."""
         del dataset
-        return residual(logits, probe.y) / len(probe)
+        return _mean_loss_and_gradient(logits, probe)
 
     def protected_class(self, dataset: Dataset) -> int:
         """The class."""
@@ -107,10 +113,10 @@ class GroupLoss(Value):
         del dataset
         return cross_entropy(logits, probe.y).mean(dim=-1)
 
-    def gradient(self, logits: Tensor, probe: Rows, dataset: Dataset) -> Tensor:
-        """Closed form."""
+    def loss_and_gradient(self, logits: Tensor, probe: Rows, dataset: Dataset) -> tuple[Tensor, Tensor]:
+        """In closed form."""
         del dataset
-        return residual(logits, probe.y) / len(probe)
+        return _mean_loss_and_gradient(logits, probe)
 
 
 @VALUES.register("disparity")

@@ -1,7 +1,4 @@
-"""Figures of a comparison, as SVG: each can be read without colour, by marker, dashes, hatching and labels beside the lines.
-
-Agents stand on the vertical axis, learned ones above scripted ones; curves are named where they end.
-"""
+"""Figures of a comparison, as SVG: each can be read without colour, by marker, dashes, hatching and labels beside the lines."""
 
 from __future__ import annotations
 
@@ -102,9 +99,9 @@ def figures(table: Table, styles: Looks) -> list[Drawing]:
         table: The scenario's rows.
         styles: Looks of its credit rules; see :func:`looks`.
     """
-    settings = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
+    settings: dict[Any, Any] = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
     draw = (_shares, _outcomes, _training, _rounds, _values, _credit, _robustness)
-    with matplotlib.rc_context({**settings, **_SETTINGS}):
+    with matplotlib.rc_context(settings | dict(_SETTINGS)):
         return [drawing for one in draw if (drawing := one(table, styles)) is not None]
 
 
@@ -252,7 +249,7 @@ def _credit(table: Table, styles: Looks) -> Drawing | None:
         ax.set_title(_wrapped(row.name, 20))
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         said.append(f"{row.name}: {most[:, -1].mean():.3g} with most clean lots, {fewest[:, -1].mean():.3g} with fewest")
-    _fit(axes[: len(rows)])
+    _fit(list(axes[: len(rows)]))
     for i, ax in enumerate(axes):
         ax.set_visible(i < len(rows))
         if i + n_columns >= len(rows):

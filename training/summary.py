@@ -259,22 +259,24 @@ def told(estimate: Estimate, places: int, *, percent: bool = False) -> str:
 
 
 def console_table(table: Table) -> rich.table.Table:
-    """The summary for the command line."""
+    """The summary for the command line; it fits into 96 letters, and is folded, never cut, where there are fewer."""
     drawn = rich.table.Table(
         title=Text(plain(table.name)),
-        caption=Text(table.meaning_of_intervals),
+        caption=Text(plain(table.meaning_of_intervals)),
         box=rich.box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
     drawn.add_column("agents", overflow="fold")
     for column in columns(table):
-        drawn.add_column(column.short, justify="right")
+        drawn.add_column(column.short, justify="right", overflow="fold")
+    group = None
     for row, texts in zip(table.rows, cells(table, decimals=0), strict=True):
-        first = row.learned and row is table.learned[0]
-        if first and table.scripted:
+        if row.learned != group:
+            group = row.learned
             drawn.add_section()
-        drawn.add_row(Text(plain(row.label)), *(Text("±".join(part for part in text if part)) for text in texts))
+            drawn.add_row(Text("learned under" if group else "scripted", style="italic dim"))
+        drawn.add_row(Text(f"  {plain(row.name)}"), *(Text("±".join(part for part in text if part)) for text in texts))
     return drawn
 
 
