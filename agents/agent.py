@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from ..envs.engine import Engine
@@ -76,7 +75,6 @@ class PrivilegedAgent(Agent):
         self.engine = engine
 
 
-@torch.no_grad()
 def play(
     engine: Engine,
     agent: Agent,

@@ -38,14 +38,15 @@ class LotNetwork(nn.Module):
         self.n_agent_features = n_agent_features
         self.hidden = hidden
         n_inputs = 2 * n_lot_features + n_agent_features
-        self.actor = nn.Sequential(_layers(n_inputs, hidden), nn.Linear(hidden, 1))
+        self.actor = _layers(n_inputs, hidden)
+        self.decide = nn.Linear(hidden, 1)
         self.critic = _layers(n_inputs, hidden)
         self.value = nn.Linear(hidden, 1)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.orthogonal_(module.weight, 2**0.5)
                 nn.init.zeros_(module.bias)
-        nn.init.orthogonal_(self.actor[-1].weight, 0.01)  # starts near a fair coin for every lot
+        nn.init.orthogonal_(self.decide.weight, 0.01)  # starts near a fair coin for every lot
         nn.init.orthogonal_(self.value.weight, 1.0)
 
     def inputs(self, observations: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ class LotNetwork(nn.Module):
 
     def logits(self, observations: Tensor) -> Tensor:
         """Logit of contributing each lot, ``(B, size)`` → ``(B, K)``, from normalised observations."""
-        logits: Tensor = self.actor(self.inputs(observations))[..., 0]
+        logits: Tensor = self.decide(self.actor(self.inputs(observations)))[..., 0]
         return logits
 
     def pooled(self, observations: Tensor) -> Tensor:

@@ -331,7 +331,7 @@ class Engine:
         n_offered = self._last_contributed.sum(dim=(1, 2))
         paid = self._paid.sum(dim=1, keepdim=True)
         worst_cost = self.scenario.reward.contribution_cost * self.num_lots * self.horizon
-        lots = [
+        lots: list[Tensor] = [
             look.proposals.loss,
             look.proposals.loss - look.validation_loss[:, None, None],
             (norm / norm.mean(dim=(1, 2), keepdim=True)).log_(),
@@ -343,7 +343,7 @@ class Engine:
             self._lot_credit / self._n_contributed.clamp(min=1),
             *(look.harm / self._tolerance).clamp_(-3, 3).unbind(dim=-1),
         ]
-        agent = [
+        agent: list[Tensor | float] = [
             self.t / self.horizon,
             look.utility[:, None],
             (scale / self.num_agents) * (look.utility - self._last_utility)[:, None],

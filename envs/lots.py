@@ -86,7 +86,8 @@ class LogisticNormalMixture(Settings):
         # noise of variance s²/2 on each class's log weight is noise of variance s² on the log odds of two classes
         site = self.site_deviation * 0.5**0.5 * randomness.normal(fold(keys, 1), n_agents, 1, n_classes)
         lot = self.lot_deviation * 0.5**0.5 * randomness.normal(fold(keys, 2), n_agents, n_lots, n_classes)
-        return (self._base(dataset).log() + site + lot).softmax(dim=-1)
+        shares: Tensor = (self._base(dataset).log() + site + lot).softmax(dim=-1)
+        return shares
 
     def check(self, dataset: Dataset) -> None:
         """Refuse unknown classes and shares that leave nothing for the other classes.

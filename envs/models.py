@@ -146,8 +146,8 @@ class ModuleModel(Model):
         """By reverse-mode differentiation, ``(B, P)``."""
 
         def one(theta: Tensor, x: Tensor, cotangent: Tensor) -> Tensor:
-            _, back = vjp(lambda parameters: self._one(parameters, x), theta)
-            gradient: Tensor = back(cotangent)[0]
+            back: Callable[[Tensor], tuple[Tensor]] = vjp(lambda parameters: self._one(parameters, x), theta)[1]
+            (gradient,) = back(cotangent)
             return gradient
 
         in_dims = (0, 0 if x.dim() == 3 else None, 0)

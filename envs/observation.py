@@ -112,8 +112,8 @@ class ObservationLayout:
         assert len(agent) == len(self.agent_features)
         joined = torch.empty(*shape, self.size)
         in_lots, in_agent = self.split(joined)  # views
-        for j, feature in enumerate(lots):
-            in_lots[..., j] = feature
-        for j, feature in enumerate(agent):
-            in_agent[..., j] = feature
+        for j, of_lots in enumerate(lots):
+            in_lots[..., j] = of_lots
+        for j, of_agent in enumerate(agent):
+            in_agent[..., j] = of_agent
         return joined.nan_to_num_(0.0, BOUND, -BOUND).clamp_(-BOUND, BOUND)

@@ -79,12 +79,14 @@ def uniform(keys: Tensor, *shape: int) -> Tensor:
 
 def normal(keys: Tensor, *shape: int) -> Tensor:
     """Standard normal numbers, float64 ``(E, *shape)``, by inversion."""
-    return torch.special.ndtri(uniform(keys, *shape))
+    numbers: Tensor = torch.special.ndtri(uniform(keys, *shape))
+    return numbers
 
 
 def gamma(keys: Tensor, shape_parameter: int, *shape: int) -> Tensor:
     """Gamma(``shape_parameter``, 1) numbers for a whole-numbered shape parameter: sums of exponential ones, float64 ``(E, *shape)``."""
-    return -uniform(keys, *shape, shape_parameter).log().sum(dim=-1)
+    exponential = -uniform(keys, *shape, shape_parameter).log()
+    return exponential.sum(dim=-1)
 
 
 def permutation(keys: Tensor, *shape: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ class ActionCodec:
         codes = torch.arange(2**n_lots)
         self.table = ((codes[:, None] >> torch.arange(n_lots)) & 1).bool()  # (2**K, K)
 
-    def space(self) -> spaces.Space[NDArray[np.int64]]:
+    def space(self) -> spaces.Space[Any]:
         """A fresh action space."""
         return spaces.MultiDiscrete([2] * self.n_lots) if self.form == "multi_discrete" else spaces.Discrete(2**self.n_lots)
 

@@ -22,7 +22,7 @@ from .scenario import Scenario, load
 from .spaces import ActionCodec, ActionForm, observation_space
 
 
-class CooperativeVecEnv(VecEnv):  # type: ignore[misc]  # untyped base in mypy's eyes
+class CooperativeVecEnv(VecEnv):
     """E cooperatives of N proxies as E·N rows.
 
     Episodes end by truncation after ``horizon`` rounds, in all rows at once, and the next begins by itself; the info of a row's

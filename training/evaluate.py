@@ -87,14 +87,14 @@ class _Timed(CreditRule):
 
 
 def evaluate(
-    scenario: Scenario, credit: CreditRule | str, make_agent: Callable[[], Agent] | Agent, *, episodes: int = 64, seed: int = 0
+    scenario: Scenario, credit: CreditRule | str, agent: Agent | Callable[[], Agent], *, episodes: int = 64, seed: int = 0
 ) -> Evaluation:
     """Play episodes and measure.
 
     Args:
         scenario: The cooperative.
         credit: The credit rule, or its name.
-        make_agent: Everybody's policy, or what makes one.
+        agent: Everybody's policy, or what makes one.
         episodes: Number of episodes, at least 2.
         seed: Seed of the first episode's cooperative; the others follow by a step of one.
 
@@ -121,7 +121,10 @@ def evaluate(
     """
     if episodes < 2:
         raise ValueError(f"episodes={episodes}: at least 2 are needed for an interval")
-    new_agent = (lambda: make_agent) if isinstance(make_agent, Agent) else make_agent
+
+    def new_agent() -> Agent:
+        return agent if isinstance(agent, Agent) else agent()
+
     seeds = range(seed, seed + episodes)
     rule = _Timed(credit_rules.make(credit) if isinstance(credit, str) else credit)
     engine = Engine(scenario, rule, episodes)

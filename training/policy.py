@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from gymnasium import spaces
@@ -48,7 +48,7 @@ class _Extractor(nn.Module):
         return self.network.pooled(features)
 
 
-class LotPolicy(ActorCriticPolicy):  # type: ignore[misc]  # Stable-Baselines3 ships no complete types
+class LotPolicy(ActorCriticPolicy):
     """:class:`~proxycoop.agents.LotNetwork` for PPO and A2C.
 
     Args:
@@ -78,17 +78,18 @@ class LotPolicy(ActorCriticPolicy):  # type: ignore[misc]  # Stable-Baselines3 s
     @property
     def network(self) -> LotNetwork:
         """The shared network."""
-        network: LotNetwork = self.mlp_extractor.network
-        return network
+        return cast(_Extractor, self.mlp_extractor).network
 
     def _build(self, lr_schedule: Schedule) -> None:
         network = LotNetwork(**self._sizes)
         assert self.observation_space.shape is not None
         n_lots = (self.observation_space.shape[0] - network.n_agent_features) // network.n_lot_features
-        self.mlp_extractor = _Extractor(network, n_lots, isinstance(self.action_space, spaces.Discrete))
+        extractor: Any = _Extractor(network, n_lots, isinstance(self.action_space, spaces.Discrete))
+        self.mlp_extractor = extractor
         self.action_net = nn.Identity()
         self.value_net = network.value
-        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+        make_optimizer: Any = self.optimizer_class
+        self.optimizer = make_optimizer(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), **self._sizes}

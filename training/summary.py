@@ -132,7 +132,8 @@ class Column:
         title: Its heading, unit included.
         short: The same for narrow places.
         measure: What it shows.
-        kind: ``share`` is shown in per cent, ``number`` with three decimals, ``reward`` with as many as its size asks for.
+        kind: ``share`` is shown in per cent, ``loss`` with three decimals, ``correlation`` with two, ``reward`` with as many as its
+            size asks for.
         meaning: One sentence on it.
         learned_only: Whether scripted agents have it blank.
     """
@@ -140,7 +141,7 @@ class Column:
     title: str
     short: str
     measure: str
-    kind: Literal["share", "number", "reward"]
+    kind: Literal["share", "loss", "correlation", "reward"]
     meaning: str
     learned_only: bool = False
 
@@ -181,13 +182,13 @@ def columns(table: Table) -> tuple[Column, ...]:
     """The columns of a scenario's summary."""
     accuracy = table.scenario["utility"] == "accuracy"
     return (
-        Column("test accuracy, %", "accuracy, %", "test_utility", "share", "Accuracy of the final model on data that credit never touches.")
+        Column("test accuracy, %", "accuracy %", "test_utility", "share", "Accuracy of the final model on data that credit never touches.")
         if accuracy
         else Column(
             "test cross-entropy, nats",
-            "test loss, nats",
+            "test loss",
             "test_cross_entropy",
-            "number",
+            "loss",
             "Loss of the final model on data that credit never touches; lower is better.",
         ),
         Column(
@@ -199,17 +200,17 @@ def columns(table: Table) -> tuple[Column, ...]:
         ),
         Column(
             "of planner's welfare, %",
-            "of planner, %",
+            "planner %",
             "planner_share",
             "share",
             "Mean welfare over the planner's, which peeks and is near an upper bound.",
         ),
-        Column("clean, %", "clean, %", "clean_share", "share", "Share of lots with right labels that were contributed."),
-        Column("corrupt, %", "corrupt, %", "corrupt_share", "share", "Share of lots with wrong labels that were contributed."),
-        Column("admitted, %", "admitted, %", "admitted_share", "share", "Share of contributed lots that passed screening."),
+        Column("clean, %", "clean %", "clean_share", "share", "Share of lots with right labels that were contributed."),
+        Column("corrupt, %", "corrupt %", "corrupt_share", "share", "Share of lots with wrong labels that were contributed."),
+        Column("admitted, %", "admitted %", "admitted_share", "share", "Share of contributed lots that passed screening."),
         Column(
             "violations, %",
-            "broken, %",
+            "broken %",
             "violations",
             "share",
             "Share of rounds whose applied step broke somebody's profile, to first order.",
@@ -218,7 +219,7 @@ def columns(table: Table) -> tuple[Column, ...]:
             "Pearson with Shapley",
             "Pearson",
             "pearson_shapley",
-            "number",
+            "correlation",
             "Correlation over agents of an episode's credit with the exact Shapley value; undefined where all get the same.",
             learned_only=True,
         ),
@@ -259,24 +260,24 @@ def told(estimate: Estimate, places: int, *, percent: bool = False) -> str:
 
 
 def console_table(table: Table) -> rich.table.Table:
-    """The summary for the command line; it fits into 96 letters, and is folded, never cut, where there are fewer."""
+    """The summary for the command line; it fits into 90 letters or so, and is folded, never cut, where there are fewer."""
     drawn = rich.table.Table(
         title=Text(plain(table.name)),
         caption=Text(plain(table.meaning_of_intervals)),
         box=rich.box.SIMPLE_HEAD,
         pad_edge=False,
-        padding=(0, 1, 0, 0),
+        padding=0,
     )
     drawn.add_column("agents", overflow="fold")
     for column in columns(table):
-        drawn.add_column(column.short, justify="right", overflow="fold")
+        drawn.add_column(column.short.replace(" ", "\n"), justify="right", overflow="fold")
     group = None
     for row, texts in zip(table.rows, cells(table, decimals=0), strict=True):
         if row.learned != group:
             group = row.learned
             drawn.add_section()
-            drawn.add_row(Text("learned under" if group else "scripted", style="italic dim"))
-        drawn.add_row(Text(f"  {plain(row.name)}"), *(Text("±".join(part for part in text if part)) for text in texts))
+            drawn.add_row(Text("learned" if group else "scripted", style="italic dim"))
+        drawn.add_row(Text(f" {plain(row.name)}"), *(Text(" ±".join(part for part in text if part)) for text in texts))
     return drawn
 
 
@@ -315,7 +316,7 @@ def plain(text: str) -> str:
 def _places(kind: str, estimates: Sequence[Estimate], decimals: int) -> int:
     """Decimals of a column."""
     if kind != "reward":
-        return decimals if kind == "share" else 3
+        return {"share": decimals, "loss": 3, "correlation": 2}[kind]
     largest = max((abs(estimate.mean) for estimate in estimates if estimate.mean is not None), default=0.0)
     return 1 if largest == 0 else min(max(2 - math.floor(math.log10(largest)), 0), 6)
 

@@ -9,17 +9,19 @@ import random
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 from tqdm import tqdm
 
 from .. import __version__
 from ..agents.network import save
+from ..envs.engine import Engine
 from ..envs.vector import CooperativeVecEnv
 from ..files import output_folder, read_json, write_atomically, write_json, write_text
 from .policy import LotPolicy
@@ -86,16 +88,17 @@ def train(
         )
         curve: list[dict[str, float]] = []
     else:
-        model, curve = _restore(checkpoint, env)
+        model, curve = _restore(checkpoint, env, rows)
         model.tensorboard_log = log
-    callback = _Recorder(settings, folder, env, curve, progress)
+    callback = _Recorder(settings, folder, env, rows, curve, progress)
     remaining = settings.total_steps - model.num_timesteps
     if remaining > 0:
         model.learn(remaining, callback, reset_num_timesteps=checkpoint is None, tb_log_name="ppo")
 
     write_json(folder / "curve.json", {"updates": curve})
-    mean, variance = (torch.from_numpy(np.asarray(part, dtype=np.float32)) for part in (env.obs_rms.mean, env.obs_rms.var))
-    save(folder / "policy.pt", model.policy.network, mean, variance, layout)
+    seen, _ = _statistics(env)
+    mean, variance = (torch.from_numpy(np.asarray(part, dtype=np.float32)) for part in (seen.mean, seen.var))
+    save(folder / "policy.pt", cast(LotPolicy, model.policy).network, mean, variance, layout)
     write_json(folder / "run.json", {"finished": True, "version": __version__, "commit": _commit(), "settings": plain})
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return folder
@@ -113,16 +116,28 @@ def tqdm_progress(description: str) -> tuple[tqdm[Any], Progress]:
     return bar, move
 
 
-class _Recorder(BaseCallback):  # type: ignore[misc]  # Stable-Baselines3 ships no complete types
+def _statistics(env: VecNormalize) -> tuple[RunningMeanStd, RunningMeanStd]:
+    """Running statistics of observations and of returns."""
+    return cast(RunningMeanStd, env.obs_rms), env.ret_rms
+
+
+class _Recorder(BaseCallback):
     """After every update: metrics to TensorBoard and to the curve, now and then a checkpoint."""
 
     def __init__(
-        self, settings: TrainSettings, folder: Path, env: VecNormalize, curve: list[dict[str, float]], progress: Progress | None
+        self,
+        settings: TrainSettings,
+        folder: Path,
+        env: VecNormalize,
+        rows: CooperativeVecEnv,
+        curve: list[dict[str, float]],
+        progress: Progress | None,
     ) -> None:
         super().__init__()
         self.settings = settings
         self.folder = folder
         self.env = env
+        self.rows = rows
         self.curve = curve
         self.progress = progress
 
@@ -132,10 +147,10 @@ class _Recorder(BaseCallback):  # type: ignore[misc]  # Stable-Baselines3 ships 
     def _on_rollout_start(self) -> None:
         # an update ends here: the network has learnt from the rollout before, and every cooperative stands at an episode's start
         if self.curve and len(self.curve) % self.settings.checkpoint_every == 0:
-            _checkpoint(self.folder / "checkpoint.pt", self.model, self.env, self.curve)
+            _checkpoint(self.folder / "checkpoint.pt", cast(PPO, self.model), self.env, self.rows.engine, self.curve)
 
     def _on_rollout_end(self) -> None:
-        metrics = {name: float(measure.mean()) for name, measure in self.env.venv.last_episode.items()}
+        metrics = {name: float(measure.mean()) for name, measure in self.rows.last_episode.items()}
         self.curve.append({"agent_steps": self.num_timesteps, **metrics})
         for name, value in metrics.items():
             self.logger.record(f"cooperative/{name}", value)
@@ -143,15 +158,13 @@ class _Recorder(BaseCallback):  # type: ignore[misc]  # Stable-Baselines3 ships 
             self.progress(self.num_timesteps, max(self.settings.total_steps, self.num_timesteps), metrics)
 
 
-def _checkpoint(path: Path, model: PPO, env: VecNormalize, curve: list[dict[str, float]]) -> None:
+def _checkpoint(path: Path, model: PPO, env: VecNormalize, engine: Engine, curve: list[dict[str, float]]) -> None:
     """Everything that the rest of the run depends on, in one file."""
     buffer = io.BytesIO()
     model.save(buffer)
-    engine = env.venv.engine
     data = {
         "model": buffer.getvalue(),
-        "observations": (env.obs_rms.mean, env.obs_rms.var, env.obs_rms.count),
-        "returns": (env.ret_rms.mean, env.ret_rms.var, env.ret_rms.count),
+        "statistics": [(one.mean, one.var, one.count) for one in _statistics(env)],
         "return_so_far": env.returns,
         "seeds": engine.seeds,
         "episode": engine.episode,
@@ -161,13 +174,12 @@ def _checkpoint(path: Path, model: PPO, env: VecNormalize, curve: list[dict[str,
     write_atomically(path, lambda file: torch.save(data, file))
 
 
-def _restore(checkpoint: dict[str, Any], env: VecNormalize) -> tuple[PPO, list[dict[str, float]]]:
+def _restore(checkpoint: dict[str, Any], env: VecNormalize, rows: CooperativeVecEnv) -> tuple[PPO, list[dict[str, float]]]:
     """The run as it was at a checkpoint."""
     model = PPO.load(io.BytesIO(checkpoint["model"]), env=env, device="cpu", force_reset=False)
-    rows = env.venv
     rows.start(checkpoint["seeds"].tolist(), checkpoint["episode"])  # after loading, which seeds the environment anew
-    env.obs_rms.mean, env.obs_rms.var, env.obs_rms.count = checkpoint["observations"]
-    env.ret_rms.mean, env.ret_rms.var, env.ret_rms.count = checkpoint["returns"]
+    for one, saved in zip(_statistics(env), checkpoint["statistics"], strict=True):
+        one.mean, one.var, one.count = saved
     env.returns = checkpoint["return_so_far"]
     env.old_obs = rows.engine.observations.flatten(end_dim=1).numpy()
     python, numpy, pytorch = checkpoint["random"]

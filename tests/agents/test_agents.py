@@ -124,7 +124,7 @@ def test_the_network_treats_lots_alike_whatever_their_order_or_number():
 def policy(engine, tmp_path):
     torch.manual_seed(0)
     network = LotNetwork(len(engine.layout.lot_features), len(engine.layout.agent_features))
-    torch.nn.init.normal_(network.actor[-1].weight)
+    torch.nn.init.normal_(network.decide.weight)
     size = engine.layout.size
     save(tmp_path / "policy.pt", network, torch.full((size,), 0.1), torch.full((size,), 2.0), engine.layout)
     return network, tmp_path

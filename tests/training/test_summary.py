@@ -97,9 +97,9 @@ def test_undefined_measures_are_dashes_in_every_form() -> None:
     (table,) = summarise(comparison())
     titles = [column.short for column in columns(table)]
     by_row = {row.name: dict(zip(titles, texts, strict=True)) for row, texts in zip(table.rows, cells(table), strict=True)}
-    assert by_row["none"]["admitted, %"] == ("–", ""), "of nothing contributed, no share was admitted"
+    assert by_row["none"]["admitted %"] == ("–", ""), "of nothing contributed, no share was admitted"
     assert by_row["equal"]["Pearson"] == ("–", "")
-    assert by_row["shapley"]["Pearson"] == ("0.910", "0.025")
+    assert by_row["shapley"]["Pearson"] == ("0.91", "0.02")
     assert by_row["planner"]["Pearson"] == ("–", "")
     missing = summarise([result("learned", "equal", 0, {})])[0]
     assert {text for texts in cells(missing) for text in texts} == {("–", "")}
@@ -118,7 +118,7 @@ def test_console_and_markdown_show_the_same_rows_and_numbers() -> None:
     text = StringIO()
     Console(file=text, width=96).print(console_table(table))
     half_width = f"{t_half_width(WELFARE['shapley']):.1f}"
-    assert f"48.3±{half_width}" in text.getvalue()
+    assert f"48.3 ±{half_width}" in text.getvalue()
     lines = markdown(table).splitlines()
     assert len(lines) == 2 + len(table.rows)
     assert len({line.count("|") for line in lines}) == 1

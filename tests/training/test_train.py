@@ -117,7 +117,7 @@ def test_the_policy_is_a_product_of_coins_in_either_form(small, form):
     layout = env.engine.layout
     kwargs = {"n_lot_features": len(layout.lot_features), "n_agent_features": len(layout.agent_features), "hidden": 8}
     model = PPO(LotPolicy, env, n_steps=6, batch_size=12, policy_kwargs=kwargs, seed=0, device="cpu")
-    torch.nn.init.normal_(model.policy.network.actor[-1].weight)
+    torch.nn.init.normal_(model.policy.network.decide.weight)
     observations = torch.from_numpy(env.reset())
     logits = model.policy.network.logits(observations)
     actions, values, log_prob = model.policy(observations)
