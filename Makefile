@@ -5,9 +5,6 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 OUT    ?= out
 SEEDS  ?= 5
-# One thread a worker: `compare` and the tests run processes side by side instead.
-SOURCES := $(wildcard src/proxycoop/*.py envs/*.py credit/*.py agents/*.py training/*.py)
-
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint types bench table clean
 
@@ -40,12 +37,13 @@ types: $(READY)  ## check the types of an installed copy (checkers cannot see th
 	@MYPYPATH=build/typed $(BIN)/mypy -p proxycoop
 	@rm -rf build
 
-bench: $(READY)  ## print the engine's speed beside bare tensor operations
+bench: $(READY)  ## print the engine's speed beside bare tensor operations, and how screening holds
 	@$(BIN)/python benchmarks/engine.py
+	@$(BIN)/python benchmarks/screening.py
 
-table: $(READY)  ## reproduce the README's table: both scenarios, every rule, $(SEEDS) seeds
-	@$(BIN)/proxycoop compare --scenario digits --scenario breast_cancer --seeds $(SEEDS) --out $(OUT)/table
-	@$(BIN)/proxycoop report $(OUT)/table
+table: $(READY)  ## reproduce the README's results: three scenarios, every rule, $(SEEDS) seeds
+	@$(BIN)/proxycoop compare -s digits -s breast_cancer -s digits-mean --seeds $(SEEDS) --first-seed 10 --out $(OUT)/table
+	@$(BIN)/proxycoop report $(OUT)/table --parts docs/results
 
 clean:  ## remove what was built, but not $(OUT)
 	@rm -rf $(VENV) build *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -77,7 +77,7 @@ def _value(settings: Any) -> Any:
 class Scenario(Settings):
     """A cooperative, complete. Every part has a default; ``proxycoop scenarios NAME`` prints one in full."""
 
-    name: str = Field("scenario", pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Its name: letters, digits, '.', '_', '-'.")
+    name: str = Field("scenario", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Its name: letters, digits, '.', '_', '-'.")
     description: str = Field("", description="What is at stake and for whom, in words.")
     principals: int = Field(6, ge=1, le=256, description="Number of principals, and so of proxies, N.")
     horizon: int = Field(16, ge=1, description="Rounds T of an episode.")

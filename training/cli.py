@@ -275,15 +275,21 @@ def compare(
     sys.stdout.write(f"wrote {path}; next: proxycoop report {out}\n")
 
 
-@app.command(epilog="Example: `proxycoop report out/table`")
+@app.command(epilog="Examples: `proxycoop report out/table` · `proxycoop report out/table --parts docs/results`")
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a comparison.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML file. [default: report.html in the folder]")] = None,
+    parts: Annotated[
+        Path | None, typer.Option("--parts", help="Write the tables as Markdown and the figures as SVG into this folder.")
+    ] = None,
 ) -> None:
     """Write one self-contained HTML page with pictures of a comparison."""
+    from .report import parts as write_parts
     from .report import report as write
 
     sys.stdout.write(f"wrote {write(folder, out)}\n")
+    if parts is not None:
+        sys.stdout.write(f"wrote {len(write_parts(folder, parts))} files to {parts}\n")
 
 
 def _first_sentence(factory: Any) -> str:

@@ -171,7 +171,7 @@ def _training(table: Table, styles: Looks) -> Drawing | None:
             ends.append((0.0, planner.mean(measure), "planner", _GREY))
         ax.set_title(title)
         _fit([ax], share=measure != "welfare")
-        _nameinterval(figure, ax, ends)
+        _name_ends(figure, ax, ends)
     axes[-1].set_xlabel("agent-steps, thousands")
     return _drawing("training", figure, said)
 
@@ -191,7 +191,7 @@ def _rounds(table: Table, styles: Looks) -> Drawing | None:
     ax.set(xlabel="rounds played", ylabel="validation accuracy" if accuracy else "validation utility: −cross-entropy, nats")
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     _fit([ax])
-    _nameinterval(figure, ax, ends)
+    _name_ends(figure, ax, ends)
     return _drawing("rounds", figure, said)
 
 
@@ -341,7 +341,7 @@ def _fit(axes: Sequence[Axes], *, share: bool = False) -> None:
             ax.yaxis.set_major_formatter(PercentFormatter(1, None, " %"))
 
 
-def _nameinterval(figure: Figure, ax: Axes, ends: Sequence[_End]) -> None:
+def _name_ends(figure: Figure, ax: Axes, ends: Sequence[_End]) -> None:
     """Write names right of where curves end, moved apart where they would overlap and joined to their ends by thin lines."""
     ax.set_xlim(right=max(x for x, *_ in ends))
     texts = [_wrapped(name, 18).replace("\n", "\n ") for _, _, name, _ in ends]

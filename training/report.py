@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -14,11 +15,11 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from ..envs import scenario as scenarios
-from ..files import write_text
+from ..files import output_folder, write_text
 from .compare import results
 from .evaluate import Estimate
 from .figures import Drawing, Looks, figures, looks
-from .summary import Row, Table, cells, columns, difference, interval, spell, summarise, told
+from .summary import Row, Table, cells, columns, difference, interval, markdown, spell, summarise, told
 
 _SPAM = 0.05
 """Share of corrupt lots from which it is called spamming."""
@@ -72,6 +73,29 @@ def report(folder: str | Path, out: str | Path | None = None) -> Path:
         return write_text(path, page)
     except OSError as error:
         raise ValueError(f"report {str(path)!r} cannot be written: {error.strerror or error}") from error
+
+
+def parts(folder: str | Path, out: str | Path) -> list[Path]:
+    """Write what the page is made of as files, for papers and READMEs: a table ``NAME.md`` and pictures ``NAME-KEY.svg``.
+
+    Args:
+        folder: Folder of a comparison.
+        out: Folder for the files.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        ValueError: If the folder holds no finished results, one is damaged, or ``out`` cannot be written.
+    """
+    tables = summarise(results(folder))
+    styles, place = looks(tables), output_folder(out)
+    written = []
+    for table in tables:
+        stem = re.sub(r"[^A-Za-z0-9._-]", "_", table.name)
+        written.append(write_text(place / f"{stem}.md", markdown(table)))
+        written += [write_text(place / f"{stem}-{one.key}.svg", one.svg.decode()) for one in figures(table, styles)]
+    return written
 
 
 def _section(table: Table, styles: Looks) -> dict[str, Any]:

@@ -14,8 +14,8 @@ import scipy.stats
 
 from proxycoop.envs import scenario
 from proxycoop.training.figures import figures, looks
-from proxycoop.training.report import findings, report
-from proxycoop.training.summary import summarise
+from proxycoop.training.report import findings, parts, report
+from proxycoop.training.summary import markdown, summarise
 
 HOSTILE = "<script>alert('x')</script> $x_ \"quoted\" & 漢 a very long name of a rule that goes on and on"
 N, T, STEPS = 6, 16, 5
@@ -271,3 +271,14 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be written"):
         report(folder, tmp_path / "missing" / "report.html")
+
+
+def test_parts_are_the_page_s_tables_and_pictures_as_files(folder: Path, tmp_path: Path) -> None:
+    written = parts(folder, tmp_path / "parts")
+    tables = summarise(results_of(folder))
+    assert len({path.name for path in written}) == len(written)
+    assert all(path.parent == tmp_path / "parts" for path in written)
+    texts = [path.read_text() for path in written]
+    assert all(markdown(table) in texts for table in tables)
+    drawings = [one.svg.decode() for table in tables for one in figures(table, looks(tables))]
+    assert sorted(text for text in texts if "<svg" in text) == sorted(drawings)
