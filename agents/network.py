@@ -73,8 +73,10 @@ class LotNetwork(nn.Module):
         return values
 
 
-def save(path: str | Path, network: LotNetwork, mean: Tensor, variance: Tensor, layout: ObservationLayout) -> None:
-    """Write a network with the normalisation of its observations, atomically.
+def save(
+    path: str | Path, network: LotNetwork, mean: Tensor, variance: Tensor, layout: ObservationLayout, *, return_variance: float = 1.0
+) -> None:
+    """Write a network with the normalisation that it was trained under, atomically.
 
     Args:
         path: File to write.
@@ -82,6 +84,7 @@ def save(path: str | Path, network: LotNetwork, mean: Tensor, variance: Tensor, 
         mean: Of each entry of an observation, ``(size,)``.
         variance: The same.
         layout: The observations that it was trained on.
+        return_variance: Variance of the discounted return by which rewards were scaled: the critic's values are in units of its root.
     """
     data = {
         "format": FORMAT,
@@ -91,6 +94,7 @@ def save(path: str | Path, network: LotNetwork, mean: Tensor, variance: Tensor, 
         "hidden": network.hidden,
         "mean": mean,
         "variance": variance,
+        "return_variance": return_variance,
         "network": network.state_dict(),
     }
     write_atomically(path, lambda file: torch.save(data, file))

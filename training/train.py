@@ -96,9 +96,9 @@ def train(
         model.learn(remaining, callback, reset_num_timesteps=checkpoint is None, tb_log_name="ppo")
 
     write_json(folder / "curve.json", {"updates": curve})
-    seen, _ = _statistics(env)
+    seen, returns = _statistics(env)
     mean, variance = (torch.from_numpy(np.asarray(part, dtype=np.float32)) for part in (seen.mean, seen.var))
-    save(folder / "policy.pt", cast(LotPolicy, model.policy).network, mean, variance, layout)
+    save(folder / "policy.pt", cast(LotPolicy, model.policy).network, mean, variance, layout, return_variance=float(returns.var))
     write_json(folder / "run.json", {"finished": True, "version": __version__, "commit": _commit(), "settings": plain})
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return folder

@@ -1,0 +1,41 @@
+"""What the README shows works as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from proxycoop import credit
+
+README = Path(__file__).parents[2] / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+@pytest.fixture
+def clean_rules(monkeypatch):
+    monkeypatch.setattr(credit.RULES, "_factories", dict(credit.RULES._factories))
+
+
+def test_every_python_block_runs_one_after_another(clean_rules):
+    assert len(BLOCKS) >= 3
+    names: dict[str, object] = {"__name__": "readme"}
+    for block in BLOCKS:
+        exec(compile(block, str(README), "exec"), names)
+    assert credit.make("gain_or_nothing").values(names["game"]).tolist() == [[1.0, 0.0, 0.0]]
+
+
+def test_rules_in_the_table_are_the_registered_ones_with_their_axioms():
+    rows = re.findall(r"^\| `(\w+)` \| .*\| (yes|no) \| (yes|no) \| (yes|no) \|", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert {row[0] for row in rows} == set(credit.RULES)
+    for name, *axioms in rows:
+        rule = credit.make(name)
+        assert [axiom == "yes" for axiom in axioms] == [rule.efficient, rule.symmetric, rule.null_player]
+
+
+def test_every_file_that_it_links_to_is_there():
+    text = README.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if "://" not in target:
+            assert (README.parent / target).exists(), target
