@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -12,12 +11,13 @@ from ..envs.engine import Engine
 from ..envs.metrics import episode_metrics
 from ..envs.observation import ObservationLayout
 from ..envs.randomness import Purpose, fold
+from ..envs.scenario import Scenario
 from ..registry import Registry
 
 AGENTS: Registry[Agent] = Registry("agent", "proxycoop.agents")
 
 
-def make(name: str, **kwargs: object) -> Agent:
+def make(name: str, /, **kwargs: object) -> Agent:
     """The agent called ``name``.
 
     Args:
@@ -33,8 +33,17 @@ def make(name: str, **kwargs: object) -> Agent:
 class Agent(ABC):
     """One policy for all proxies of a batch of cooperatives. It sees what each proxy observes, and nothing else."""
 
-    privileged: ClassVar[bool] = False
+    privileged: bool = False
     """Whether it sees what no proxy could; such agents are for reference only."""
+
+    @classmethod
+    def plays(cls, scenario: Scenario) -> bool:
+        """Whether the agent can play this scenario at all; nearly all can play any."""
+        del scenario
+        return True
+
+    def watch(self, engine: Engine) -> None:  # noqa: B027  # ordinary agents have nothing to watch
+        """Take the engine; called only where :attr:`privileged`."""
 
     def begin(self, layout: ObservationLayout, keys: Tensor) -> None:
         """An episode begins in E environments.
@@ -96,7 +105,7 @@ def play(
         The episode's metrics, see :func:`~proxycoop.envs.episode_metrics`; the rounds are in ``engine.history``.
     """
     observations = engine.reset(seeds, copies=copies)
-    if isinstance(agent, PrivilegedAgent):
+    if agent.privileged:
         agent.watch(engine)
     assert engine.seeds is not None
     agent.begin(engine.layout, fold(engine.seeds, engine.episode))

@@ -17,7 +17,7 @@ from .network import CLIP, FORMAT, LotNetwork
 
 @AGENTS.register("learned")
 class Learned(Agent):
-    """Plays a policy that ``proxycoop train`` saved.
+    """Plays a policy that ``proxycoop train`` saved, with any number of lots.
 
     Args:
         path: The run's folder, or its ``policy.pt``.
@@ -42,7 +42,7 @@ class Learned(Agent):
             raise ValueError(f"policy {str(file)!r} is damaged or no policy ({type(error).__name__}): train it again") from error
         self.deterministic = deterministic
         self._network = network.eval()
-        self._mean, self._deviation = data["mean"], (data["variance"] + 1e-8).sqrt()
+        self._scale = (data["variance"] + 1e-8).sqrt()
         self._trained_on = data
 
     def begin(self, layout: ObservationLayout, keys: Tensor) -> None:
@@ -58,10 +58,10 @@ class Learned(Agent):
                     f"the policy was trained on other {part} features than this scenario has: "
                     f"{', '.join(self._trained_on[f'{part}_features'])} against {', '.join(features)}"
                 )
-        if layout.n_lots != self._trained_on["n_lots"]:
-            raise ValueError(
-                f"the policy was trained with {self._trained_on['n_lots']} lots a principal, this scenario has {layout.n_lots}"
-            )
+        width = len(layout.lot_features)
+        self._mean, self._deviation = (
+            torch.cat([part[:width].repeat(layout.n_lots), part[width:]]) for part in (self._trained_on["mean"], self._scale)
+        )
 
     @torch.no_grad()
     def probabilities(self, observations: Tensor) -> Tensor:

@@ -67,11 +67,6 @@ class LotNetwork(nn.Module):
         pooled: Tensor = self.critic(self.inputs(observations)).mean(dim=-2)
         return pooled
 
-    def values(self, observations: Tensor) -> Tensor:
-        """Predicted return, ``(B, size)`` → ``(B,)``, in the unit in which it was trained."""
-        values: Tensor = self.value(self.pooled(observations))[..., 0]
-        return values
-
 
 def save(
     path: str | Path, network: LotNetwork, mean: Tensor, variance: Tensor, layout: ObservationLayout, *, return_variance: float = 1.0
@@ -81,14 +76,13 @@ def save(
     Args:
         path: File to write.
         network: The network.
-        mean: Of each entry of an observation, ``(size,)``.
+        mean: Of each lot feature, then of each agent feature, ``(F + G,)``.
         variance: The same.
         layout: The observations that it was trained on.
         return_variance: Variance of the discounted return by which rewards were scaled: the critic's values are in units of its root.
     """
     data = {
         "format": FORMAT,
-        "n_lots": layout.n_lots,
         "lot_features": list(layout.lot_features),
         "agent_features": list(layout.agent_features),
         "hidden": network.hidden,

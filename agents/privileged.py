@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..envs.scenario import Scenario
 from .agent import AGENTS, PrivilegedAgent
 
 
@@ -24,11 +25,17 @@ class Planner(PrivilegedAgent):
 
     Lot (i, k) is contributed iff it will be admitted and
     :math:`\text{scale} \cdot p_{ik} \langle \nabla U(\theta), \Delta_{ik} \rangle > \text{cost}`. Greedy in the round and in the
-    first order, so near an upper bound of welfare rather than one.
+    first order, so near an upper bound of welfare rather than one; and that only with fixed weights and a plain server of learning
+    rate 1, where :math:`p_{ik} \Delta_{ik}` is what the lot adds to the step. Elsewhere agents may well do better.
 
     Raises:
         ValueError: On playing, if the utility has no gradient.
     """
+
+    @classmethod
+    def plays(cls, scenario: Scenario) -> bool:
+        """Only where the utility has a gradient."""
+        return scenario.utility == "neg_log_loss"
 
     def choose(self, observations: Tensor) -> Tensor:
         """Admissible and worth its cost to all."""

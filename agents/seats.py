@@ -8,43 +8,46 @@ from torch import Tensor
 
 from ..envs.engine import Engine
 from ..envs.observation import ObservationLayout
-from .agent import Agent, PrivilegedAgent
+from .agent import Agent
 
 
-class Seats(PrivilegedAgent):
+class Seats(Agent):
     """One policy for most proxies, others for some: for deviators, free riders and mixed company.
 
     Args:
         default: Everybody's policy.
-        others: Policies by seat.
+        others: Policies by seat; the same object may sit in several.
     """
 
     def __init__(self, default: Agent, others: Mapping[int, Agent]) -> None:
         self.default = default
         self.others = dict(others)
+        self.members = list(dict.fromkeys([default, *self.others.values()]))
+        self.privileged = any(agent.privileged for agent in self.members)
 
     def watch(self, engine: Engine) -> None:
-        """Hand the engine on to those who may see it.
-
-        Raises:
-            ValueError: If a seat does not exist.
-        """
-        for seat in self.others:
-            if seat not in range(engine.num_agents):
-                raise ValueError(f"seat {seat}: seats go from 0 to {engine.num_agents - 1}")
-        for agent in (self.default, *self.others.values()):
-            if isinstance(agent, PrivilegedAgent):
+        """Hand the engine on to those who may see it."""
+        for agent in self.members:
+            if agent.privileged:
                 agent.watch(engine)
 
     def begin(self, layout: ObservationLayout, keys: Tensor) -> None:
         """An episode begins for everybody."""
         super().begin(layout, keys)
-        for agent in (self.default, *self.others.values()):
+        for agent in self.members:
             agent.begin(layout, keys)
 
     def choose(self, observations: Tensor) -> Tensor:
-        """Everybody's own choice."""
-        choices = self.default.act(observations).clone()
+        """Everybody's own choice.
+
+        Raises:
+            ValueError: If a seat does not exist.
+        """
+        n_agents = observations.shape[1]
+        chosen = {agent: agent.act(observations) for agent in self.members}
+        choices = chosen[self.default].clone()
         for seat, agent in self.others.items():
-            choices[:, seat] = agent.act(observations)[:, seat]
+            if seat not in range(n_agents):
+                raise ValueError(f"seat {seat}: seats go from 0 to {n_agents - 1}")
+            choices[:, seat] = chosen[agent][:, seat]
         return choices

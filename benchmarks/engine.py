@@ -4,7 +4,7 @@ The floor does what a round cannot do without: forward and backward passes of al
 all 2^N coalition values and exact Shapley, and the utility after the step. It has no observations, no bookkeeping, no checks and no
 choice of model, substrate, server or rule. Before anything is timed, both must agree on every credit and on the final parameters.
 
-Run: ``python benchmarks/engine.py [--seconds 1.0]``. Engine and floor take turns, and the medians are printed.
+Run: ``python benchmarks/engine.py [--seconds 0.5]``. Engine and floor take turns, and the medians are printed.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def measure(name: str, num_envs: int, seconds: float) -> tuple[float, float, flo
 
     steps = num_envs * engine.num_agents * engine.horizon
     times: dict[str, list[float]] = {"engine": [], "floor": [], "face": []}
-    for _ in range(3):
+    for _ in range(5):
         total, calls = 0.0, 0
         while total < seconds or calls == 0:  # a reset begins every episode; it is the face that is charged for it
             engine.reset()
@@ -148,7 +148,7 @@ def measure(name: str, num_envs: int, seconds: float) -> tuple[float, float, flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--seconds", type=float, default=1.0, help="Seconds of each of three measurements.")
+    parser.add_argument("--seconds", type=float, default=0.5, help="Seconds of each of five measurements.")
     seconds = parser.parse_args().seconds
     table = Table(
         "scenario", "E", "engine", "floor", "floor / engine", "SB3 face", title=f"agent-steps per second, {torch.get_num_threads()} threads"

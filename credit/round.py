@@ -19,7 +19,9 @@ class Round:
         admitted: bool ``(E, N, K)``: contributed and not screened out.
         blocked_by: bool ``(E, N, K, N)``: whether lot ``(i, k)`` is inadmissible to principal j, whatever governance made of it.
         samples: ``(N, K)``: data rows behind each lot.
-        updates: ``() -> (E, N, P)``: each agent's weighted, admitted update, as it entered the aggregate.
+        updates: ``() -> (E, N, P)``: each agent's part in the step of a plain server: its admitted updates times their weights, the
+            guard's factor and the server's learning rate. They sum to the applied step, less what a server's momentum adds; with
+            Adam they are what enters it.
         utility_gradient: ``() -> (E, P)``: gradient of the utility at the parameters on which the round's game starts.
         t: Index of the round within its episode, from 0.
     """
@@ -57,7 +59,7 @@ class Round:
 
     @cached_property
     def updates(self) -> Tensor:
-        """Each agent's weighted, admitted update, ``(E, N, P)``."""
+        """Each agent's part in the step of a plain server, ``(E, N, P)``; see the class."""
         return self._updates()
 
     @cached_property

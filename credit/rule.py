@@ -65,7 +65,7 @@ class CreditRule(ABC):
             cost = f"{2**n_players:,}" if n_players < 64 else f"2**{n_players}"
             raise ValueError(
                 f"{type(self).__name__} takes at most {self.max_players} agents, got {n_players} ({cost} coalitions a round): "
-                f"use a rule with few evaluations, such as credit='loo' ({n_players + 1}) or credit='standalone' ({n_players + 1})"
+                f"use a rule with few evaluations, such as credit='loo' ({n_players + 1}) or credit='standalone' ({n_players})"
             )
 
     def reset(self, num_envs: int, num_agents: int) -> None:

@@ -13,9 +13,9 @@ from .rule import RULES, GameRule
 class Standalone(GameRule):
     r"""Individual worth.
 
-    .. math:: c_i = v(\{i\}) - v(\varnothing)
+    .. math:: c_i = v(\{i\})
 
-    Costs n + 1 evaluations. Symmetric and null-player; not efficient: what several agents know is paid several times, and
+    Costs n evaluations. Symmetric and null-player; not efficient: what several agents know is paid several times, and
     what they can only do together is paid to nobody. Its known failure is the copy, which earns as much as the original.
 
     References:
@@ -23,13 +23,10 @@ class Standalone(GameRule):
     """
 
     source = "individual worth (von Neumann & Morgenstern 1944)"
-    evaluations = "n + 1"
+    evaluations = "n"
     symmetric = True
     null_player = True
 
     def values(self, game: CoalitionGame) -> Tensor:
-        """v({i}) − v(∅) for every player, ``(n_envs, n_players)``."""
-        n = game.n_players
-        coalitions = torch.cat([torch.zeros(1, n, dtype=torch.bool), torch.eye(n, dtype=torch.bool)])
-        v = game.value(coalitions)  # (n_envs, n + 1)
-        return v[:, 1:] - v[:, :1]
+        """v({i}) for every player, ``(n_envs, n_players)``."""
+        return game.value(torch.eye(game.n_players, dtype=torch.bool))

@@ -1,6 +1,6 @@
 """The cooperative: scenarios, data, values, the batch-first engine, and its faces.
 
-Importing this package registers ``proxycoop/cooperative-v0`` with PettingZoo::
+Importing this package registers ``proxycoop/cooperative-v0`` with PettingZoo, from its version 1.27 on::
 
     import proxycoop.envs
     env = pettingzoo.make("parallel", "proxycoop/cooperative-v0", scenario="digits", credit="shapley")
@@ -17,7 +17,7 @@ from .metrics import episode_metrics
 from .observation import ObservationLayout
 from .scenario import Scenario
 
-if "proxycoop/cooperative-v0" not in pettingzoo.parallel_registry:
+if hasattr(pettingzoo, "register") and "proxycoop/cooperative-v0" not in pettingzoo.parallel_registry:  # PettingZoo >= 1.27
     pettingzoo.register("parallel", "proxycoop/cooperative-v0", entry_point="proxycoop.envs.cooperative_v0:parallel_env")
     pettingzoo.register("aec", "proxycoop/cooperative-v0", entry_point="proxycoop.envs.cooperative_v0:env")
 

@@ -101,10 +101,12 @@ class RoundStep:
         return self.parameters(torch.zeros(1, self.updates.shape[1], dtype=torch.bool, device=self.theta.device))[:, 0]
 
     def applied_updates(self) -> Tensor:
-        """Each agent's part in the applied step of a plain server, ``(E, N, P)``."""
+        """Each agent's part in the step of a plain server, ``(E, N, P)``; with Adam, what enters it."""
         everyone = torch.ones(1, self.updates.shape[1], dtype=torch.bool, device=self.theta.device)
         scale = self.gamma[:, None] * self.coefficients(everyone)[:, 0]
-        return scale[..., None] * self.server.lr * self.updates
+        if isinstance(self.server, Sgd):
+            scale = scale * self.server.lr
+        return scale[..., None] * self.updates
 
 
 class UtilityGame:
@@ -202,10 +204,10 @@ class UtilityGame:
         """
         number = torch.finfo(self._shift.dtype)
         limit = (math.log(number.eps) - math.log(number.tiny)) / 2  # 35.7 in single precision
-        size = self._shift.abs()
-        if not float(size.max()) * size.shape[2] > limit:  # the cheap bound; not for NaN, which the log domain passes on
+        low, high = self._shift.aminmax()
+        if max(-float(low), float(high)) * self._shift.shape[2] <= limit:  # the cheap bound is met, as it nearly always is
             return False
-        return not float(size.amax(dim=-1).sum(dim=-1).max()) <= limit
+        return not float(self._shift.abs().amax(dim=-1).sum(dim=-1).max()) <= limit  # "not within": a NaN is out of range
 
 
 def _log_sums(factor: Tensor, share: Tensor) -> Tensor:

@@ -16,8 +16,12 @@ Rendering      ``ansi`` (a table of the round), ``rgb_array`` (a picture of it),
 =============  ==============================================================================================================
 
 ``infos[agent]`` holds ``action_mask`` (a lot may have nothing to contribute this round; choosing it then contributes nothing)
-and, unless ``infos="mask"``, ``credit``, ``contributed``, ``admitted``, ``blocked_by`` (K × N: which principal found which
-update inadmissible), ``utility``, and after the last round ``episode``, the episode's metrics.
+and, unless ``infos="mask"``, of the round just played ``credit``, ``contributed``, ``admitted``, ``blocked_by`` (K × N: which
+principal found which update inadmissible), the ``utility`` now, and after the last round ``episode``, the episode's metrics.
+
+A proxy sees its own lots and profile, and what the cooperative announces: the utility, the values with their probe sets and losses,
+the strictest tolerance anybody has for each, the mean norm of everybody's updates, and how many updates were admitted. It never sees
+the test set, others' data or profiles, or which lots are corrupt.
 
 Usage::
 
@@ -181,7 +185,7 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
 
     def state(self) -> NDArray[np.float32]:
         """Everybody's observations side by side, for centralised critics."""
-        return self.engine.state()[0].numpy()
+        return self.engine.state()[0].numpy().copy()
 
     def render(self) -> str | NDArray[np.uint8] | None:
         """The round just played: text for ``ansi``, a picture for ``rgb_array``, printed text for ``human``."""
@@ -216,9 +220,9 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         for i, agent in enumerate(self.agents):
             infos[agent] |= {
                 "credit": float(last.credit[0, i]) if last else 0.0,
-                "contributed": last.contributed[0, i].numpy() if last else nothing.copy(),
-                "admitted": last.admitted[0, i].numpy() if last else nothing.copy(),
-                "blocked_by": engine.prospect.blocked_by[0, i].numpy() if last is None else last.blocked_by[0, i].numpy(),
+                "contributed": last.contributed[0, i].numpy().copy() if last else nothing.copy(),
+                "admitted": last.admitted[0, i].numpy().copy() if last else nothing.copy(),
+                "blocked_by": last.blocked_by[0, i].numpy().copy() if last else np.zeros((engine.num_lots, engine.num_agents), dtype=bool),
                 "utility": float(engine.prospect.utility[0]),
             }
             if episode is not None:

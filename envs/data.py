@@ -16,7 +16,7 @@ import numpy as np
 import sklearn.datasets
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from ..registry import Registry, unknown_name
@@ -35,14 +35,12 @@ class Dataset:
         labels: int64 ``(n_rows,)``, from 0.
         class_names: One name a class, by label.
         feature_names: One name a column.
-        image_shape: Height and width when a row is a picture, else ``None``.
     """
 
     features: Floats
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     feature_names: tuple[str, ...]
-    image_shape: tuple[int, int] | None = None
 
     def class_index(self, label: int | str) -> int:
         """The label of a class given by name or number.
@@ -79,7 +77,6 @@ def digits() -> Dataset:
         labels=bunch.target.astype(np.int64),
         class_names=tuple(str(digit) for digit in range(10)),
         feature_names=tuple(str(name) for name in bunch.feature_names),
-        image_shape=(8, 8),
     )
 
 
@@ -112,14 +109,18 @@ class Group(Settings):
     above: float | None = Field(None, ge=0, lt=1, description="Rows above this quantile of the column belong to the group.")
     below: float | None = Field(None, gt=0, le=1, description="Rows below this quantile of the column belong to the group.")
 
+    @model_validator(mode="after")
+    def _check(self) -> Group:
+        if (self.above is None) == (self.below is None):
+            raise ValueError(f"group on column {self.column!r}: give exactly one of 'above' and 'below'")
+        return self
+
     def members(self, dataset: Dataset) -> Bools:
         """Which rows belong to the group, bool ``(n_rows,)``.
 
         Raises:
-            ValueError: If the column is unknown or not exactly one of ``above`` and ``below`` is given.
+            ValueError: If the column is unknown.
         """
-        if (self.above is None) == (self.below is None):
-            raise ValueError(f"group on column {self.column!r}: give exactly one of 'above' and 'below'")
         column = dataset.features[:, dataset.column(self.column)]
         if self.above is not None:
             return np.asarray(column > np.quantile(column, self.above))

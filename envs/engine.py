@@ -76,8 +76,10 @@ class Engine:
             scenario.profiles, self.num_agents, list(self.values), list(scenario.lots.tags), scenario.profiles_drawn, dtype
         )
         held_out = [self.splits.validation, *(self.splits.probe[name] for name in self.values)]
-        self._held_x = torch.cat([rows.x for rows in held_out])  # answered in one pass
+        self._held_x = self.model.prepare(torch.cat([rows.x for rows in held_out]))  # answered in one pass
         self._held_sizes = [len(rows) for rows in held_out]
+        parts = self._held_x.split(self._held_sizes)
+        self._validation, *self._probes = (replace(rows, x=part) for rows, part in zip(held_out, parts, strict=True))
         self._everyone = torch.ones(1, self.num_agents, dtype=torch.bool)
         self._lot_source = LotSource(scenario.lots, self.splits, self.num_agents)
         self._protects = self._protected_classes()
@@ -104,6 +106,8 @@ class Engine:
             ValueError: If there is not one seed an environment, a seed is out of range, or a copied seat does not exist.
         """
         seats = self._seats(copies or {})
+        if seeds is None and episode:
+            raise ValueError(f"episode={episode} needs seeds: without them the next episode of the seeds in use begins")
         if seeds is not None:
             self.seeds, self.episode = self._checked_seeds(seeds), episode
         elif self.seeds is None:
@@ -118,9 +122,8 @@ class Engine:
         strictest = self._limits[0][:, None].expand_as(self._holds)
         self._tolerance = torch.where(self._holds, self.profiles.tolerance, strictest)[:, :, None].clamp(min=1e-6)
         owned = (self._holds.float() @ self._protects.float()) > 0  # (E, N, n_classes)
-        self.lots: DrawnLots = self._lot_source.draw(self._keys, owned)
-        if copies:
-            self.lots = self.lots.seated(seats)
+        drawn = self._lot_source.draw(self._keys, owned)
+        self.lots: DrawnLots = (drawn.seated(seats) if copies else drawn).prepared(self.model)
 
         shape = (self.num_envs, self.num_agents, self.num_lots)
         self.theta = self._theta_0.repeat(self.num_envs, 1)  # (E, P)
@@ -161,7 +164,7 @@ class Engine:
         admitted = contributed & before.passes
         aggregate, delta, step_harm, violated = self._aggregate(admitted)
 
-        game = UtilityGame(aggregate, self.scenario.utility, self.splits.validation, before.validation_logits).game()
+        game = UtilityGame(aggregate, self.scenario.utility, self._validation, before.validation_logits).game()
         self.round = Round(
             game,
             contributed=contributed,
@@ -172,7 +175,7 @@ class Engine:
             utility_gradient=lambda: self.utility_gradient(aggregate.start),
             t=self.t,
         )
-        credit = torch.zeros_like(self._paid) if self.rule is None else self.rule.assign(self.round).to(self.dtype)
+        credit = self._credit()
         evaluations = game.evaluations
         gain = self.round.gain
         cost = self._cost(contributed, before.blocked_by)
@@ -196,6 +199,7 @@ class Engine:
             value_losses=self.prospect.value_losses,
             step_harm=step_harm,
             violated=violated,
+            forbidden_used=self._forbidden_used(admitted),
             gamma=aggregate.gamma,
             cost=cost,
             evaluations=evaluations,
@@ -259,6 +263,22 @@ class Engine:
             measures[f"value/{name}"] = value.loss(self.model.logits(self.theta, probe.x), probe, self.splits.dataset)
         return measures
 
+    def _credit(self) -> Tensor:
+        """What the rule pays for the round, checked: third parties write rules."""
+        if self.rule is None:
+            return torch.zeros_like(self._paid)
+        credit = self.rule.assign(self.round)
+        if not isinstance(credit, Tensor) or credit.shape != self._paid.shape:
+            came = tuple(credit.shape) if isinstance(credit, Tensor) else type(credit).__name__
+            raise ValueError(
+                f"credit rule {type(self.rule).__name__} answered with {came}, must be a tensor of shape {tuple(self._paid.shape)}"
+            )
+        if not credit.isfinite().all():
+            if not self.round.gain.isfinite().all():
+                raise ValueError(f"the shared model diverged in round {self.t}: lower the learning rates of the substrate and the server")
+            raise ValueError(f"credit rule {type(self.rule).__name__} answered with numbers that are not finite in round {self.t}")
+        return credit.to(self.dtype)
+
     def _aggregate(self, admitted: Tensor) -> tuple[RoundStep, Tensor, Tensor, Tensor]:
         """The admitted updates as one step, guarded if asked for; what it adds to θ, its harm, and whether it violates."""
         prospect, scenario = self.prospect, self.scenario
@@ -283,6 +303,14 @@ class Engine:
         beyond = (harm > most_harm * (1 + ROUNDING) + ROUNDING).any(dim=-1) | (norm > most_norm * (1 + ROUNDING))
         return aggregate, delta, harm, beyond
 
+    def _forbidden_used(self, admitted: Tensor) -> Tensor:
+        """Whether an admitted lot carries a tag that somebody forbids, bool ``(E,)``; never under unanimous screening."""
+        forbidden = self.profiles.forbidden.any(dim=1)  # (E, G)
+        if forbidden.shape[1] == 0:
+            return torch.zeros(self.num_envs, dtype=torch.bool)
+        tagged = forbidden.gather(1, self.lots.tags.flatten(start_dim=1))  # (E, N·K)
+        return (tagged & admitted.flatten(start_dim=1)).any(dim=1)
+
     def _look(self) -> Prospect:
         """Everything that follows from the shared parameters."""
         theta, splits, screening = self.theta, self.splits, self.scenario.screening
@@ -295,13 +323,16 @@ class Engine:
         finite = norm.isfinite()
         if not finite.all():
             proposals = replace(proposals, updates=torch.where(finite[..., None], proposals.updates, 0.0))
-        harm = predicted_harm(value_gradients, proposals.updates)  # (E, N, K, M)
+        directions = torch.cat([value_gradients, self._last_step[:, None]], dim=1)  # (E, M + 1, P): one pass over the updates
+        products = predicted_harm(directions, proposals.updates)
+        harm, along = products[..., :-1], products[..., -1]  # (E, N, K, M), (E, N, K)
         blocked_by = inadmissible_to(harm, norm, self.lots.tags, self.profiles)
         return Prospect(
             proposals=proposals,
             finite=finite,
             norm=norm,
             harm=harm,
+            along=along,
             blocked_by=blocked_by,
             passes=admissible(blocked_by, finite, screening),
             available=proposals.share > 0,
@@ -316,8 +347,7 @@ class Engine:
         """Value losses ``(E, M)`` and their gradients ``(E, M, P)``, from the answers on the probe sets."""
         losses = theta.new_empty(len(theta), len(self.values))
         gradients = theta.new_empty(len(theta), len(self.values), theta.shape[-1])
-        for m, ((name, value), logits) in enumerate(zip(self.values.items(), probe_logits, strict=True)):
-            probe = self.splits.probe[name]
+        for m, (value, probe, logits) in enumerate(zip(self.values.values(), self._probes, probe_logits, strict=True)):
             losses[:, m], cotangent = value.loss_and_gradient(logits, probe, self.splits.dataset)
             gradients[:, m] = self.model.pullback(theta, probe.x, cotangent)
         return losses, gradients
@@ -325,17 +355,18 @@ class Engine:
     def _observe(self) -> Tensor:
         """What every proxy sees, from what it could know: its own lots, its own profile, and what the cooperative announces."""
         look, scale = self.prospect, self.reward_scale
-        norm = look.norm.clamp(min=1e-12)
-        along = (look.proposals.updates @ self._last_step[:, None, :, None])[..., 0]  # (E, N, K)
+        norm = torch.where(look.finite, look.norm, 0.0).clamp_(min=1e-12)  # a lot that overflows must not blind the others
+        mean_norm = norm.sum(dim=(1, 2), keepdim=True) / look.finite.sum(dim=(1, 2), keepdim=True).clamp(min=1)
         last_norm = self._last_step.norm(dim=-1)[:, None, None].clamp(min=1e-12)
         n_offered = self._last_contributed.sum(dim=(1, 2))
         paid = self._paid.sum(dim=1, keepdim=True)
-        worst_cost = self.scenario.reward.contribution_cost * self.num_lots * self.horizon
+        reward = self.scenario.reward
+        worst_cost = (reward.contribution_cost + reward.violation_penalty) * self.num_lots * self.horizon
         lots: list[Tensor] = [
             look.proposals.loss,
             look.proposals.loss - look.validation_loss[:, None, None],
-            (norm / norm.mean(dim=(1, 2), keepdim=True)).log_(),
-            along / (norm * last_norm),
+            (norm / mean_norm).log_(),
+            look.along / (norm * last_norm),
             ~look.blocked_by.diagonal(dim1=1, dim2=3).transpose(1, 2),
             self._last_contributed,
             self._last_admitted,
@@ -399,7 +430,7 @@ class Engine:
         if len(seeds) != self.num_envs:
             raise ValueError(f"seeds has {len(seeds)} entries for {self.num_envs} environments: give one each")
         for seed in seeds:
-            if not 0 <= seed <= MAX_SEED or seed != int(seed):
+            if not isinstance(seed, (int, np.integer)) or not 0 <= seed <= MAX_SEED:
                 raise ValueError(f"seed={seed!r}: must be a whole number from 0 to 2^63 - 1")
         return torch.tensor([int(seed) for seed in seeds])
 
@@ -417,9 +448,10 @@ def _shared(scenario_yaml: str, dtype: torch.dtype) -> tuple[Splits, Model, Tens
     """What all environments of a scenario share: its data, its model, and the parameters ``(P,)`` on which every episode starts."""
     scenario = Scenario.model_validate(yaml.safe_load(scenario_yaml))
     splits = split(scenario.data, {name: value.strata for name, value in scenario.values.items()}, dtype)
-    model = scenario.model.build(splits.n_features, splits.n_classes)
-    generator = torch.Generator().manual_seed(scenario.data.split_seed)
-    theta = model.init(generator).to(dtype)[None]  # (1, P)
+    with torch.random.fork_rng(devices=[]):  # modules draw their parameters from torch's global generator
+        torch.manual_seed(scenario.data.split_seed)
+        model = scenario.model.build(splits.n_features, splits.n_classes)
+    theta = model.start().to(dtype)[None]  # (1, P)
     if scenario.start.steps and not len(splits.public):
         raise ValueError("start.steps needs a public set to train on: set data.public_rows, or start.steps to 0")
     for _ in range(scenario.start.steps):
@@ -445,7 +477,7 @@ def _reference_scale(scenario_yaml: str) -> float:
     if not gain > 0:
         raise ValueError(
             f"scenario {scenario.name!r}: reward.scale: auto needs an episode of all clean lots to gain utility, but it changes it by "
-            f"{gain:.4g}: lower the substrate's learning rate, or give reward.scale a number"
+            f"{gain:.4g}: are there clean lots? Lower the substrate's learning rate, or give reward.scale a number"
         )
     return scenario.principals * scenario.horizon / gain
 

@@ -7,7 +7,7 @@ dealt without replacement across the whole cooperative until a class runs out, a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from . import randomness
 from .data import Dataset, Splits
+from .models import Model
 from .randomness import Purpose, fold
 from .settings import Settings, default_kind
 
@@ -118,6 +119,12 @@ class Corruption(Settings):
     rate: float = Field(0.9, ge=0, le=1, description="Share of a corrupt lot's labels that are swapped.")
     pairs: tuple[tuple[int | str, int | str], ...] = Field((), description="Pairs of classes, by name or number, that are swapped.")
 
+    @model_validator(mode="after")
+    def _check(self) -> Corruption:
+        if self.share > 0 and not (self.pairs and self.rate > 0):
+            raise ValueError(f"share={self.share} of the lots are to be corrupt, but no labels are swapped: give pairs, and a rate above 0")
+        return self
+
     def swapped(self, dataset: Dataset) -> Tensor:
         """What each label turns into, int64 ``(n_classes,)``.
 
@@ -172,6 +179,7 @@ class DrawnLots:
 
     Attributes:
         x: ``(E, N, K, R, D)``.
+        inputs: The same as the model reads it, see :meth:`~proxycoop.envs.models.Model.prepare`.
         y: int64 ``(E, N, K, R)``, after label noise.
         present: bool ``(N, K, R)``: False where a smaller lot is padded.
         corrupt: bool ``(E, N, K)``.
@@ -180,17 +188,24 @@ class DrawnLots:
     """
 
     x: Tensor
+    inputs: Tensor
     y: Tensor
     present: Tensor
     corrupt: Tensor
     tags: Tensor
     samples: Tensor
 
+    def prepared(self, model: Model) -> DrawnLots:
+        """The same lots, ready for a model; ``x`` becomes a part of ``inputs``, so that nothing is stored twice."""
+        inputs = model.prepare(self.x)
+        return replace(self, x=inputs[..., : self.x.shape[-1]], inputs=inputs)
+
     def seated(self, seats: Sequence[int]) -> DrawnLots:
         """The same cooperatives with seat i holding copies of the lots of seat ``seats[i]``."""
         index = list(seats)
         return DrawnLots(
             x=self.x[:, index],
+            inputs=self.inputs[:, index],
             y=self.y[:, index],
             present=self.present[index],
             corrupt=self.corrupt[:, index],
@@ -245,7 +260,7 @@ class LotSource:
         corrupt = (place < round(self.lots.corruption.share * n_agents * n_lots)).reshape(n_envs, n_agents, n_lots)
         noisy = randomness.uniform(fold(keys, Purpose.LABELS), n_agents, n_lots, n_rows) < self.lots.corruption.rate
         y = torch.where(corrupt[..., None] & noisy, self.swapped[labels], labels)
-        return DrawnLots(x=x, y=y, present=present, corrupt=corrupt, tags=self._tags(keys), samples=self.samples)
+        return DrawnLots(x=x, inputs=x, y=y, present=present, corrupt=corrupt, tags=self._tags(keys), samples=self.samples)
 
     def _labels(self, keys: Tensor, owned: Tensor, n_rows: int) -> Tensor:
         """True labels of the rows: each row's class is drawn from its lot's shares."""

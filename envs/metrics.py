@@ -20,7 +20,8 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
         * ``utility``: after the last round; ``gain``: its change since the start, in the utility's unit;
         * ``clean_share``, ``corrupt_share``: share of clean and of corrupt lots contributed; ``admitted_share``: of contributed
           lots admitted; where there are none of a kind, 0;
-        * ``violations``: share of rounds whose applied step had a first-order harm or norm beyond somebody's limit;
+        * ``violations``: share of rounds whose applied step had a first-order harm or norm beyond somebody's limit, or was made with
+          data that somebody forbids;
         * ``value_change/<name>``: change of each value loss on its probe set, in the value's unit;
         * ``imbalance``: sum of credit minus sum of v(N), in reward units; 0 for an efficient rule;
         * ``evaluations``: coalitions evaluated a round.
@@ -46,7 +47,7 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
         "clean_share": _share(contributed, ~corrupt),
         "corrupt_share": _share(contributed, corrupt),
         "admitted_share": admitted.sum(dim=(0, 2, 3)) / contributed.sum(dim=(0, 2, 3)).clamp(min=1),
-        "violations": torch.stack([result.violated for result in history]).to(gain.dtype).mean(dim=0),
+        "violations": torch.stack([result.violated | result.forbidden_used for result in history]).to(gain.dtype).mean(dim=0),
         "imbalance": engine.reward_scale * (credit.sum(dim=(0, 2)) - gain.sum(dim=0)),
         "evaluations": torch.full_like(gain[0], sum(result.evaluations for result in history) / len(history)),
     }

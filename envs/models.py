@@ -8,7 +8,6 @@ Softmax regression has both in closed form; any other ``nn.Module`` gets them fr
 from __future__ import annotations
 
 import importlib
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -35,8 +34,12 @@ class Model(ABC):
     linear: bool = False
 
     @abstractmethod
-    def init(self, generator: torch.Generator) -> Tensor:
-        """Fresh parameters, ``(P,)``, on the CPU."""
+    def start(self) -> Tensor:
+        """The parameters before any training, ``(P,)``."""
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Rows as the model reads them, ``(..., D)`` → ``(..., any)``, for rows that are asked often; prepared rows stay as they are."""
+        return x
 
     @abstractmethod
     def logits(self, theta: Tensor, x: Tensor) -> Tensor:
@@ -44,7 +47,7 @@ class Model(ABC):
 
         Args:
             theta: ``(B, P)``.
-            x: ``(B, R, D)``, or ``(R, D)`` to ask all B models the same rows.
+            x: Rows, prepared or not, ``(B, R, D)``, or ``(R, D)`` to ask all B models the same.
 
         Returns:
             ``(B, R, C)``.
@@ -56,7 +59,7 @@ class Model(ABC):
 
         Args:
             theta: ``(B, P)``.
-            x: ``(B, R, D)`` or ``(R, D)``.
+            x: Rows, prepared or not, ``(B, R, D)`` or ``(R, D)``.
             cotangent: Gradient of some loss with respect to the logits, ``(B, R, C)``.
 
         Returns:
@@ -74,33 +77,37 @@ class SoftmaxRegression(Model):
         self.n_classes = n_classes
         self.n_parameters = (n_features + 1) * n_classes
 
-    def init(self, generator: torch.Generator) -> Tensor:
+    def start(self) -> Tensor:
         """Zeros, ``(P,)``: the problem is convex, so the start needs no randomness."""
-        del generator
         return torch.zeros(self.n_parameters)
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """[x, 1], ``(..., D + 1)``: so that logits and pullback are one product each."""
+        if x.shape[-1] == self.n_features + 1:
+            return x
+        return torch.cat([x, x.new_ones(*x.shape[:-1], 1)], dim=-1)
 
     def logits(self, theta: Tensor, x: Tensor) -> Tensor:
         """[x, 1] W, ``(B, R, C)``."""
+        x = self.prepare(x)
         w = theta.reshape(-1, self.n_features + 1, self.n_classes)  # (B, D + 1, C)
         if x.dim() == 3:
-            return torch.baddbmm(w[:, -1:], x, w[:, :-1])
-        # one product for all models: (R, D) × (D, B·C)
-        side_by_side = w.transpose(0, 1).reshape(self.n_features + 1, -1)
-        answers = torch.addmm(side_by_side[-1], x, side_by_side[:-1])  # (R, B·C)
+            return x @ w
+        # one product for all models: (R, D + 1) × (D + 1, B·C)
+        answers = x @ w.transpose(0, 1).reshape(self.n_features + 1, -1)
         return answers.reshape(len(x), -1, self.n_classes).transpose(0, 1)
 
     def pullback(self, theta: Tensor, x: Tensor, cotangent: Tensor) -> Tensor:
         """[x, 1]ᵀ times the cotangent, ``(B, P)``; it does not depend on θ."""
         del theta
-        weight = x.transpose(-1, -2) @ cotangent  # (B, D, C)
-        return torch.cat([weight, cotangent.sum(dim=-2, keepdim=True)], dim=-2).flatten(start_dim=1)
+        return (self.prepare(x).transpose(-1, -2) @ cotangent).flatten(start_dim=1)  # (B, D + 1, C) → (B, P)
 
 
 class ModuleModel(Model):
     """Any ``nn.Module`` from rows ``(R, D)`` to logits ``(R, C)`` through :func:`torch.func.functional_call`.
 
     Args:
-        module: The module; it is kept for its structure, its parameters serve as the start.
+        module: The module; its parameters are the start, however they came about.
         n_features: D, to try the module out.
         n_classes: C.
 
@@ -127,14 +134,9 @@ class ModuleModel(Model):
         if answer.shape != (2, n_classes):
             raise ValueError(f"model: the module maps (2, {n_features}) to {tuple(answer.shape)}, must be (2, {n_classes})")
 
-    def init(self, generator: torch.Generator) -> Tensor:
-        """Draws every weight matrix anew by He's uniform rule and every bias as zero, ``(P,)``, from the generator given."""
-        parts = []
-        for shape in self.shapes.values():
-            fan_in = shape[1:].numel()
-            bound = math.sqrt(6 / fan_in) if len(shape) > 1 else 0.0
-            parts.append(((2 * torch.rand(shape, generator=generator) - 1) * bound).flatten())
-        return torch.cat(parts)
+    def start(self) -> Tensor:
+        """The module's own parameters, ``(P,)``."""
+        return torch.cat([parameter.detach().flatten() for parameter in self.module.parameters()])
 
     def logits(self, theta: Tensor, x: Tensor) -> Tensor:
         """The module's answers, ``(B, R, C)``."""

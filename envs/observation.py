@@ -19,7 +19,7 @@ _LOT_FEATURES = (
     ("own_admissible", "whether the update is admissible to the proxy's own principal"),
     ("last_contributed", "whether the lot was contributed last round"),
     ("last_admitted", "whether it was contributed and admitted last round"),
-    ("acceptance", "share of its contributions that were admitted; 0.5 before the first"),
+    ("acceptance", "share of its contributions that were admitted, (admitted + ½) / (contributed + 1)"),
     ("credit", "running mean of its share of the proxy's credit, in reward units per lot"),
 )
 _AGENT_FEATURES = (
@@ -29,7 +29,7 @@ _AGENT_FEATURES = (
     ("admitted_share", "share of all contributed updates that were admitted last round"),
     ("last_credit", "the proxy's last credit, in reward units"),
     ("payout_share", "the proxy's share of all positive cumulative credit"),
-    ("cost", "the proxy's costs so far over the cost of contributing everything always"),
+    ("cost", "the proxy's costs so far over the most it could spend in an episode"),
     ("participation", "share of its lots that the proxy contributed last round"),
 )
 

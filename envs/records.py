@@ -25,6 +25,7 @@ class RoundResult:
         value_losses: Value losses on the probe sets after the round, ``(E, M)``.
         step_harm: First-order harm of the step that was applied, ``(E, M)``.
         violated: Whether that harm, or the step's norm, was beyond somebody's limit, bool ``(E,)``.
+        forbidden_used: Whether data that somebody forbids was in the step, bool ``(E,)``; no guard can undo that.
         gamma: The guard's factor, ``(E,)``; 1 without a guard.
         cost: What contributing cost each agent, fines included, ``(E, N)``, in reward units.
         evaluations: Coalitions evaluated for the credit, in each environment.
@@ -42,6 +43,7 @@ class RoundResult:
     value_losses: Tensor
     step_harm: Tensor
     violated: Tensor
+    forbidden_used: Tensor
     gamma: Tensor
     cost: Tensor
     evaluations: int
@@ -57,6 +59,7 @@ class Prospect:
         finite: Whether it is finite, bool ``(E, N, K)``; updates that are not are replaced by zeros and never admitted.
         norm: Its Euclidean norm, ``(E, N, K)``.
         harm: Its predicted harm, ``(E, N, K, M)``.
+        along: Its inner product with the last applied step, ``(E, N, K)``; 0 in the first round.
         blocked_by: To whom it is inadmissible, bool ``(E, N, K, N)``.
         passes: Whether it would be admitted, bool ``(E, N, K)``.
         available: Whether there is anything to contribute, bool ``(E, N, K)``: False for lots with no row in the virtual batch.
@@ -71,6 +74,7 @@ class Prospect:
     finite: Tensor
     norm: Tensor
     harm: Tensor
+    along: Tensor
     blocked_by: Tensor
     passes: Tensor
     available: Tensor

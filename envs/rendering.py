@@ -72,7 +72,7 @@ class _View:
             for i, k, j in last.blocked_by[e].nonzero().tolist():
                 blockers[i][k].append(j)
             guard = f" · guard γ = {last.gamma[e].item():.3f}" if engine.scenario.screening.guard else ""
-            verdict = ("VIOLATES a profile" if last.violated[e] else "within every profile") + guard
+            verdict = ("VIOLATES a profile" if last.violated[e] | last.forbidden_used[e] else "within every profile") + guard
         credit = torch.stack([torch.zeros(engine.num_agents), *(engine.reward_scale * result.credit[e] for result in history)])
         where = f" · environment {e} of {engine.num_envs}" * (engine.num_envs > 1)
         return cls(
@@ -269,8 +269,7 @@ def _draw_curves(ax: Axes, horizon: int, series: NDArray[np.float64], names: lis
 
 
 def _rule_name(engine: Engine) -> str:
-    rule = type(engine.rule)
-    return "none" if engine.rule is None else next((name for name in RULES if RULES[name] is rule), rule.__name__)
+    return "none" if engine.rule is None else RULES.name_of(type(engine.rule)) or type(engine.rule).__name__
 
 
 def _profile(engine: Engine, e: int, i: int) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ..registry import unknown_name
@@ -100,6 +100,21 @@ class Scenario(Settings):
     profiles_drawn: bool = Field(True, description="Draw anew each episode who holds which profile; else principals take them in order.")
     screening: Screening = Field(default_factory=Screening, description="Whose profiles screen whose updates.")
     reward: Reward = Field(default_factory=Reward, description="From credit to reward.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Scenario:
+        holders = sum(profile.holders for profile in self.profiles)
+        if holders > self.principals:
+            raise ValueError(f"profiles have {holders} holders in all, but there are only {self.principals} principals")
+        for profile in self.profiles:
+            for value in profile.tolerances:
+                if value not in self.values:
+                    raise unknown_name("value in a profile", value, sorted(self.values) or ["none: define one under values"])
+            for tag in profile.forbidden_tags:
+                if tag not in self.lots.tags:
+                    raise unknown_name("tag in a profile", tag, sorted(self.lots.tags) or ["none: define one under lots.tags"])
+        self.lots.samples(self.principals)
+        return self
 
     def to_yaml(self) -> str:
         """The whole scenario as YAML that :func:`load` reads back."""
@@ -209,7 +224,11 @@ def _override(data: dict[str, Any], path: list[str], value: Any) -> None:
 def _plain(part: Any) -> Any:
     """Settings as plain data that YAML keeps as it is: mappings, lists, numbers and strings."""
     if isinstance(part, BaseModel):
-        kind = {"kind": next(name for name in VALUES if VALUES[name] is type(part))} if isinstance(part, Value) else {}
+        kind = {}
+        if isinstance(part, Value):
+            if (name := VALUES.name_of(type(part))) is None:
+                raise ValueError(f"value {type(part).__name__} is not registered: decorate it with @VALUES.register(NAME)")
+            kind = {"kind": name}
         return kind | {name: _plain(getattr(part, name)) for name in type(part).model_fields}
     if isinstance(part, Mapping):
         return {key: _plain(value) for key, value in part.items()}

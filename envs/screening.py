@@ -4,8 +4,9 @@ Update (i, k) is admissible to principal j iff its predicted harm is within j's 
 that j forbids, and its norm is within j's limit. *Governance* says whose verdicts count for whose updates.
 
 Because the predicted harm is linear in the update, a mean of admissible updates is admissible: with ``unanimous`` governance,
-tolerances ≥ 0 and weights that sum to at most one, no applied step violates any profile to first order. Where that argument
-fails (``own``, ``quorum``, server momentum, Adam) the guard shrinks the step until it holds again.
+tolerances ≥ 0, weights that sum to at most one and a plain server with a learning rate of at most one, no applied step violates
+any profile to first order. Where that argument fails (``own``, ``quorum``, server momentum, Adam) the guard shrinks the step until
+its harm and norm are within everybody's limits again. It cannot undo the use of forbidden data: only ``unanimous`` prevents that.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ..registry import unknown_name
 from .randomness import permutation
 from .settings import Settings
 
@@ -52,7 +52,9 @@ class Screening(Settings):
     )
     quorum: float = Field(0.5, gt=0, le=1, description="That share, for governance quorum.")
     filter: Literal["reject"] = Field("reject", description="What happens to an inadmissible update: reject drops it.")
-    guard: bool = Field(False, description="Shrink the applied step until it is admissible to all principals, to first order.")
+    guard: bool = Field(
+        False, description="Shrink the applied step until its first-order harm and its norm are within every principal's limits."
+    )
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,6 @@ class ProfileTable:
         values: Names of the values, in order.
         tags: Names of the provenance tags, in order.
         drawn: Whether who holds which profile is drawn anew each episode; else principals take them in order.
-
-    Raises:
-        ValueError: If there are more holders than principals, or a profile names an unknown value or tag.
     """
 
     def __init__(
@@ -97,18 +96,8 @@ class ProfileTable:
         drawn: bool,
         dtype: torch.dtype,
     ) -> None:
-        holders = sum(profile.holders for profile in profiles)
-        if holders > n_principals:
-            raise ValueError(f"profiles have {holders} holders in all, but there are only {n_principals} principals")
-        for profile in profiles:
-            for value in profile.tolerances:
-                if value not in values:
-                    raise unknown_name("value in a profile", value, list(values) or ["none: define one under values"])
-            for tag in profile.forbidden_tags:
-                if tag not in tags:
-                    raise unknown_name("tag in a profile", tag, list(tags) or ["none: define one under lots.tags"])
         rows = [profile for profile in profiles for _ in range(profile.holders)]
-        rows += [Profile()] * (n_principals - holders)
+        rows += [Profile()] * (n_principals - len(rows))
         self.drawn = drawn
         self.tolerance = torch.tensor([[row.tolerances.get(value, math.inf) for value in values] for row in rows], dtype=dtype)
         self.forbidden = torch.tensor([[tag in row.forbidden_tags for tag in tags] for row in rows], dtype=torch.bool)

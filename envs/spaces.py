@@ -67,12 +67,6 @@ class ActionCodec:
         whole = torch.from_numpy(array.astype(np.int64))
         return whole.bool() if self.form == "multi_discrete" else self.table[whole]
 
-    def encode(self, choices: Tensor) -> NDArray[np.int64]:
-        """Actions for choices, bool ``(…, K)``: the inverse of :meth:`decode`."""
-        if self.form == "multi_discrete":
-            return choices.long().numpy()
-        return (choices.long() << torch.arange(self.n_lots)).sum(dim=-1).numpy()
-
     def mask(self, available: Tensor) -> tuple[NDArray[np.int8], ...] | NDArray[np.int8]:
         """One proxy's action mask, in the form that ``space.sample(mask)`` takes.
 

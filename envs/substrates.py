@@ -76,15 +76,15 @@ class FedAvg(Settings):
         """
         del keys, t
         weight = (lots.present / lots.samples[..., None]).to(theta.dtype)  # (N, K, R)
-        logits = _lot_logits(model, theta, lots.x)
+        logits = _lot_logits(model, theta, lots.inputs)
         row_loss, error = loss_and_residual(logits, lots.y)
         loss = (row_loss * weight).sum(dim=-1)
-        start = _per_lot(theta, lots.x)
-        updates = _lot_gradient(model, start, lots.x, error, -self.local_lr * weight)
+        start = _per_lot(theta, lots.inputs)
+        updates = _lot_gradient(model, start, lots.inputs, error, -self.local_lr * weight)
         for _ in range(self.local_steps - 1):
             local = start + updates.flatten(end_dim=2)
-            logits = model.logits(local, lots.x.flatten(end_dim=2)).reshape(logits.shape)
-            updates = updates + _lot_gradient(model, local, lots.x, residual(logits, lots.y), -self.local_lr * weight)
+            logits = model.logits(local, lots.inputs.flatten(end_dim=2)).reshape(logits.shape)
+            updates = updates + _lot_gradient(model, local, lots.inputs, residual(logits, lots.y), -self.local_lr * weight)
         share = (lots.samples / lots.samples.sum()).to(theta.dtype).expand(loss.shape)
         return Proposals(updates, share, loss)
 
@@ -96,6 +96,9 @@ class Traversal(Settings):
     comes back for the batch as a whole, and a weight gradient is the sum of its lots' parts (output error times own
     activations). So :math:`\Delta_{ik} = -\eta\,\frac{1}{b_{ik}} \sum_{r \in \text{batch} \cap ik} \nabla \text{ce}_r` with
     share :math:`p_{ik} = b_{ik}/b`, and :math:`\sum_{ik} p_{ik} \Delta_{ik}` is the centralised step on the same rows: lossless.
+
+    The batch is drawn before proxies choose, because they choose by what their share would do. Shares that are then withheld or
+    screened out are missing from the step, which is the centralised step on the batch's rows in the lots that remain.
 
     References:
         Batbaatar et al. (2025), *Traversal learning*, arXiv 2504.07471.
@@ -117,11 +120,11 @@ class Traversal(Settings):
         """
         batch = self.virtual_batch(lots, randomness.fold(keys, randomness.Purpose.VIRTUAL_BATCH, t))  # (E, N, K, R)
         counts = batch.sum(dim=-1)  # (E, N, K)
-        logits = _lot_logits(model, theta, lots.x)
+        logits = _lot_logits(model, theta, lots.inputs)
         row_loss, error = loss_and_residual(logits, lots.y)
         loss = (row_loss * lots.present).sum(dim=-1) / lots.samples
         weight = (batch / counts.clamp(min=1)[..., None]).to(theta.dtype)
-        updates = _lot_gradient(model, _per_lot(theta, lots.x), lots.x, error, -self.lr * weight)
+        updates = _lot_gradient(model, _per_lot(theta, lots.inputs), lots.inputs, error, -self.lr * weight)
         share = counts / counts.sum(dim=(1, 2), keepdim=True)
         return Proposals(updates, share.to(theta.dtype), loss)
 

@@ -25,8 +25,10 @@ from .spaces import ActionCodec, ActionForm, observation_space
 class CooperativeVecEnv(VecEnv):
     """E cooperatives of N proxies as E·N rows.
 
-    Episodes end by truncation after ``horizon`` rounds, in all rows at once, and the next begins by itself; the info of a row's
-    last round holds ``terminal_observation``, ``TimeLimit.truncated`` and ``episode`` (return ``r``, length ``l``, seconds ``t``).
+    Episodes end after ``horizon`` rounds, in all rows at once, and the next begins by itself; the info of a row's last round holds
+    ``terminal_observation``, ``episode`` (return ``r``, length ``l``, seconds ``t``) and ``TimeLimit.truncated``, which is False:
+    proxies observe the time and earn nothing after the horizon, so there is nothing to bootstrap from (Pardo et al. 2018, *Time
+    limits in reinforcement learning*, ICML).
 
     Attributes:
         engine: The cooperatives.
@@ -61,6 +63,12 @@ class CooperativeVecEnv(VecEnv):
         self._choices: torch.Tensor | None = None
         if seed is not None:
             self.seed(seed)
+
+    @property
+    def policy_kwargs(self) -> dict[str, int]:
+        """What :class:`~proxycoop.training.policy.LotPolicy` must know of the observations."""
+        layout = self.engine.layout
+        return {"n_lot_features": len(layout.lot_features), "n_agent_features": len(layout.agent_features)}
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Set the seed that the next reset uses; every cooperative gets one of its own from it.
@@ -115,7 +123,7 @@ class CooperativeVecEnv(VecEnv):
             seconds = time.perf_counter() - self._began
             for row, info in enumerate(infos):
                 info["terminal_observation"] = terminal[row]
-                info["TimeLimit.truncated"] = True
+                info["TimeLimit.truncated"] = False
                 info["episode"] = {"r": float(self._returns[row]), "l": self.engine.horizon, "t": seconds}
             self.reset()
         return self._rows(), rewards, dones, infos
@@ -162,7 +170,7 @@ class CooperativeVecEnv(VecEnv):
         return [None] * self.num_envs
 
     def _rows(self) -> NDArray[np.float32]:
-        return self.engine.observations.flatten(end_dim=1).numpy()
+        return self.engine.observations.flatten(end_dim=1).numpy().copy()
 
     def _get_indices(self, indices: VecEnvIndices) -> Iterable[int]:
         rows: Iterable[int] = super()._get_indices(indices)

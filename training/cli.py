@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,14 +33,16 @@ SetOption = Annotated[
 ]
 CreditOption = Annotated[str, typer.Option("--credit", "-c", help="Credit rule; `proxycoop rules` lists them.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed.")]
-AgentOption = Annotated[str, typer.Option("--agent", "-a", help="Agent; `proxycoop agents` lists them.")]
+AgentOption = Annotated[
+    str | None, typer.Option("--agent", "-a", help="Agent; `proxycoop agents` lists them. [default: honest, or learned with a policy]")
+]
 
 
 def main() -> None:
     """Run the command line: a wrong input is one line on standard error and exit code 2, never a traceback."""
     try:
         app()
-    except (ValueError, RuntimeError) as error:
+    except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
     except KeyboardInterrupt:
@@ -61,8 +64,19 @@ def _version(value: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option("--import", help="Import this module first, for the rules and agents that it registers. May be repeated."),
+    ] = None,
 ) -> None:
     del version
+    for module in modules or []:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ValueError(
+                f"--import {module!r} failed ({error}); for a module in this folder, run 'python -m proxycoop --import …'"
+            ) from error
 
 
 @app.command(epilog="Examples: `proxycoop scenarios` · `proxycoop scenarios digits` · `proxycoop scenarios my.yaml --set horizon=8`")
@@ -134,7 +148,7 @@ def agents() -> None:
 )
 def play(
     scenario: ScenarioOption = "digits",
-    agent: AgentOption = "honest",
+    agent: AgentOption = None,
     credit: CreditOption = "shapley",
     seed: SeedOption = 0,
     seat: Annotated[list[str] | None, typer.Option("--seat", help="Another agent in one seat: `--seat 0=none`. May be repeated.")] = None,
@@ -154,7 +168,7 @@ def play(
         if not number.isdigit() or not name:
             raise ValueError(f"--seat {assignment!r}: write a seat's number and an agent's name, such as --seat 0=none")
         others[int(number)] = _agent(name, policy)
-    everyone = _agent("learned" if policy and agent == "honest" else agent, policy)
+    everyone = _agent(agent or ("learned" if policy else "honest"), policy)
     engine = Engine(_load(scenario, overrides), credit)
 
     def show(engine: Engine) -> None:
@@ -210,7 +224,7 @@ def train(
 )
 def evaluate(
     run: Annotated[Path | None, typer.Argument(help="Folder of a training run; without one, `--agent` plays.")] = None,
-    agent: AgentOption = "honest",
+    agent: AgentOption = None,
     scenario: Annotated[str | None, typer.Option("--scenario", "-s", help="Scenario; the run's own by default, else digits.")] = None,
     credit: Annotated[str | None, typer.Option("--credit", "-c", help="Credit rule; the run's own by default, else shapley.")] = None,
     episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes.")] = 64,
@@ -223,6 +237,8 @@ def evaluate(
     from .evaluate import agent_maker
     from .evaluate import evaluate as measure
 
+    if run is not None and agent not in (None, "learned"):
+        raise ValueError(f"evaluate takes a training run or an --agent, not both: got {str(run)!r} and {agent!r}")
     if run is None and agent == "learned":
         raise ValueError("agent 'learned' needs a policy: give the folder of a training run as the first argument")
     if run is not None:
@@ -231,7 +247,7 @@ def evaluate(
         credit = credit or settings["credit"]
         maker = agent_maker("learned", path=run)
     else:
-        maker = agent_maker(agent)
+        maker = agent_maker(agent or "honest")
         maker()  # an unknown name is refused here rather than after the first plays
     evaluation = measure(_load(scenario or "digits", overrides), credit or "shapley", maker, episodes=episodes, seed=seed)
     table = Table("measure", "mean", "± 95 %")
@@ -269,6 +285,8 @@ def compare(
     loaded = [_load(name, overrides) for name in scenario or ["digits"]]
     chosen = list(dict.fromkeys(rule)) if rule else list(credit.RULES)
     todo = cells(loaded, chosen, range(first_seed, first_seed + seeds), episodes=episodes, resplit=not same_split, total_steps=steps)
+    n_trainings = sum(cell.agent == "learned" for cell in todo)
+    sys.stderr.write(f"{len(todo)} cells, {n_trainings} of them trainings of {steps:,} agent-steps; finished ones are kept\n")
     path = run(todo, out, jobs=jobs)
     for table in summarise(results(out)):
         _console().print(console_table(table))

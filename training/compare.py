@@ -7,22 +7,25 @@ when its ``result.json`` is there. ``results.csv`` gathers them all.
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import multiprocessing
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tqdm import tqdm
 
 from .. import __version__, credit
+from ..agents import AGENTS, Agent
 from ..credit.shapley import MAX_PLAYERS
 from ..envs.scenario import Scenario
 from ..files import output_folder, read_json, write_json, write_text
@@ -87,7 +90,8 @@ def cells(
         **training: Other fields of :class:`TrainSettings`.
 
     Raises:
-        ValueError: If a rule is unknown or cannot serve a scenario's number of agents, or names repeat.
+        ValueError: If a rule is unknown, cannot serve a scenario's number of agents, or is defined where other processes cannot find
+            it; or if names repeat.
     """
     if len({scenario.name for scenario in scenarios}) < len(scenarios):
         raise ValueError(f"scenarios have the names {', '.join(s.name for s in scenarios)}: each must have a name of its own")
@@ -95,6 +99,7 @@ def cells(
     for scenario in scenarios:
         for rule in rules:
             credit.make(rule).check(scenario.principals)
+            _module_of(rule)
         for seed in seeds:
             data = scenario.data.model_copy(update={"split_seed": seed}) if resplit else scenario.data
             settings = [
@@ -103,7 +108,7 @@ def cells(
             made += [Cell(one, "learned", episodes) for one in settings]
             # what scripted agents do does not depend on the rule, only what it pays them; one rule for all, so that cells can be reused
             paid = settings[0].model_copy(update={"credit": "shapley" if scenario.principals <= MAX_PLAYERS else "equal"})
-            made += [Cell(paid, agent, episodes) for agent in BASELINES]
+            made += [Cell(paid, agent, episodes) for agent in BASELINES if cast(type[Agent], AGENTS[agent]).plays(scenario)]
     return made
 
 
@@ -136,7 +141,9 @@ def compare(all_cells: Sequence[Cell], out: str | Path, *, jobs: int | None = No
         ):
             queue = manager.Queue()
             n_done = 0
-            with ProcessPoolExecutor(min(jobs or os.cpu_count() or 1, len(waiting)), context, initializer=_one_thread) as pool:
+            modules = sorted({_module_of(cell.settings.credit) for cell in waiting})
+            n_jobs = min(jobs or os.cpu_count() or 1, len(waiting))
+            with ProcessPoolExecutor(n_jobs, context, initializer=_begin, initargs=(modules,)) as pool:
                 bar.set_description(f"{n_done} of {len(waiting)} cells")
                 watcher = Thread(target=_move, args=(bar, queue), daemon=True)
                 watcher.start()
@@ -150,10 +157,11 @@ def compare(all_cells: Sequence[Cell], out: str | Path, *, jobs: int | None = No
                     bar.set_description(f"{n_done} of {len(waiting)} cells")
             queue.put(None)
             watcher.join()
+    path = _gather(folder)
     if failures:
         told = "; ".join(f"{name}: {error}" for name, error in failures.items())
         raise ValueError(f"{len(failures)} of {len(all_cells)} cells failed, the others are finished: {told}")
-    return _gather(folder)
+    return path
 
 
 def results(out: str | Path) -> list[dict[str, Any]]:
@@ -186,9 +194,25 @@ def _move(bar: tqdm[Any], queue: Any) -> None:
         bar.update(steps)
 
 
-def _one_thread() -> None:
-    """Processes stand side by side already: threads within them would only fight."""
+def _begin(modules: Sequence[str]) -> None:
+    """A process begins: with one thread, since others stand beside it, and with the rules that were registered by hand."""
     torch.set_num_threads(1)
+    for module in modules:
+        importlib.import_module(module)
+
+
+def _module_of(rule: str) -> str:
+    """The module that registers a rule, for other processes to import; a script is run again by them anyway.
+
+    Raises:
+        ValueError: If there is nothing that could be imported.
+    """
+    module: str = credit.RULES[rule].__module__
+    if module == "__main__" and not hasattr(sys.modules["__main__"], "__file__"):
+        raise ValueError(
+            f"credit rule {rule!r} is defined in an interactive session, where other processes cannot find it: put it into a module"
+        )
+    return "__mp_main__" if module == "__main__" else module
 
 
 def _run(cell: Cell, folder: str, queue: Any) -> None:

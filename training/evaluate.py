@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import credit as credit_rules
-from ..agents import Agent, Nothing, Seats, play
+from ..agents import Agent, Nothing, Seats, make, play
 from ..credit import CreditRule, Round, Shapley
 from ..envs import Engine, Scenario
 
@@ -214,6 +214,4 @@ def _series(engine: Engine) -> dict[str, list[Any]]:
 
 def agent_maker(name: str, **kwargs: object) -> Callable[[], Agent]:
     """What makes the agent called ``name``; see :func:`proxycoop.agents.make`."""
-    from ..agents import make
-
     return partial(make, name, **kwargs)

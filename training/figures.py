@@ -20,7 +20,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 
 from .evaluate import Estimate
-from .summary import RULES, Floats, Row, Table, difference, interval, plain, told
+from .summary import RULE_ORDER, Floats, Row, Table, difference, interval, plain, told
 
 _End = tuple[float, float, str, str]  # where a curve ends, its name and colour
 
@@ -86,7 +86,7 @@ Looks = Mapping[str, Look]
 
 def looks(tables: Iterable[Table]) -> Looks:
     """A look for every credit rule, the same in all scenarios of a comparison; rules that ship look the same in all comparisons."""
-    names = [*RULES, *sorted({row.name for table in tables for row in table.learned} - set(RULES))]
+    names = [*RULE_ORDER, *sorted({row.name for table in tables for row in table.learned} - set(RULE_ORDER))]
     return {name: Look(_COLOURS[i % len(_COLOURS)], _DASHES[i % len(_DASHES)], _MARKERS[i % len(_MARKERS)]) for i, name in enumerate(names)}
 
 

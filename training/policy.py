@@ -49,7 +49,7 @@ class _Extractor(nn.Module):
 
 
 class LotPolicy(ActorCriticPolicy):
-    """:class:`~proxycoop.agents.LotNetwork` for PPO and A2C.
+    """:class:`~proxycoop.agents.LotNetwork` for PPO and A2C: ``PPO(LotPolicy, env, policy_kwargs=env.policy_kwargs)``.
 
     Args:
         observation_space: One proxy's observations.
@@ -58,7 +58,12 @@ class LotPolicy(ActorCriticPolicy):
         n_lot_features: Features of a lot.
         n_agent_features: Features of the agent.
         hidden: Units of each hidden layer.
-        **kwargs: As for :class:`~stable_baselines3.common.policies.ActorCriticPolicy`.
+        use_sde: What the algorithms pass; must be False.
+        optimizer_class: As for any policy of Stable-Baselines3.
+        optimizer_kwargs: The same.
+
+    Raises:
+        ValueError: If ``use_sde`` is set.
     """
 
     def __init__(
@@ -70,10 +75,14 @@ class LotPolicy(ActorCriticPolicy):
         n_lot_features: int,
         n_agent_features: int,
         hidden: int = 64,
-        **kwargs: Any,
+        use_sde: bool = False,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
+        if use_sde:
+            raise ValueError("use_sde=True: state-dependent exploration is for continuous actions; lots are contributed or not")
         self._sizes = {"n_lot_features": n_lot_features, "n_agent_features": n_agent_features, "hidden": hidden}
-        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+        super().__init__(observation_space, action_space, lr_schedule, optimizer_class=optimizer_class, optimizer_kwargs=optimizer_kwargs)
 
     @property
     def network(self) -> LotNetwork:
@@ -92,4 +101,6 @@ class LotPolicy(ActorCriticPolicy):
         self.optimizer = make_optimizer(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), **self._sizes}
+        kept = ("observation_space", "action_space", "lr_schedule", "optimizer_class", "optimizer_kwargs")
+        parameters = super()._get_constructor_parameters()
+        return {name: parameters[name] for name in kept} | self._sizes

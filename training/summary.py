@@ -19,7 +19,7 @@ from torch import Tensor
 from .compare import BASELINES
 from .evaluate import Estimate
 
-RULES = ("equal", "data_size", "standalone", "loo", "shapley")
+RULE_ORDER = ("equal", "data_size", "standalone", "loo", "shapley")
 """Credit rules in the order of tables and figures, from the one that looks least at the outcome; others follow by name."""
 
 UNDEFINED = "–"
@@ -324,7 +324,7 @@ def _places(kind: str, estimates: Sequence[Estimate], decimals: int) -> int:
 def _place(key: tuple[bool, str]) -> tuple[bool, int, str]:
     """Where a row stands: scripted before learned, each in its known order, then the others by name."""
     learned, name = key
-    known = RULES if learned else BASELINES
+    known = RULE_ORDER if learned else BASELINES
     return learned, known.index(name) if name in known else len(known), name
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 from tqdm import tqdm
 
@@ -24,6 +23,7 @@ from ..agents.network import save
 from ..envs.engine import Engine
 from ..envs.vector import CooperativeVecEnv
 from ..files import output_folder, read_json, write_atomically, write_json, write_text
+from .normalise import PooledMeanStd, normalised
 from .policy import LotPolicy
 from .settings import TrainSettings
 
@@ -55,15 +55,14 @@ def train(
     """
     folder = output_folder(out)
     plain = json.loads(json.dumps(settings.model_dump(mode="json", exclude={"scenario"}) | {"scenario": settings.scenario.to_dict()}))
-    checkpoint = _prior(folder, plain, resume)
-    if checkpoint is None and (folder / "policy.pt").exists():
-        return folder  # finished, and asked to resume: nothing is left to do
+    finished, checkpoint = _prior(folder, plain, resume)
+    if finished:
+        return folder
     write_text(folder / "scenario.yaml", settings.scenario.to_yaml())
     write_json(folder / "run.json", {"finished": False, "version": __version__, "commit": _commit(), "settings": plain})
 
     rows = CooperativeVecEnv(settings.scenario, settings.credit, settings.num_cooperatives, actions=settings.actions)
-    env = VecNormalize(rows, gamma=settings.gamma)
-    layout = rows.engine.layout
+    env, seen = normalised(rows, settings.gamma)
     log = str(folder / "tb") if tensorboard else None
     if checkpoint is None:
         model = PPO(
@@ -71,34 +70,30 @@ def train(
             env,
             learning_rate=lambda remaining: settings.learning_rate * remaining,
             n_steps=settings.scenario.horizon,
-            batch_size=min(settings.batch_size, settings.scenario.horizon * rows.num_envs),
+            batch_size=_minibatch(settings.scenario.horizon * rows.num_envs, settings.batch_size),
             n_epochs=settings.n_epochs,
             gamma=settings.gamma,
             gae_lambda=settings.gae_lambda,
             clip_range=settings.clip_range,
             ent_coef=settings.ent_coef,
-            policy_kwargs={
-                "n_lot_features": len(layout.lot_features),
-                "n_agent_features": len(layout.agent_features),
-                "hidden": settings.hidden,
-            },
+            policy_kwargs={**rows.policy_kwargs, "hidden": settings.hidden},
             tensorboard_log=log,
             seed=settings.seed,
             device="cpu",
         )
         curve: list[dict[str, float]] = []
     else:
-        model, curve = _restore(checkpoint, env, rows)
+        model, curve = _restore(checkpoint, env, seen, rows)
         model.tensorboard_log = log
-    callback = _Recorder(settings, folder, env, rows, curve, progress)
+    callback = _Recorder(settings, folder, env, seen, rows, curve, progress)
     remaining = settings.total_steps - model.num_timesteps
     if remaining > 0:
         model.learn(remaining, callback, reset_num_timesteps=checkpoint is None, tb_log_name="ppo")
 
     write_json(folder / "curve.json", {"updates": curve})
-    seen, returns = _statistics(env)
-    mean, variance = (torch.from_numpy(np.asarray(part, dtype=np.float32)) for part in (seen.mean, seen.var))
-    save(folder / "policy.pt", cast(LotPolicy, model.policy).network, mean, variance, layout, return_variance=float(returns.var))
+    mean, variance = (torch.from_numpy(part.astype(np.float32)) for part in seen.per_feature())
+    network = cast(LotPolicy, model.policy).network
+    save(folder / "policy.pt", network, mean, variance, rows.engine.layout, return_variance=float(env.ret_rms.var))
     write_json(folder / "run.json", {"finished": True, "version": __version__, "commit": _commit(), "settings": plain})
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return folder
@@ -116,9 +111,9 @@ def tqdm_progress(description: str) -> tuple[tqdm[Any], Progress]:
     return bar, move
 
 
-def _statistics(env: VecNormalize) -> tuple[RunningMeanStd, RunningMeanStd]:
-    """Running statistics of observations and of returns."""
-    return cast(RunningMeanStd, env.obs_rms), env.ret_rms
+def _minibatch(n_rows: int, wanted: int) -> int:
+    """The largest size up to ``wanted`` into which an update's rows divide evenly."""
+    return next(size for size in range(min(wanted, n_rows), 0, -1) if n_rows % size == 0)
 
 
 class _Recorder(BaseCallback):
@@ -129,6 +124,7 @@ class _Recorder(BaseCallback):
         settings: TrainSettings,
         folder: Path,
         env: VecNormalize,
+        seen: PooledMeanStd,
         rows: CooperativeVecEnv,
         curve: list[dict[str, float]],
         progress: Progress | None,
@@ -137,6 +133,7 @@ class _Recorder(BaseCallback):
         self.settings = settings
         self.folder = folder
         self.env = env
+        self.seen = seen
         self.rows = rows
         self.curve = curve
         self.progress = progress
@@ -147,7 +144,7 @@ class _Recorder(BaseCallback):
     def _on_rollout_start(self) -> None:
         # an update ends here: the network has learnt from the rollout before, and every cooperative stands at an episode's start
         if self.curve and len(self.curve) % self.settings.checkpoint_every == 0:
-            _checkpoint(self.folder / "checkpoint.pt", cast(PPO, self.model), self.env, self.rows.engine, self.curve)
+            _checkpoint(self.folder / "checkpoint.pt", cast(PPO, self.model), self.env, self.seen, self.rows.engine, self.curve)
 
     def _on_rollout_end(self) -> None:
         metrics = {name: float(measure.mean()) for name, measure in self.rows.last_episode.items()}
@@ -158,13 +155,13 @@ class _Recorder(BaseCallback):
             self.progress(self.num_timesteps, max(self.settings.total_steps, self.num_timesteps), metrics)
 
 
-def _checkpoint(path: Path, model: PPO, env: VecNormalize, engine: Engine, curve: list[dict[str, float]]) -> None:
+def _checkpoint(path: Path, model: PPO, env: VecNormalize, seen: PooledMeanStd, engine: Engine, curve: list[dict[str, float]]) -> None:
     """Everything that the rest of the run depends on, in one file."""
     buffer = io.BytesIO()
     model.save(buffer)
     data = {
         "model": buffer.getvalue(),
-        "statistics": [(one.mean, one.var, one.count) for one in _statistics(env)],
+        "statistics": [(one.mean, one.var, one.count) for one in (seen, env.ret_rms)],
         "return_so_far": env.returns,
         "seeds": engine.seeds,
         "episode": engine.episode,
@@ -174,11 +171,13 @@ def _checkpoint(path: Path, model: PPO, env: VecNormalize, engine: Engine, curve
     write_atomically(path, lambda file: torch.save(data, file))
 
 
-def _restore(checkpoint: dict[str, Any], env: VecNormalize, rows: CooperativeVecEnv) -> tuple[PPO, list[dict[str, float]]]:
+def _restore(
+    checkpoint: dict[str, Any], env: VecNormalize, seen: PooledMeanStd, rows: CooperativeVecEnv
+) -> tuple[PPO, list[dict[str, float]]]:
     """The run as it was at a checkpoint."""
     model = PPO.load(io.BytesIO(checkpoint["model"]), env=env, device="cpu", force_reset=False)
     rows.start(checkpoint["seeds"].tolist(), checkpoint["episode"])  # after loading, which seeds the environment anew
-    for one, saved in zip(_statistics(env), checkpoint["statistics"], strict=True):
+    for one, saved in zip((seen, env.ret_rms), checkpoint["statistics"], strict=True):
         one.mean, one.var, one.count = saved
     env.returns = checkpoint["return_so_far"]
     env.old_obs = rows.engine.observations.flatten(end_dim=1).numpy()
@@ -189,10 +188,12 @@ def _restore(checkpoint: dict[str, Any], env: VecNormalize, rows: CooperativeVec
     return model, checkpoint["curve"]
 
 
-def _prior(folder: Path, plain: dict[str, Any], resume: bool) -> dict[str, Any] | None:
-    """The checkpoint of the run in the folder, if it is to be resumed and has one."""
+def _prior(folder: Path, plain: dict[str, Any], resume: bool) -> tuple[bool, dict[str, Any] | None]:
+    """Whether the run in the folder is finished, and its checkpoint, if it is to be resumed and has one."""
     if not (folder / "run.json").exists():
-        return None
+        if (folder / "policy.pt").exists():
+            raise ValueError(f"{str(folder)!r} holds a policy.pt of unknown origin: choose another --out, or delete it")
+        return False, None
     if not resume:
         raise ValueError(f"{str(folder)!r} holds a run already: resume it with --resume, or choose another --out")
     run = read_json(folder / "run.json")
@@ -200,21 +201,27 @@ def _prior(folder: Path, plain: dict[str, Any], resume: bool) -> dict[str, Any] 
         old = run.get("settings", {})
         changed = sorted(key for key in plain if old.get(key) != plain[key])
         raise ValueError(f"{str(folder)!r} holds a run with another {', '.join(changed)}: choose another --out")
-    if run.get("finished") or not (folder / "checkpoint.pt").exists():
-        return None
+    if run.get("finished") and (folder / "policy.pt").exists():
+        return True, None
+    if not (folder / "checkpoint.pt").exists():
+        return False, None
     try:
         data: dict[str, Any] = torch.load(folder / "checkpoint.pt", weights_only=False)  # our own file; it holds random states
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise ValueError(
             f"{str(folder / 'checkpoint.pt')!r} is damaged ({type(error).__name__}): delete it to train from the start"
         ) from error
-    return data
+    return False, data
 
 
 def _commit() -> str | None:
-    """The commit of the source tree that runs, if it is one."""
+    """The commit of the source tree that runs, with ``-dirty`` if it was changed since; ``None`` for an installed copy."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # another project's repository does not know this file
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()

@@ -78,6 +78,10 @@ class Registry(Generic[T]):
         """The known names, sorted."""
         return sorted(self._factories.keys() | self._entry_points().keys())
 
+    def name_of(self, factory: Callable[..., T]) -> str | None:
+        """The name under which a factory is registered, or ``None``; third parties' that were never asked for are not loaded."""
+        return next((name for name, one in self._factories.items() if one is factory), None)
+
     def make(self, name: str, /, **kwargs: object) -> T:
         """Build the thing called ``name``; ``kwargs`` go to its constructor.
 

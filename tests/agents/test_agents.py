@@ -115,7 +115,7 @@ def test_the_network_treats_lots_alike_whatever_their_order_or_number():
     order = [2, 0, 3, 1]
     observe = lambda some: torch.cat([some.flatten(start_dim=1), agent], dim=1)  # noqa: E731
     assert torch.allclose(network.logits(observe(lots))[:, order], network.logits(observe(lots[:, order])), atol=1e-6)
-    assert torch.allclose(network.values(observe(lots)), network.values(observe(lots[:, order])), atol=1e-6)
+    assert torch.allclose(network.pooled(observe(lots)), network.pooled(observe(lots[:, order])), atol=1e-6)
     doubled = torch.cat([lots, lots], dim=1)
     assert torch.allclose(network.logits(observe(doubled))[:, :4], network.logits(observe(lots)), atol=1e-6)
 
@@ -125,7 +125,7 @@ def policy(engine, tmp_path):
     torch.manual_seed(0)
     network = LotNetwork(len(engine.layout.lot_features), len(engine.layout.agent_features))
     torch.nn.init.normal_(network.decide.weight)
-    size = engine.layout.size
+    size = len(engine.layout.lot_features) + len(engine.layout.agent_features)
     save(tmp_path / "policy.pt", network, torch.full((size,), 0.1), torch.full((size,), 2.0), engine.layout)
     return network, tmp_path
 
@@ -153,9 +153,25 @@ def test_a_policy_for_other_observations_is_refused(policy):
     _, folder = policy
     with pytest.raises(ValueError, match="other lot features"):
         agents.play(Engine(scenario.load("digits"), "equal"), agents.make("learned", path=folder), [0])
-    fewer = Engine(scenario.load("breast_cancer", **{"lots.per_principal": 2}), "equal")
-    with pytest.raises(ValueError, match="trained with 4 lots a principal, this scenario has 2"):
-        agents.play(fewer, agents.make("learned", path=folder), [0])
+
+
+def test_a_policy_plays_with_any_number_of_lots(engine, policy):
+    network, folder = policy
+    for n_lots in (1, 2, 7):
+        other = Engine(scenario.load("breast_cancer", **{"lots.per_principal": n_lots, "lots.rows": 5}), "equal")
+        observations = other.reset([0])
+        agent = agents.make("learned", path=folder, deterministic=True)
+        agent.begin(other.layout, other.seeds)
+        assert (agent.act(observations) == (network.logits((observations - 0.1) / 2**0.5) > 0)).all()
+
+
+def test_one_agent_object_in_several_seats_acts_once_a_round(engine):
+    shared, alone = agents.make("random"), agents.make("random")
+    together = choices_of(engine, agents.Seats(agents.make("none"), {1: shared, 3: shared}))
+    expected = choices_of(engine, alone)
+    assert (together[:, :, [1, 3]] == expected[:, :, [1, 3]]).all()
+    assert not agents.Seats(agents.make("none"), {1: shared}).privileged
+    assert agents.Seats(agents.make("none"), {1: agents.make("oracle")}).privileged
 
 
 def test_a_missing_damaged_or_hostile_policy_is_refused(policy, tmp_path):

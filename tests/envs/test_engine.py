@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from proxycoop import credit
 from proxycoop.envs import Engine, Scenario, scenario
 from proxycoop.envs.records import RoundResult
 
@@ -47,7 +48,7 @@ def random_actions(engine: Engine, seed: int = 0, episodes: int = 2) -> Tensor:
     return torch.rand(shape, generator=generator) < 0.7
 
 
-EXACT = ("contributed", "admitted", "blocked_by", "violated")
+EXACT = ("contributed", "admitted", "blocked_by", "violated", "forbidden_used")
 CLOSE = ("observations", "rewards", "credit", "gain", "utility", "value_losses", "step_harm", "gamma", "cost")
 
 
@@ -290,7 +291,7 @@ def test_observations_say_what_happened() -> None:
     same(layout.agent(seen, "last_credit"), 40 * result.credit)
     same(layout.agent(seen, "participation"), actions.double().mean(dim=-1))
     same(layout.agent(seen, "admitted_share"), (result.admitted.sum(dim=(1, 2)) / result.contributed.sum(dim=(1, 2)))[:, None])
-    same(layout.agent(seen, "cost"), result.cost / (0.15 * 4 * 4))
+    same(layout.agent(seen, "cost"), result.cost / ((0.15 + 0.1) * 4 * 4))
     same(layout.agent(seen, "utility_change"), (40 / 6 * result.gain)[:, None])
     same(layout.agent(seen, "value_loss/nines"), result.value_losses[:, 1:])
     positive = result.credit.clamp(min=0)
@@ -391,3 +392,53 @@ def test_a_batch_needs_an_environment(num_envs: int) -> None:
 def test_unknown_credit_rules_are_refused() -> None:
     with pytest.raises(ValueError, match=r"unknown credit rule 'shaply'.*did you mean 'shapley'"):
         Engine(load("digits", **SHORT), "shaply")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), [("gain", r"answered with \(2,\)"), ("nan", "not finite in round 0"), ("list", "answered with list")]
+)
+def test_a_rule_that_answers_wrongly_is_named(answer: str, said: str) -> None:
+    class Wrong(credit.CreditRule):
+        def assign(self, round: credit.Round) -> Tensor:
+            answers = {"gain": round.gain, "nan": torch.full((2, 6), torch.nan), "list": [[0.0] * 6] * 2}
+            return answers[answer]
+
+    engine = Engine(scenario.load("breast_cancer"), Wrong(), 2)
+    engine.reset([0, 1])
+    with pytest.raises(ValueError, match=f"credit rule Wrong .*{said}"):
+        engine.step(torch.ones(2, 6, 4))
+
+
+def test_a_model_that_diverges_is_said_to() -> None:
+    engine = Engine(scenario.load("breast_cancer"), "loo")
+    engine.reset([0])
+    engine.theta = torch.full_like(engine.theta, torch.nan)
+    engine.prospect = engine._look()
+    with pytest.raises(ValueError, match="diverged in round 0: lower the learning rates"):
+        engine.step(torch.ones(1, 6, 4))
+
+
+def test_one_lot_that_overflows_does_not_blind_the_others() -> None:
+    engine = Engine(scenario.load("breast_cancer"), None)
+    engine.reset([0])
+    engine.lots.inputs[0, 0, 0] = torch.inf
+    engine.prospect = engine._look()
+    norm = engine.layout.lot(engine._observe(), "norm")
+    assert (norm[0, 1:].abs() < 5).all()
+
+
+def test_forbidden_data_in_a_step_is_told_although_no_guard_can_undo_it() -> None:
+    for governance, used in (("own", True), ("unanimous", False)):
+        engine = Engine(scenario.load("digits-provenance", **{"screening.governance": governance, "screening.guard": True}), None, 8)
+        engine.reset(range(8))
+        result = engine.step(torch.ones(8, 6, 4))
+        assert bool(result.forbidden_used.any()) == used
+        assert not result.violated.any()
+
+
+def test_an_episode_without_seeds_is_refused() -> None:
+    engine = Engine(scenario.load("breast_cancer"), None)
+    with pytest.raises(ValueError, match="episode=7 needs seeds"):
+        engine.reset(episode=7)
+    with pytest.raises(ValueError, match="seed='a'"):
+        engine.reset(["a"])

@@ -1,6 +1,5 @@
 """Models: closed forms against a generic module and automatic differentiation, and what is refused."""
 
-import math
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from proxycoop.envs import Engine, scenario
+from proxycoop.envs.engine import _shared
 from proxycoop.envs.models import Mlp, Model, Module, ModuleModel, Softmax, SoftmaxRegression
 
 D, C, B, R = 5, 3, 4, 7
@@ -89,23 +89,31 @@ def test_mlp_is_linear_layers_with_relu_between() -> None:
     torch.testing.assert_close(model.logits(theta, torch.tensor([[2.0]])), torch.tensor([[[2.6, 7.7]]]))
 
 
-def test_softmax_starts_at_zero_and_a_module_within_hes_bounds_with_zero_biases() -> None:
-    generator = torch.Generator().manual_seed(0)
-    assert torch.equal(SoftmaxRegression(D, C).init(generator), torch.zeros((D + 1) * C))
-    first, bias_1, second, bias_2 = Mlp(hidden=(50,)).build(D, C).init(generator).split([50 * D, 50, 50 * C, C])
-    for weight, fan_in in ((first, D), (second, 50)):
-        bound = math.sqrt(6 / fan_in)
-        assert weight.abs().max() <= bound
-        assert weight.abs().max() > 0.9 * bound
-        assert abs(float(weight.mean())) < 5 * bound / math.sqrt(3 * len(weight))
-    assert not bias_1.any()
-    assert not bias_2.any()
+def test_softmax_starts_at_zero_and_a_module_as_it_is() -> None:
+    assert torch.equal(SoftmaxRegression(D, C).start(), torch.zeros((D + 1) * C))
+    module = nn.Sequential(nn.Linear(D, 4), nn.LayerNorm(4), nn.Linear(4, C))
+    expected = torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+    model = ModuleModel(module, D, C)
+    assert torch.equal(model.start(), expected)
+    x = torch.randn(7, D)
+    torch.testing.assert_close(model.logits(model.start()[None], x)[0], module(x))
 
 
-def test_the_start_depends_on_the_generator_alone() -> None:
-    one, two = (Mlp().build(D, C).init(torch.Generator().manual_seed(4)) for _ in range(2))
-    assert torch.equal(one, two)
-    assert not torch.equal(one, Mlp().build(D, C).init(torch.Generator().manual_seed(5)))
+def test_the_start_of_a_cooperative_depends_on_the_split_seed_alone() -> None:
+    def start(seed: int) -> Tensor:
+        engine = Engine(
+            scenario.load("breast_cancer", model={"kind": "mlp", "hidden": [3]}, **{"data.split_seed": seed, "reward.scale": 1.0}), None
+        )
+        engine.reset([0])
+        return engine.theta
+
+    before = torch.get_rng_state()
+    first = start(4)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(99)
+    _shared.cache_clear()
+    assert torch.equal(start(4), first)
+    assert not torch.equal(start(5), first)
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,7 @@ def test_hostile_names_are_shown_as_they_are_and_break_nothing() -> None:
 
 def test_a_model_that_has_diverged_can_still_be_shown() -> None:
     engine = engine_of(rounds=1)
+    engine.rule = None  # a rule would be told that the model diverged
     engine.theta = torch.full_like(engine.theta, torch.nan)
     engine.prospect = engine._look()
     played(engine, 1)

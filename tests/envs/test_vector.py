@@ -31,7 +31,7 @@ def test_row_e_n_plus_i_is_proxy_i_of_cooperative_e():
     assert infos == [{}] * 18
 
 
-def test_an_episode_ends_by_truncation_and_the_next_begins():
+def test_an_episode_ends_at_the_horizon_and_the_next_begins():
     env = rows()
     env.reset()
     total = np.zeros(18)
@@ -43,7 +43,7 @@ def test_an_episode_ends_by_truncation_and_the_next_begins():
     assert env.engine.t == 0
     assert env.engine.episode == 1
     for row, info in enumerate(infos):
-        assert info["TimeLimit.truncated"]
+        assert not info["TimeLimit.truncated"]  # nothing is earned after the horizon, which is observed
         assert info["episode"]["r"] == pytest.approx(total[row], rel=1e-5)
         assert info["episode"]["l"] == 4
         assert info["terminal_observation"].shape == observations[row].shape

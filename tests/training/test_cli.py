@@ -96,6 +96,8 @@ def test_train_evaluate_and_play_a_policy(run, tmp_path):
         (("train", "-o", "/dev/null/run", "-c", "nope"), "known ones are data_size"),
         (("evaluate", "/nonexistent/run"), "does not exist"),
         (("evaluate", "-a", "nope", "--episodes", "2"), "unknown agent 'nope'"),
+        (("evaluate", "/nonexistent/run", "-a", "honest"), "a training run or an --agent, not both"),
+        (("--import", "no_such_module", "rules"), "--import 'no_such_module' failed"),
         (("compare", "-o", "/dev/null/out", "-r", "nope"), "unknown credit rule 'nope'"),
         (("compare", "-o", "/dev/null/out", "-s", "nope"), "unknown scenario 'nope'"),
         (("compare", "-o", "/dev/null/out", "--seeds", "1"), "output folder '/dev/null/out' cannot be written"),

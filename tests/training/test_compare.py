@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 
 import pytest
@@ -107,3 +108,29 @@ def test_wrong_inputs_are_refused_before_anything_runs(small, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot be written"):
         compare(cells([small], ["equal"], [0], **QUICK), tmp_path / "file", quiet=True)
+
+
+def test_the_planner_is_left_out_where_it_cannot_play(small):
+    rough = small.model_copy(update={"utility": "accuracy", "reward": small.reward.model_copy(update={"scale": 100.0})})
+    assert {cell.agent for cell in cells([rough], ["equal"], [0])} == {"learned", *BASELINES} - {"planner"}
+
+
+RULES_MODULE = """
+from proxycoop import credit
+
+@credit.RULES.register("by_hand")
+class ByHand(credit.GameRule):
+    def values(self, game):
+        return credit.make("loo").values(game)
+"""
+
+
+def test_a_rule_registered_by_hand_is_found_by_the_other_processes(small, tmp_path, monkeypatch):
+    (tmp_path / "rules_by_hand.py").write_text(RULES_MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(module.credit.RULES, "_factories", dict(module.credit.RULES._factories))
+    importlib.import_module("rules_by_hand")
+    todo = [cell for cell in cells([small], ["by_hand"], [0], **QUICK) if cell.agent == "learned"]
+    compare(todo, tmp_path / "out", jobs=1, quiet=True)
+    assert [result["cell"]["credit"] for result in results(tmp_path / "out")] == ["by_hand"]

@@ -12,9 +12,10 @@ from stable_baselines3 import PPO
 from proxycoop import agents
 from proxycoop.envs import Engine, scenario
 from proxycoop.envs.vector import CooperativeVecEnv
+from proxycoop.training.normalise import normalised
 from proxycoop.training.policy import LotPolicy
 from proxycoop.training.settings import TrainSettings
-from proxycoop.training.train import train
+from proxycoop.training.train import _minibatch, train
 
 
 def settings(small, **changes):
@@ -124,7 +125,7 @@ def test_the_policy_is_a_product_of_coins_in_either_form(small, form):
     choices = env._codec.decode(actions.numpy(), "the rows")
     expected = torch.where(choices, logits, -logits).sigmoid().log().sum(dim=1)
     assert torch.allclose(log_prob, expected, atol=1e-5)
-    assert torch.allclose(values[:, 0], model.policy.network.values(observations), atol=1e-6)
+    assert torch.allclose(values[:, 0], model.policy.value_net(model.policy.network.pooled(observations))[:, 0], atol=1e-6)
     _, again, entropy = model.policy.evaluate_actions(observations, actions)
     assert torch.allclose(again, log_prob, atol=1e-6)
     p = logits.sigmoid()
@@ -146,3 +147,30 @@ def test_a_folder_that_cannot_be_written_is_named(small, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"output folder .* cannot be written"):
         train(settings(small), tmp_path / "file" / "run")
+
+
+def test_a_policy_of_unknown_origin_is_not_taken_for_a_finished_run(small, tmp_path):
+    (tmp_path / "policy.pt").write_bytes(b"")
+    for resume in (False, True):
+        with pytest.raises(ValueError, match=r"holds a policy\.pt of unknown origin"):
+            train(settings(small), tmp_path, resume=resume)
+
+
+def test_statistics_are_pooled_over_lots(small):
+    rows = CooperativeVecEnv(small, "loo", 2, seed=0)
+    env, seen = normalised(rows, 0.5)
+    observations = [env.unnormalize_obs(env.reset())]
+    for _ in range(3):
+        observations.append(env.unnormalize_obs(env.step(np.ones((6, 4), dtype=np.int64))[0]))
+    every = np.concatenate(observations)
+    layout = rows.engine.layout
+    lots = every[:, : 4 * len(layout.lot_features)].reshape(-1, len(layout.lot_features))
+    mean, variance = seen.per_feature()
+    assert mean[: len(layout.lot_features)] == pytest.approx(lots.mean(axis=0), abs=1e-3)
+    assert variance[: len(layout.lot_features)] == pytest.approx(lots.var(axis=0), abs=2e-2)
+    assert mean[len(layout.lot_features) :] == pytest.approx(every[:, 4 * len(layout.lot_features) :].mean(axis=0), abs=1e-3)
+
+
+@pytest.mark.parametrize(("n_rows", "wanted", "size"), [(1536, 512, 512), (560, 512, 280), (96, 512, 96), (7, 4, 1)])
+def test_minibatches_divide_an_update_evenly(n_rows, wanted, size):
+    assert _minibatch(n_rows, wanted) == size
