@@ -25,6 +25,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ..credit import RULES
+from ..text import one_line
 from .engine import Engine
 from .records import RoundResult
 
@@ -76,12 +77,12 @@ class _View:
         credit = torch.stack([torch.zeros(engine.num_agents), *(engine.reward_scale * result.credit[e] for result in history)])
         where = f" · environment {e} of {engine.num_envs}" * (engine.num_envs > 1)
         return cls(
-            title=_plain(f"{engine.scenario.name} · credit rule: {_rule_name(engine)}{where}"),
+            title=one_line(f"{engine.scenario.name} · credit rule: {_rule_name(engine)}{where}"),
             round=f"round {engine.t}/{engine.horizon}" + ("" if history else " (start of the episode)"),
             result=last,
             verdict=verdict,
             unit=_UNITS[engine.scenario.utility],
-            values=[_plain(name) for name in engine.values],
+            values=[one_line(name) for name in engine.values],
             profiles=[_profile(engine, e, i) for i in range(engine.num_agents)],
             status=status,
             blockers=blockers,
@@ -278,7 +279,7 @@ def _profile(engine: Engine, e: int, i: int) -> str:
     norm = engine.profiles.max_norm[e, i].item()
     parts = [f"{name}≤{limit:.3g}" for name, limit in zip(engine.values, tolerances, strict=True) if math.isfinite(limit)]
     parts += [f"no {tag}" for tag, no in zip(engine.scenario.lots.tags, forbidden, strict=True) if no]
-    return _plain(", ".join(parts + [f"norm≤{norm:.3g}"] * math.isfinite(norm)) or "-")
+    return one_line(", ".join(parts + [f"norm≤{norm:.3g}"] * math.isfinite(norm)) or "-")
 
 
 def _ranges(numbers: Sequence[int]) -> list[str]:
@@ -286,11 +287,6 @@ def _ranges(numbers: Sequence[int]) -> list[str]:
     cuts = [i for i in range(len(numbers) + 1) if i in (0, len(numbers)) or numbers[i] != numbers[i - 1] + 1]
     runs = [numbers[a:b] for a, b in pairwise(cuts)]
     return [part for run in runs for part in ([f"{run[0]}-{run[-1]}"] if len(run) > 2 else map(str, run))]
-
-
-def _plain(text: str) -> str:
-    """Text on one line, without control characters."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _short(text: str, length: int) -> str:

@@ -60,21 +60,8 @@ class Value(Settings):
 VALUES: Registry[Value] = Registry("value", "proxycoop.values")
 
 
-def _mean_loss_and_gradient(logits: Tensor, probe: Rows) -> tuple[Tensor, Tensor]:
-    loss, error = loss_and_residual(logits, probe.y)
-    return loss.mean(dim=-1), error / len(probe)
-
-
-@VALUES.register("class_loss")
-class ClassLoss(Value):
-    """Mean cross-entropy on one class, in nats: rises when the model misses more of its cases."""
-
-    label: int | str
-
-    def strata(self, dataset: Dataset, groups: Mapping[str, Bools]) -> Sequence[Bools]:
-        """The rows of the class."""
-        del groups
-        return [np.asarray(dataset.labels == dataset.class_index(self.label))]
+class _MeanLoss(Value):
+    """Mean cross-entropy on the probe set, in nats."""
 
     def loss(self, logits: Tensor, probe: Rows, dataset: Dataset) -> Tensor:
         """Mean cross-entropy on the probe set, ``(...,)``, in nats."""
@@ -84,7 +71,20 @@ class ClassLoss(Value):
     def loss_and_gradient(self, logits: Tensor, probe: Rows, dataset: Dataset) -> tuple[Tensor, Tensor]:
         """In closed form."""
         del dataset
-        return _mean_loss_and_gradient(logits, probe)
+        loss, error = loss_and_residual(logits, probe.y)
+        return loss.mean(dim=-1), error / len(probe)
+
+
+@VALUES.register("class_loss")
+class ClassLoss(_MeanLoss):
+    """Mean cross-entropy on one class, in nats: rises when the model misses more of its cases."""
+
+    label: int | str
+
+    def strata(self, dataset: Dataset, groups: Mapping[str, Bools]) -> Sequence[Bools]:
+        """The rows of the class."""
+        del groups
+        return [np.asarray(dataset.labels == dataset.class_index(self.label))]
 
     def protected_class(self, dataset: Dataset) -> int:
         """The class."""
@@ -98,7 +98,7 @@ def _members(group: str, groups: Mapping[str, Bools]) -> Bools:
 
 
 @VALUES.register("group_loss")
-class GroupLoss(Value):
+class GroupLoss(_MeanLoss):
     """Mean cross-entropy on the members of one group, in nats."""
 
     group: str
@@ -107,16 +107,6 @@ class GroupLoss(Value):
         """The rows of the group."""
         del dataset
         return [_members(self.group, groups)]
-
-    def loss(self, logits: Tensor, probe: Rows, dataset: Dataset) -> Tensor:
-        """Mean cross-entropy on the probe set, ``(...,)``, in nats."""
-        del dataset
-        return cross_entropy(logits, probe.y).mean(dim=-1)
-
-    def loss_and_gradient(self, logits: Tensor, probe: Rows, dataset: Dataset) -> tuple[Tensor, Tensor]:
-        """In closed form."""
-        del dataset
-        return _mean_loss_and_gradient(logits, probe)
 
 
 @VALUES.register("disparity")

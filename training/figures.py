@@ -19,8 +19,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 
+from ..text import one_line
 from .evaluate import Estimate
-from .summary import RULE_ORDER, Floats, Row, Table, difference, interval, plain, told
+from .summary import RULE_ORDER, Floats, Row, Table, difference, interval, told
 
 _End = tuple[float, float, str, str]  # where a curve ends, its name and colour
 
@@ -380,7 +381,7 @@ def _limits(estimates: Sequence[Estimate]) -> tuple[float, float]:
 def _wrapped(name: str, width: int) -> str:
     """A name on as many lines as it needs, letters that the font lacks replaced."""
     font = get_font(findfont("DejaVu Sans"))
-    drawable = "".join(letter if font.get_char_index(ord(letter)) else "□" for letter in plain(name))
+    drawable = "".join(letter if font.get_char_index(ord(letter)) else "□" for letter in one_line(name))
     return "\n".join(textwrap.wrap(drawable, width)) or " "
 
 
@@ -395,4 +396,4 @@ def _tall_figure(rows: Sequence[Row], step: float, *, panels: int = 1) -> Figure
 def _drawing(key: str, figure: Figure, said: Sequence[str]) -> Drawing:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return Drawing(key, f"{'; '.join(map(plain, said))}.", buffer.getvalue())
+    return Drawing(key, f"{'; '.join(map(one_line, said))}.", buffer.getvalue())

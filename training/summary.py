@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rich.text import Text
 from torch import Tensor
 
+from ..text import one_line
 from .compare import BASELINES
 from .evaluate import Estimate
 
@@ -262,8 +263,8 @@ def told(estimate: Estimate, places: int, *, percent: bool = False) -> str:
 def console_table(table: Table) -> rich.table.Table:
     """The summary for the command line; it fits into 90 letters or so, and is folded, never cut, where there are fewer."""
     drawn = rich.table.Table(
-        title=Text(plain(table.name)),
-        caption=Text(plain(table.meaning_of_intervals)),
+        title=Text(one_line(table.name)),
+        caption=Text(one_line(table.meaning_of_intervals)),
         box=rich.box.SIMPLE_HEAD,
         pad_edge=False,
         padding=0,
@@ -277,7 +278,7 @@ def console_table(table: Table) -> rich.table.Table:
             group = row.learned
             drawn.add_section()
             drawn.add_row(Text("learned" if group else "scripted", style="italic dim"))
-        drawn.add_row(Text(f" {plain(row.name)}"), *(Text(" ±".join(part for part in text if part)) for text in texts))
+        drawn.add_row(Text(f" {one_line(row.name)}"), *(Text(" ±".join(part for part in text if part)) for text in texts))
     return drawn
 
 
@@ -287,7 +288,7 @@ def markdown(table: Table) -> str:
     lines = ["| agents | " + " | ".join(column.title for column in described) + " |", "|---|" + "---:|" * len(described)]
     for row, texts in zip(table.rows, cells(table), strict=True):
         # GitHub reads a backslash before punctuation as "take it literally"; underscores inside words are literal already
-        name = re.sub(r"[\\`*\[\]|~$<>&#!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", plain(row.label))
+        name = re.sub(r"[\\`*\[\]|~$<>&#!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", one_line(row.label))
         lines.append(f"| {name} | " + " | ".join(" ± ".join(part for part in text if part) for text in texts) + " |")
     return "\n".join(lines) + "\n"
 
@@ -306,11 +307,6 @@ def difference(a: Row, b: Row, measure: str, measure_of_b: str | None = None) ->
     theirs = dict(zip(b.seeds, b.sample(measure_of_b or measure).tolist(), strict=True))
     ours = zip(a.seeds, a.sample(measure).tolist(), strict=True)
     return Estimate.of(torch.tensor([mine - theirs[seed] for seed, mine in ours if seed in theirs], dtype=torch.float64))
-
-
-def plain(text: str) -> str:
-    """Text on one line, without control characters."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _places(kind: str, estimates: Sequence[Estimate], decimals: int) -> int:

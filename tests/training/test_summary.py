@@ -9,8 +9,9 @@ import pytest
 import scipy.stats
 from rich.console import Console
 
+from proxycoop.text import one_line
 from proxycoop.training.evaluate import Estimate
-from proxycoop.training.summary import cells, columns, console_table, difference, markdown, plain, spell, summarise, told
+from proxycoop.training.summary import cells, columns, console_table, difference, markdown, spell, summarise, told
 
 WELFARE = {"planner": [60.0, 50.0, 70.0], "none": [0.0, 0.0, 0.0], "shapley": [48.0, 45.0, 52.0], "equal": [20.0, 31.0, 25.0]}
 
@@ -132,7 +133,7 @@ def test_names_are_taken_literally_by_rich_and_markdown() -> None:
     assert "[red]x[/]|<b>_y_" in text.getvalue()
     assert "[bold]s" in text.getvalue()
     assert r"learned, \[red\]x\[/\]\|\<b\>\_y\_" in markdown(table)
-    assert plain("a\x1b\nb") == "a  b"
+    assert one_line("a\x1b\nb") == "a  b"
 
 
 def test_difference_pairs_seeds() -> None:
