@@ -45,9 +45,6 @@ def main() -> None:
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: run the command again to go on\n")
-        sys.exit(130)
 
 
 def _console() -> Console:

@@ -150,14 +150,21 @@ def compare(all_cells: Sequence[Cell], out: str | Path, *, jobs: int | None = No
                 # longest first, so that the last process does not work alone for long
                 ordered = sorted(waiting, key=_work, reverse=True)
                 running: dict[Future[None], Cell] = {pool.submit(_run, cell, str(folder), queue): cell for cell in ordered}
-                for future in as_completed(running):
-                    if (error := future.exception()) is not None:
-                        failures[running[future].name] = error
-                    n_done += 1
-                    bar.set_description(f"{n_done} of {len(waiting)} cells")
-            queue.put(None)
-            watcher.join()
-    path = _gather(folder)
+                try:
+                    for future in as_completed(running):
+                        if (error := future.exception()) is not None:
+                            failures[running[future].name] = error
+                        n_done += 1
+                        bar.set_description(f"{n_done} of {len(waiting)} cells")
+                except KeyboardInterrupt:
+                    pool.shutdown(wait=False, cancel_futures=True)  # what was running goes on from its checkpoint next time
+                    raise
+                finally:
+                    queue.put(None)
+                    watcher.join()
+    path = folder / "results.csv"
+    if len(failures) < len(all_cells):
+        _gather(folder)
     if failures:
         told = "; ".join(f"{name}: {error}" for name, error in failures.items())
         raise ValueError(f"{len(failures)} of {len(all_cells)} cells failed, the others are finished: {told}")
@@ -266,8 +273,8 @@ def _read_result(path: Path) -> dict[str, Any]:
     return result
 
 
-def _gather(folder: Path) -> Path:
-    """One row a cell, one column a measure."""
+def _gather(folder: Path) -> None:
+    """Write ``results.csv``: one row a cell, one column a measure."""
     found = results(folder)
     names = sorted({name for result in found for name in result["measures"]})
     text = io.StringIO()
@@ -279,4 +286,4 @@ def _gather(folder: Path) -> Path:
         writer.writerow(
             [cell["scenario"]["name"], cell["agent"], cell["credit"], cell["seed"], *("" if mean is None else mean for mean in means)]
         )
-    return write_text(folder / "results.csv", text.getvalue())
+    write_text(folder / "results.csv", text.getvalue())
