@@ -114,6 +114,8 @@ class CoalitionGame:
 
     def grand(self) -> Tensor:
         """Worth of the grand coalition, ``(n_envs,)``."""
+        if self._all is not None:
+            return self._all[:, -1]
         return self.value(torch.ones(1, self.n_players, dtype=torch.bool))[:, 0]
 
     def _checked(self, values: Tensor | NDArray[Any], n_coalitions: int) -> Tensor:

@@ -116,12 +116,12 @@ class UtilityGame:
         round_step: The round's aggregate.
         utility: Name of the utility.
         validation: The rows that define it.
-        logits: The model's answers on them before the round, ``(E, V, C)``.
+        log_share: Log-softmax of the model on them before the round, ``(E, V, C)``.
     """
 
-    def __init__(self, round_step: RoundStep, utility: UtilityName, validation: Rows, logits: Tensor) -> None:
+    def __init__(self, round_step: RoundStep, utility: UtilityName, validation: Rows, log_share: Tensor) -> None:
         self.round_step = round_step
-        self._logits = logits
+        self._before = log_share
         self.utility = utility
         self.validation = validation
         self.additive = round_step.model.linear and isinstance(round_step.server, Sgd) and utility == "neg_log_loss"
@@ -143,7 +143,7 @@ class UtilityGame:
         coalitions = coalitions.to(step.theta.device)
         per_coalition = n_envs * max(step.model.n_parameters, 4 * len(rows) * step.model.n_classes)
         size = max(1, _CHUNK // per_coalition)
-        before = utility(self._start_logits, rows.y)  # (E,)
+        before = utility(self._log_share.transpose(0, 1), rows.y)  # (E,)
         values = [
             utility(step.model.logits(step.parameters(some).flatten(end_dim=1), rows.x), rows.y).reshape(n_envs, -1)
             for some in coalitions.split(size)
@@ -152,15 +152,11 @@ class UtilityGame:
         return after - before[:, None]
 
     @cached_property
-    def _start_logits(self) -> Tensor:
-        """The model's answers at the round's start, ``(E, V, C)``."""
-        step = self.round_step
-        return self._logits if step.starts_at_theta else step.model.logits(step.start, self.validation.x)
-
-    @cached_property
     def _log_share(self) -> Tensor:
         """Log-softmax of the model at the round's start, log p, ``(V, E, C)``."""
-        return log_softmax(self._start_logits.transpose(0, 1))
+        step = self.round_step
+        start = self._before if step.starts_at_theta else log_softmax(step.model.logits(step.start, self.validation.x))
+        return start.transpose(0, 1)
 
     @cached_property
     def _shift(self) -> Tensor:

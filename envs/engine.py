@@ -20,9 +20,9 @@ from torch import Tensor
 
 from .. import credit as credit_rules
 from ..credit import CreditRule, Round
-from .coalitions import UTILITIES, RoundStep, UtilityGame, accuracy, neg_log_loss
+from .coalitions import UTILITIES, RoundStep, UtilityGame, accuracy
 from .data import Splits, split
-from .likelihood import residual
+from .likelihood import log_softmax, residual, right
 from .lots import DrawnLots, LotSource
 from .models import Model
 from .observation import ObservationLayout
@@ -162,9 +162,9 @@ class Engine:
         before = self.prospect
         contributed = self._checked_actions(actions) & before.available
         admitted = contributed & before.passes
-        aggregate, delta, step_harm, violated = self._aggregate(admitted)
+        aggregate, step, delta, step_harm, violated = self._aggregate(admitted)
 
-        game = UtilityGame(aggregate, self.scenario.utility, self._validation, before.validation_logits).game()
+        game = UtilityGame(aggregate, self.scenario.utility, self._validation, before.log_share).game()
         self.round = Round(
             game,
             contributed=contributed,
@@ -178,10 +178,10 @@ class Engine:
         credit = self._credit()
         evaluations = game.evaluations
         gain = self.round.gain
-        cost = self._cost(contributed, before.blocked_by)
+        cost = self._cost(contributed, before.own_blocked)
         rewards = self.reward_scale * (credit + self.scenario.reward.public_share * gain[:, None]) - cost
 
-        self.server_state = self.scenario.server.advance(aggregate.step(self._everyone)[:, 0], self.server_state, delta)
+        self.server_state = self.scenario.server.advance(step, self.server_state, delta)
         self.theta = self.theta + delta
         self.t += 1
         self._remember(contributed, admitted, credit, cost, delta)
@@ -279,8 +279,8 @@ class Engine:
             raise ValueError(f"credit rule {type(self.rule).__name__} answered with numbers that are not finite in round {self.t}")
         return credit.to(self.dtype)
 
-    def _aggregate(self, admitted: Tensor) -> tuple[RoundStep, Tensor, Tensor, Tensor]:
-        """The admitted updates as one step, guarded if asked for; what it adds to θ, its harm, and whether it violates."""
+    def _aggregate(self, admitted: Tensor) -> tuple[RoundStep, Tensor, Tensor, Tensor, Tensor]:
+        """The admitted updates as one step, guarded if asked for: what enters the server, what it adds to θ, its harm, if it violates."""
         prospect, scenario = self.prospect, self.scenario
         share = admitted * prospect.proposals.share  # (E, N, K)
         aggregate = RoundStep(
@@ -293,7 +293,8 @@ class Engine:
             weights=scenario.weights,
             gamma=self.theta.new_ones(self.num_envs),
         )
-        delta = aggregate.parameters(self._everyone)[:, 0] - self.theta
+        step = aggregate.step(self._everyone)  # (E, 1, P)
+        delta = scenario.server.delta(step, self.server_state)[:, 0]
         harm, norm = predicted_harm(prospect.value_gradients, delta), delta.norm(dim=-1)
         if scenario.screening.guard:
             gamma = guard_factor(harm, norm, self.profiles)
@@ -301,7 +302,7 @@ class Engine:
             delta, harm, norm = gamma[:, None] * delta, gamma[:, None] * harm, gamma * norm
         most_harm, most_norm = self._limits
         beyond = (harm > most_harm * (1 + ROUNDING) + ROUNDING).any(dim=-1) | (norm > most_norm * (1 + ROUNDING))
-        return aggregate, delta, harm, beyond
+        return aggregate, step[:, 0], delta, harm, beyond
 
     def _forbidden_used(self, admitted: Tensor) -> Tensor:
         """Whether an admitted lot carries a tag that somebody forbids, bool ``(E,)``; never under unanimous screening."""
@@ -315,7 +316,8 @@ class Engine:
         """Everything that follows from the shared parameters."""
         theta, splits, screening = self.theta, self.splits, self.scenario.screening
         logits, *probe_logits = self.model.logits(theta, self._held_x).split(self._held_sizes, dim=1)  # (E, rows, C) each
-        validation_loss = -neg_log_loss(logits, splits.validation.y)
+        log_share = log_softmax(logits)
+        validation_loss = -right(log_share, splits.validation.y).mean(dim=-1)
         utility = -validation_loss if self.scenario.utility == "neg_log_loss" else accuracy(logits, splits.validation.y)
         value_losses, value_gradients = self._values_at(theta, probe_logits)
         proposals = self.scenario.substrate.propose(self.model, theta, self.lots, self._keys, self.t)
@@ -334,11 +336,12 @@ class Engine:
             harm=harm,
             along=along,
             blocked_by=blocked_by,
+            own_blocked=blocked_by.diagonal(dim1=1, dim2=3).transpose(1, 2),
             passes=admissible(blocked_by, finite, screening),
             available=proposals.share > 0,
             value_gradients=value_gradients,
             value_losses=value_losses,
-            validation_logits=logits,
+            log_share=log_share,
             validation_loss=validation_loss,
             utility=utility,
         )
@@ -367,7 +370,7 @@ class Engine:
             look.proposals.loss - look.validation_loss[:, None, None],
             (norm / mean_norm).log_(),
             look.along / (norm * last_norm),
-            ~look.blocked_by.diagonal(dim1=1, dim2=3).transpose(1, 2),
+            ~look.own_blocked,
             self._last_contributed,
             self._last_admitted,
             (self._n_admitted + 0.5) / (self._n_contributed + 1),
@@ -401,12 +404,11 @@ class Engine:
         self._last_step = delta
         self._last_utility = self.prospect.utility
 
-    def _cost(self, contributed: Tensor, blocked_by: Tensor) -> Tensor:
+    def _cost(self, contributed: Tensor, own_blocked: Tensor) -> Tensor:
         """Costs and fines of the round, ``(E, N)``, in reward units."""
         reward = self.scenario.reward
-        own_verdict = blocked_by.diagonal(dim1=1, dim2=3).transpose(1, 2)  # (E, N, K)
         n_lots = contributed.sum(dim=-1).to(self.dtype)
-        n_violations = (contributed & own_verdict).sum(dim=-1).to(self.dtype)
+        n_violations = (contributed & own_blocked).sum(dim=-1).to(self.dtype)
         return reward.contribution_cost * n_lots + reward.violation_penalty * n_violations
 
     def _seats(self, copies: Mapping[int, int]) -> list[int]:

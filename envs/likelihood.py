@@ -17,7 +17,7 @@ def log_softmax(logits: Tensor) -> Tensor:
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of each row in nats: ``(..., n_rows, n_classes)``, labels ``(..., n_rows)`` → ``(..., n_rows)``."""
-    return logits.logsumexp(dim=-1) - _right(logits, labels)
+    return logits.logsumexp(dim=-1) - right(logits, labels)
 
 
 def residual(logits: Tensor, labels: Tensor) -> Tensor:
@@ -31,9 +31,9 @@ def loss_and_residual(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     probabilities = (logits - log_sum[..., None]).exp_()
     index = labels.expand(logits.shape[:-1])[..., None]
     minus_one = torch.full((1,), -1.0, dtype=logits.dtype, device=logits.device).expand(index.shape)
-    return log_sum - _right(logits, labels), probabilities.scatter_add_(-1, index, minus_one)
+    return log_sum - right(logits, labels), probabilities.scatter_add_(-1, index, minus_one)
 
 
-def _right(logits: Tensor, labels: Tensor) -> Tensor:
-    """The logit of each row's label."""
+def right(logits: Tensor, labels: Tensor) -> Tensor:
+    """Each row's entry for its label, ``(..., n_rows, n_classes)``, labels ``(..., n_rows)`` → ``(..., n_rows)``."""
     return logits.gather(-1, labels.expand(logits.shape[:-1])[..., None])[..., 0]

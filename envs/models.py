@@ -100,7 +100,11 @@ class SoftmaxRegression(Model):
     def pullback(self, theta: Tensor, x: Tensor, cotangent: Tensor) -> Tensor:
         """[x, 1]ᵀ times the cotangent, ``(B, P)``; it does not depend on θ."""
         del theta
-        return (self.prepare(x).transpose(-1, -2) @ cotangent).flatten(start_dim=1)  # (B, D + 1, C) → (B, P)
+        x = self.prepare(x)
+        if x.dim() == 3:
+            return (x.transpose(1, 2) @ cotangent).flatten(start_dim=1)  # (B, D + 1, C) → (B, P)
+        gradient = x.T @ cotangent.transpose(0, 1).reshape(len(x), -1)  # (D + 1, B·C): one product for all models
+        return gradient.reshape(len(gradient), -1, self.n_classes).transpose(0, 1).flatten(start_dim=1)
 
 
 class ModuleModel(Model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -48,12 +49,12 @@ class ObservationLayout:
     n_lots: int
     values: tuple[str, ...]
 
-    @property
+    @cached_property
     def lot_features(self) -> tuple[str, ...]:
         """Names within a lot's block; ``harm/<value>`` is predicted harm over the own (else the strictest) tolerance, clipped to ±3."""
         return (*(name for name, _ in _LOT_FEATURES), *(f"harm/{value}" for value in self.values))
 
-    @property
+    @cached_property
     def agent_features(self) -> tuple[str, ...]:
         """Names within the agent's block; ``value_loss/<value>`` in its unit, ``holds/<value>`` whether the own profile names it."""
         return (
@@ -62,7 +63,7 @@ class ObservationLayout:
             *(f"holds/{value}" for value in self.values),
         )
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Length of an observation."""
         return self.n_lots * len(self.lot_features) + len(self.agent_features)

@@ -61,11 +61,12 @@ class Prospect:
         harm: Its predicted harm, ``(E, N, K, M)``.
         along: Its inner product with the last applied step, ``(E, N, K)``; 0 in the first round.
         blocked_by: To whom it is inadmissible, bool ``(E, N, K, N)``.
+        own_blocked: Whether it is inadmissible to its own principal, bool ``(E, N, K)``.
         passes: Whether it would be admitted, bool ``(E, N, K)``.
         available: Whether there is anything to contribute, bool ``(E, N, K)``: False for lots with no row in the virtual batch.
         value_gradients: ∇ℓ, ``(E, M, P)``.
         value_losses: ℓ, ``(E, M)``.
-        validation_logits: The shared model's answers on the validation set, ``(E, V, C)``.
+        log_share: Log-softmax of the shared model on the validation set, ``(E, V, C)``.
         validation_loss: Mean cross-entropy on the validation set, ``(E,)``, in nats.
         utility: U(θ), ``(E,)``.
     """
@@ -76,10 +77,11 @@ class Prospect:
     harm: Tensor
     along: Tensor
     blocked_by: Tensor
+    own_blocked: Tensor
     passes: Tensor
     available: Tensor
     value_gradients: Tensor
     value_losses: Tensor
-    validation_logits: Tensor
+    log_share: Tensor
     validation_loss: Tensor
     utility: Tensor

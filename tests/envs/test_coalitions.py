@@ -197,7 +197,7 @@ def one_row_game(shifts: list[list[float]], start: list[float], dtype: torch.dty
         gamma=torch.ones(1, dtype=dtype),
     )
     rows = Rows(x=torch.zeros(1, 0, dtype=dtype), y=torch.tensor([0]), groups={})
-    return UtilityGame(step, "neg_log_loss", rows, step.model.logits(step.theta, rows.x))
+    return UtilityGame(step, "neg_log_loss", rows, step.model.logits(step.theta, rows.x).log_softmax(dim=-1))
 
 
 def test_a_game_of_two_on_one_row_by_hand() -> None:
