@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
@@ -27,7 +27,7 @@ from .lots import Lots
 from .models import ModelSettings, Softmax
 from .screening import Profile, Screening
 from .server import ServerSettings, Sgd
-from .settings import Settings
+from .settings import Settings, models_in
 from .substrates import FedAvg, SubstrateSettings
 from .values import VALUES, Value
 
@@ -277,12 +277,6 @@ def _locate(loc: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
             continue
         place.append(part)
         beside = sorted({key for cls in types for key in cls.model_fields})
-        inside = [cls for one in types if part in one.model_fields for cls in _models_in(one.model_fields[part].annotation)]
+        inside = [cls for one in types if part in one.model_fields for cls in models_in(one.model_fields[part].annotation)]
         types = inside or types
     return tuple(place), beside
-
-
-def _models_in(annotation: Any) -> list[Any]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [cls for part in get_args(annotation) for cls in _models_in(part)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from .. import __version__
@@ -76,15 +77,30 @@ def _root(
             ) from error
 
 
-@app.command(epilog="Examples: `proxycoop scenarios` · `proxycoop scenarios digits` · `proxycoop scenarios my.yaml --set horizon=8`")
+@app.command(
+    epilog="Examples: `proxycoop scenarios` · `proxycoop scenarios digits` · `proxycoop scenarios --settings` · "
+    "`proxycoop scenarios my.yaml --set horizon=8`"
+)
 def scenarios(
     name: Annotated[str | None, typer.Argument(help="Print this scenario in full, as YAML, with what proxies observe in it.")] = None,
+    settings: Annotated[bool, typer.Option("--settings", help="List every setting that a scenario has, its default and meaning.")] = False,
     overrides: SetOption = None,
 ) -> None:
-    """List the scenarios, or print one in full."""
+    """List the scenarios, print one in full, or list what can be set."""
     from ..envs import scenario
     from ..envs.observation import ObservationLayout
+    from ..envs.settings import describe
+    from ..envs.values import VALUES
 
+    if settings:
+        table = Table("setting", "default", "meaning")
+        for row in describe(scenario.Scenario):
+            table.add_row(*(escape(cell) for cell in row))
+        for kind in VALUES:
+            value: Any = VALUES[kind]
+            table.add_row(escape(f"values.<…>[{kind}]"), "–", f"{_first_sentence(value)} Takes {', '.join(value.model_fields)}.")
+        _console().print(table)
+        return
     if name is not None:
         loaded = _load(name, overrides)
         sys.stdout.write(loaded.to_yaml())

@@ -8,6 +8,8 @@ import sys
 import pytest
 
 from proxycoop import __version__
+from proxycoop.envs import Scenario
+from proxycoop.envs.settings import describe
 from proxycoop.training import cli
 
 
@@ -48,6 +50,20 @@ def test_a_scenario_is_printed_in_full_and_can_be_read_back(run, tmp_path):
     assert "# A proxy observes" in out
     (tmp_path / "mine.yaml").write_text(out)
     assert run("play", "-s", tmp_path / "mine.yaml", "--last", "-a", "none")[0] == 0
+
+
+def test_every_setting_is_listed_with_its_default_and_meaning(run):
+    rows = list(describe(Scenario))
+    assert all(meaning for _, _, meaning in rows)
+    assert len({path for path, _, _ in rows}) == len(rows)
+    defaults = {path: default for path, default, _ in rows}
+    assert defaults["data.test.rows"] == "400"
+    assert defaults["data.validation.rows"] == "150"
+    assert defaults["substrate[traversal].batch"] == "none"
+    assert defaults["model[module].factory"] == "required"
+    _, out, _ = run("scenarios", "--settings")
+    assert all(path in out for path in defaults)
+    assert "values.<…>[disparity]" in out
 
 
 def test_play_shows_every_round_and_its_sum(run, tmp_path):
