@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..credit import CoalitionGame, coalition_matrix
 from .data import Rows
-from .likelihood import cross_entropy, log_softmax
+from .likelihood import cross_entropy, log_softmax, right
 from .models import Model
 from .server import ServerSettings, ServerState, Sgd
 
@@ -165,8 +165,7 @@ class UtilityGame:
         updates = step.updates * (step.gamma * step.server.lr)[:, None, None]
         n_envs, n_agents = updates.shape[:2]
         logits = step.model.logits(updates.flatten(end_dim=1), self.validation.x).transpose(0, 1)  # (V, E·N, C)
-        right = logits.gather(-1, self.validation.y[:, None, None].expand(-1, logits.shape[1], 1))
-        return (logits - right).reshape(-1, n_envs, n_agents, logits.shape[-1])
+        return (logits - right(logits, self.validation.y[:, None])[..., None]).reshape(-1, n_envs, n_agents, logits.shape[-1])
 
     def _additive_values(self, coalitions: Tensor) -> Tensor:
         """Values of coalitions, bool ``(C, N)``, for a linear model, in the log domain, ``(E, C)``."""

@@ -55,7 +55,7 @@ from ..registry import unknown_name
 from .engine import Engine
 from .metrics import episode_metrics
 from .observation import ObservationLayout
-from .scenario import Scenario, load
+from .scenario import Scenario
 from .spaces import ActionCodec, ActionForm, observation_space, state_space
 
 RenderMode = Literal["human", "ansi", "rgb_array"]
@@ -121,7 +121,7 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
             raise unknown_name("infos", infos, ["full", "mask"])
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise unknown_name("render_mode", render_mode, self.metadata["render_modes"])
-        self.engine = Engine(scenario if isinstance(scenario, Scenario) else load(scenario), credit)
+        self.engine = Engine(scenario, credit)
         self.render_mode = render_mode
         self.possible_agents = [f"proxy_{i}" for i in range(self.engine.num_agents)]
         self.agents: list[str] = []

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from .models import Model
 from .observation import ObservationLayout
 from .randomness import Purpose, fold
 from .records import Prospect, RoundResult
-from .scenario import Scenario
+from .scenario import Scenario, load
 from .screening import Profiles, ProfileTable, admissible, guard_factor, inadmissible_to, predicted_harm
 
 MAX_SEED = 2**63 - 1
@@ -40,19 +41,19 @@ class Engine:
     """E cooperatives of one scenario, stepped at once.
 
     Args:
-        scenario: The cooperative.
+        scenario: A scenario, its name, or the path of its YAML file.
         credit: A credit rule or its name; ``None`` pays nobody (for runs that need no credit).
         num_envs: Number of environments E.
         dtype: Type of all numbers but observations, which are float32; float64 costs about twice as much.
 
     Raises:
-        ValueError: If the scenario does not fit its data, the rule is unknown or cannot serve so many agents, or ``num_envs`` is
-            not positive.
+        ValueError: If the scenario is unknown, not valid or does not fit its data, the rule is unknown or cannot serve so many
+            agents, or ``num_envs`` is not positive.
     """
 
     def __init__(
         self,
-        scenario: Scenario,
+        scenario: Scenario | str | Path,
         credit: CreditRule | str | None = "shapley",
         num_envs: int = 1,
         *,
@@ -60,6 +61,7 @@ class Engine:
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs={num_envs}: must be at least 1")
+        scenario = scenario if isinstance(scenario, Scenario) else load(scenario)
         self.scenario = scenario
         self.num_envs = num_envs
         self.num_agents = scenario.principals
@@ -118,8 +120,7 @@ class Engine:
         self._keys = fold(self.seeds, self.episode)
         self.profiles: Profiles = self._profile_table.deal(fold(self._keys, Purpose.PROFILES))
         self._holds = self.profiles.tolerance.isfinite()  # (E, N, M)
-        self._limits = self.profiles.strictest_tolerance(), self.profiles.max_norm.amin(dim=1)  # (E, M), (E,)
-        strictest = self._limits[0][:, None].expand_as(self._holds)
+        strictest = self.profiles.strictest_tolerance[:, None].expand_as(self._holds)
         self._tolerance = torch.where(self._holds, self.profiles.tolerance, strictest)[:, :, None].clamp(min=1e-6)
         owned = (self._holds.float() @ self._protects.float()) > 0  # (E, N, n_classes)
         drawn = self._lot_source.draw(self._keys, owned)
@@ -300,7 +301,7 @@ class Engine:
             gamma = guard_factor(harm, norm, self.profiles)
             aggregate = replace(aggregate, gamma=gamma)
             delta, harm, norm = gamma[:, None] * delta, gamma[:, None] * harm, gamma * norm
-        most_harm, most_norm = self._limits
+        most_harm, most_norm = self.profiles.strictest_tolerance, self.profiles.strictest_norm
         beyond = (harm > most_harm * (1 + ROUNDING) + ROUNDING).any(dim=-1) | (norm > most_norm * (1 + ROUNDING))
         return aggregate, step[:, 0], delta, harm, beyond
 
@@ -465,13 +466,7 @@ def _shared(scenario_yaml: str, dtype: torch.dtype) -> tuple[Splits, Model, Tens
 @lru_cache(maxsize=16)
 def _reference_scale(scenario_yaml: str) -> float:
     scenario = Scenario.model_validate(yaml.safe_load(scenario_yaml))
-    bare = scenario.model_copy(
-        update={
-            "screening": scenario.screening.model_copy(update={"governance": "none", "guard": False}),
-            "reward": scenario.reward.model_copy(update={"scale": 1.0}),
-        }
-    )
-    engine = Engine(bare, None, num_envs=32)
+    engine = Engine(scenario.unscreened(reward_scale=1.0), None, num_envs=32)
     engine.reset(range(32))
     while engine.t < engine.horizon:
         engine.step(~engine.lots.corrupt)

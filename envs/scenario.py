@@ -116,6 +116,11 @@ class Scenario(Settings):
         self.lots.samples(self.principals)
         return self
 
+    def unscreened(self, reward_scale: float) -> Scenario:
+        """The same cooperative where nobody screens, with a reward scale of its own: what screening is compared with."""
+        screening = self.screening.model_copy(update={"governance": "none", "guard": False})
+        return self.model_copy(update={"screening": screening, "reward": self.reward.model_copy(update={"scale": reward_scale})})
+
     def to_yaml(self) -> str:
         """The whole scenario as YAML that :func:`load` reads back."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)

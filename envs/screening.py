@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -71,9 +72,15 @@ class Profiles:
     forbidden: Tensor
     max_norm: Tensor
 
+    @cached_property
     def strictest_tolerance(self) -> Tensor:
         """The tightest tolerance anybody has, ``(E, M)``."""
         return self.tolerance.amin(dim=1)
+
+    @cached_property
+    def strictest_norm(self) -> Tensor:
+        """The tightest limit anybody has on a norm, ``(E,)``."""
+        return self.max_norm.amin(dim=1)
 
 
 class ProfileTable:
@@ -175,7 +182,7 @@ def guard_factor(harm: Tensor, norm: Tensor, profiles: Profiles) -> Tensor:
         γ, ``(E,)``, in [0, 1]: the harm is linear in the step, so :math:`\gamma = \min(1, \min_m \tau_m / h_m)` over the values
         that the step harms, and likewise for the norm.
     """
-    limit = torch.cat([profiles.strictest_tolerance(), profiles.max_norm.amin(dim=1, keepdim=True)], dim=1)  # (E, M + 1)
+    limit = torch.cat([profiles.strictest_tolerance, profiles.strictest_norm[:, None]], dim=1)  # (E, M + 1)
     size = torch.cat([harm, norm[:, None]], dim=1)
     # one part in 10^6 of slack: γ·h rounds to τ rather than above it
     factor = torch.where(size > limit, limit / size * (1 - 1e-6), 1.0)

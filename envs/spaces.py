@@ -10,6 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..credit import coalition_matrix
 from ..registry import unknown_name
 from .observation import BOUND, ObservationLayout
 
@@ -33,8 +34,7 @@ class ActionCodec:
             raise unknown_name("action form", form, list(get_args(ActionForm)))
         self.form = form
         self.n_lots = n_lots
-        codes = torch.arange(2**n_lots)
-        self.table = ((codes[:, None] >> torch.arange(n_lots)) & 1).bool()  # (2**K, K)
+        self.table = coalition_matrix(n_lots)  # (2**K, K): every set of lots
 
     def space(self) -> spaces.Space[Any]:
         """A fresh action space."""

@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices,
 from ..credit import CreditRule
 from .engine import Engine
 from .metrics import episode_metrics
-from .scenario import Scenario, load
+from .scenario import Scenario
 from .spaces import ActionCodec, ActionForm, observation_space
 
 
@@ -54,7 +54,7 @@ class CooperativeVecEnv(VecEnv):
         actions: ActionForm = "multi_discrete",
         seed: int | None = None,
     ) -> None:
-        self.engine = Engine(scenario if isinstance(scenario, Scenario) else load(scenario), credit, num_cooperatives)
+        self.engine = Engine(scenario, credit, num_cooperatives)
         self._codec = ActionCodec(actions, self.engine.num_lots)
         self.render_mode = None
         super().__init__(num_cooperatives * self.engine.num_agents, observation_space(self.engine.layout), self._codec.space())

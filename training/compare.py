@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import importlib
 import io
-import json
 import multiprocessing
 import os
 import sys
@@ -63,11 +62,11 @@ class Cell:
 
     def description(self) -> dict[str, Any]:
         """Everything that its result depends on."""
-        scenario = json.loads(json.dumps(self.settings.scenario.to_dict()))  # as it comes back from a file
-        common = {"format": FORMAT, "agent": self.agent, "episodes": self.episodes, "seed": self.settings.seed, "scenario": scenario}
+        settings = self.settings.plain()
+        del settings["checkpoint_every"]
         if self.agent != "learned":
-            return common | {"credit": self.settings.credit}
-        return common | self.settings.model_dump(mode="json", exclude={"scenario", "checkpoint_every"})
+            settings = {name: settings[name] for name in ("seed", "scenario", "credit")}
+        return {"format": FORMAT, "agent": self.agent, "episodes": self.episodes, **settings}
 
 
 def cells(

@@ -145,9 +145,7 @@ def evaluate(
     samples["credit_microseconds"] = torch.tensor([rule.seconds / engine.horizon / episodes * 1e6])
     series = _series(engine)
 
-    bare = scenario.screening.model_copy(update={"governance": "none", "guard": False})
-    scale = scenario.reward.model_copy(update={"scale": engine.reward_scale})
-    unscreened = Engine(scenario.model_copy(update={"screening": bare, "reward": scale}), rule.rule, episodes)
+    unscreened = Engine(scenario.unscreened(engine.reward_scale), rule.rule, episodes)
     play(unscreened, new_agent(), seeds)
     samples |= {f"unscreened_{name}": measure for name, measure in unscreened.test().items() if name != "accuracy"}
 
@@ -163,7 +161,7 @@ def evaluate(
 def _realised_violations(engine: Engine) -> Tensor:
     """Share of rounds in which a value loss on its probe set rose beyond the strictest tolerance, ``(E,)``."""
     losses = torch.stack([engine.initial_value_losses, *(result.value_losses for result in engine.history)])  # (T + 1, E, M)
-    beyond = losses.diff(dim=0) > engine.profiles.strictest_tolerance() + 1e-6
+    beyond = losses.diff(dim=0) > engine.profiles.strictest_tolerance + 1e-6
     return beyond.any(dim=-1).double().mean(dim=0)
 
 

@@ -11,6 +11,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from ..agents.network import LotNetwork
+from ..credit import coalition_matrix
 
 
 class _Extractor(nn.Module):
@@ -30,8 +31,7 @@ class _Extractor(nn.Module):
         self.discrete = discrete
         self.latent_dim_pi = 2**n_lots if discrete else 2 * n_lots
         self.latent_dim_vf = network.hidden
-        bits = (torch.arange(2**n_lots)[:, None] >> torch.arange(n_lots)) & 1
-        self.register_buffer("bits", bits.float(), persistent=False)  # (2**K, K)
+        self.register_buffer("bits", coalition_matrix(n_lots).float(), persistent=False)  # (2**K, K): every set of lots
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         return self.forward_actor(features), self.forward_critic(features)

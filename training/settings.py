@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from pydantic import Field, field_validator
 
 from .. import credit
@@ -28,6 +31,12 @@ class TrainSettings(Settings):
     hidden: int = Field(64, ge=1, description="Units of each hidden layer.")
     actions: ActionForm = Field("multi_discrete", description="Form of the actions.")
     checkpoint_every: int = Field(20, ge=1, description="Updates between checkpoints.")
+
+    def plain(self) -> dict[str, Any]:
+        """All settings as they come back from a JSON file, so that a run's can be compared with those on disk."""
+        settings = self.model_dump(mode="json", exclude={"scenario"}) | {"scenario": self.scenario.to_dict()}
+        plain: dict[str, Any] = json.loads(json.dumps(settings))
+        return plain
 
     @field_validator("credit")
     @classmethod

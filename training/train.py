@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import pickle
 import random
 import subprocess
@@ -54,12 +53,13 @@ def train(
         ValueError: If the folder cannot be written, holds a finished run or one with other settings, or its checkpoint is damaged.
     """
     folder = output_folder(out)
-    plain = json.loads(json.dumps(settings.model_dump(mode="json", exclude={"scenario"}) | {"scenario": settings.scenario.to_dict()}))
+    plain = settings.plain()
     finished, checkpoint = _prior(folder, plain, resume)
     if finished:
         return folder
+    record = {"version": __version__, "commit": _commit(), "settings": plain}
     write_text(folder / "scenario.yaml", settings.scenario.to_yaml())
-    write_json(folder / "run.json", {"finished": False, "version": __version__, "commit": _commit(), "settings": plain})
+    write_json(folder / "run.json", {"finished": False, **record})
 
     rows = CooperativeVecEnv(settings.scenario, settings.credit, settings.num_cooperatives, actions=settings.actions)
     env, seen = normalised(rows, settings.gamma)
@@ -94,7 +94,7 @@ def train(
     mean, variance = (torch.from_numpy(part.astype(np.float32)) for part in seen.per_feature())
     network = cast(LotPolicy, model.policy).network
     save(folder / "policy.pt", network, mean, variance, rows.engine.layout, return_variance=float(env.ret_rms.var))
-    write_json(folder / "run.json", {"finished": True, "version": __version__, "commit": _commit(), "settings": plain})
+    write_json(folder / "run.json", {"finished": True, **record})
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return folder
 
