@@ -5,34 +5,91 @@ serves any game and any federated code::
 
     from proxycoop import credit
 
-    game = credit.CoalitionGame(lambda coalitions: 1.0 * (coalitions[:, 0] & coalitions[:, 1:].any(dim=1)), n_players=3)
-    credit.make("shapley").values(game)  # [[2/3, 1/6, 1/6]]
+    glove = lambda coalitions: 1.0 * (coalitions[:, 0] & coalitions[:, 1:].any(dim=1))
+    credit.make("shapley").values(glove, n_players=3)  # [[2/3, 1/6, 1/6]]
+    credit.make("svarm", budget=300).estimate(glove, n_players=3).interval(0.95)
 """
 
 if __name__ != "proxycoop.credit":
     raise ImportError(f"{__name__!r} is part of proxycoop: use 'import proxycoop.credit'")
 
+from . import games
+from .antithetic import AntitheticPermutations
+from .axioms import RuleReport, RuleViolation, check_rule
+from .banzhaf import Banzhaf, BanzhafMsr
+from .battery import Case, game_round, learning_round
+from .beta_shapley import BetaShapley
+from .bridge import from_shapiq, to_shapiq
+from .complementary import ComplementaryContributions
+from .core import LeastCore, Nucleolus, least_core, nucleolus
 from .data_size import DataSize
 from .equal import Equal
-from .game import CoalitionGame, coalition_matrix
+from .estimate import Estimate, Estimator
+from .game import CoalitionGame, as_game, coalition_matrix
+from .games import table_game
+from .joint_shapley import JointShapley, joint_shapley_values
+from .kernelshap import KernelShap, LeverageShap
 from .loo import LeaveOneOut
+from .myerson import Myerson
+from .owen import Owen
 from .round import Round
 from .rule import RULES, CreditRule, GameRule, make
 from .shapley import Shapley, shapley_values
+from .size_regression import SizeRegression
 from .standalone import Standalone
+from .svarm import StratifiedSvarm, Svarm
+from .truncated import GuidedTruncationGradient, TruncatedMonteCarlo
+from .wrappers import Clipped, Coopetition, Normalised, Smoothed
 
 __all__ = [
     "RULES",
+    "AntitheticPermutations",
+    "Banzhaf",
+    "BanzhafMsr",
+    "BetaShapley",
+    "Case",
+    "Clipped",
     "CoalitionGame",
+    "ComplementaryContributions",
+    "Coopetition",
     "CreditRule",
     "DataSize",
     "Equal",
+    "Estimate",
+    "Estimator",
     "GameRule",
+    "GuidedTruncationGradient",
+    "JointShapley",
+    "KernelShap",
+    "LeastCore",
     "LeaveOneOut",
+    "LeverageShap",
+    "Myerson",
+    "Normalised",
+    "Nucleolus",
+    "Owen",
     "Round",
+    "RuleReport",
+    "RuleViolation",
     "Shapley",
+    "SizeRegression",
+    "Smoothed",
     "Standalone",
+    "StratifiedSvarm",
+    "Svarm",
+    "TruncatedMonteCarlo",
+    "as_game",
+    "check_rule",
     "coalition_matrix",
+    "from_shapiq",
+    "game_round",
+    "games",
+    "joint_shapley_values",
+    "learning_round",
+    "least_core",
     "make",
+    "nucleolus",
     "shapley_values",
+    "table_game",
+    "to_shapiq",
 ]

@@ -27,6 +27,11 @@ class DataSize(CreditRule):
     evaluations = "1"
     efficient = True
 
+    def cost(self, n_players: int) -> int:
+        """v(N)."""
+        del n_players
+        return 1
+
     def assign(self, round: Round) -> Tensor:
         """Credit of every agent for this round, ``(E, N)``, in the utility's unit."""
         size = (round.admitted * round.samples).sum(dim=-1).to(round.gain.dtype)  # (E, N)

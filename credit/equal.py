@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from .game import CoalitionGame
-from .rule import RULES, GameRule
+from .rule import RULES, Family, GameRule
 
 
 @RULES.register("equal")
@@ -19,11 +21,17 @@ class Equal(GameRule):
     does for all, while its cost is borne alone.
     """
 
+    family: ClassVar[Family] = "division"
     source = "egalitarian division"
     evaluations = "1"
     efficient = True
     symmetric = True
 
-    def values(self, game: CoalitionGame) -> Tensor:
+    def cost(self, n_players: int) -> int:
+        """v(N)."""
+        del n_players
+        return 1
+
+    def divide(self, game: CoalitionGame) -> Tensor:
         """v(N)/n for every player, ``(n_envs, n_players)``."""
         return (game.grand() / game.n_players)[:, None].repeat(1, game.n_players)

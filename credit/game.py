@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 ValueFunction = Callable[[Tensor], Tensor | NDArray[Any]]
+"""From coalitions, bool ``(m, n_players)``, to their worth: ``(n_envs, m)``, or ``(m,)`` for a single game."""
+
+MAX_ENUMERATED = 20
+"""Largest number of players of whom all coalitions are looked at."""
+BLOCK_PLAYERS = 14
+"""All coalitions of this many players make a block when a larger game is streamed."""
 
 
 @lru_cache(maxsize=32)
@@ -28,42 +35,51 @@ def coalition_matrix(n_players: int, device: torch.device | None = None) -> Tens
     Raises:
         ValueError: If n is not within 0..20.
     """
-    if not 0 <= n_players <= 20:
-        raise ValueError(f"n_players={n_players}: all 2**n coalitions are listed for 0 to 20 players")
+    _require_enumerable(n_players)
     codes = torch.arange(2**n_players, device=device)
     return (codes[:, None] >> torch.arange(n_players, device=device)) & 1 == 1
+
+
+def _require_enumerable(n_players: int) -> None:
+    if not 0 <= n_players <= MAX_ENUMERATED:
+        raise ValueError(f"n_players={n_players}: all 2**n coalitions are listed for 0 to {MAX_ENUMERATED} players")
 
 
 class CoalitionGame:
     """A batch of coalition games over the same players, evaluated on demand, each coalition at most once.
 
-    Credit rules assume v(∅) = 0, as coalition games do by definition: subtract v(∅) in ``value`` if it is not.
+    Games of more than 14 players are too large to be kept whole: each passage through :meth:`blocks` evaluates all their coalitions.
+
+    Credit rules assume v(∅) = 0, as coalition games do by definition; for a function of which that is not true, use
+    :func:`as_game`, which subtracts v(∅).
 
     Args:
         value: From coalitions, bool ``(n_coalitions, n_players)``, to their worth: ``(n_envs, n_coalitions)``, or
             ``(n_coalitions,)`` for a single game. Any callable of that form will do; numpy results are taken too.
         n_players: Number of players n.
-        value_all: Worth of all coalitions at once, ``(n_envs, 2**n)`` with bit i of the column saying whether player i is
-            in; for games that can do this faster than ``value`` on :func:`coalition_matrix`. Optional.
+        value_block: ``(first, n_low) -> (n_envs, 2**n_low)``: worth of the coalitions first … first + 2**n_low − 1, coded with bit i
+            for player i, where first is a multiple of 2**n_low; for games that can do this faster than ``value``. Optional.
 
     Raises:
         ValueError: If ``n_players`` is not positive.
     """
 
-    def __init__(self, value: ValueFunction, n_players: int, *, value_all: Callable[[], Tensor] | None = None) -> None:
+    def __init__(self, value: ValueFunction, n_players: int, *, value_block: Callable[[int, int], Tensor] | None = None) -> None:
         if n_players < 1:
             raise ValueError(f"n_players={n_players}: a game needs at least one player")
         self.n_players = n_players
         self._value = value
-        self._value_all = value_all
+        self._value_block = value_block
         self._all: Tensor | None = None  # (n_envs, 2**n)
-        self._known: dict[bytes, int] = {}  # coalition -> column of self._columns
+        self._streamed = False
+        self._known: NDArray[np.bytes_] = np.empty(0, dtype=f"S{(n_players + 7) // 8}")  # packed coalitions, sorted
+        self._where: NDArray[np.intp] = np.empty(0, dtype=np.intp)  # their columns in self._columns
         self._columns: Tensor | None = None  # (n_envs, number known)
 
     @property
     def evaluations(self) -> int:
         """How many distinct coalitions have been evaluated so far, in each environment."""
-        return len(self._known) if self._all is None else 2**self.n_players
+        return 2**self.n_players if self._streamed or self._all is not None else len(self._known)
 
     def value(self, coalitions: Tensor) -> Tensor:
         """Worth of the given coalitions.
@@ -85,18 +101,19 @@ class CoalitionGame:
         if self._all is not None:
             bits = 2 ** torch.arange(self.n_players, device=coalitions.device)
             return self._all[:, (coalitions * bits).sum(dim=1)]
-        keys = [row.tobytes() for row in coalitions.cpu().numpy()]
-        fresh = {key: row for row, key in reversed(list(enumerate(keys))) if key not in self._known}
-        if fresh:
-            rows = sorted(fresh.values())
-            values = self._checked(self._value(coalitions[rows]), len(rows))
-            if self._columns is not None and len(values) != len(self._columns):
-                raise ValueError(f"the game answered for {len(values)} environments after {len(self._columns)} before")
-            self._columns = values if self._columns is None else torch.cat([self._columns, values], dim=1)
-            self._known |= {keys[row]: len(self._known) + column for column, row in enumerate(rows)}
+        keys = _packed(coalitions)
+        unique, first_row, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        place = np.searchsorted(self._known, unique)
+        known = np.zeros(len(unique), dtype=bool)
+        inside = place < len(self._known)
+        known[inside] = self._known[place[inside]] == unique[inside]
+        if not known.all():
+            rows = np.sort(first_row[~known])  # in the order in which they were asked for
+            self._remember(keys[rows], self._checked(self._value(coalitions[torch.from_numpy(rows)]), len(rows)))
+            place = np.searchsorted(self._known, unique)
         if self._columns is None:  # no coalition was asked for, so nothing says how many environments there are
             return self._checked(self._value(coalitions), 0)
-        return self._columns[:, [self._known[key] for key in keys]]
+        return self._columns[:, torch.from_numpy(self._where[place][inverse])]
 
     def values(self) -> Tensor:
         """Worth of every coalition.
@@ -108,15 +125,59 @@ class CoalitionGame:
             ValueError: If there are more than 20 players.
         """
         if self._all is None:
-            coalitions = coalition_matrix(self.n_players)  # refuses more than 20 players
-            self._all = self.value(coalitions) if self._value_all is None else self._checked(self._value_all(), len(coalitions))
+            _require_enumerable(self.n_players)
+            single = self.n_players <= BLOCK_PLAYERS
+            self._all = self._block(0, self.n_players) if single else torch.cat([v for _, v in self.blocks()], dim=1)
         return self._all.clone()
+
+    def blocks(self) -> Iterator[tuple[int, Tensor]]:
+        """Worth of every coalition, a block at a time, so that memory stays bounded.
+
+        Blocks of games with at most 14 players, which are one block, are kept; of larger games only v(N) is.
+
+        Yields:
+            ``(first, v)``: v, ``(n_envs, 2**b)`` with b = min(n, 14), is the worth of the coalitions first … first + 2**b − 1.
+
+        Raises:
+            ValueError: If there are more than 20 players.
+        """
+        n, low = self.n_players, min(self.n_players, BLOCK_PLAYERS)
+        _require_enumerable(n)
+        if n == low:
+            self.values()
+        for first in range(0, 2**n, 2**low):
+            v = self._block(first, low) if self._all is None else self._all[:, first : first + 2**low]
+            if first + 2**low == 2**n and self._all is None:
+                self._streamed = True
+                self._remember(_packed(torch.ones(1, n, dtype=torch.bool)), v[:, -1:].clone())
+            yield first, v
 
     def grand(self) -> Tensor:
         """Worth of the grand coalition, ``(n_envs,)``."""
         if self._all is not None:
             return self._all[:, -1]
         return self.value(torch.ones(1, self.n_players, dtype=torch.bool))[:, 0]
+
+    def _block(self, first: int, n_low: int) -> Tensor:
+        """Worth of the coalitions first … first + 2**n_low − 1, ``(n_envs, 2**n_low)``."""
+        if self._value_block is not None:
+            return self._checked(self._value_block(first, n_low), 2**n_low)
+        high = (first >> torch.arange(n_low, self.n_players)) & 1 == 1
+        coalitions = torch.cat([coalition_matrix(n_low), high.expand(2**n_low, -1)], dim=1)
+        # what has been evaluated before is not evaluated again; a block by itself holds no coalition twice
+        return self.value(coalitions) if len(self._known) and n_low == self.n_players else self._checked(self._value(coalitions), 2**n_low)
+
+    def _remember(self, keys: NDArray[np.bytes_], values: Tensor) -> None:
+        """Keep the worth, ``(n_envs, len(keys))``, of coalitions that were not known."""
+        if np.isin(keys, self._known).all():
+            return
+        if self._columns is not None and len(values) != len(self._columns):
+            raise ValueError(f"the game answered for {len(values)} environments after {len(self._columns)} before")
+        self._columns = values if self._columns is None else torch.cat([self._columns, values], dim=1)
+        order = np.argsort(keys)
+        place = np.searchsorted(self._known, keys[order])
+        self._where = np.insert(self._where, place, len(self._known) + order)
+        self._known = np.insert(self._known, place, keys[order])
 
     def _checked(self, values: Tensor | NDArray[Any], n_coalitions: int) -> Tensor:
         # a copy: the function may reuse its buffer, or hand out one that must not be written to
@@ -126,3 +187,67 @@ class CoalitionGame:
         if values.dim() != 2 or values.shape[1] != n_coalitions:
             raise ValueError(f"the game answered with shape {tuple(values.shape)} for {n_coalitions} coalitions")
         return values if values.is_floating_point() else values.double()
+
+
+GameLike = CoalitionGame | ValueFunction
+"""What counts as a game: a :class:`CoalitionGame`, or a function of coalitions."""
+
+
+def as_game(game: GameLike, n_players: int | None = None) -> CoalitionGame:
+    """A game from a function of coalitions, with v(∅) = 0.
+
+    Args:
+        game: A :class:`CoalitionGame`, which is returned as it is, or any callable from bool ``(m, n_players)`` to ``(m,)`` or
+            ``(n_envs, m)``, or a ``shapiq.Game``. It is asked for v(∅) once, with the first coalitions, and that is subtracted from
+            all its answers.
+        n_players: Number of players; a callable with an attribute ``n_players`` (as shapiq's games have) need not be told.
+
+    Raises:
+        ValueError: If the number of players is missing or contradicts the game's.
+    """
+    known: int | None = getattr(game, "n_players", None)
+    n = n_players if known is None else known
+    if n is None:
+        raise ValueError("n_players is missing: say how many players the function's game has, as in values(game, n_players=6)")
+    if n_players is not None and n_players != n:
+        raise ValueError(f"n_players={n_players}, but the game has {n} players")
+    if isinstance(game, CoalitionGame):
+        return game
+    return CoalitionGame(_Normalised(_asked_in_numpy(game) if _is_shapiqs(game) else game, n), n)
+
+
+def _is_shapiqs(game: ValueFunction) -> bool:
+    shapiq = sys.modules.get("shapiq")  # where there is a game of shapiq's, shapiq has been imported
+    return shapiq is not None and isinstance(game, shapiq.Game)
+
+
+def _asked_in_numpy(game: ValueFunction) -> ValueFunction:
+    """A game of shapiq's, which tells coalitions from lists of players by their type."""
+    ask: Callable[[NDArray[np.bool_]], NDArray[Any]] = game  # type: ignore[assignment]
+    return lambda coalitions: ask(coalitions.cpu().numpy())
+
+
+class _Normalised:
+    """v(S) − v(∅) of a function whose v(∅) need not be 0; v(∅) is asked for once."""
+
+    def __init__(self, value: ValueFunction, n_players: int) -> None:
+        self._value = value
+        self._nobody = torch.zeros(1, n_players, dtype=torch.bool)
+        self._worth_of_nobody: Tensor | None = None
+
+    def __call__(self, coalitions: Tensor) -> Tensor:
+        ask = coalitions if self._worth_of_nobody is not None else torch.cat([coalitions, self._nobody])
+        answer = self._value(ask)
+        v = answer if isinstance(answer, Tensor) else torch.from_numpy(np.array(answer))
+        if v.dim() not in (1, 2) or v.shape[-1] != len(ask):
+            raise ValueError(f"the game answered with shape {tuple(v.shape)} for {len(ask)} coalitions")
+        v = v if v.is_floating_point() else v.double()
+        if self._worth_of_nobody is None:
+            v, self._worth_of_nobody = v[..., :-1], v[..., -1:].clone()
+        return v - self._worth_of_nobody
+
+
+def _packed(coalitions: Tensor) -> NDArray[np.bytes_]:
+    """One short byte string a coalition: equal strings, equal coalitions."""
+    packed = np.packbits(coalitions.cpu().numpy(), axis=1)
+    return np.ascontiguousarray(packed).view(f"S{packed.shape[1]}")[:, 0]

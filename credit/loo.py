@@ -28,7 +28,11 @@ class LeaveOneOut(GameRule):
     symmetric = True
     null_player = True
 
-    def values(self, game: CoalitionGame) -> Tensor:
+    def cost(self, n_players: int) -> int:
+        """v(N), and everybody but one."""
+        return n_players + 1
+
+    def divide(self, game: CoalitionGame) -> Tensor:
         """v(N) − v(N∖i) for every player, ``(n_envs, n_players)``."""
         n = game.n_players
         coalitions = torch.cat([torch.ones(1, n, dtype=torch.bool), ~torch.eye(n, dtype=torch.bool)])

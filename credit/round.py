@@ -24,6 +24,7 @@ class Round:
             Adam they are what enters it.
         utility_gradient: ``() -> (E, P)``: gradient of the utility at the parameters on which the round's game starts.
         t: Index of the round within its episode, from 0.
+        episode: Index of the episode among those of its seed; rules that sample draw anew in every round of every episode.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Round:
         updates: Callable[[], Tensor],
         utility_gradient: Callable[[], Tensor],
         t: int,
+        episode: int = 0,
     ) -> None:
         self.game = game
         self.contributed = contributed
@@ -44,6 +46,7 @@ class Round:
         self.blocked_by = blocked_by
         self.samples = samples
         self.t = t
+        self.episode = episode
         self._updates = updates
         self._utility_gradient = utility_gradient
 

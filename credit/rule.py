@@ -2,29 +2,65 @@
 
 from __future__ import annotations
 
+import ast
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from ..registry import Registry
-from .game import CoalitionGame
+from .game import CoalitionGame, GameLike, as_game
 from .round import Round
 
 RULES: Registry[CreditRule] = Registry("credit rule", "proxycoop.credit_rules")
 
+Family = Literal["division", "value", "estimator", "wrapper"]
+"""What kind of rule: a division reads v(N) and the round's records; a value is defined by the whole coalition game; an estimator
+samples coalitions to approximate a value; a wrapper changes what another rule pays."""
 
-def make(name: str, /, **kwargs: object) -> CreditRule:
-    """The credit rule called ``name``.
+
+def make(rule: str, /, **kwargs: object) -> CreditRule:
+    """The credit rule of that name.
 
     Args:
-        name: A registered name, such as ``"shapley"``.
+        rule: A registered name, such as ``"shapley"``, or a name with arguments, such as ``"shapley(budget=60)"``. Wherever a
+            rule's name is taken (environments, trainings, the command line), a name with arguments is taken too.
         **kwargs: The rule's own parameters.
 
     Raises:
-        ValueError: If the name is unknown (the message lists the known ones) or the rule takes no such parameter.
+        ValueError: If the name is unknown (the message lists the known ones), the rule takes no such parameter, or the
+            parameters are not valid.
     """
-    return RULES.make(name, **kwargs)
+    name, arguments = parse(rule)
+    for twice in arguments.keys() & kwargs.keys():
+        raise ValueError(f"credit rule {rule!r}: {twice!r} is given twice, in the name and as a keyword")
+    return RULES.make(name, **arguments, **kwargs)
+
+
+def parse(rule: str) -> tuple[str, dict[str, object]]:
+    """Name and arguments of a rule: ``"shapley(budget=60)"`` → ``("shapley", {"budget": 60})``.
+
+    Raises:
+        ValueError: If what follows the name is not ``(argument=value, …)`` with Python literals as values.
+    """
+    name, bracket, rest = rule.partition("(")
+    if not bracket:
+        return rule, {}
+    problem = f"credit rule {rule!r}: write a name, or a name with arguments such as shapley(budget=60) or normalised(rule='loo')"
+    try:
+        call = ast.parse(f"rule({rest}", mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        raise ValueError(problem) from None
+    # what is written after the closing bracket makes it no plain call; positional and starred arguments have no name
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args or any(k.arg is None for k in call.keywords):
+        raise ValueError(problem)
+    try:
+        arguments = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (ValueError, TypeError, SyntaxError):
+        raise ValueError(problem) from None
+    if len(arguments) < len(call.keywords):
+        raise ValueError(f"credit rule {rule!r}: an argument is given twice")
+    return name.strip(), arguments
 
 
 class CreditRule(ABC):
@@ -39,34 +75,44 @@ class CreditRule(ABC):
             def assign(self, round):
                 return round.admitted.sum(dim=-1).float()
 
-    The class attributes are promises: the test-suite holds every registered rule to them.
+    The attributes are promises, and :func:`~proxycoop.credit.check_rule` holds a rule to them. A rule whose promises depend on
+    its parameters sets them on the instance.
     """
 
+    family: ClassVar[Family] = "division"
+    """What kind of rule it is; see :data:`Family`."""
     source: ClassVar[str] = "unpublished"
     """Where the rule was defined."""
-    evaluations: ClassVar[str] = "0"
-    """Cost of a round in coalition evaluations, as a formula in n."""
-    efficient: ClassVar[bool] = False
+    evaluations: str = "0"
+    """Cost of a round in coalition evaluations (v(∅) = 0 costs none), as a formula in n, for people; :meth:`cost` is the number."""
+    efficient: bool = False
     """Whether credits sum to v(N)."""
-    symmetric: ClassVar[bool] = False
+    symmetric: bool = False
     """Whether interchangeable agents get the same."""
-    null_player: ClassVar[bool] = False
+    null_player: bool = False
     """Whether an agent that adds nothing to any coalition gets nothing."""
-    max_players: ClassVar[int | None] = None
+    max_players: int | None = None
     """Largest number of agents; ``None`` for any."""
+
+    def cost(self, n_players: int) -> int:
+        """Most coalition evaluations that a round of ``n_players`` may cost in each environment; none unless a rule says otherwise."""
+        del n_players
+        return 0
+
+    def method(self, n_players: int) -> str:
+        """How the rule computes its credit for ``n_players``, in words; rules that choose say here what they choose."""
+        cost = self.cost(n_players)
+        return f"{cost:,} coalition evaluation{'s' if cost != 1 else ''} a round"
 
     def check(self, n_players: int) -> None:
         """Refuse a cooperative that the rule cannot serve.
 
         Raises:
-            ValueError: If there are more than :attr:`max_players` agents.
+            ValueError: If there are more than :attr:`max_players` agents; the message says what it would cost and names rules
+                that can serve them.
         """
         if self.max_players is not None and n_players > self.max_players:
-            cost = f"{2**n_players:,}" if n_players < 64 else f"2**{n_players}"
-            raise ValueError(
-                f"{type(self).__name__} takes at most {self.max_players} agents, got {n_players} ({cost} coalitions a round): "
-                f"use a rule with few evaluations, such as credit='loo' ({n_players + 1}) or credit='standalone' ({n_players})"
-            )
+            raise too_many(type(self).__name__, self.max_players, n_players)
 
     def reset(self, num_envs: int, num_agents: int) -> None:
         """Begin ``num_envs`` episodes of ``num_agents`` agents. Rules with a memory clear it here, after calling this.
@@ -83,16 +129,45 @@ class CreditRule(ABC):
 
 
 class GameRule(CreditRule):
-    """A rule that needs nothing but the coalition game; it serves any game with v(∅) = 0, also outside a cooperative."""
+    """A rule that needs nothing but the coalition game; it serves any game, also outside a cooperative.
+
+    Subclasses write :meth:`divide`; users call :meth:`values`, or let an environment call :meth:`assign`.
+    """
+
+    family: ClassVar[Family] = "value"
 
     def assign(self, round: Round) -> Tensor:
         """Credit of every agent for this round, ``(E, N)``, in the utility's unit."""
-        return self.values(round.game)
+        return self.divide(round.game)
 
-    @abstractmethod
-    def values(self, game: CoalitionGame) -> Tensor:
-        """Each player's value, ``(n_envs, n_players)``, in the game's unit.
+    def values(self, game: GameLike, n_players: int | None = None) -> Tensor:
+        """Each player's value in any game.
+
+        Args:
+            game: A :class:`CoalitionGame`, or any callable from coalitions, bool ``(m, n_players)``, to their worth, ``(m,)`` or
+                ``(n_envs, m)``; its v(∅) is asked for once and subtracted.
+            n_players: Number of players, for a callable.
+
+        Returns:
+            ``(n_envs, n_players)``, in the game's unit; one row for a single game.
 
         Raises:
-            ValueError: If the game has too many players for the rule.
+            ValueError: If the number of players is missing, or too large for the rule.
         """
+        game = as_game(game, n_players)
+        self.check(game.n_players)
+        return self.divide(game)
+
+    @abstractmethod
+    def divide(self, game: CoalitionGame) -> Tensor:
+        """Each player's value, ``(n_envs, n_players)``, in the game's unit; v(∅) = 0 and the number of players has been checked."""
+
+
+def too_many(rule: str, most: int, n_players: int) -> ValueError:
+    """The error for more players than a rule can serve: with the numbers, and rules that can."""
+    cost = f"{2**n_players:,}" if n_players < 64 else f"2**{n_players}"
+    return ValueError(
+        f"{rule} takes at most {most} agents, got {n_players} ({cost} coalitions a round): use an estimator with a budget of "
+        f"coalition evaluations, such as credit='shapley(budget={20 * n_players})' or credit='svarm(budget={20 * n_players})', or a rule "
+        f"with few evaluations, such as credit='loo' ({n_players + 1}) or credit='standalone' ({n_players})"
+    )

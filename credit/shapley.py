@@ -1,32 +1,19 @@
-"""The Shapley value, exact."""
+"""The Shapley value: exact, or estimated within a budget."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from math import comb
+from typing import ClassVar
 
-import torch
+import numpy as np
 from torch import Tensor
 
-from .game import CoalitionGame, coalition_matrix
-from .rule import RULES, GameRule
-
-MAX_PLAYERS = 12
-
-
-@lru_cache(maxsize=32)
-def _marginal_weights(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Matrix W with φ = v Wᵀ, ``(n, 2**n)``: every coalition's total weight in each player's value."""
-    with torch.inference_mode(False):  # the cache outlives an inference mode in which it happens to be filled
-        return _weights(n).to(dtype=dtype, device=device)
-
-
-def _weights(n: int) -> Tensor:
-    size = coalition_matrix(n).sum(dim=1)  # (2**n,)
-    # (s-1)!(n-s)!/n! = 1/(n C(n-1, s-1)) where i is in, -s!(n-s-1)!/n! = -1/(n C(n-1, s)) where it is not
-    joins = torch.tensor([0.0] + [1 / (n * comb(n - 1, s - 1)) for s in range(1, n + 1)], dtype=torch.float64)
-    stays = torch.tensor([1 / (n * comb(n - 1, s)) for s in range(n)] + [0.0], dtype=torch.float64)
-    return torch.where(coalition_matrix(n).T, joins[size], -stays[size])
+from .antithetic import AntitheticPermutations
+from .estimate import Estimate, Estimator
+from .game import MAX_ENUMERATED, CoalitionGame
+from .kernelshap import KernelShap
+from .rule import RULES, Family, too_many
+from .semivalues import semivalue, semivalues, shapley_weights
+from .size_regression import SizeRegression
 
 
 def shapley_values(v: Tensor) -> Tensor:
@@ -43,43 +30,83 @@ def shapley_values(v: Tensor) -> Tensor:
         ``(batch, n)``, same unit, in double precision if ``v`` holds whole numbers. Rows sum to v(N) − v(∅).
 
     Raises:
-        ValueError: If the number of columns is not a power of two, or stands for no player or for more than 12.
+        ValueError: If the number of columns is not a power of two, or stands for no player or for more than 20.
 
     References:
         Shapley (1953), *A value for n-person games*, Contributions to the Theory of Games II.
     """
-    n = v.shape[-1].bit_length() - 1
-    if v.dim() != 2 or v.shape[-1] != 2**n or not 1 <= n <= MAX_PLAYERS:
-        raise ValueError(f"v must have shape (batch, 2**n) with n from 1 to {MAX_PLAYERS}, got {tuple(v.shape)}")
-    v = v if v.is_floating_point() else v.double()
-    return v @ _marginal_weights(n, v.dtype, v.device).T
+    return semivalues(v, shapley_weights(max(1, v.shape[-1].bit_length() - 1)))
 
 
 @RULES.register("shapley")
-class Shapley(GameRule):
+class Shapley(Estimator):
     r"""Average marginal contribution over all orders in which the agents could have joined.
 
     .. math:: c_i = \sum_{S \subseteq N \setminus i} \frac{|S|!\,(n-|S|-1)!}{n!} \, [v(S \cup i) - v(S)]
 
-    Costs 2^n evaluations, n ≤ 12. The only rule that is efficient, symmetric, null-player and linear at once. Its known
-    failure is replication: an agent whose data others have too gains by splitting itself into copies (Han et al. 2022).
+    Without a budget it is exact, costs 2^n evaluations and takes n ≤ 20, in memory that does not grow with 2^n. With a budget it is
+    exact where the budget covers all coalitions, and else an estimate: antithetic permutations below five evaluations a player, above
+    that paired KernelSHAP by size for n < 16 and regression on size and membership from there on, as measured by
+    ``benchmarks/estimators.py``; :meth:`method` and the estimate say which. The only rule that is
+    efficient, symmetric, null-player and linear at once; its estimates are efficient, and the rest in expectation. Its known failure
+    is replication: an agent whose data others have too gains by splitting itself into copies (Han et al. 2022).
+
+    Args:
+        budget: Most coalitions to evaluate in a round; ``None`` is all of them.
+        seed: Seed of the draws.
 
     References:
         Shapley (1953), *A value for n-person games*, Contributions to the Theory of Games II.
     """
 
+    family: ClassVar[Family] = "value"
     source = "Shapley 1953"
-    evaluations = "2^n"
     efficient = True
-    symmetric = True
-    null_player = True
-    max_players = MAX_PLAYERS
 
-    def values(self, game: CoalitionGame) -> Tensor:
-        """The Shapley value of every player, ``(n_envs, n_players)``.
+    def __init__(self, budget: int | None = None, seed: int = 0) -> None:
+        super().__init__(budget, seed)
+        self.exact = budget is None
+        self.evaluations = "2^n" if budget is None else str(budget)
+        self.symmetric = self.null_player = self.exact
+        self.max_players = MAX_ENUMERATED if self.exact else None
+
+    def cost(self, n_players: int) -> int:
+        """Most coalitions that are evaluated in a round."""
+        return 1 << n_players if self.budget is None else min(self.budget, 1 << n_players)
+
+    def estimator(self, n_players: int) -> Estimator | None:
+        """What estimates the value of so many players within the budget; ``None`` if it is exact."""
+        if self.budget is None or self.budget >= 2**n_players - 1:
+            return None
+        if self.budget + 1 < 5 * n_players:  # v(∅) costs nothing here, but counts elsewhere
+            return AntitheticPermutations(self.budget, self.seed)
+        return KernelShap(self.budget, self.seed, by_size=True) if n_players < 16 else SizeRegression(self.budget, self.seed)
+
+    def least_budget(self, n_players: int) -> int:
+        """That of what estimates the value."""
+        estimator = self.estimator(n_players)
+        return 1 if estimator is None else estimator.least_budget(n_players)
+
+    def method(self, n_players: int) -> str:
+        """Whether the value is exact, or what estimates it."""
+        estimator = self.estimator(n_players)
+        by_size = "(by_size=True)" if isinstance(estimator, KernelShap) else ""
+        how = "exact" if estimator is None else f"estimated by {RULES.name_of(type(estimator))}{by_size}"
+        return f"{how}, {super().method(n_players)}"
+
+    def check(self, n_players: int) -> None:
+        """Refuse a cooperative that is too large to be exact, or for which the budget is too small.
 
         Raises:
-            ValueError: If there are more than 12 players.
+            ValueError: If it is; the message says what would do.
         """
-        self.check(game.n_players)
-        return shapley_values(game.values())
+        if self.estimator(n_players) is None and n_players > MAX_ENUMERATED:
+            raise too_many("Shapley", MAX_ENUMERATED, n_players)
+        super().check(n_players)
+
+    def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:
+        """See the class."""
+        estimator = self.estimator(game.n_players)
+        if estimator is None:
+            return Estimate.exact(semivalue(game, shapley_weights(game.n_players)), 2**game.n_players, "exact")
+        return estimator.sample(game, budget, generator)

@@ -27,6 +27,10 @@ class Standalone(GameRule):
     symmetric = True
     null_player = True
 
-    def values(self, game: CoalitionGame) -> Tensor:
+    def cost(self, n_players: int) -> int:
+        """Everybody alone."""
+        return n_players
+
+    def divide(self, game: CoalitionGame) -> Tensor:
         """v({i}) for every player, ``(n_envs, n_players)``."""
         return game.value(torch.eye(game.n_players, dtype=torch.bool))

@@ -132,7 +132,7 @@ class UtilityGame:
         return CoalitionGame(
             self._additive_values if self.additive else self._general_values,
             self.round_step.updates.shape[1],
-            value_all=self._all_values if doubling else None,
+            value_block=self._block_values if doubling else None,
         )
 
     def _general_values(self, coalitions: Tensor) -> Tensor:
@@ -178,19 +178,38 @@ class UtilityGame:
         ]
         return torch.cat(values, dim=1) if values else shift.new_zeros(shift.shape[1], 0)
 
-    def _all_values(self) -> Tensor:
-        """Values of all coalitions for a linear model and fixed weights, ``(E, 2**N)``; see the module's docstring."""
+    def _block_values(self, first: int, n_low: int) -> Tensor:
+        """Values of coalitions first … first + 2**n_low − 1 for a linear model and fixed weights, ``(E, 2**n_low)``.
+
+        Agents from n_low on are in or out as the bits of first say; over the others, see the module's docstring.
+        """
         n_rows, _, n_agents, _ = self._shift.shape
-        if self._out_of_range():
-            return self._additive_values(coalition_matrix(n_agents))
-        factor = self._shift.exp()  # F, (V, E, N, C)
-        share = self._log_share.exp()  # p, (V, E, C)
-        size = max(1, _CHUNK // (n_rows * 2**n_agents))
+        always = [i for i in range(n_low, n_agents) if first >> i & 1]
+        if self._out_of_range:
+            coalitions = coalition_matrix(n_low).new_zeros(2**n_low, n_agents)
+            coalitions[:, :n_low] = coalition_matrix(n_low)
+            coalitions[:, always] = True
+            return self._additive_values(coalitions)
+        factor, share = self._factor[:, :, :n_low], self._share
+        if always:
+            share = share * self._factor[:, :, always].prod(dim=2)
+        size = max(1, _CHUNK // (n_rows * 2**n_low))
         chunks = [
             _log_sums(some_factor, some_share) for some_factor, some_share in zip(factor.split(size, 1), share.split(size, 1), strict=True)
         ]
-        return -torch.cat(chunks)  # minus the mean over rows of log Σ_c p_c Π F_c, (E, 2**N)
+        return -torch.cat(chunks)  # minus the mean over rows of log Σ_c p_c Π F_c, (E, 2**n_low)
 
+    @cached_property
+    def _factor(self) -> Tensor:
+        """F_i = exp(L_i − L_{i,y}), ``(V, E, N, C)``."""
+        return self._shift.exp()
+
+    @cached_property
+    def _share(self) -> Tensor:
+        """Softmax at the round's start, p, ``(V, E, C)``."""
+        return self._log_share.exp()
+
+    @cached_property
     def _out_of_range(self) -> bool:
         """Whether steps are so large that a product of exponentials could lose a term that matters.
 

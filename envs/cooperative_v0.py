@@ -92,7 +92,7 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
 
     Args:
         scenario: A scenario, its name, or the path of its YAML file.
-        credit: A credit rule or its name.
+        credit: A credit rule, or its name (with arguments, if it takes any: ``"shapley(budget=60)"``).
         actions: Form of the actions.
         infos: ``full``, or ``mask`` for libraries that take only numbers of a fixed shape in infos.
         render_mode: What :meth:`render` returns.

@@ -42,7 +42,8 @@ class Engine:
 
     Args:
         scenario: A scenario, its name, or the path of its YAML file.
-        credit: A credit rule or its name; ``None`` pays nobody (for runs that need no credit).
+        credit: A credit rule, or its name (with arguments, if it takes any: ``"shapley(budget=60)"``); ``None`` pays nobody (for runs
+            that need no credit).
         num_envs: Number of environments E.
         dtype: Type of all numbers but observations, which are float32; float64 costs about twice as much.
 
@@ -71,6 +72,7 @@ class Engine:
         self.rule = credit_rules.make(credit) if isinstance(credit, str) else credit
         if self.rule is not None:
             self.rule.check(self.num_agents)
+        self.rule_name = credit if isinstance(credit, str) else _name_of(credit)
         self.values = scenario.values
         self.splits, self.model, self._theta_0 = _shared(scenario.to_yaml(), dtype)
         self.layout = ObservationLayout(self.num_lots, tuple(self.values))
@@ -175,6 +177,7 @@ class Engine:
             updates=aggregate.applied_updates,
             utility_gradient=lambda: self.utility_gradient(aggregate.start),
             t=self.t,
+            episode=self.episode,
         )
         credit = self._credit()
         evaluations = game.evaluations
@@ -271,13 +274,11 @@ class Engine:
         credit = self.rule.assign(self.round)
         if not isinstance(credit, Tensor) or credit.shape != self._paid.shape:
             came = tuple(credit.shape) if isinstance(credit, Tensor) else type(credit).__name__
-            raise ValueError(
-                f"credit rule {type(self.rule).__name__} answered with {came}, must be a tensor of shape {tuple(self._paid.shape)}"
-            )
+            raise ValueError(f"credit rule {self.rule_name} answered with {came}, must be a tensor of shape {tuple(self._paid.shape)}")
         if not credit.isfinite().all():
             if not self.round.gain.isfinite().all():
                 raise ValueError(f"the shared model diverged in round {self.t}: lower the learning rates of the substrate and the server")
-            raise ValueError(f"credit rule {type(self.rule).__name__} answered with numbers that are not finite in round {self.t}")
+            raise ValueError(f"credit rule {self.rule_name} answered with numbers that are not finite in round {self.t}")
         return credit.to(self.dtype)
 
     def _aggregate(self, admitted: Tensor) -> tuple[RoundStep, Tensor, Tensor, Tensor, Tensor]:
@@ -444,6 +445,11 @@ class Engine:
         if actions.dtype != torch.bool and not ((actions == 0) | (actions == 1)).all():
             raise ValueError("actions must be 0 (withhold) or 1 (contribute) for every lot")
         return actions.bool()
+
+
+def _name_of(rule: CreditRule | None) -> str:
+    """What a rule is called where its text is not known."""
+    return "none" if rule is None else credit_rules.RULES.name_of(type(rule)) or type(rule).__name__
 
 
 @lru_cache(maxsize=16)

@@ -24,7 +24,6 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ..credit import RULES
 from ..text import one_line
 from .engine import Engine
 from .records import RoundResult
@@ -77,7 +76,7 @@ class _View:
         credit = torch.stack([torch.zeros(engine.num_agents), *(engine.reward_scale * result.credit[e] for result in history)])
         where = f" · environment {e} of {engine.num_envs}" * (engine.num_envs > 1)
         return cls(
-            title=one_line(f"{engine.scenario.name} · credit rule: {_rule_name(engine)}{where}"),
+            title=one_line(f"{engine.scenario.name} · credit rule: {engine.rule_name}{where}"),
             round=f"round {engine.t}/{engine.horizon}" + ("" if history else " (start of the episode)"),
             result=last,
             verdict=verdict,
@@ -170,7 +169,7 @@ def render_picture(engine: Engine, environment: int = 0, *, width: int = 960, he
     if view.result is not None:
         headline += f" ({view.utility[-1] - view.utility[-2]:+z.4f}) · applied step: {view.verdict}"
     style: dict[str, Any] = {"parse_math": False, "va": "top"}
-    figure.text(20 / w, 1 - 14 / h, view.title, fontsize=13 if len(view.title) < 80 else 9, weight="bold", **style)
+    figure.text(20 / w, 1 - 14 / h, _short(view.title, 112), fontsize=13 if len(view.title) < 80 else 9, weight="bold", **style)
     figure.text(20 / w, 1 - 40 / h, headline, fontsize=9.5, color="#444444", **style)
 
     (n_agents, n_lots), middle = view.status.shape, 0.445 * w  # left of the middle the lots, right of it the curves
@@ -267,10 +266,6 @@ def _draw_curves(ax: Axes, horizon: int, series: NDArray[np.float64], names: lis
     key = ax.legend(lines, ["x"] * len(lines), loc="upper left", bbox_to_anchor=(1.01, 1.06), fontsize=7, **look)
     for entry, text in zip(key.get_texts(), texts, strict=True):  # afterwards, because a legend leaves out labels that begin with "_"
         entry.set(text=text, parse_math=False)
-
-
-def _rule_name(engine: Engine) -> str:
-    return "none" if engine.rule is None else RULES.name_of(type(engine.rule)) or type(engine.rule).__name__
 
 
 def _profile(engine: Engine, e: int, i: int) -> str:

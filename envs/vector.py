@@ -36,7 +36,7 @@ class CooperativeVecEnv(VecEnv):
 
     Args:
         scenario: A scenario, its name, or the path of its YAML file.
-        credit: A credit rule or its name.
+        credit: A credit rule, or its name (with arguments, if it takes any).
         num_cooperatives: Number of cooperatives E.
         actions: Form of the actions.
         seed: Seed of the lot; drawn from the operating system if not given.

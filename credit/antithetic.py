@@ -1,0 +1,67 @@
+"""Antithetic permutation sampling of the Shapley value."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .estimate import Estimate, Estimator
+from .game import CoalitionGame
+from .rule import RULES
+from .sampling import first_seen, prefixes, random_orders, tensor
+
+
+@RULES.register("antithetic")
+class AntitheticPermutations(Estimator):
+    r"""Marginal contributions along random orders of joining, each order with its reverse.
+
+    .. math:: c_i = \frac{1}{2K} \sum_{k=1}^{K} \bigl[\Delta_i(P_i^{\pi_k}) + \Delta_i(P_i^{\bar\pi_k})\bigr], \qquad
+        \Delta_i(S) = v(S \cup i) - v(S)
+
+    where :math:`P_i^\pi` are those who join before i in the order π and :math:`\bar\pi` is its reverse. Costs 2(n − 1) evaluations a
+    pair, and v(N); orders share coalitions, each is evaluated once, and as many pairs are drawn as fit. Unbiased. Efficient and
+    null-player in every draw; symmetric in expectation only. Exact for games in which players interact by pairs, because of two
+    players each joins first in one of the two orders. Its known failure is a small budget: a pair is the least it can do, and one
+    pair tells no standard error (NaN).
+
+    References:
+        Mitchell, Cooper, Frank & Holmes (2022), *Sampling permutations for Shapley value estimation*, JMLR 23(43).
+    """
+
+    source = "Mitchell et al. 2022 (JMLR 23)"
+    efficient = True
+    null_player = True
+
+    def least_budget(self, n_players: int) -> int:
+        """v(N) and one pair of orders."""
+        return 2 * (n_players - 1) + 1
+
+    def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:
+        """See the class."""
+        n = game.n_players
+        n_fit = (budget - 1) // (2 * (n - 1))  # pairs, if no coalition occurred twice
+        orders = random_orders(n, 2 * n_fit + 1, generator)
+        inside = prefixes(orders)  # (K, n − 1, n); prefixes of the reverse are their complements
+        rows = np.stack([inside, ~inside], axis=1)  # (K, 2, n − 1, n)
+        fresh = first_seen(rows.reshape(-1, n)).reshape(len(rows), -1).sum(axis=1)  # new coalitions of each pair
+        n_pairs = max(1, int((fresh.cumsum() <= budget - 1).sum()))
+        v = game.value(tensor(rows[:n_pairs].reshape(-1, n))).double().reshape(-1, n_pairs, 2, n - 1)
+        grand = game.grand().double()[:, None, None].expand(-1, n_pairs, 1)
+        none = torch.zeros_like(grand)
+        forward = torch.cat([none, v[:, :, 0], grand], dim=2).diff(dim=2)  # (E, K, n): of the player at each position
+        backward = -torch.cat([grand, v[:, :, 1], none], dim=2).diff(dim=2)
+        position = torch.from_numpy(np.argsort(orders[:n_pairs], axis=1))  # (K, n)
+        marginals = ((forward + backward) / 2).gather(2, position.to(v.device).expand_as(forward))  # (E, K, n): of each player
+        values = marginals.mean(dim=1)
+
+        def errors() -> tuple[Tensor, Tensor]:
+            error = marginals.std(dim=1) / n_pairs**0.5 if n_pairs > 1 else torch.full_like(values, torch.nan)
+            return error, torch.full_like(values, n_pairs - 1.0)
+
+        return Estimate(
+            values,
+            errors,
+            int(fresh[:n_pairs].sum()) + 1,
+            f"antithetic permutations, {n_pairs} pair{'s' if n_pairs != 1 else ''}",
+        )

@@ -1,0 +1,157 @@
+r"""Weighted least squares on sampled coalitions: the ground of the estimators that fit a simpler game.
+
+The Shapley value is the additive game that fits v best over all coalitions, each weighted by the Shapley kernel, among those that give
+v(N) to everybody together (Charnes, Golany, Keane & Rousseau 1988). With :math:`c = v(N)/n + \theta` and θ summing to 0, a coalition's
+equation is :math:`v(S) - \tfrac{|S|}{n} v(N) = \langle \theta, x_S \rangle`, where :math:`x_S = 1_S - |S|/n`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import comb
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .sampling import Rows, balanced_subsets, bounded_shares, tensor
+
+
+@dataclass(frozen=True)
+class Design:
+    """Coalitions drawn for a regression, and the regression's matrices.
+
+    Attributes:
+        members: Who is in, bool ``(m, n)``.
+        weight: Each one's weight, double ``(m,)``: the kernel's share of its size over the number of draws (over the expected number, if
+            that is below 1).
+        left: Share of its size's coalitions that were not drawn, double ``(m,)``.
+        order: The random order that each was cut from, ``(m,)``: those of one order are disjoint.
+    """
+
+    members: Tensor
+    weight: Tensor
+    left: Tensor
+    order: Tensor
+
+    @property
+    def size(self) -> Tensor:
+        """Number of members, ``(m,)``."""
+        return self.members.sum(dim=1)
+
+    @cached_property
+    def x(self) -> Tensor:
+        """x_S, double ``(m, n)``."""
+        members = self.members.double()
+        return members - members.mean(dim=1, keepdim=True)
+
+    @cached_property
+    def solve(self) -> Tensor:
+        """Matrix of the regression, double ``(n, m)``: θ = y solveᵀ."""
+        return self.solve_with(self.x)
+
+    @cached_property
+    def leverage(self) -> Tensor:
+        """How far each draw pulls its own fit, ``(m,)``, from 0 to 1."""
+        return (self.solve.T * self.x).sum(dim=1)
+
+    def solve_with(self, columns: Tensor) -> Tensor:
+        """Matrix of a regression on other columns, ``(m, k)``: ``(k, m)``."""
+        weighted = columns * self.weight[:, None]
+        return torch.linalg.pinv(weighted.T @ columns, rtol=1e-10, hermitian=True) @ weighted.T
+
+    def errors(self, residual: Tensor, pull: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Standard errors of a regression by this design, and their degrees of freedom, ``(n_envs, n)`` each.
+
+        A sandwich: squares of the draws' scores, inflated because a regression's residuals are too small (HC2, MacKinnon & White
+        1985), and summed over draws of one order, which are not independent. Sizes that were enumerated have no error.
+
+        Args:
+            residual: What the regression leaves of each draw, ``(n_envs, m)``.
+            pull: How far each draw pulled its own fit before the regression, below 1, ``(n_envs, m)``.
+        """
+        n_draws, n = self.members.shape
+        kept = (1 - self.leverage).clamp(min=1e-3) * (1.0 if pull is None else 1 - pull)
+        scores = (residual * (self.left / kept).sqrt())[..., None] * self.solve.T  # (E, m, n)
+        sums = scores.new_zeros(len(scores), int(self.order.max()) + 1, n).index_add(1, self.order, scores)
+        error = sums.square().sum(dim=1).sqrt()
+        n_orders = len(self.order[self.left > 0].unique())
+        return error, torch.full_like(error, float(max(1, min(n_orders, n_draws - n + 1) - 1)))
+
+
+def paired_design(n: int, n_pairs: int, generator: np.random.Generator, *, leverage: bool = False) -> Design:
+    """Pairs (S, N∖S), each named by its S with |S| ≤ n/2, drawn without replacement.
+
+    Sizes are drawn in proportion to the kernel, or with ``leverage`` all alike. Those that would be drawn more often than they have sets
+    are enumerated, and their share goes to the others.
+    """
+    small = range(1, n // 2 + 1)
+    sides = [1 if 2 * s == n else 2 for s in small]
+    available = [comb(n, s) * k // 2 for s, k in zip(small, sides, strict=True)]
+    kernel = [k / (s * (n - s)) for s, k in zip(small, sides, strict=True)]
+    return _design(n, list(small), n_pairs, kernel, [float(k) for k in sides] if leverage else kernel, available, generator, paired=True)
+
+
+def single_design(n: int, n_coalitions: int, generator: np.random.Generator) -> Design:
+    """Coalitions of sizes from 1 to n − 1, drawn without replacement, sizes in proportion to the kernel; else as :func:`paired_design`."""
+    sizes = list(range(1, n))
+    kernel = [1 / (s * (n - s)) for s in sizes]
+    return _design(n, sizes, n_coalitions, kernel, kernel, [comb(n, s) for s in sizes], generator, paired=False)
+
+
+def _design(
+    n: int,
+    sizes: list[int],
+    n_draws: int,
+    kernel: list[float],
+    share: list[float],
+    available: list[int],
+    generator: np.random.Generator,
+    *,
+    paired: bool,
+) -> Design:
+    expected = bounded_shares(min(n_draws, sum(available)), share, [0] * len(share), available)
+    # systematic rounding: every size gets its expected number rounded up or down, and they sum to the number of draws
+    ends = np.floor(np.cumsum(expected) + 1e-9 + generator.random() * (1 - 1e-6)).astype(int)
+    counts = np.diff(np.minimum(ends, round(sum(expected))), prepend=0)
+    rows: list[Rows] = []
+    weights, left = [], []
+    orders: list[NDArray[np.intp]] = []
+    n_orders = 0
+    for s, count, wanted, most, mass in zip(sizes, counts, expected, available, kernel, strict=True):
+        if count:
+            count = min(int(count), most)
+            drawn, order = balanced_subsets(n, min(s, n - s), count, generator, halves=paired and 2 * s == n)
+            rows.append(drawn if 2 * s <= n else ~drawn)
+            orders.append(order + n_orders)  # of different sizes, different orders
+            n_orders += int(order.max()) + 1
+            weights.append(np.full(count, mass / (count if wanted >= 1 else wanted)))
+            left.append(np.full(count, 1 - count / most))
+    numbers = [torch.from_numpy(np.concatenate(parts)) for parts in (weights, left, orders)]
+    return Design(tensor(np.concatenate(rows)), *numbers)
+
+
+def slopes_by_size(line: Tensor, y: Tensor, size: Tensor, n_sizes: int) -> tuple[Tensor, Tensor]:
+    r"""For every size s the factor a_s by which :math:`a_s \langle\theta, x\rangle` fits draws of that size best.
+
+    .. math:: a_s = \frac{\sum_{|S| = s} y_S \langle\theta, x_S\rangle + m_s}{\sum_{|S| = s} \langle\theta, x_S\rangle^2 + m_s}
+
+    where m_s, the mean square, draws slopes of few draws towards 1.
+
+    Args:
+        line: ⟨θ, x⟩ of each draw, ``(E, m)``.
+        y: What it estimates, ``(E, m)``.
+        size: Size of each draw, ``(m,)``, below ``n_sizes``.
+        n_sizes: Number of sizes, 0 included.
+
+    Returns:
+        The slopes, ``(E, n_sizes)``, 1 where there was no draw; how far each draw pulls its own fit, ``(E, m)``, below 1.
+    """
+    of_size = torch.nn.functional.one_hot(size, n_sizes).to(line)  # (m, n_sizes)
+    squares = line.square() @ of_size
+    mean_square = squares / of_size.sum(dim=0).clamp(min=1)
+    below = torch.where(squares > 0, squares + mean_square, 1.0)
+    slope = torch.where(squares > 0, ((y * line) @ of_size + mean_square) / below, 1.0)
+    return slope, line.square() / below[:, size]
