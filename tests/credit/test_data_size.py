@@ -54,4 +54,4 @@ def test_a_corrupt_lot_earns_what_a_clean_one_does_which_is_its_known_failure():
 def test_costs_one_evaluation():
     the_round = make_round([YES_NO], [[1, 2], [1, 2], [3, 1]], [1.0])
     credit.DataSize().assign(the_round)
-    assert the_round.game.evaluations == 1
+    assert the_round.game.evaluations == credit.DataSize().cost(3) == 1

@@ -93,22 +93,110 @@ def test_grand_is_the_worth_of_everybody():
     assert credit.CoalitionGame(lambda c: torch.stack([bits(c), -bits(c)]), N).grand().tolist() == [15.0, -15.0]
 
 
-def test_value_all_serves_every_later_request():
-    def unused(coalitions):
-        raise AssertionError("value was asked although value_all has answered")
+def test_coalitions_of_more_players_than_a_machine_word_has_bits_are_told_apart():
+    n = 130
+    rows = torch.eye(n, dtype=torch.bool).repeat(2, 1)
+    rows = torch.cat([rows, ~rows])
+    asked = []
+    game = credit.CoalitionGame(lambda c: (asked.append(len(c)), c.double() @ torch.arange(n).double())[1], n)
+    everybody = float(sum(range(n)))
+    assert game.value(rows)[0].tolist() == 2 * [float(i) for i in range(n)] + 2 * [everybody - i for i in range(n)]
+    assert game.value(rows[:3]).tolist() == [[0.0, 1.0, 2.0]]
+    assert asked == [2 * n]
+    assert game.evaluations == 2 * n
 
-    game = credit.CoalitionGame(unused, N, value_all=lambda: torch.arange(16.0)[None])
+
+# all coalitions, a block at a time
+
+
+def additive_game(n: int, asked: list[int] | None = None) -> credit.CoalitionGame:
+    """A game whose worth tells the coalition: the sum of 2**i over its members."""
+
+    def worth(coalitions: torch.Tensor) -> torch.Tensor:
+        v = coalitions.double() @ 2.0 ** torch.arange(n, dtype=torch.float64)
+        if asked is not None:
+            asked.extend(v.long().tolist())
+        return v
+
+    return credit.CoalitionGame(worth, n)
+
+
+@pytest.mark.parametrize("n", [1, 3, 14, 15, 16])
+def test_blocks_hold_every_coalition_once_and_in_order_and_agree_with_values(n):
+    asked: list[int] = []
+    game = additive_game(n, asked)
+    firsts, blocks = zip(*game.blocks(), strict=True)
+    assert firsts == tuple(range(0, 2**n, 2 ** min(n, 14)))
+    assert sorted(asked) == list(range(2**n))
+    assert game.evaluations == 2**n
+    expected = torch.arange(2**n, dtype=torch.float64)[None]
+    assert torch.cat(blocks, dim=1).equal(expected)
+    assert additive_game(n).values().equal(expected)
+
+
+def test_a_game_of_at_most_14_players_is_kept_after_its_blocks_were_seen():
+    asked: list[int] = []
+    game = additive_game(14, asked)
+    list(game.blocks())
+    game.values()
+    list(game.blocks())
+    game.value(credit.coalition_matrix(14)[[5, 16383]])
+    assert len(asked) == 2**14
+
+
+def test_of_a_larger_game_the_worth_of_all_is_kept_after_its_blocks_were_seen():
+    asked: list[int] = []
+    game = additive_game(15, asked)
+    list(game.blocks())
+    assert game.grand().tolist() == [2.0**15 - 1]
+    assert len(asked) == 2**15
+
+
+def test_blocks_ask_only_for_what_is_not_known_yet():
+    asked: list[int] = []
+    game = additive_game(6, asked)
+    game.grand()
+    game.value(credit.coalition_matrix(6)[[1, 2, 4]])
+    list(game.blocks())
+    assert sorted(asked) == list(range(64))
+
+
+def test_a_stream_that_was_left_has_not_evaluated_everything():
+    game = additive_game(16)
+    next(game.blocks())
+    assert game.evaluations < 2**16
+
+
+def test_value_block_serves_all_coalitions_and_every_later_request():
+    def unused(coalitions):
+        raise AssertionError("value was asked although value_block has answered")
+
+    game = credit.CoalitionGame(unused, N, value_block=lambda first, n_low: torch.arange(first, first + 2.0**n_low)[None])
     assert game.values().tolist() == [list(range(16))]
     assert game.value(credit.coalition_matrix(N)[[6, 6, 9]]).tolist() == [[6.0, 6.0, 9.0]]
     assert game.grand().tolist() == [15.0]
     assert game.evaluations == 16
 
 
-def test_value_all_is_not_asked_for_single_coalitions():
-    def unused():
-        raise AssertionError("value_all was asked for one coalition")
+@pytest.mark.parametrize(("n", "n_low"), [(4, 4), (14, 14), (15, 14), (17, 14)])
+def test_value_block_is_asked_for_aligned_blocks_of_all_coalitions_once(n, n_low):
+    asked = []
 
-    assert credit.CoalitionGame(bits, N, value_all=unused).grand().tolist() == [15.0]
+    def block(first: int, n_low: int) -> torch.Tensor:
+        asked.append((first, n_low))
+        return torch.arange(first, first + 2**n_low, dtype=torch.float64)[None]
+
+    game = credit.CoalitionGame(bits, n, value_block=block)
+    assert torch.cat([v for _, v in game.blocks()], dim=1).equal(torch.arange(2**n, dtype=torch.float64)[None])
+    assert asked == [(first, n_low) for first in range(0, 2**n, 2**n_low)]
+    assert all(first % 2**low == 0 for first, low in asked)
+
+
+def test_value_block_is_not_asked_for_single_coalitions():
+    def unused(first, n_low):
+        raise AssertionError("value_block was asked for one coalition")
+
+    assert credit.CoalitionGame(bits, N, value_block=unused).grand().tolist() == [15.0]
 
 
 def test_a_function_that_writes_into_its_argument_spoils_nothing():
@@ -201,9 +289,9 @@ def test_answers_of_the_wrong_shape_are_refused(answer):
         credit.CoalitionGame(answer, N).values()
 
 
-def test_value_all_of_the_wrong_shape_is_refused():
+def test_value_block_of_the_wrong_shape_is_refused():
     with pytest.raises(ValueError, match=r"answered with shape \(1, 15\) for 16 coalitions"):
-        credit.CoalitionGame(bits, N, value_all=lambda: torch.zeros(1, 15)).values()
+        credit.CoalitionGame(bits, N, value_block=lambda first, n_low: torch.zeros(1, 15)).values()
 
 
 def test_a_changed_number_of_environments_is_refused_and_what_was_known_stays_known():
@@ -250,3 +338,67 @@ def test_twenty_one_players_are_served_on_demand_but_not_listed():
     assert game.grand().tolist() == [21.0]
     with pytest.raises(ValueError, match="n_players=21"):
         game.values()
+    with pytest.raises(ValueError, match="n_players=21"):
+        next(game.blocks())
+
+
+# credit.as_game
+
+
+class Shifted(Counted):
+    """A function with v(∅) = 100 that knows its number of players."""
+
+    n_players = N
+
+    def __call__(self, coalitions: torch.Tensor) -> torch.Tensor:
+        return super().__call__(coalitions) + 100.0
+
+
+def test_as_game_subtracts_the_worth_of_nobody_and_asks_for_it_once():
+    shifted = Shifted()
+    game = credit.as_game(shifted)
+    assert game.value(credit.coalition_matrix(N)[[3, 8]]).tolist() == [[3.0, 8.0]]
+    assert game.grand().tolist() == [15.0]
+    assert game.value(torch.zeros(1, N, dtype=torch.bool)).tolist() == [[0.0]]
+    assert shifted.seen.count(0) == 2  # once to subtract it, once because it was asked for
+    assert game.evaluations == 4
+
+
+def test_as_game_subtracts_the_worth_of_nobody_in_each_environment():
+    v = torch.tensor([[5.0, 6.0, 7.0, 8.0], [-1.0, 0.0, 1.0, 5.0]])
+    game = credit.as_game(lambda c: v[:, (c * torch.tensor([1, 2])).sum(dim=1)], 2)
+    assert game.values().tolist() == [[0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, 6.0]]
+
+
+def test_as_game_takes_numpy_whole_and_truth_valued_answers():
+    for answer in (lambda c: bits(c).numpy() + 7, lambda c: bits(c).long() + 7, lambda c: bits(c).int().numpy() + 7):
+        assert credit.as_game(answer, N).values().tolist() == [list(range(16))]
+    assert credit.as_game(lambda c: ~c.any(dim=1), 2).values().tolist() == [[0.0, -1.0, -1.0, -1.0]]
+
+
+def test_as_game_returns_a_game_as_it_is():
+    game = credit.CoalitionGame(bits, N)
+    assert credit.as_game(game) is game
+    assert credit.as_game(game, N) is game
+
+
+def test_as_game_reads_the_number_of_players_off_the_function():
+    assert credit.as_game(Shifted()).n_players == N
+    assert credit.as_game(Shifted(), N).n_players == N
+
+
+@pytest.mark.parametrize("game", [Shifted(), credit.CoalitionGame(bits, N)])
+def test_as_game_refuses_a_number_of_players_that_contradicts_the_game(game):
+    with pytest.raises(ValueError, match="n_players=3, but the game has 4 players"):
+        credit.as_game(game, 3)
+
+
+def test_as_game_says_how_to_tell_the_number_of_players():
+    with pytest.raises(ValueError, match=r"n_players is missing.*n_players=6"):
+        credit.as_game(bits)
+
+
+@pytest.mark.parametrize("answer", [lambda c: torch.tensor(1.0), lambda c: torch.zeros(1), lambda c: torch.zeros(2, 3, len(c))])
+def test_as_game_refuses_answers_of_the_wrong_shape(answer):
+    with pytest.raises(ValueError, match="answered with shape"):
+        credit.as_game(answer, N).values()

@@ -7,7 +7,7 @@ from proxycoop import credit
 
 
 def pay(value, n: int) -> list[float]:
-    return credit.LeaveOneOut().values(credit.CoalitionGame(value, n))[0].tolist()
+    return credit.LeaveOneOut().values(value, n)[0].tolist()
 
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=15))
@@ -42,7 +42,7 @@ def test_is_the_difference_reward_so_it_rises_exactly_as_the_team_does():
 def test_costs_n_plus_one_evaluations_and_serves_any_number_of_players():
     game = credit.CoalitionGame(lambda c: c.double().sum(dim=1), 200)
     assert credit.LeaveOneOut().values(game).tolist() == [[1.0] * 200]
-    assert game.evaluations == 201
+    assert game.evaluations == credit.LeaveOneOut().cost(200) == 201
 
 
 def test_a_batch_of_games_equals_the_games_one_by_one():

@@ -8,7 +8,7 @@ TARGET = torch.tensor([[1.0, 1.0], [2.0, 0.0]], dtype=torch.float64)
 
 def test_says_how_many_environments_and_agents_it_holds(learning_round):
     the_round = learning_round(UPDATES[:, :, :1].expand(2, 2, 5), torch.ones(2, 5, dtype=torch.float64), t=3)
-    assert (the_round.num_envs, the_round.num_agents, the_round.t) == (2, 2, 3)
+    assert (the_round.num_envs, the_round.num_agents, the_round.t, the_round.episode) == (2, 2, 3, 0)
 
 
 def test_gain_is_the_worth_of_the_grand_coalition(learning_round):

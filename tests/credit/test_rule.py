@@ -1,9 +1,12 @@
+import re
 from importlib.metadata import EntryPoint
+from typing import get_args
 
 import pytest
 import torch
 
 from proxycoop import credit, registry
+from proxycoop.credit import rule as rule_module
 
 
 class PlugIn(credit.CreditRule):
@@ -14,12 +17,37 @@ class PlugIn(credit.CreditRule):
 
 
 HOUSE = {
+    "antithetic": credit.AntitheticPermutations,
+    "banzhaf": credit.Banzhaf,
+    "banzhaf_msr": credit.BanzhafMsr,
+    "beta_shapley": credit.BetaShapley,
+    "clipped": credit.Clipped,
+    "complementary": credit.ComplementaryContributions,
+    "coopetition": credit.Coopetition,
     "data_size": credit.DataSize,
     "equal": credit.Equal,
+    "gtg": credit.GuidedTruncationGradient,
+    "joint_shapley": credit.JointShapley,
+    "kernelshap": credit.KernelShap,
+    "least_core": credit.LeastCore,
+    "leverage": credit.LeverageShap,
     "loo": credit.LeaveOneOut,
+    "myerson": credit.Myerson,
+    "normalised": credit.Normalised,
+    "nucleolus": credit.Nucleolus,
+    "owen": credit.Owen,
     "shapley": credit.Shapley,
+    "size_regression": credit.SizeRegression,
+    "smoothed": credit.Smoothed,
     "standalone": credit.Standalone,
+    "stratified_svarm": credit.StratifiedSvarm,
+    "svarm": credit.Svarm,
+    "tmc": credit.TruncatedMonteCarlo,
 }
+
+
+def test_every_rule_of_ours_is_listed_here():
+    assert {name for name in credit.RULES if credit.RULES[name].__module__.startswith("proxycoop.")} == set(HOUSE)
 
 
 @pytest.mark.parametrize(("name", "rule"), HOUSE.items())
@@ -113,28 +141,173 @@ def test_promises_nothing_unless_it_says_so():
 # how many agents a rule serves
 
 
+SERVES = {"owen": "unions", "myerson": "connected coalitions"}  # how many players these serve depends on how they are grouped
+
+
 @pytest.mark.parametrize("name", list(credit.RULES))
 def test_too_many_agents_are_refused_at_reset_and_the_message_names_the_numbers_and_a_rule_that_can(name):
     rule = credit.make(name)
-    if rule.max_players is None:
-        rule.reset(1, 10_000)
-        return
-    n = rule.max_players + 1
-    rule.reset(1, rule.max_players)
-    with pytest.raises(ValueError, match=rf"at most {rule.max_players} agents, got {n}") as caught:
+    n = (rule.max_players or 9_999) + 1
+    if rule.max_players is None and name not in SERVES:
         rule.reset(1, n)
-    assert any(f"'{other}'" in str(caught.value) and credit.RULES[other].max_players is None for other in credit.RULES)
+        return
+    rule.reset(1, rule.max_players or 12)
+    message = rf"at most {rule.max_players} agents, got {n}" if rule.max_players else rf"{n} players.*{SERVES[name]}|{SERVES[name]}.*{n}"
+    with pytest.raises(ValueError, match=message) as caught:
+        rule.reset(1, n)
+    suggested = re.findall(r"credit='([^']+)'", str(caught.value))
+    assert suggested
+    for other in suggested:
+        credit.make(other).reset(1, n)
 
 
 def test_the_number_of_coalitions_stays_readable_for_a_crowd():
-    with pytest.raises(ValueError, match=r"got 1000 \(2\*\*1000 coalitions"):
-        credit.make("shapley").check(1000)
+    for name in ("shapley", "banzhaf", "joint_shapley"):
+        with pytest.raises(ValueError, match=r"got 1000 \(2\*\*1000 coalitions"):
+            credit.make(name).check(1000)
 
 
 def test_the_evaluations_that_a_refusal_promises_are_those_the_other_rule_makes():
     with pytest.raises(ValueError, match="'loo'") as caught:
-        credit.make("shapley").check(13)
+        credit.make("shapley").check(21)
     for name in ["loo", "standalone"]:
-        game = credit.CoalitionGame(lambda c: c.double().sum(dim=1), 13)
+        game = credit.CoalitionGame(lambda c: c.double().sum(dim=1), 21)
         credit.make(name).values(game)
         assert f"'{name}' ({game.evaluations})" in str(caught.value)
+
+
+# names with arguments
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "arguments"),
+    [
+        ("shapley", "shapley", {}),
+        ("shapley()", "shapley", {}),
+        ("shapley(budget=60)", "shapley", {"budget": 60}),
+        ("shapley (budget = 60, seed=3)", "shapley", {"budget": 60, "seed": 3}),
+        ("normalised(rule='banzhaf', max_scale=1e3)", "normalised", {"rule": "banzhaf", "max_scale": 1000.0}),
+        ("owen(unions=[[0, 1], [2]])", "owen", {"unions": [[0, 1], [2]]}),
+        ("clipped(low=-0.5, high=None)", "clipped", {"low": -0.5, "high": None}),
+        ("smoothed(rule='normalised(rule=\"loo\")')", "smoothed", {"rule": 'normalised(rule="loo")'}),
+    ],
+)
+def test_a_name_with_arguments_is_read_as_a_call(text, name, arguments):
+    assert rule_module.parse(text) == (name, arguments)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "shapley(60)",
+        "shapley(*[60])",
+        "shapley(**{'budget': 60})",
+        "shapley(budget=60",
+        "shapley(budget=60))",
+        "shapley(budget=60).values",
+        "shapley(budget=60)()",
+        "shapley(budget=60); loo",
+        "shapley(budget=2*30)",
+        "shapley(budget=print(1))",
+        "shapley(budget=sixty)",
+        "shapley(budget=)",
+        "shapley(" + 10_000 * "(",
+        "(budget=60)",
+        "shapley(\0",
+    ],
+)
+def test_what_is_no_name_with_literal_arguments_is_refused_with_an_example(text):
+    with pytest.raises(ValueError, match=r"shapley\(budget=60\)|unknown credit rule"):
+        credit.make(text)
+
+
+def test_arguments_in_the_name_reach_the_rule():
+    assert credit.make("shapley(budget=60, seed=3)").budget == 60
+    assert credit.make("shapley(budget=60)", seed=3).seed == 3
+    assert credit.make("owen(unions=3)").unions == 3
+
+
+def test_an_argument_given_twice_is_refused():
+    with pytest.raises(ValueError, match=r"'budget' is given twice, in the name and as a keyword"):
+        credit.make("shapley(budget=60)", budget=70)
+    with pytest.raises(ValueError, match="an argument is given twice"):
+        credit.make("shapley(budget=60, budget=70)")
+
+
+def test_an_unknown_name_or_argument_is_refused_with_arguments_too():
+    with pytest.raises(ValueError, match="did you mean 'shapley'"):
+        credit.make("shaply(budget=60)")
+    with pytest.raises(ValueError, match="credit rule 'loo' does not take these arguments"):
+        credit.make("loo(budget=3)")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("shapley(budget=0)", "budget=0"),
+        ("shapley(budget=1.5)", "budget=1.5"),
+        ("shapley(budget=True)", "budget=True"),
+        ("shapley(seed=-1)", "seed=-1"),
+        ("joint_shapley(order=0)", "order=0"),
+        ("beta_shapley(alpha=0)", "alpha=0"),
+        ("owen(unions=0)", "unions=0"),
+        ("myerson(graph='tree')", "graph='tree'.*ring, line, star, complete"),
+    ],
+)
+def test_arguments_that_are_out_of_range_are_refused_by_name(text, message):
+    with pytest.raises(ValueError, match=message):
+        credit.make(text)
+
+
+# game rules and what they cost
+
+
+GAME_RULES = [name for name in credit.RULES if isinstance(credit.make(name), credit.GameRule)]
+
+
+def game_rules_for_games() -> list[str]:
+    """Those that need nothing of a round, whatever they wrap."""
+    return [name for name in GAME_RULES if not isinstance(getattr(credit.make(name), "rule", credit.make("loo")), credit.DataSize)]
+
+
+@pytest.mark.parametrize("name", game_rules_for_games())
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_values_of_a_function_are_those_of_its_game_whatever_its_worth_of_nobody(name, n, table_game):
+    v = torch.randn(3, 2**n, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
+    v[:, 0] = 0
+    expected = credit.make(name).values(table_game(v))
+    assert expected.shape == (3, n)
+    paid = credit.make(name).values(lambda c: v[:, (c * 2 ** torch.arange(n)).sum(dim=1)] + 0.25, n)
+    torch.testing.assert_close(paid, expected, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", game_rules_for_games())
+def test_values_of_a_single_game_have_one_row(name):
+    assert credit.make(name).values(lambda c: c.double().sum(dim=1), 4).shape == (1, 4)
+
+
+@pytest.mark.parametrize("name", game_rules_for_games())
+def test_values_need_the_number_of_players(name):
+    with pytest.raises(ValueError, match="n_players is missing"):
+        credit.make(name).values(lambda c: c.double().sum(dim=1))
+
+
+@pytest.mark.parametrize("name", list(credit.RULES))
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 12])
+def test_a_rule_costs_no_more_evaluations_than_cost_says_and_method_tells_them(name, n, learning_round):
+    rule = credit.make(name)
+    generator = torch.Generator().manual_seed(n)
+    the_round = learning_round(torch.randn(2, n, 3, dtype=torch.float64, generator=generator), torch.ones(2, 3, dtype=torch.float64))
+    game, asked = the_round.game, torch.zeros(0, n, dtype=torch.bool)
+
+    def counted(coalitions):
+        nonlocal asked
+        asked = torch.cat([asked, coalitions[coalitions.any(dim=1)]])  # the worth of nobody costs nothing
+        return game.value(coalitions)
+
+    the_round.game = credit.CoalitionGame(counted, n)
+    rule.reset(2, n)
+    rule.assign(the_round)
+    assert len(asked) == len(asked.unique(dim=0)) <= rule.cost(n)
+    assert "evaluation" in rule.method(n)
+    assert rule.family in get_args(rule_module.Family)

@@ -7,7 +7,7 @@ from proxycoop import credit
 
 
 def pay(value, n: int) -> list[float]:
-    return credit.Standalone().values(credit.CoalitionGame(value, n))[0].tolist()
+    return credit.Standalone().values(value, n)[0].tolist()
 
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=15))
@@ -29,10 +29,14 @@ def test_airport_game_gives_each_player_the_runway_it_would_need_alone():
     assert pay(lambda c: (c * costs).amax(dim=1), 4) == costs.tolist()
 
 
+def test_a_worth_of_nobody_is_nobody_s():
+    assert pay(lambda c: 7.0 + c.sum(dim=1), 3) == [1.0, 1.0, 1.0]
+
+
 def test_costs_n_evaluations_and_serves_any_number_of_players():
     game = credit.CoalitionGame(lambda c: c.double().sum(dim=1), 200)
     assert credit.Standalone().values(game).tolist() == [[1.0] * 200]
-    assert game.evaluations == 200
+    assert game.evaluations == credit.Standalone().cost(200) == 200
 
 
 def test_a_batch_of_games_equals_the_games_one_by_one():

@@ -171,6 +171,31 @@ def test_huge_steps_agree_with_brute_force_through_the_log_domain(local_lr: floa
     assert (64 in calls) == (local_lr >= 1e3)  # the doubling route gives up only where exp leaves its range
 
 
+@pytest.mark.parametrize("local_lr", [0.375, 1e4])  # by doubling, and through the log domain
+def test_any_aligned_block_of_coalitions_is_worth_what_its_coalitions_are(local_lr: float) -> None:
+    engine = make_engine("fixed", **{"substrate.local_lr": local_lr, "screening.governance": "none"})
+    engine.step(random_actions(engine))
+    expected = engine.round.value(coalition_matrix(6))
+    block = engine.round.game._value_block
+    assert block is not None
+    for n_low in range(7):
+        for first in range(0, 64, 2**n_low):
+            torch.testing.assert_close(block(first, n_low), expected[:, first : first + 2**n_low], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["fixed", "participants", "momentum"])
+def test_sixteen_agents_are_streamed_and_every_coalition_is_worth_what_it_is_by_itself(kind: str) -> None:
+    engine = make_engine(kind, principals=16)
+    for t in range(2):
+        engine.step(random_actions(engine, seed=t))
+    game = engine.round.game
+    codes = torch.randint(2**16, (200,), generator=torch.Generator().manual_seed(0))
+    codes[:4] = torch.tensor([0, 2**14 - 1, 2**14, 2**16 - 1])  # the blocks' edges
+    one_by_one = engine.round.value((codes[:, None] >> torch.arange(16)) & 1 == 1)
+    assert [first for first, _ in game.blocks()] == [0, 2**14, 2**15, 2**15 + 2**14]
+    torch.testing.assert_close(game.values()[:, codes], one_by_one, rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("local_lr", [0.375, 3.0, 30.0, 100.0, 300.0, 1e3, 1e4])
 def test_single_precision_agrees_with_double_precision_at_any_step_size(local_lr: float) -> None:
     v = []
@@ -303,5 +328,5 @@ def test_accuracy_has_no_gradient_and_says_what_to_use() -> None:
 
 
 def test_too_many_agents_for_shapley_are_refused_at_construction() -> None:
-    with pytest.raises(ValueError, match=r"at most 12 agents, got 13.*loo"):
-        Engine(scenario.load("digits", principals=13, **SMALL), credit.make("shapley"))
+    with pytest.raises(ValueError, match=r"at most 20 agents, got 21.*loo"):
+        Engine(scenario.load("digits", principals=21, **SMALL), credit.make("shapley"))

@@ -12,6 +12,7 @@ import pytest
 from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, render_test
 
 import proxycoop.envs
+from proxycoop.credit import RULES
 from proxycoop.envs import Engine, cooperative_v0, scenario
 
 SCENARIOS = ("digits", "breast_cancer")
@@ -247,7 +248,7 @@ def test_step_before_reset_and_after_the_end_say_so():
     ("wrong", "said"),
     [
         ({"scenario": "nope"}, "known ones are breast_cancer, digits"),
-        ({"credit": "nope"}, "known ones are data_size, equal, loo, shapley, standalone"),
+        ({"credit": "nope"}, f"known ones are {', '.join(RULES)}"),
         ({"actions": "continuous"}, "known ones are multi_discrete, discrete"),
         ({"infos": "some"}, "known ones are full, mask"),
         ({"render_mode": "gif"}, "known ones are human, ansi, rgb_array"),
@@ -258,9 +259,11 @@ def test_unknown_names_list_the_known(wrong, said):
         cooperative_v0.parallel_env(**{"scenario": "breast_cancer", **wrong})
 
 
-def test_thirteen_agents_and_exact_shapley_are_refused_at_the_door():
-    with pytest.raises(ValueError, match=r"at most 12 agents, got 13 \(8,192 coalitions a round\).*credit='loo' \(14\)"):
-        cooperative_v0.parallel_env(scenario.load("digits", principals=13, **{"lots.rows": 5}))
+def test_twenty_one_agents_and_exact_shapley_are_refused_at_the_door():
+    many = scenario.load("digits", principals=21, **{"lots.rows": 5, "reward.scale": 1.0})
+    with pytest.raises(ValueError, match=r"at most 20 agents, got 21 \(2,097,152 coalitions a round\).*credit='loo' \(22\)"):
+        cooperative_v0.parallel_env(many)
+    assert len(cooperative_v0.parallel_env(many, credit="shapley(budget=60)").possible_agents) == 21
 
 
 def test_public_names():

@@ -409,6 +409,19 @@ def test_a_rule_that_answers_wrongly_is_named(answer: str, said: str) -> None:
         engine.step(torch.ones(2, 6, 4))
 
 
+@pytest.mark.parametrize(
+    ("rule", "name"),
+    [
+        ("shapley(budget=20, seed=1)", "shapley(budget=20, seed=1)"),
+        (credit.make("shapley(budget=20)"), "shapley"),
+        (credit.make("loo"), "loo"),
+        (None, "none"),
+    ],
+)
+def test_an_engine_knows_what_its_rule_is_called(rule: credit.CreditRule | str | None, name: str) -> None:
+    assert Engine(load("digits", **SHORT), rule).rule_name == name
+
+
 def test_a_model_that_diverges_is_said_to() -> None:
     engine = Engine(scenario.load("breast_cancer"), "loo")
     engine.reset([0])
