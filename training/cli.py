@@ -32,7 +32,12 @@ ScenarioOption = Annotated[str, typer.Option("--scenario", "-s", help="Name of a
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override a setting of the scenario: `--set lots.rows=40`. May be repeated.")
 ]
-CreditOption = Annotated[str, typer.Option("--credit", "-c", help="Credit rule; `proxycoop rules` lists them.")]
+CreditOption = Annotated[
+    str,
+    typer.Option(
+        "--credit", "-c", help="Credit rule, with arguments if it takes any: `'shapley(budget=60)'`; `proxycoop rules` lists them."
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed.")]
 AgentOption = Annotated[
     str | None, typer.Option("--agent", "-a", help="Agent; `proxycoop agents` lists them. [default: honest, or learned with a policy]")
@@ -129,17 +134,38 @@ def scenarios(
     _console().print(table)
 
 
-@app.command(epilog="Example: `proxycoop rules`")
-def rules() -> None:
-    """List the credit rules: what they cost and which axioms they satisfy."""
-    from .. import credit
+@app.command(
+    epilog="Examples: `proxycoop rules` · `proxycoop rules --agents 64` (what each would cost) · `proxycoop rules shapley` · "
+    "`proxycoop rules 'shapley(budget=600)' --agents 64` · `python -m proxycoop --import my_module rules mine --check`"
+)
+def rules(
+    rule: Annotated[
+        str | None, typer.Argument(help="Print this rule's manual; with arguments, as in `'shapley(budget=60)'`, of the rule with them.")
+    ] = None,
+    agents: Annotated[int | None, typer.Option("--agents", min=1, help="Say what a round of so many agents would cost.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Put the rule through the test-suite: does it keep what it promises?")] = False,
+) -> None:
+    """List the credit rules: what they cost and which axioms they satisfy; or print one rule's manual, or test it."""
+    from ..credit import RuleViolation, check_rule
+    from .rules import manual, table
 
-    table = Table("rule", "source", "evaluations a round", "efficient", "symmetric", "null player", "largest N")
-    for name in credit.RULES:
-        rule = credit.make(name)
-        marks = ["yes" if holds else "no" for holds in (rule.efficient, rule.symmetric, rule.null_player)]
-        table.add_row(name, rule.source, rule.evaluations, *marks, str(rule.max_players or "any"))
-    _console().print(table)
+    if check:
+        if rule is None:
+            raise ValueError("--check tests one rule: name it, as in proxycoop rules loo --check")
+        try:
+            sys.stdout.write(f"{check_rule(rule)}\n")
+        except RuleViolation as violation:
+            sys.stdout.write(f"{violation}\n")
+            raise typer.Exit(1) from None
+        return
+    if rule is not None:
+        sys.stdout.write(manual(rule, agents))
+        return
+    _console().print(table(agents))
+    sys.stdout.write(
+        "Rules take arguments, as in --credit 'shapley(budget=60)' or --credit \"normalised(rule='banzhaf')\":\n"
+        "`proxycoop rules shapley` prints a rule's manual, with `--agents 64` also what it would cost for so many.\n"
+    )
 
 
 @app.command(epilog="Example: `proxycoop agents`")
@@ -157,7 +183,7 @@ def agents() -> None:
 
 @app.command(
     epilog="Examples: `proxycoop play --agent honest` · `proxycoop play -s breast_cancer -c loo --seat 0=none --seat 1=all` · "
-    "`proxycoop play --policy out/run --picture round.png`"
+    "`proxycoop play -c 'shapley(budget=30)' --last` · `proxycoop play --policy out/run --picture round.png`"
 )
 def play(
     scenario: ScenarioOption = "digits",
@@ -174,6 +200,7 @@ def play(
     from .. import agents as proxies
     from ..envs import Engine
     from ..envs.rendering import render_picture, render_text
+    from .rules import working
 
     others: dict[int, Agent] = {}
     for assignment in seat or []:
@@ -182,7 +209,9 @@ def play(
             raise ValueError(f"--seat {assignment!r}: write a seat's number and an agent's name, such as --seat 0=none")
         others[int(number)] = _agent(name, policy)
     everyone = _agent(agent or ("learned" if policy else "honest"), policy)
-    engine = Engine(_load(scenario, overrides), credit)
+    loaded = _load(scenario, overrides)
+    engine = Engine(loaded, credit)
+    sys.stdout.write(f"credit: {working(credit, loaded.principals)}\n\n")
 
     def show(engine: Engine) -> None:
         if not last or engine.t == engine.horizon:
@@ -221,10 +250,12 @@ def train(
     overrides: SetOption = None,
 ) -> None:
     """Train proxies by PPO under a credit rule; saves the policy with its scenario and seed."""
+    from .rules import working
     from .train import tqdm_progress
     from .train import train as run
 
     settings = _train_settings(_load(scenario, overrides), ppo, credit=credit, seed=seed, total_steps=steps)
+    sys.stdout.write(f"credit: {working(credit, settings.scenario.principals)}\n")
     bar, progress = tqdm_progress(f"{settings.scenario.name}, {credit}")
     with bar:
         folder = run(settings, out, resume=resume, progress=progress)
@@ -239,7 +270,9 @@ def evaluate(
     run: Annotated[Path | None, typer.Argument(help="Folder of a training run; without one, `--agent` plays.")] = None,
     agent: AgentOption = None,
     scenario: Annotated[str | None, typer.Option("--scenario", "-s", help="Scenario; the run's own by default, else digits.")] = None,
-    credit: Annotated[str | None, typer.Option("--credit", "-c", help="Credit rule; the run's own by default, else shapley.")] = None,
+    credit: Annotated[
+        str | None, typer.Option("--credit", "-c", help="Credit rule, as for `train`; the run's own by default, else shapley.")
+    ] = None,
     episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes.")] = 64,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the first episode's cooperative.")] = 1_000_000,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all measures and series here.")] = None,
@@ -249,6 +282,7 @@ def evaluate(
     from ..files import output_folder, read_json, write_json
     from .evaluate import agent_maker
     from .evaluate import evaluate as measure
+    from .rules import working
 
     if run is not None and agent not in (None, "learned"):
         raise ValueError(f"evaluate takes a training run or an --agent, not both: got {str(run)!r} and {agent!r}")
@@ -262,7 +296,9 @@ def evaluate(
     else:
         maker = agent_maker(agent or "honest")
         maker()  # an unknown name is refused here rather than after the first plays
-    evaluation = measure(_load(scenario or "digits", overrides), credit or "shapley", maker, episodes=episodes, seed=seed)
+    loaded, credit = _load(scenario or "digits", overrides), credit or "shapley"
+    sys.stdout.write(f"credit: {working(credit, loaded.principals)}\n")
+    evaluation = measure(loaded, credit, maker, episodes=episodes, seed=seed)
     table = Table("measure", "mean", "± 95 %")
     for name, estimate in evaluation.measures.items():
         cells = ["–" if number is None else f"{number:.4g}" for number in (estimate.mean, estimate.half_width)]
@@ -275,12 +311,21 @@ def evaluate(
 
 @app.command(
     epilog="Examples: `proxycoop compare --seeds 5 --out out/table` · `proxycoop compare -s digits -r equal -r shapley --out out/two` · "
+    "`proxycoop compare -r shapley -r 'shapley(budget=30)' -r \"normalised(rule='loo')\" --out out/three` · "
     "run it again to go on where it was cut off"
 )
 def compare(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the comparison.")],
     scenario: Annotated[list[str] | None, typer.Option("--scenario", "-s", help="May be repeated. [default: digits]")] = None,
-    rule: Annotated[list[str] | None, typer.Option("--rule", "-r", help="May be repeated. [default: all]")] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rule",
+            "-r",
+            help="Credit rule, with arguments if it takes any, or `all` for every registered one. May be repeated. "
+            "[default: equal, data_size, standalone, loo, shapley]",
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds.")] = 5,
     first_seed: Annotated[int, typer.Option("--first-seed", min=0, help="The first of them.")] = 0,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Agent-steps of each training.")] = 120_000,
@@ -290,14 +335,14 @@ def compare(
     overrides: SetOption = None,
 ) -> None:
     """Train and evaluate rules × scenarios × seeds, beside the scripted agents; finished cells are not run again."""
-    from .. import credit
-    from .compare import cells, results
+    from .compare import cells, results, rules_named
     from .compare import compare as run
     from .summary import console_table, summarise
 
     loaded = [_load(name, overrides) for name in scenario or ["digits"]]
-    chosen = list(dict.fromkeys(rule)) if rule else list(credit.RULES)
-    todo = cells(loaded, chosen, range(first_seed, first_seed + seeds), episodes=episodes, resplit=not same_split, total_steps=steps)
+    todo = cells(
+        loaded, rules_named(rule), range(first_seed, first_seed + seeds), episodes=episodes, resplit=not same_split, total_steps=steps
+    )
     n_trainings = sum(cell.agent == "learned" for cell in todo)
     sys.stderr.write(f"{len(todo)} cells, {n_trainings} of them trainings of {steps:,} agent-steps; finished ones are kept\n")
     path = run(todo, out, jobs=jobs)

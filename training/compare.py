@@ -7,10 +7,12 @@ when its ``result.json`` is there. ``results.csv`` gathers them all.
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib
 import io
 import multiprocessing
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -25,15 +27,19 @@ from tqdm import tqdm
 
 from .. import __version__, credit
 from ..agents import AGENTS, Agent
-from ..credit.shapley import MAX_PLAYERS
+from ..credit.rule import parse
 from ..envs.scenario import Scenario
 from ..files import output_folder, read_json, write_json, write_text
-from .evaluate import agent_maker, evaluate
+from .evaluate import EXACT_COMPARISON, agent_maker, evaluate
 from .settings import TrainSettings
 from .train import train
 
 BASELINES = ("none", "all", "random", "honest", "oracle", "planner")
 """Scripted agents that every comparison shows beside the learned ones."""
+
+CLASSIC_RULES = ("equal", "data_size", "standalone", "loo", "shapley")
+"""Credit rules that are compared unless others are named, in the order of tables and figures, from the one that looks least at the
+outcome; others follow by name."""
 
 FORMAT = 1
 EVALUATION_SEED = 1_000_000
@@ -57,7 +63,7 @@ class Cell:
     @property
     def name(self) -> str:
         """What it is called in messages, and its place under ``cells/``."""
-        who = self.settings.credit if self.agent == "learned" else f"agent-{self.agent}"
+        who = _folder_name(self.settings.credit) if self.agent == "learned" else f"agent-{self.agent}"
         return f"{self.settings.scenario.name}/{who}/seed-{self.settings.seed}"
 
     def description(self) -> dict[str, Any]:
@@ -67,6 +73,11 @@ class Cell:
         if self.agent != "learned":
             settings = {name: settings[name] for name in ("seed", "scenario", "credit")}
         return {"format": FORMAT, "agent": self.agent, "episodes": self.episodes, **settings}
+
+
+def rules_named(names: Sequence[str] | None) -> list[str]:
+    """The rules of a comparison: those named, each once, with ``all`` for every registered one; the classic ones if none are."""
+    return list(dict.fromkeys(rule for name in names or CLASSIC_RULES for rule in (credit.RULES if name == "all" else [name])))
 
 
 def cells(
@@ -82,7 +93,7 @@ def cells(
 
     Args:
         scenarios: Cooperatives; their names must differ.
-        rules: Credit rules, by name.
+        rules: Credit rules, by name, with arguments if they take any.
         seeds: Seeds, each of a training and of its evaluation.
         episodes: Episodes of each evaluation.
         resplit: Split the data by the cell's seed, so that intervals over seeds cover the split as well.
@@ -98,7 +109,7 @@ def cells(
     for scenario in scenarios:
         for rule in rules:
             credit.make(rule).check(scenario.principals)
-            _module_of(rule)
+            _modules_of(rule)
         for seed in seeds:
             data = scenario.data.model_copy(update={"split_seed": seed}) if resplit else scenario.data
             settings = [
@@ -106,7 +117,7 @@ def cells(
             ]
             made += [Cell(one, "learned", episodes) for one in settings]
             # what scripted agents do does not depend on the rule, only what it pays them; one rule for all, so that cells can be reused
-            paid = settings[0].model_copy(update={"credit": "shapley" if scenario.principals <= MAX_PLAYERS else "equal"})
+            paid = settings[0].model_copy(update={"credit": "shapley" if scenario.principals <= EXACT_COMPARISON else "equal"})
             made += [Cell(paid, agent, episodes) for agent in BASELINES if cast(type[Agent], AGENTS[agent]).plays(scenario)]
     return made
 
@@ -140,7 +151,7 @@ def compare(all_cells: Sequence[Cell], out: str | Path, *, jobs: int | None = No
         ):
             queue = manager.Queue()
             n_done = 0
-            modules = sorted({_module_of(cell.settings.credit) for cell in waiting})
+            modules = sorted({module for cell in waiting for module in _modules_of(cell.settings.credit)})
             n_jobs = min(jobs or os.cpu_count() or 1, len(waiting))
             with ProcessPoolExecutor(n_jobs, context, initializer=_begin, initargs=(modules,)) as pool:
                 bar.set_description(f"{n_done} of {len(waiting)} cells")
@@ -207,12 +218,25 @@ def _begin(modules: Sequence[str]) -> None:
         importlib.import_module(module)
 
 
-def _module_of(rule: str) -> str:
-    """The module that registers a rule, for other processes to import; a script is run again by them anyway.
+def _folder_name(rule: str) -> str:
+    """A rule's text as the name of a folder: what other file systems may refuse is left out, and a digest keeps such texts apart."""
+    safe = re.sub(r"[^\w.=,()-]", "", rule)[:80]
+    return rule if safe == rule else f"{safe}-{hashlib.sha256(rule.encode()).hexdigest()[:10]}"
+
+
+def _modules_of(rule: str) -> set[str]:
+    """The modules that register a rule, and other rules that its arguments name, for other processes to import.
 
     Raises:
         ValueError: If there is nothing that could be imported.
     """
+    name, arguments = parse(rule)
+    texts = [text for text in arguments.values() if isinstance(text, str) and text.partition("(")[0].strip() in credit.RULES]
+    return {_module_of(name)}.union(*map(_modules_of, texts))
+
+
+def _module_of(rule: str) -> str:
+    """The module that registers a rule; a script is run again by other processes anyway."""
     module: str = credit.RULES[rule].__module__
     if module == "__main__" and not hasattr(sys.modules["__main__"], "__file__"):
         raise ValueError(

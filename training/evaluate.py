@@ -15,11 +15,12 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from .. import credit as credit_rules
 from ..agents import Agent, Nothing, Seats, make, play
 from ..credit import CreditRule, Round, Shapley
 from ..envs import Engine, Scenario
 
+EXACT_COMPARISON = 12
+"""Up to so many agents credit is compared with the exact Shapley value. It exists up to 20, but every agent more doubles its time."""
 COPIER, ORIGINAL = 1, 0
 """Seats of the copy test. Lots and profiles are drawn anew each episode, so any two seats would do."""
 
@@ -70,10 +71,6 @@ class _Timed(CreditRule):
         self.rule = rule
         self.seconds = 0.0
 
-    def check(self, n_players: int) -> None:
-        """As the rule does."""
-        self.rule.check(n_players)
-
     def reset(self, num_envs: int, num_agents: int) -> None:
         """As the rule does."""
         self.rule.reset(num_envs, num_agents)
@@ -93,7 +90,7 @@ def evaluate(
 
     Args:
         scenario: The cooperative.
-        credit: The credit rule, or its name.
+        credit: The credit rule, or its name (with arguments, if it takes any).
         agent: Everybody's policy, or what makes one.
         episodes: Number of episodes, at least 2.
         seed: Seed of the first episode's cooperative; the others follow by a step of one.
@@ -107,7 +104,7 @@ def evaluate(
         * ``realised_violations``: share of rounds in which a value loss truly rose beyond somebody's tolerance (first-order
           screening does not promise that it won't);
         * ``pearson_shapley``: correlation of agents' credit over an episode with the exact Shapley value of its rounds, within
-          episodes; undefined where all agents get the same; up to 12 agents;
+          episodes; undefined where all agents get the same, and for more than 12 agents;
         * ``jain``, ``gini``: of cumulative credit, negative credit counted as 0;
         * ``copy_gain``: what a seat's return rises by when it offers copies of another's lots rather than nothing;
           ``sybil_gain``: the same for both seats together, as if one principal sat in both;
@@ -126,10 +123,11 @@ def evaluate(
         return agent if isinstance(agent, Agent) else agent()
 
     seeds = range(seed, seed + episodes)
-    rule = _Timed(credit_rules.make(credit) if isinstance(credit, str) else credit)
-    engine = Engine(scenario, rule, episodes)
+    engine = Engine(scenario, credit, episodes)
+    assert engine.rule is not None
+    engine.rule = rule = _Timed(engine.rule)
     exact = torch.zeros(episodes, engine.num_agents)
-    compare_exact = engine.num_agents <= (Shapley.max_players or 0)
+    compare_exact = engine.num_agents <= EXACT_COMPARISON
 
     def add_exact(engine: Engine) -> None:
         if compare_exact:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +19,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 
 from ..text import one_line
+from .compare import CLASSIC_RULES
 from .evaluate import Estimate
-from .summary import RULE_ORDER, Floats, Row, Table, difference, interval, told
+from .summary import Floats, Row, Table, difference, interval, told, wrapped
 
 _End = tuple[float, float, str, str]  # where a curve ends, its name and colour
 
@@ -87,7 +87,7 @@ Looks = Mapping[str, Look]
 
 def looks(tables: Iterable[Table]) -> Looks:
     """A look for every credit rule, the same in all scenarios of a comparison; rules that ship look the same in all comparisons."""
-    names = [*RULE_ORDER, *sorted({row.name for table in tables for row in table.learned} - set(RULE_ORDER))]
+    names = [*CLASSIC_RULES, *sorted({row.name for table in tables for row in table.learned} - set(CLASSIC_RULES))]
     return {name: Look(_COLOURS[i % len(_COLOURS)], _DASHES[i % len(_DASHES)], _MARKERS[i % len(_MARKERS)]) for i, name in enumerate(names)}
 
 
@@ -153,13 +153,13 @@ def _training(table: Table, styles: Looks) -> Drawing | None:
     rows = [row for row in table.learned if all(len(result["curve"]) > 1 for result in row.results)]
     if not rows:
         return None
-    figure, said = Figure((_WIDTH, 5.6), layout="constrained"), []
     panels = (
         ("welfare", "Welfare, reward units"),
         ("clean_share", "Clean lots contributed"),
         ("corrupt_share", "Corrupt lots contributed"),
     )
-    axes = figure.subplots(3, 1, sharex=True)
+    figure, said = _figure_of_lines([row.name for row in rows], 1.85, panels=len(panels)), []
+    axes = figure.subplots(len(panels), 1, sharex=True)
     for ax, (measure, title) in zip(axes, panels, strict=True):
         ends = []
         for i, row in enumerate(rows):
@@ -179,11 +179,11 @@ def _training(table: Table, styles: Looks) -> Drawing | None:
 
 def _rounds(table: Table, styles: Looks) -> Drawing | None:
     """Utility of the shared model over the rounds of an episode."""
-    figure, ends, said = Figure((_WIDTH, 3.6), layout="constrained"), [], []
-    ax = figure.subplots()
     scripted = [Look(_GREY, dashes, "") for dashes in _REFERENCE_DASHES.values()]
     shown = [(row, styles[row.name]) for row in table.learned]
     shown += [(row, look) for name, look in zip(_REFERENCE_DASHES, scripted, strict=True) if (row := table.agent(name)) is not None]
+    figure, ends, said = _figure_of_lines([row.name for row, _ in shown], 3.55), [], []
+    ax = figure.subplots()
     for i, (row, look) in enumerate(shown):
         utility = row.series("utility")  # (n_seeds, T + 1)
         ends.append(_line(ax, np.arange(utility.shape[1], dtype=float), utility, row.name, look, i, band=row.learned))
@@ -236,7 +236,8 @@ def _credit(table: Table, styles: Looks) -> Drawing | None:
         return None
     third, n_columns = max(n // 3, 1), min(len(rows), 3)
     n_rows = -(-len(rows) // n_columns)
-    figure, said = Figure((_WIDTH, 0.6 + 1.7 * n_rows), layout="constrained"), []
+    n_breaks = max(_wrapped(row.name, 20).count("\n") for row in rows)
+    figure, said = Figure((_WIDTH, 0.6 + (1.7 + 0.14 * n_breaks) * n_rows), layout="constrained"), []
     axes = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
     dashed = Look("black", (0, (4, 2)), "s")
     for ax, row in zip(axes, rows, strict=False):
@@ -382,7 +383,7 @@ def _wrapped(name: str, width: int) -> str:
     """A name on as many lines as it needs, letters that the font lacks replaced."""
     font = get_font(findfont("DejaVu Sans"))
     drawable = "".join(letter if font.get_char_index(ord(letter)) else "□" for letter in one_line(name))
-    return "\n".join(textwrap.wrap(drawable, width)) or " "
+    return wrapped(drawable, width)
 
 
 def _tall_figure(rows: Sequence[Row], step: float, *, panels: int = 1) -> Figure:
@@ -391,6 +392,12 @@ def _tall_figure(rows: Sequence[Row], step: float, *, panels: int = 1) -> Figure
     n_groups = len({row.learned for row in rows})
     height = panels * (0.8 + (len(rows) + 1.1 * n_groups) * max(step, 0.13 * n_lines + 0.04))
     return Figure((_WIDTH, 0.2 + height), layout="constrained")
+
+
+def _figure_of_lines(names: Sequence[str], height: float, *, panels: int = 1) -> Figure:
+    """A figure whose curves are named at their ends, with panels above each other, at least ``height`` inches each."""
+    n_lines = sum(_wrapped(name, 18).count("\n") + 1 for name in names)
+    return Figure((_WIDTH, round(0.05 + panels * max(height, 0.5 + 0.13 * n_lines), 2)), layout="constrained")
 
 
 def _drawing(key: str, figure: Figure, said: Sequence[str]) -> Drawing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from .. import credit
 from ..envs.scenario import Scenario
@@ -17,7 +17,7 @@ class TrainSettings(Settings):
     """One run of PPO. Saved in the run's folder; a run is resumed with the settings that it began with."""
 
     scenario: Scenario = Field(description="The cooperative.")
-    credit: str = Field("shapley", description="Name of the credit rule that pays the proxies.")
+    credit: str = Field("shapley", description="Credit rule that pays the proxies: its name, with arguments if it takes any.")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the network, of the sampling and of the cooperatives.")
     total_steps: int = Field(120_000, ge=1, description="Agent-steps, rounded up to whole updates.")
     num_cooperatives: int = Field(16, ge=1, description="Cooperatives stepped at once; an update sees one episode of each.")
@@ -40,6 +40,8 @@ class TrainSettings(Settings):
 
     @field_validator("credit")
     @classmethod
-    def _known_rule(cls, name: str) -> str:
-        credit.make(name)
-        return name
+    def _can_serve(cls, rule: str, info: ValidationInfo) -> str:
+        made = credit.make(rule)
+        if "scenario" in info.data:  # it is not where the scenario itself is wrong
+            made.check(info.data["scenario"].principals)
+        return rule

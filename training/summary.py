@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,11 +18,8 @@ from rich.text import Text
 from torch import Tensor
 
 from ..text import one_line
-from .compare import BASELINES
+from .compare import BASELINES, CLASSIC_RULES
 from .evaluate import Estimate
-
-RULE_ORDER = ("equal", "data_size", "standalone", "loo", "shapley")
-"""Credit rules in the order of tables and figures, from the one that looks least at the outcome; others follow by name."""
 
 UNDEFINED = "–"
 Floats = NDArray[np.float64]
@@ -278,7 +276,9 @@ def console_table(table: Table) -> rich.table.Table:
             group = row.learned
             drawn.add_section()
             drawn.add_row(Text("learned" if group else "scripted", style="italic dim"))
-        drawn.add_row(Text(f" {one_line(row.name)}"), *(Text(" ±".join(part for part in text if part)) for text in texts))
+        drawn.add_row(
+            Text(textwrap.indent(wrapped(row.name, 19), " ")), *(Text(" ±".join(part for part in text if part)) for text in texts)
+        )
     return drawn
 
 
@@ -291,6 +291,17 @@ def markdown(table: Table) -> str:
         name = re.sub(r"[\\`*\[\]|~$<>&#!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", one_line(row.label))
         lines.append(f"| {name} | " + " | ".join(" ± ".join(part for part in text if part) for text in texts) + " |")
     return "\n".join(lines) + "\n"
+
+
+def wrapped(name: str, width: int) -> str:
+    """A name on as many lines as it needs, up to 8; one blank where it is empty."""
+    return "\n".join(_Wrapper(width, max_lines=8, placeholder=" …").wrap(one_line(name))) or " "
+
+
+class _Wrapper(textwrap.TextWrapper):
+    """Breaks lines at spaces, behind hyphens, and within a rule's arguments: behind brackets and commas."""
+
+    wordsep_re = re.compile(r"(\s+)|(?<=[-(\[,])(?=[^\s\d])")
 
 
 def interval(estimate: Estimate) -> tuple[float, float]:
@@ -320,7 +331,7 @@ def _places(kind: str, estimates: Sequence[Estimate], decimals: int) -> int:
 def _place(key: tuple[bool, str]) -> tuple[bool, int, str]:
     """Where a row stands: scripted before learned, each in its known order, then the others by name."""
     learned, name = key
-    known = RULE_ORDER if learned else BASELINES
+    known = CLASSIC_RULES if learned else BASELINES
     return learned, known.index(name) if name in known else len(known), name
 
 

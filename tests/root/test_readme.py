@@ -23,7 +23,7 @@ def test_every_python_block_runs_one_after_another(clean_rules):
     names: dict[str, object] = {"__name__": "readme"}
     for block in BLOCKS:
         exec(compile(block, str(README), "exec"), names)
-    assert credit.make("gain_or_nothing").values(names["game"]).tolist() == [[1.0, 0.0, 0.0]]
+    assert credit.make("gain_or_nothing").values(names["glove"], 3).tolist() == [[1.0, 0.0, 0.0]]
 
 
 def test_rules_in_the_table_are_the_registered_ones_with_their_axioms():
@@ -43,5 +43,5 @@ def test_every_file_that_it_links_to_is_there():
 
 def test_the_tables_of_results_are_those_that_the_command_wrote():
     text = README.read_text(encoding="utf-8")
-    for name in ("digits", "breast_cancer"):
+    for name in ("digits", "breast_cancer", "estimators"):
         assert (README.parent / "docs" / "results" / f"{name}.md").read_text(encoding="utf-8").strip() in text

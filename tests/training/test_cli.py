@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from proxycoop import __version__
+from proxycoop.credit import RULES, Equal
 from proxycoop.envs import Scenario
 from proxycoop.envs.settings import describe
 from proxycoop.training import cli
@@ -39,7 +40,7 @@ def test_help_lists_every_command_and_every_command_has_examples(run):
 
 def test_lists_name_everything(run):
     assert all(name in run("scenarios")[1] for name in ("digits", "breast_cancer", "digits-mean", "digits-provenance"))
-    assert all(name in run("rules")[1] for name in ("data_size", "equal", "loo", "shapley", "standalone"))
+    assert all(f" {name} " in run("rules")[1] for name in RULES)
     assert all(name in run("agents")[1] for name in ("all", "none", "random", "honest", "oracle", "planner", "learned"))
     assert run("--version")[1] == f"proxycoop {__version__}\n"
 
@@ -76,6 +77,68 @@ def test_play_shows_every_round_and_its_sum(run, tmp_path):
     assert (tmp_path / "new" / "round.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_rule_s_manual_and_what_it_costs_are_printed(run):
+    code, out, _ = run("rules", "shapley", "--agents", 64)
+    assert code == 0
+    assert "Average marginal contribution over all orders" in out
+    assert "budget=None, seed=0" in out
+    assert "64 agents    cannot: Shapley takes at most 20 agents, got 64" in out
+    _, out, _ = run("rules", "shapley(budget=60)", "--agents", 10)
+    assert "estimated by kernelshap(by_size=True), 60 coalition evaluations a round" in out
+    code, out, _ = run("rules", "--agents", 64)
+    assert code == 0
+    assert "cannot" in out
+    assert "Rules take arguments" in out
+    assert run("rules", "shapley", "--agents", 0)[0] == 2
+
+
+def test_a_rule_can_be_put_through_the_suite(run, monkeypatch):
+    monkeypatch.setattr(RULES, "_factories", dict(RULES._factories))
+    code, out, _ = run("rules", "loo", "--check")
+    assert code == 0
+    assert "efficient: not declared, broken" in out
+
+    @RULES.register("liar")
+    class Liar(Equal):
+        null_player = True
+
+    code, out, _ = run("rules", "liar", "--check")
+    assert code == 1
+    assert "liar does not pass" in out
+    assert "null_player" in out
+    assert run("rules", "--check")[0] == 2
+
+
+@pytest.mark.parametrize("rule", ["shapley(budget=30)", "normalised(rule='shapley(budget=30)')"])
+def test_rules_with_arguments_work_in_every_command(run, tmp_path, rule):
+    tiny = ["-s", "breast_cancer", "--set", "horizon=2", "--set", "principals=6", "-c", rule]
+    how = f"credit: {rule}, estimated by kernelshap(by_size=True), 30 coalition evaluations a round\n"
+    code, out, err = run("play", *tiny, "--last", "--picture", tmp_path / "round.png")
+    assert code == 0, err
+    assert out.startswith(how)
+    assert f"credit rule: {rule}" in out
+    words = ("train", *tiny, "-o", tmp_path / "run", "--steps", 100, "--ppo", "num_cooperatives=2")
+    code, out, err = run(*words)
+    assert code == 0, err
+    assert out.startswith(how)
+    assert run(*words, "--resume")[0] == 0
+    code, out, err = run("evaluate", tmp_path / "run", "--episodes", 2)
+    assert code == 0, err
+    assert out.startswith(how), "the run's own rule, from its run.json"
+
+
+def test_a_comparison_of_a_rule_with_arguments_is_reported(run, tmp_path):
+    rule, out = "normalised(rule='loo', max_scale=5.0)", tmp_path / "out"
+    small = ["-s", "breast_cancer", "--set", "horizon=2", "--set", "principals=3", "--set", "profiles=[]"]
+    code, text, err = run("compare", *small, "-r", rule, "-o", out, "--seeds", 1, "--steps", 50, "--episodes", 2, "-j", 1)
+    assert code == 0, err
+    assert "max_scale=5.0)" in text
+    assert f'"{rule}"' in (out / "results.csv").read_text()
+    assert run("report", out, "--parts", tmp_path / "parts")[0] == 0
+    assert "normalised(rule=&#39;loo&#39;, max_scale=5.0)" in (out / "report.html").read_text(encoding="utf-8")
+    assert rule in (tmp_path / "parts" / "breast_cancer.md").read_text(encoding="utf-8")
+
+
 def test_train_evaluate_and_play_a_policy(run, tmp_path):
     tiny = ["--set", "horizon=3", "--set", "principals=3", "--set", "profiles=[]"]
     code, out, err = run(
@@ -97,7 +160,12 @@ def test_train_evaluate_and_play_a_policy(run, tmp_path):
     ("words", "said"),
     [
         (("play", "-s", "nope"), "known ones are breast_cancer, digits"),
-        (("play", "-c", "nope"), "known ones are data_size, equal, loo, shapley, standalone"),
+        (("play", "-c", "nope"), f"known ones are {', '.join(RULES)}"),
+        (("play", "-c", "shapley(budget=3)"), "budget=3 is too small for Shapley with 6 players: pass at least 11"),
+        (("play", "-c", "shapley(60)"), "credit rule 'shapley(60)': write a name, or a name with arguments such as shapley(budget=60)"),
+        (("play", "-c", "shapley(budget=60"), "credit rule 'shapley(budget=60': write a name, or a name with arguments"),
+        (("play", "-c", "shapley(budgte=60)"), "'shapley' does not take these arguments"),
+        (("play", "-c", "normalised(rule='nope')"), "unknown credit rule 'nope': the known ones are"),
         (("play", "-a", "nope"), "known ones are all, honest, learned, none, oracle, planner, random"),
         (("play", "-a", "learned"), "needs a policy"),
         (("play", "--seat", "x"), "--seat 'x': write a seat's number"),
@@ -105,16 +173,27 @@ def test_train_evaluate_and_play_a_policy(run, tmp_path):
         (("play", "--set", "lots.rowz=3"), "unknown key 'lots.rowz'; did you mean 'rows'"),
         (("play", "--set", "horizon"), "write KEY=VALUE"),
         (("play", "--set", "horizon=[1"), "no valid YAML value"),
-        (("play", "--set", "principals=13", "--set", "lots.rows=5"), "at most 12 agents, got 13"),
+        (
+            ("play", "--set", "principals=21", "--set", "lots.rows=5", "--set", "reward.scale=1"),
+            "Shapley takes at most 20 agents, got 21 (2,097,152 coalitions a round): use an estimator with a budget of coalition "
+            "evaluations, such as credit='shapley(budget=420)' or credit='svarm(budget=420)'",
+        ),
+        (("rules", "nope"), f"known ones are {', '.join(RULES)}"),
+        (("rules", "shapley(60)"), "write a name, or a name with arguments"),
         (("train", "-o", "/dev/null/run"), "output folder '/dev/null/run' cannot be written"),
         (("train", "-o", "/dev/null/run", "--ppo", "gama=1"), "unknown setting of PPO 'gama' (did you mean 'gamma'?)"),
         (("train", "-o", "/dev/null/run", "--ppo", "gamma=3"), "gamma: Input should be less than or equal to 1"),
-        (("train", "-o", "/dev/null/run", "-c", "nope"), "known ones are data_size"),
+        (("train", "-o", "/dev/null/run", "-c", "nope"), f"credit: unknown credit rule 'nope': the known ones are {', '.join(RULES)}"),
+        (("train", "-o", "/dev/null/run", "-c", "shapley(60)"), "credit: credit rule 'shapley(60)': write a name"),
+        (("train", "-o", "/dev/null/run", "--set", "principals=21", "--set", "reward.scale=1"), "credit: Shapley takes at most 20 agents"),
+        (("evaluate", "-c", "shapley(budget=3)", "--episodes", "2"), "budget=3 is too small for Shapley with 6 players"),
         (("evaluate", "/nonexistent/run"), "does not exist"),
         (("evaluate", "-a", "nope", "--episodes", "2"), "unknown agent 'nope'"),
         (("evaluate", "/nonexistent/run", "-a", "honest"), "a training run or an --agent, not both"),
         (("--import", "no_such_module", "rules"), "--import 'no_such_module' failed"),
         (("compare", "-o", "/dev/null/out", "-r", "nope"), "unknown credit rule 'nope'"),
+        (("compare", "-o", "/dev/null/out", "-r", "all", "-r", "normalised(rule='nope')"), "unknown credit rule 'nope'"),
+        (("compare", "-o", "/dev/null/out", "-r", "shapley(budget=3)"), "budget=3 is too small"),
         (("compare", "-o", "/dev/null/out", "-s", "nope"), "unknown scenario 'nope'"),
         (("compare", "-o", "/dev/null/out", "--seeds", "1"), "output folder '/dev/null/out' cannot be written"),
         (("report", "/nonexistent/out"), "holds no finished results"),

@@ -5,20 +5,22 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import re
 
 import pytest
 
 from proxycoop.training import compare as module
-from proxycoop.training.compare import BASELINES, cells, compare, results
+from proxycoop.training.compare import BASELINES, CLASSIC_RULES, cells, compare, results, rules_named
 
 QUICK = {"total_steps": 300, "num_cooperatives": 2, "episodes": 2}
+RULES = ("equal", "loo", "normalised(rule='loo', max_scale=5.0)")
 
 
 @pytest.fixture(scope="module")
 def finished(small, tmp_path_factory):
-    """Two rules, two seeds, run in two processes."""
+    """Three rules, one of them with arguments, two seeds, run in two processes."""
     out = tmp_path_factory.mktemp("comparison")
-    todo = cells([small], ["equal", "loo"], [0, 1], **QUICK)
+    todo = cells([small], RULES, [0, 1], **QUICK)
     compare(todo, out, jobs=2, quiet=True)
     return todo, out
 
@@ -26,9 +28,9 @@ def finished(small, tmp_path_factory):
 def test_every_rule_and_agent_has_a_row_for_every_seed(finished):
     todo, out = finished
     rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
-    assert len(rows) == len(todo) == 2 * (2 + len(BASELINES))
+    assert len(rows) == len(todo) == 2 * (3 + len(BASELINES))
     found = {(row["agent"], row["credit"], row["seed"]) for row in rows}
-    assert {("learned", rule, seed) for rule in ("equal", "loo") for seed in "01"} <= found
+    assert {("learned", rule, seed) for rule in RULES for seed in "01"} <= found
     assert {(agent, "shapley", seed) for agent in BASELINES for seed in "01"} <= found
 
 
@@ -57,7 +59,8 @@ def test_a_finished_cell_is_not_run_again(finished, monkeypatch):
 
 def test_a_cell_that_was_lost_is_run_again_and_comes_out_the_same(finished):
     todo, out = finished
-    path = out / "cells" / todo[0].name / "result.json"
+    path = out / "cells" / todo[2].name / "result.json"
+    assert todo[2].settings.credit == RULES[2]
     before = json.loads(path.read_text())
     path.unlink()
     compare(todo, out, jobs=1, quiet=True)
@@ -98,9 +101,13 @@ def test_a_failing_cell_is_named_and_the_others_are_finished(small, tmp_path):
 def test_wrong_inputs_are_refused_before_anything_runs(small, tmp_path):
     with pytest.raises(ValueError, match="unknown credit rule 'nope'"):
         cells([small], ["nope"], [0])
-    many = small.model_copy(update={"principals": 13})
-    with pytest.raises(ValueError, match="at most 12 agents"):
+    many = small.model_copy(update={"principals": 21})
+    with pytest.raises(ValueError, match="at most 20 agents, got 21"):
         cells([many], ["shapley"], [0])
+    with pytest.raises(ValueError, match=r"budget=3 is too small.*21 players"):
+        cells([many], ["normalised(rule='shapley(budget=3)')"], [0])
+    with pytest.raises(ValueError, match="unknown credit rule 'nope'"):
+        cells([small], ["normalised(rule='nope')"], [0])
     with pytest.raises(ValueError, match="each must have a name of its own"):
         cells([small, small], ["equal"], [0])
     with pytest.raises(ValueError, match="holds no finished results"):
@@ -120,7 +127,7 @@ from proxycoop import credit
 
 @credit.RULES.register("by_hand")
 class ByHand(credit.GameRule):
-    def values(self, game):
+    def divide(self, game):
         return credit.make("loo").values(game)
 """
 
@@ -131,6 +138,41 @@ def test_a_rule_registered_by_hand_is_found_by_the_other_processes(small, tmp_pa
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(module.credit.RULES, "_factories", dict(module.credit.RULES._factories))
     importlib.import_module("rules_by_hand")
-    todo = [cell for cell in cells([small], ["by_hand"], [0], **QUICK) if cell.agent == "learned"]
-    compare(todo, tmp_path / "out", jobs=1, quiet=True)
-    assert [result["cell"]["credit"] for result in results(tmp_path / "out")] == ["by_hand"]
+    wrapped = "clipped(rule='normalised(rule=\"by_hand\")')"
+    todo = [cell for cell in cells([small], ["by_hand", wrapped], [0], **QUICK) if cell.agent == "learned"]
+    assert module._modules_of(wrapped) == {"proxycoop.credit.wrappers", "rules_by_hand"}
+    for cell in todo:  # one by one, so that either is found without the other
+        compare([cell], tmp_path / "out", jobs=1, quiet=True)
+    assert {result["cell"]["credit"] for result in results(tmp_path / "out")} == {"by_hand", wrapped}
+
+
+def test_without_names_the_five_classic_rules_are_compared_and_all_are_every_registered_one():
+    assert rules_named(None) == rules_named([]) == list(CLASSIC_RULES) == ["equal", "data_size", "standalone", "loo", "shapley"]
+    assert rules_named(["loo", "shapley(budget=6)", "loo"]) == ["loo", "shapley(budget=6)"]
+    assert rules_named(["all"]) == list(module.credit.RULES)
+    assert rules_named(["shapley(budget=6)", "all"]) == ["shapley(budget=6)", *module.credit.RULES]
+
+
+def test_cells_of_rules_with_arguments_have_folders_of_their_own_that_any_file_system_takes(small):
+    plain = list(module.credit.RULES)
+    texts = [*plain, "shapley(budget=6)", "shapley(budget=6, seed=1)", "normalised(rule='loo')", 'normalised(rule="loo")']
+    texts += [
+        "owen(unions=[[0, 1], [2]])",
+        "owen(unions=[[0], [1, 2]])",
+        f"clipped(rule='loo', high={10**90})",
+        f"clipped(rule='loo', high={10**91})",
+    ]
+    folders = [cell.name.split("/") for cell in cells([small], texts, [0]) if cell.agent == "learned"]
+    assert [name for _, name, _ in folders][: len(plain)] == plain, "plain names are their folders'"
+    assert all(len(parts) == 3 for parts in folders)
+    assert len({name.lower() for _, name, _ in folders}) == len(texts)
+    for _, name, _ in folders:
+        assert re.fullmatch(r"[\w.=,()-]{1,100}", name), name
+    assert folders[len(plain)][1] == "shapley(budget=6)"
+
+
+def test_a_third_party_s_name_cannot_leave_the_folder(small, monkeypatch):
+    monkeypatch.setattr(module.credit.RULES, "_factories", {**module.credit.RULES._factories, "../x/y": module.credit.Equal})
+    (cell, *_) = cells([small], ["../x/y"], [0])
+    assert cell.name.count("/") == 2
+    assert ".." not in cell.name.split("/")

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import matplotlib
 import numpy as np
 import pytest
 import scipy.stats
+from markupsafe import escape
 
+from proxycoop.credit import RULES
 from proxycoop.envs import scenario
 from proxycoop.training.figures import figures, looks
 from proxycoop.training.report import findings, parts, report
@@ -183,6 +186,20 @@ def test_one_seed_and_missing_agents_still_make_a_page(tmp_path: Path, agents: t
     text = report(tmp_path).read_text(encoding="utf-8")
     assert "One seed only" in text
     assert "--seeds 1 --first-seed 4" in text
+
+
+def test_every_registered_rule_and_long_names_still_make_a_page(tmp_path: Path) -> None:
+    rules = [*RULES, "normalised(rule='shapley(budget=60, seed=1)', max_scale=4.0)", f"coopetition(interdependence={[[0.0] * 6] * 6})"]
+    for rule in rules:
+        write(tmp_path, "learned", rule, 0)
+    write(tmp_path, "planner", "shapley", 0)
+    text = report(tmp_path).read_text(encoding="utf-8")  # a figure that is too small for its names would warn
+    for rule in rules:
+        assert escape(rule) in text
+    assert escape(f"--rule {shlex.quote(rules[-2])}") in text, "the command can be pasted into a shell"
+    (table,) = summarise(results_of(tmp_path))
+    styles = looks([table])
+    assert len({(look.colour, str(look.dashes), look.marker) for look in styles.values()}) == len(styles) >= len(rules)
 
 
 def test_measures_undefined_everywhere_still_make_a_page(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from proxycoop.text import one_line
 from proxycoop.training.evaluate import Estimate
-from proxycoop.training.summary import cells, columns, console_table, difference, markdown, spell, summarise, told
+from proxycoop.training.summary import cells, columns, console_table, difference, markdown, spell, summarise, told, wrapped
 
 WELFARE = {"planner": [60.0, 50.0, 70.0], "none": [0.0, 0.0, 0.0], "shapley": [48.0, 45.0, 52.0], "equal": [20.0, 31.0, 25.0]}
 
@@ -124,6 +124,22 @@ def test_console_and_markdown_show_the_same_rows_and_numbers() -> None:
     assert len(lines) == 2 + len(table.rows)
     assert len({line.count("|") for line in lines}) == 1
     assert f"| learned, shapley | 0.452 ± 0.009 | 48.3 ± {half_width} |" in markdown(table)
+
+
+def test_long_names_are_broken_at_spaces_and_within_arguments_and_none_is_lost() -> None:
+    name = "normalised(rule='shapley(budget=60, seed=1)', max_scale=4.0)"
+    assert wrapped(name, 20).split("\n") == ["normalised(", "rule='shapley(", "budget=60, seed=1)',", "max_scale=4.0)"]
+    assert wrapped("shapley(budget=60)", 20) == "shapley(budget=60)"
+    assert wrapped("digits-provenance", 10) == "digits-\nprovenance"
+    assert wrapped("", 20) == " "
+    matrix = wrapped(f"coopetition(interdependence={[[0.1] * 64] * 64})", 20).split("\n")
+    assert len(matrix) == 8
+    assert matrix[-1].endswith("…")
+    (table,) = summarise([result("learned", rule, 0, {}) for rule in (name, "equal")])
+    text = StringIO()
+    Console(file=text, width=96).print(console_table(table))
+    shown = "".join(line[:20].replace(" ", "") for line in text.getvalue().splitlines())
+    assert name.replace(" ", "") in shown
 
 
 def test_names_are_taken_literally_by_rich_and_markdown() -> None:

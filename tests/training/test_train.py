@@ -10,6 +10,7 @@ import torch
 from stable_baselines3 import PPO
 
 from proxycoop import agents
+from proxycoop.credit import RULES
 from proxycoop.envs import Engine, scenario
 from proxycoop.envs.vector import CooperativeVecEnv
 from proxycoop.training.normalise import normalised
@@ -66,8 +67,9 @@ def test_the_same_seed_trains_the_same_policy_and_another_seed_another(small, tm
     assert not identical(weights(first), weights(other))
 
 
-def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(small, tmp_path):
-    whole = train(settings(small), tmp_path / "whole", tensorboard=False)
+@pytest.mark.parametrize("rule", ["loo", "smoothed(rule='shapley(budget=5)', decay=0.5)"])
+def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(small, tmp_path, rule):
+    whole = train(settings(small, credit=rule), tmp_path / "whole", tensorboard=False)
 
     class CutOffError(Exception):
         pass
@@ -77,15 +79,18 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(small, tmp_path):
             raise CutOffError
 
     with pytest.raises(CutOffError):
-        train(settings(small), tmp_path / "cut", progress=cut, tensorboard=False)
+        train(settings(small, credit=rule), tmp_path / "cut", progress=cut, tensorboard=False)
     assert (tmp_path / "cut" / "checkpoint.pt").exists()
     assert not (tmp_path / "cut" / "policy.pt").exists()
-    resumed = train(settings(small), tmp_path / "cut", resume=True, tensorboard=False)
+    resumed = train(settings(small, credit=rule), tmp_path / "cut", resume=True, tensorboard=False)
     assert identical(weights(whole), weights(resumed))
     assert (whole / "curve.json").read_text() == (resumed / "curve.json").read_text()
     a, b = (torch.load(folder / "policy.pt", weights_only=True) for folder in (whole, resumed))
     assert torch.equal(a["mean"], b["mean"])
     assert torch.equal(a["variance"], b["variance"])
+    assert json.loads((resumed / "run.json").read_text())["settings"]["credit"] == rule
+    with pytest.raises(ValueError, match="run with another credit"):
+        train(settings(small, credit="shapley(budget=6)"), resumed, resume=True)
 
 
 def test_a_finished_run_is_not_run_again_and_not_overwritten(small, tmp_path):
@@ -138,9 +143,20 @@ def test_the_discrete_form_trains_too(small, tmp_path):
     assert np.isfinite(metrics["welfare"].numpy()).all()
 
 
-def test_an_unknown_rule_is_refused_before_anything_is_written(small, tmp_path):
-    with pytest.raises(ValueError, match="known ones are data_size, equal, loo, shapley, standalone"):
-        settings(small, credit="nope")
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("nope", f"known ones are {', '.join(RULES)}"),
+        ("shapley(60)", "write a name, or a name with arguments"),
+        ("shapley(budgte=60)", "does not take these arguments"),
+        ("normalised(rule='nope')", "unknown credit rule 'nope'"),
+        ("shapley(budget=2)", "budget=2 is too small for .* with 3 players"),
+        ("owen(unions=[[0], [1]])", "those of 2 players, but there are 3"),
+    ],
+)
+def test_a_rule_that_is_wrong_or_cannot_serve_so_many_is_refused_before_anything_is_written(small, rule, said):
+    with pytest.raises(ValueError, match=said):
+        settings(small, credit=rule)
 
 
 def test_a_folder_that_cannot_be_written_is_named(small, tmp_path):
