@@ -6,10 +6,10 @@ READY  := $(VENV)/.ready
 OUT    ?= out
 SEEDS  ?= 5
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types bench table clean
+.PHONY: help setup demo test slow lint types bench estimators table clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## create .venv with everything in it (done once)
 
@@ -24,8 +24,11 @@ demo: $(READY)  ## train proxies under four credit rules on digits; writes $(OUT
 	@$(BIN)/proxycoop compare --scenario digits --rule equal --rule data_size --rule loo --rule shapley --seeds 1 --out $(OUT)/demo
 	@$(BIN)/proxycoop report $(OUT)/demo
 
-test: $(READY)  ## run the tests
+test: $(READY)  ## run the tests, but for the slow ones
 	@$(BIN)/python -m pytest -n 2
+
+slow: $(READY)  ## train under every credit rule; a minute or two
+	@$(BIN)/python -m pytest -n 2 -m slow
 
 lint: $(READY)  ## check style and formatting
 	@$(BIN)/ruff check .
@@ -37,12 +40,17 @@ types: $(READY)  ## check the types of an installed copy (checkers cannot see th
 	@MYPYPATH=build/typed $(BIN)/mypy -p proxycoop
 	@rm -rf build
 
-bench: $(READY)  ## print the engine's speed beside bare tensor operations, and how screening holds
+bench: $(READY)  ## print the speed of the engine and of exact credit beside others', and how screening holds
 	@$(BIN)/python benchmarks/engine.py
+	@$(BIN)/python benchmarks/credit.py
 	@$(BIN)/python benchmarks/screening.py
 
-table: $(READY)  ## reproduce the README's results: three scenarios, every rule, $(SEEDS) seeds
-	@$(BIN)/proxycoop compare -s digits -s breast_cancer -s digits-mean --seeds $(SEEDS) --first-seed 10 --out $(OUT)/table
+estimators: $(READY)  ## reproduce the README's errors of estimators beside shapiq's; a quarter of an hour
+	@$(BIN)/python benchmarks/estimators.py --markdown docs/results/estimators.md
+
+table: $(READY)  ## reproduce the README's results: three scenarios, five rules, $(SEEDS) seeds
+	@$(BIN)/proxycoop compare -s digits -s breast_cancer -s digits-mean \
+		-r equal -r data_size -r standalone -r loo -r shapley --seeds $(SEEDS) --first-seed 10 --out $(OUT)/table
 	@$(BIN)/proxycoop report $(OUT)/table --parts docs/results
 
 clean:  ## remove what was built, but not $(OUT)
