@@ -149,7 +149,9 @@ class CoalitionGame:
             v = self._block(first, low) if self._all is None else self._all[:, first : first + 2**low]
             if first + 2**low == 2**n and self._all is None:
                 self._streamed = True
-                self._remember(_packed(torch.ones(1, n, dtype=torch.bool)), v[:, -1:].clone())
+                everyone = _packed(torch.ones(1, n, dtype=torch.bool))
+                if everyone[0] not in self._known:
+                    self._remember(everyone, v[:, -1:].clone())
             yield first, v
 
     def grand(self) -> Tensor:
@@ -169,8 +171,6 @@ class CoalitionGame:
 
     def _remember(self, keys: NDArray[np.bytes_], values: Tensor) -> None:
         """Keep the worth, ``(n_envs, len(keys))``, of coalitions that were not known."""
-        if np.isin(keys, self._known).all():
-            return
         if self._columns is not None and len(values) != len(self._columns):
             raise ValueError(f"the game answered for {len(values)} environments after {len(self._columns)} before")
         self._columns = values if self._columns is None else torch.cat([self._columns, values], dim=1)

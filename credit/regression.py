@@ -60,7 +60,8 @@ class Design:
     def solve_with(self, columns: Tensor) -> Tensor:
         """Matrix of a regression on other columns, ``(m, k)``: ``(k, m)``."""
         weighted = columns * self.weight[:, None]
-        return torch.linalg.pinv(weighted.T @ columns, rtol=1e-10, hermitian=True) @ weighted.T
+        inverse: Tensor = torch.linalg.pinv(weighted.T @ columns, rtol=1e-10, hermitian=True)
+        return inverse @ weighted.T
 
     def errors(self, residual: Tensor, pull: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Standard errors of a regression by this design, and their degrees of freedom, ``(n_envs, n)`` each.

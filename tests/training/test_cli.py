@@ -112,7 +112,7 @@ def test_a_rule_can_be_put_through_the_suite(run, monkeypatch):
 @pytest.mark.parametrize("rule", ["shapley(budget=30)", "normalised(rule='shapley(budget=30)')"])
 def test_rules_with_arguments_work_in_every_command(run, tmp_path, rule):
     tiny = ["-s", "breast_cancer", "--set", "horizon=2", "--set", "principals=6", "-c", rule]
-    how = f"credit: {rule}, estimated by kernelshap(by_size=True), 30 coalition evaluations a round\n"
+    how = f"credit: {rule}, estimated by kernelshap(by_size=True), 30 coalition evaluations a round"
     code, out, err = run("play", *tiny, "--last", "--picture", tmp_path / "round.png")
     assert code == 0, err
     assert out.startswith(how)
