@@ -25,6 +25,7 @@ SizeWeights = tuple[float, ...]
 """p_0 … p_{n−1}: the weight of one marginal contribution to one coalition of that size."""
 
 
+@lru_cache(maxsize=64)
 def shapley_weights(n: int) -> SizeWeights:
     """s!(n−s−1)!/n! = 1/(n C(n−1, s)): every size alike, and every coalition of a size alike."""
     return tuple(1 / (n * comb(n - 1, s)) for s in range(n))

@@ -105,8 +105,12 @@ class Shapley(Estimator):
         super().check(n_players)
 
     def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:
-        """See the class."""
+        """See the class; only where :meth:`estimator` gives one."""
         estimator = self.estimator(game.n_players)
-        if estimator is None:
-            return Estimate.exact(semivalue(game, shapley_weights(game.n_players)), 2**game.n_players, "exact")
+        assert estimator is not None
         return estimator.sample(game, budget, generator)
+
+    def _estimate(self, game: CoalitionGame, episode: int, t: int) -> Estimate:
+        if self.estimator(game.n_players) is None:  # nothing to draw
+            return Estimate.exact(semivalue(game, shapley_weights(game.n_players)), 1 << game.n_players, "exact")
+        return super()._estimate(game, episode, t)
