@@ -45,7 +45,7 @@ bench: $(READY)  ## print the speed of the engine and of exact credit beside oth
 	@$(BIN)/python benchmarks/credit.py
 	@$(BIN)/python benchmarks/screening.py
 
-estimators: $(READY)  ## reproduce the README's errors of estimators beside shapiq's; a quarter of an hour
+estimators: $(READY)  ## reproduce the README's errors of estimators beside shapiq's; six minutes
 	@$(BIN)/python benchmarks/estimators.py --markdown docs/results/estimators.md
 
 table: $(READY)  ## reproduce the README's results: three scenarios, five rules, $(SEEDS) seeds
