@@ -9,7 +9,7 @@ from torch import Tensor
 from .estimate import Estimate, Estimator
 from .game import CoalitionGame
 from .rule import RULES
-from .sampling import first_seen, prefixes, random_orders, tensor
+from .sampling import first_seen, positions, prefixes, random_orders, tensor
 
 
 @RULES.register("antithetic")
@@ -41,8 +41,8 @@ class AntitheticPermutations(Estimator):
         """See the class."""
         n = game.n_players
         n_fit = (budget - 1) // (2 * (n - 1))  # pairs, if no coalition occurred twice
-        orders = random_orders(n, 2 * n_fit + 1, generator)
-        inside = prefixes(orders)  # (K, n − 1, n); prefixes of the reverse are their complements
+        joins_at = positions(random_orders(n, 2 * n_fit + 1, generator))  # (K, n)
+        inside = prefixes(joins_at)  # (K, n − 1, n); prefixes of the reverse are their complements
         rows = np.stack([inside, ~inside], axis=1)  # (K, 2, n − 1, n)
         fresh = first_seen(rows.reshape(-1, n)).reshape(len(rows), -1).sum(axis=1)  # new coalitions of each pair
         n_pairs = max(1, int((fresh.cumsum() <= budget - 1).sum()))
@@ -51,7 +51,7 @@ class AntitheticPermutations(Estimator):
         none = torch.zeros_like(grand)
         forward = torch.cat([none, v[:, :, 0], grand], dim=2).diff(dim=2)  # (E, K, n): of the player at each position
         backward = -torch.cat([grand, v[:, :, 1], none], dim=2).diff(dim=2)
-        position = torch.from_numpy(np.argsort(orders[:n_pairs], axis=1))  # (K, n)
+        position = torch.from_numpy(joins_at[:n_pairs])
         marginals = ((forward + backward) / 2).gather(2, position.to(v.device).expand_as(forward))  # (E, K, n): of each player
         values = marginals.mean(dim=1)
 

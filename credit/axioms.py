@@ -350,8 +350,10 @@ class _Trial:
         for n in self.some_sizes(4, 10):
             v = torch.randn(2, 2**n, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
             v[:, 0] = 0
+            rule = self.new()
+            assert isinstance(rule, GameRule)  # as the one whose attributes are read
             try:
-                values = self.new().values(games.table_game(v))  # type: ignore[attr-defined]
+                values = rule.values(games.table_game(v))
             except ValueError as error:
                 if self.rule.family != "wrapper":  # which serves games only if the other rule does
                     self.found("game", f"a game of {n} players is refused: {error}")

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from .estimate import Estimate, Estimator
 from .game import MAX_ENUMERATED, CoalitionGame
-from .rule import RULES, GameRule
+from .rule import RULES, WholeGameRule
 from .sampling import Rows, first_seen, tensor
 from .semivalues import banzhaf_weights, semivalue
 from .strata import degrees_of_freedom, moments
 
 
 @RULES.register("banzhaf")
-class Banzhaf(GameRule):
+class Banzhaf(WholeGameRule):
     r"""Average marginal contribution over all coalitions of the others, each alike.
 
     .. math:: c_i = 2^{1-n} \sum_{S \subseteq N \setminus i} [v(S \cup i) - v(S)]
@@ -29,14 +29,9 @@ class Banzhaf(GameRule):
     """
 
     source = "Banzhaf 1965"
-    evaluations = "2^n"
     symmetric = True
     null_player = True
     max_players = MAX_ENUMERATED
-
-    def cost(self, n_players: int) -> int:
-        """Every coalition."""
-        return 1 << n_players
 
     def divide(self, game: CoalitionGame) -> Tensor:
         """The Banzhaf value of every player, ``(n_envs, n_players)``."""

@@ -223,7 +223,7 @@ def _learning() -> list[Case]:
 
 
 def _random(n: int, seed: int, **kwargs: object) -> list[Round]:
-    return [random_round(n, seed, **kwargs)]  # type: ignore[arg-type]
+    return [random_round(n, seed, **kwargs)]  # type: ignore[arg-type]  # the cases below name their arguments
 
 
 def _nobody(n: int) -> list[Round]:
@@ -298,4 +298,4 @@ def _known_games() -> list[Case]:
             for n in (5, 10, 64)
         ),
     ]
-    return [Case(f"the {one.name}", lambda one=one: [game_round(one.game())]) for one in known]  # type: ignore[misc]
+    return [Case(f"the {one.name}", lambda one=one: [game_round(one.game())]) for one in known]  # type: ignore[misc]  # mypy cannot infer a lambda with a default

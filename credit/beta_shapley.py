@@ -9,7 +9,7 @@ from scipy.special import betaln
 from torch import Tensor
 
 from .game import MAX_ENUMERATED, CoalitionGame
-from .rule import RULES, GameRule
+from .rule import RULES, WholeGameRule
 from .semivalues import SizeWeights, semivalue
 
 
@@ -24,7 +24,7 @@ def beta_shapley_weights(n: int, alpha: float, beta: float) -> SizeWeights:
 
 
 @RULES.register("beta_shapley")
-class BetaShapley(GameRule):
+class BetaShapley(WholeGameRule):
     r"""Average marginal contribution, weighted by the size of the coalition that the agent joins.
 
     .. math:: c_i = \sum_{s=0}^{n-1} \binom{n-1}{s} \frac{B(s+\beta, n-1-s+\alpha)}{B(\alpha,\beta)} \cdot
@@ -43,7 +43,6 @@ class BetaShapley(GameRule):
     """
 
     source = "Kwon & Zou 2022 (AISTATS)"
-    evaluations = "2^n"
     symmetric = True
     null_player = True
     max_players = MAX_ENUMERATED
@@ -55,10 +54,6 @@ class BetaShapley(GameRule):
         self.alpha = float(alpha)
         self.beta = float(beta)
         self.efficient = alpha == beta == 1
-
-    def cost(self, n_players: int) -> int:
-        """Every coalition."""
-        return 1 << n_players
 
     def divide(self, game: CoalitionGame) -> Tensor:
         """The Beta-Shapley value of every player, ``(n_envs, n_players)``."""

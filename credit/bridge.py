@@ -52,7 +52,7 @@ def to_shapiq(game: GameLike, n_players: int | None = None, env: int = 0) -> Any
 def _game_class() -> Any:
     shapiq = _shapiq()
 
-    class OneEnvironment(shapiq.Game):  # type: ignore[misc, name-defined]
+    class OneEnvironment(shapiq.Game):  # type: ignore[misc, name-defined]  # imported when it is first needed
         """One environment of a coalition game of proxycoop's."""
 
         def __init__(self, game: CoalitionGame, env: int) -> None:

@@ -23,7 +23,7 @@ class ComplementaryContributions(Estimator):
     is the least budget, about 2n ln n, below which a player would have no coalition of some size: it is refused.
 
     Departures from the source: sizes are drawn in proportion to s^{−1/2}, s ≤ n/2, in fixed numbers (a player is in a share s/n of the
-    sets of size s, so that small ones need more), without replacement, balanced over players.
+    sets of size s, so that small ones need more), without replacement.
 
     References:
         Zhang, Sun, Liu, Xiong, Pei & Ren (2023), *Efficient sampling approaches to Shapley value approximation*, SIGMOD.

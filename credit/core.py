@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .excess import FLAT, TOLERANCE, Floats, Settled, smallest_largest_excess
 from .game import CoalitionGame, coalition_matrix
-from .rule import RULES, GameRule
+from .rule import RULES, WholeGameRule
 
 MAX_PLAYERS = 12
 
@@ -112,7 +112,7 @@ def _each(game: CoalitionGame, solve: Callable[[Floats], Floats]) -> Tensor:
 
 
 @RULES.register("least_core")
-class LeastCore(GameRule):
+class LeastCore(WholeGameRule):
     r"""The shortest allocation in the least core: the coalition with most to complain about has as little as can be.
 
     .. math:: c = \arg\min_{x \in X^*} \lVert x \rVert_2, \qquad X^* = \{x : x(N) = v(N),\; x(S) \ge v(S) - e^* \;\forall S\}
@@ -132,15 +132,10 @@ class LeastCore(GameRule):
     """
 
     source = "Maschler, Peleg & Shapley 1979"
-    evaluations = "2^n"
     efficient = True
     symmetric = True
     null_player = True
     max_players = MAX_PLAYERS
-
-    def cost(self, n_players: int) -> int:
-        """Every coalition."""
-        return 1 << n_players
 
     def divide(self, game: CoalitionGame) -> Tensor:
         """The allocation, ``(n_envs, n_players)``."""
@@ -148,7 +143,7 @@ class LeastCore(GameRule):
 
 
 @RULES.register("nucleolus")
-class Nucleolus(GameRule):
+class Nucleolus(WholeGameRule):
     r"""The allocation whose excesses, from the largest down, are lexicographically the smallest.
 
     .. math:: c = \operatorname{lexmin}_{x(N) = v(N)} \; \theta(x), \qquad \theta(x) = \text{the } v(S) - x(S) \text{ in descending order}
@@ -167,7 +162,6 @@ class Nucleolus(GameRule):
     """
 
     source = "Schmeidler 1969"
-    evaluations = "2^n"
     efficient = True
     symmetric = True
     null_player = True
@@ -175,10 +169,6 @@ class Nucleolus(GameRule):
 
     def __init__(self, individually_rational: bool = False) -> None:
         self.individually_rational = individually_rational
-
-    def cost(self, n_players: int) -> int:
-        """Every coalition."""
-        return 1 << n_players
 
     def divide(self, game: CoalitionGame) -> Tensor:
         """The nucleolus, ``(n_envs, n_players)``."""

@@ -101,7 +101,7 @@ class CoalitionGame:
         if self._all is not None:
             bits = 2 ** torch.arange(self.n_players, device=coalitions.device)
             return self._all[:, (coalitions * bits).sum(dim=1)]
-        keys = _packed(coalitions)
+        keys = packed(coalitions.cpu().numpy())
         unique, first_row, inverse = np.unique(keys, return_index=True, return_inverse=True)
         place = np.searchsorted(self._known, unique)
         known = np.zeros(len(unique), dtype=bool)
@@ -109,10 +109,10 @@ class CoalitionGame:
         known[inside] = self._known[place[inside]] == unique[inside]
         if not known.all():
             rows = np.sort(first_row[~known])  # in the order in which they were asked for
-            self._remember(keys[rows], self._checked(self._value(coalitions[torch.from_numpy(rows)]), len(rows)))
+            self._remember(keys[rows], _worths(self._value(coalitions[torch.from_numpy(rows)]), len(rows)))
             place = np.searchsorted(self._known, unique)
         if self._columns is None:  # no coalition was asked for, so nothing says how many environments there are
-            return self._checked(self._value(coalitions), 0)
+            return _worths(self._value(coalitions), 0)
         return self._columns[:, torch.from_numpy(self._where[place][inverse])]
 
     def values(self) -> Tensor:
@@ -149,7 +149,7 @@ class CoalitionGame:
             v = self._block(first, low) if self._all is None else self._all[:, first : first + 2**low]
             if first + 2**low == 2**n and self._all is None:
                 self._streamed = True
-                everyone = _packed(torch.ones(1, n, dtype=torch.bool))
+                everyone = packed(np.ones((1, n), dtype=bool))
                 if everyone[0] not in self._known:
                     self._remember(everyone, v[:, -1:].clone())
             yield first, v
@@ -163,11 +163,11 @@ class CoalitionGame:
     def _block(self, first: int, n_low: int) -> Tensor:
         """Worth of the coalitions first … first + 2**n_low − 1, ``(n_envs, 2**n_low)``."""
         if self._value_block is not None:
-            return self._checked(self._value_block(first, n_low), 2**n_low)
+            return _worths(self._value_block(first, n_low), 2**n_low)
         high = (first >> torch.arange(n_low, self.n_players)) & 1 == 1
         coalitions = torch.cat([coalition_matrix(n_low), high.expand(2**n_low, -1)], dim=1)
         # what has been evaluated before is not evaluated again; a block by itself holds no coalition twice
-        return self.value(coalitions) if len(self._known) and n_low == self.n_players else self._checked(self._value(coalitions), 2**n_low)
+        return self.value(coalitions) if len(self._known) and n_low == self.n_players else _worths(self._value(coalitions), 2**n_low)
 
     def _remember(self, keys: NDArray[np.bytes_], values: Tensor) -> None:
         """Keep the worth, ``(n_envs, len(keys))``, of coalitions that were not known."""
@@ -178,15 +178,6 @@ class CoalitionGame:
         place = np.searchsorted(self._known, keys[order])
         self._where = np.insert(self._where, place, len(self._known) + order)
         self._known = np.insert(self._known, place, keys[order])
-
-    def _checked(self, values: Tensor | NDArray[Any], n_coalitions: int) -> Tensor:
-        # a copy: the function may reuse its buffer, or hand out one that must not be written to
-        values = values.clone() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
-        if values.dim() == 1:
-            values = values[None]
-        if values.dim() != 2 or values.shape[1] != n_coalitions:
-            raise ValueError(f"the game answered with shape {tuple(values.shape)} for {n_coalitions} coalitions")
-        return values if values.is_floating_point() else values.double()
 
 
 GameLike = CoalitionGame | ValueFunction
@@ -223,7 +214,7 @@ def _is_shapiqs(game: ValueFunction) -> bool:
 
 def _asked_in_numpy(game: ValueFunction) -> ValueFunction:
     """A game of shapiq's, which tells coalitions from lists of players by their type."""
-    ask: Callable[[NDArray[np.bool_]], NDArray[Any]] = game  # type: ignore[assignment]
+    ask: Callable[[NDArray[np.bool_]], NDArray[Any]] = game  # type: ignore[assignment]  # it takes arrays, not tensors
     return lambda coalitions: ask(coalitions.cpu().numpy())
 
 
@@ -237,17 +228,26 @@ class _Normalised:
 
     def __call__(self, coalitions: Tensor) -> Tensor:
         ask = coalitions if self._worth_of_nobody is not None else torch.cat([coalitions, self._nobody])
-        answer = self._value(ask)
-        v = answer if isinstance(answer, Tensor) else torch.from_numpy(np.array(answer))
-        if v.dim() not in (1, 2) or v.shape[-1] != len(ask):
-            raise ValueError(f"the game answered with shape {tuple(v.shape)} for {len(ask)} coalitions")
-        v = v if v.is_floating_point() else v.double()
+        v = _worths(self._value(ask), len(ask))
         if self._worth_of_nobody is None:
-            v, self._worth_of_nobody = v[..., :-1], v[..., -1:].clone()
+            v, self._worth_of_nobody = v[:, :-1], v[:, -1:]
         return v - self._worth_of_nobody
 
 
-def _packed(coalitions: Tensor) -> NDArray[np.bytes_]:
-    """One short byte string a coalition: equal strings, equal coalitions."""
-    packed = np.packbits(coalitions.cpu().numpy(), axis=1)
-    return np.ascontiguousarray(packed).view(f"S{packed.shape[1]}")[:, 0]
+def packed(coalitions: NDArray[np.bool_]) -> NDArray[np.bytes_]:
+    """One short byte string a coalition, bool ``(m, n)`` → ``(m,)``: equal strings, equal coalitions."""
+    bits = np.ascontiguousarray(np.packbits(coalitions, axis=1))
+    return bits.view(f"S{bits.shape[1]}")[:, 0]
+
+
+def _worths(answer: Tensor | NDArray[Any], n_coalitions: int) -> Tensor:
+    """What a function answered for so many coalitions, ``(n_envs, n_coalitions)`` in floating point.
+
+    A copy: the function may reuse its buffer, or hand out one that must not be written to.
+    """
+    values = answer.clone() if isinstance(answer, Tensor) else torch.from_numpy(np.array(answer))
+    if values.dim() == 1:
+        values = values[None]
+    if values.dim() != 2 or values.shape[1] != n_coalitions:
+        raise ValueError(f"the game answered with shape {tuple(values.shape)} for {n_coalitions} coalitions")
+    return values if values.is_floating_point() else values.double()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .game import CoalitionGame, coalition_matrix
-from .rule import RULES, GameRule
+from .rule import RULES, WholeGameRule
 
 MAX_PLAYERS = 12
 
@@ -81,7 +81,7 @@ def _weights(n: int, order: int) -> Tensor:
 
 
 @RULES.register("joint_shapley")
-class JointShapley(GameRule):
+class JointShapley(WholeGameRule):
     r"""Joint Shapley values of all groups of at most k agents, each shared equally among the group's members.
 
     .. math:: c_i = \sum_{T \ni i,\, |T| \le k} \frac{\phi_T}{|T|}, \qquad
@@ -101,7 +101,6 @@ class JointShapley(GameRule):
     """
 
     source = "Harris et al. 2022 (ICLR)"
-    evaluations = "2^n"
     efficient = True
     symmetric = True
     max_players = MAX_PLAYERS
@@ -111,10 +110,6 @@ class JointShapley(GameRule):
             raise ValueError(f"order={order!r}: must be a whole number from 1")
         self.order = order
         self.null_player = order == 1
-
-    def cost(self, n_players: int) -> int:
-        """Every coalition."""
-        return 1 << n_players
 
     def divide(self, game: CoalitionGame) -> Tensor:
         """Each player's share of the groups' values, ``(n_envs, n_players)``."""

@@ -163,6 +163,16 @@ class GameRule(CreditRule):
         """Each player's value, ``(n_envs, n_players)``, in the game's unit; v(∅) = 0 and the number of players has been checked."""
 
 
+class WholeGameRule(GameRule):
+    """A rule that looks at every coalition."""
+
+    evaluations = "2^n"
+
+    def cost(self, n_players: int) -> int:
+        """Every coalition."""
+        return 1 << n_players
+
+
 def too_many(rule: str, most: int, n_players: int) -> ValueError:
     """The error for more players than a rule can serve: with the numbers, and rules that can."""
     cost = f"{2**n_players:,}" if n_players < 64 else f"2**{n_players}"

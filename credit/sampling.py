@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .game import packed
+
 Rows = NDArray[np.bool_]
 """Coalitions, bool ``(m, n_players)``."""
 
@@ -24,10 +26,14 @@ def random_orders(n: int, count: int, generator: np.random.Generator) -> NDArray
     return generator.permuted(np.tile(np.arange(n), (count, 1)), axis=1)
 
 
-def prefixes(orders: NDArray[np.intp]) -> Rows:
-    """For orders ``(m, n)``, who is there after the first, second, … (n−1)-th has joined: bool ``(m, n − 1, n)``."""
-    n = orders.shape[1]
-    return np.argsort(orders, axis=1)[:, None, :] <= np.arange(n - 1)[:, None]
+def positions(orders: NDArray[np.intp]) -> NDArray[np.intp]:
+    """When each player joins, from 0, in orders ``(m, n)``: ``(m, n)``."""
+    return np.argsort(orders, axis=1)
+
+
+def prefixes(position: NDArray[np.intp]) -> Rows:
+    """Who is there after the first, second, … (n−1)-th has joined, by :func:`positions`: ``(m, n)`` → bool ``(m, n − 1, n)``."""
+    return position[:, None, :] <= np.arange(position.shape[1] - 1)[:, None]
 
 
 def first_seen(rows: Rows) -> NDArray[np.bool_]:
@@ -36,12 +42,6 @@ def first_seen(rows: Rows) -> NDArray[np.bool_]:
     fresh = np.zeros(len(rows), dtype=bool)
     fresh[first] = True
     return fresh
-
-
-def packed(rows: Rows) -> NDArray[np.bytes_]:
-    """One short byte string a coalition, ``(m,)``: equal strings, equal coalitions."""
-    bits = np.ascontiguousarray(np.packbits(rows, axis=1))
-    return bits.view(f"S{bits.shape[1]}")[:, 0]
 
 
 def tensor(rows: Rows) -> Tensor:

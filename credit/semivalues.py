@@ -12,7 +12,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 from math import comb
 
@@ -91,7 +91,7 @@ def _block_weights(weights: SizeWeights, n_low: int, n_high: int) -> Tensor:
     return torch.cat([torch.where(coalition_matrix(n_low).T, joins, -stays), joins[None], -stays[None]])
 
 
-def _streamed(blocks: Iterable[tuple[int, Tensor]] | Iterator[tuple[int, Tensor]], weights: SizeWeights) -> Tensor:
+def _streamed(blocks: Iterable[tuple[int, Tensor]], weights: SizeWeights) -> Tensor:
     """The semivalue from blocks of all coalitions; sums are kept in double precision."""
     n, low = len(weights), BLOCK_PLAYERS
     cached: dict[int, Tensor] = {}

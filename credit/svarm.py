@@ -40,7 +40,7 @@ class Svarm(Estimator):
         """See the class."""
         n = game.n_players
         first = np.concatenate([_first_draws(n, generator), _first_draws(n, generator)])  # with i, and complements of those without i
-        n_more = max(budget, 1)
+        n_more = budget
         harmonic = 1 / np.arange(1, n + 1)
         sizes = generator.choice(np.arange(1, n + 1), size=(n_more, 2), p=harmonic / harmonic.sum())
         # A⁻ has a size of n − s, s drawn as for A⁺: it is the complement of a coalition drawn like A⁺
@@ -86,7 +86,7 @@ class StratifiedSvarm(Estimator):
     Costs ``budget`` evaluations. Unbiased. Not efficient, and symmetric and null-player in expectation only. Its known failure is the
     least budget, about 2n ln n, below which a stratum would be empty: it is refused.
 
-    Departures from the source: numbers of draws by size are fixed and even rather than random, and balanced over players.
+    Departures from the source: numbers of draws by size are fixed and even rather than random.
 
     References:
         Kolpaczki, Bengs, Muschalik & Hüllermeier (2024), *Approximating the Shapley value without marginal contributions*, AAAI.

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from .estimate import Estimate, Estimator
-from .game import CoalitionGame
+from .game import CoalitionGame, packed
 from .rule import RULES
-from .sampling import packed, prefixes, random_orders, tensor
+from .sampling import positions, prefixes, random_orders, tensor
 
 
 @RULES.register("tmc")
@@ -114,8 +114,7 @@ class GuidedTruncationGradient(Estimator):
         n_used = torch.zeros_like(grand)
         evaluations = 1
         seen: set[bytes] = set()
-        while running.any() and sum(part.shape[1] for part in collected) < n_orders:
-            left = n_orders - sum(part.shape[1] for part in collected)
+        while running.any() and (left := n_orders - sum(part.shape[1] for part in collected)) > 0:
             scan = _Scan(game, _guided_orders(n, generator)[:left], seen)
             first.append(scan.orders[:, 0])
             for position in range(n):
@@ -153,7 +152,8 @@ class _Scan:
     def __init__(self, game: CoalitionGame, orders: np.ndarray, seen: set[bytes] | None = None) -> None:
         self.game = game
         self.orders = orders
-        self.inside = prefixes(orders)  # (K, n − 1, n)
+        self.position = positions(orders)  # (K, n)
+        self.inside = prefixes(self.position)  # (K, n − 1, n)
         self.grand = game.grand().double()[:, None]  # (E, 1)
         self.worth = torch.zeros(1, len(orders)).to(self.grand).expand(len(self.grand), -1)  # v(P) so far, (E, K)
         self._seen = set() if seen is None else seen
@@ -182,7 +182,7 @@ class _Scan:
 
     def marginals(self) -> Tensor:
         """What each player brought in each order, ``(E, K, n)``, once all have joined."""
-        position = torch.from_numpy(np.argsort(self.orders, axis=1)).to(self.grand.device)
+        position = torch.from_numpy(self.position).to(self.grand.device)
         steps = torch.stack(self._steps, dim=2)  # (E, K, n): of who joins at each position
         return steps.gather(2, position.expand_as(steps))
 
