@@ -7,7 +7,7 @@ FLOWER := .venv-flower
 OUT    ?= out
 SEEDS  ?= 5
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow flower lint types bench estimators fidelity table lessons clean
+.PHONY: help setup demo test slow flower lint types bench estimators fidelity table lessons values clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,13 @@ table: $(READY)  ## reproduce the README's results: three scenarios, five rules,
 	@$(BIN)/proxycoop compare -s digits -s breast_cancer -s digits-mean \
 		-r equal -r data_size -r standalone -r loo -r shapley --seeds $(SEEDS) --first-seed 10 --out $(OUT)/table
 	@$(BIN)/proxycoop report $(OUT)/table --parts docs/results
+
+values: $(READY)  ## reproduce what values cost and how they hold: harm, filters, governance, fairness; a quarter of an hour
+	@$(BIN)/python benchmarks/harm.py --markdown docs/results/harm.md
+	@$(BIN)/python benchmarks/strictness.py --markdown docs/results/price.md
+	@$(BIN)/python benchmarks/governance.py --markdown docs/results/governance.md
+	@$(BIN)/python benchmarks/preferences.py --markdown docs/results/preferences.md
+	@$(BIN)/python benchmarks/fairness.py --markdown docs/results/fairness.md
 
 lessons: $(READY)  ## reproduce what the rules of learning cooperatives teach: digits, 14 rules, three seeds
 	@$(BIN)/proxycoop compare -s digits -r comfedsv -r data_shapley -r in_run -r cgsv -r shapfed -r "fael(window=8)" -r g_shapley \

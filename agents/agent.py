@@ -90,6 +90,7 @@ def play(
     seeds: Sequence[int] | None = None,
     *,
     copies: Mapping[int, int] | None = None,
+    before_round: Callable[[Engine], None] | None = None,
     on_round: Callable[[Engine], None] | None = None,
 ) -> dict[str, Tensor]:
     """Play one episode in every environment of the engine.
@@ -99,6 +100,7 @@ def play(
         agent: Everybody's policy.
         seeds: As for :meth:`~proxycoop.envs.Engine.reset`.
         copies: As there.
+        before_round: Called before every round, when its prospect stands.
         on_round: Called after every round.
 
     Returns:
@@ -110,6 +112,8 @@ def play(
     assert engine.seeds is not None
     agent.begin(engine.layout, fold(engine.seeds, engine.episode))
     while engine.t < engine.horizon:
+        if before_round is not None:
+            before_round(engine)
         observations = engine.step(agent.act(observations)).observations
         if on_round is not None:
             on_round(engine)

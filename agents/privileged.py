@@ -41,7 +41,7 @@ class Planner(PrivilegedAgent):
         """Admissible and worth its cost to all."""
         del observations
         engine = self.engine
-        proposals = engine.prospect.proposals
-        gain = (proposals.updates @ engine.utility_gradient()[:, None, :, None])[..., 0]  # (E, N, K)
+        proposals, updates = engine.prospect.proposals, engine.prospect.filtered.updates
+        gain = (updates @ engine.utility_gradient()[:, None, :, None])[..., 0]  # (E, N, K)
         worth = engine.reward_scale * proposals.share * gain > engine.scenario.reward.contribution_cost
         return torch.logical_and(worth, engine.prospect.passes)

@@ -56,7 +56,7 @@ class _VetoRule(CreditRule):
     evaluations = "(n + 2) 2^(n−1)"
     efficient = True
     max_players = MAX_PLAYERS
-    needs: tuple[Need, ...] = ("lots",)
+    needs: tuple[Need, ...] = ("lots", "vetoes")
 
     def cost(self, n_players: int) -> int:
         """What every coalition lets through, and what it would still let through with each other agent."""

@@ -12,13 +12,28 @@ if __name__ != "proxycoop.envs":
 import pettingzoo
 
 from . import cooperative_v0, scenario
+from .comparisons import Comparisons
 from .engine import Engine
 from .metrics import episode_metrics
 from .observation import ObservationLayout
+from .populations import PopulationFit, fit_population
+from .preferences import ProfileFit, fit_profile
 from .scenario import Scenario
 
 if hasattr(pettingzoo, "register") and "proxycoop/cooperative-v0" not in pettingzoo.parallel_registry:  # PettingZoo >= 1.27
     pettingzoo.register("parallel", "proxycoop/cooperative-v0", entry_point="proxycoop.envs.cooperative_v0:parallel_env")
     pettingzoo.register("aec", "proxycoop/cooperative-v0", entry_point="proxycoop.envs.cooperative_v0:env")
 
-__all__ = ["Engine", "ObservationLayout", "Scenario", "cooperative_v0", "episode_metrics", "scenario"]
+__all__ = [
+    "Comparisons",
+    "Engine",
+    "ObservationLayout",
+    "PopulationFit",
+    "ProfileFit",
+    "Scenario",
+    "cooperative_v0",
+    "episode_metrics",
+    "fit_population",
+    "fit_profile",
+    "scenario",
+]

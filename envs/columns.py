@@ -97,6 +97,7 @@ class ColumnSource:
             corrupt=corrupt,
             tags=self.lots.drawn_tags(keys, n_agents),
             samples=self.samples,
+            rows=rows[:, None, None].expand(shape),
         )
 
     def _links(self, keys: Tensor, corrupt: Tensor) -> Tensor:

@@ -16,9 +16,10 @@ Rendering      ``ansi`` (a table of the round), ``rgb_array`` (a picture of it),
 =============  ==============================================================================================================
 
 ``infos[agent]`` holds ``action_mask`` (a lot may have nothing to contribute this round; choosing it then contributes nothing)
-and, unless ``infos="mask"``, of the round just played ``credit``, ``contributed``, ``admitted``, ``blocked_by`` (K × N: which
-principal found which update inadmissible), the ``utility`` now, and after the last round ``episode``, the episode's metrics. Under rules
-that can tell (:class:`~proxycoop.credit.LotRule`) there is ``lot_credit`` too: what each of its lots earned.
+and, unless ``infos="mask"``, of the round just played ``credit``, ``contributed``, ``admitted``, ``kept`` (K: how much of each update
+entered, below 1 where a filter mended it), ``blocked_by`` (K × N: which principal found which update inadmissible), the ``utility``
+now, and after the last round ``episode``, the episode's metrics. Under rules that can tell (:class:`~proxycoop.credit.LotRule`) there is
+``lot_credit`` too: what each of its lots earned.
 
 A proxy sees its own lots and profile, and what the cooperative announces: the utility, the values with their probe sets and losses,
 the strictest tolerance anybody has for each, the mean norm of everybody's updates, and how many updates were admitted. It never sees
@@ -223,6 +224,7 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
                 "credit": float(last.credit[0, i]) if last else 0.0,
                 "contributed": last.contributed[0, i].numpy().copy() if last else nothing.copy(),
                 "admitted": last.admitted[0, i].numpy().copy() if last else nothing.copy(),
+                "kept": last.kept[0, i].double().numpy() if last else np.zeros(engine.num_lots),
                 "blocked_by": last.blocked_by[0, i].numpy().copy() if last else np.zeros((engine.num_lots, engine.num_agents), dtype=bool),
                 "utility": float(engine.prospect.utility[0]),
             }

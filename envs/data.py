@@ -19,53 +19,23 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ..registry import Registry, unknown_name
+from . import fairness  # noqa: F401  # registers its data sources
+from .dataset import DATA, Bools, Dataset, Floats
 from .settings import Settings
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A labelled table.
-
-    Attributes:
-        features: float64 ``(n_rows, n_features)``.
-        labels: int64 ``(n_rows,)``, from 0.
-        class_names: One name a class, by label.
-        feature_names: One name a column.
-    """
-
-    features: Floats
-    labels: NDArray[np.int64]
-    class_names: tuple[str, ...]
-    feature_names: tuple[str, ...]
-
-    def class_index(self, label: int | str) -> int:
-        """The label of a class given by name or number.
-
-        Raises:
-            ValueError: If there is no such class; the message lists them.
-        """
-        if label in self.class_names:
-            return self.class_names.index(str(label))
-        if str(label).isdigit() and int(label) < len(self.class_names):
-            return int(label)
-        raise unknown_name("class", label, list(self.class_names))
-
-    def column(self, name: str) -> int:
-        """The index of a column given by name.
-
-        Raises:
-            ValueError: If there is no such column; the message lists them.
-        """
-        if name not in self.feature_names:
-            raise unknown_name("column", name, list(self.feature_names))
-        return self.feature_names.index(name)
-
-
-DATA: Registry[Dataset] = Registry("data source", "proxycoop.data")
+__all__ = [
+    "DATA",
+    "Bools",
+    "Data",
+    "Dataset",
+    "Floats",
+    "Group",
+    "HeldOut",
+    "Rows",
+    "Splits",
+    "load",
+    "split",
+]
 
 
 @DATA.register("digits")
@@ -103,24 +73,33 @@ def load(source: str) -> Dataset:
 
 
 class Group(Settings):
-    """A group of people (rows), by one column of the data, for values that protect groups."""
+    """A group of people (rows), for values that protect groups: by a column of the data, or by an attribute of its rows."""
 
-    column: str = Field(description="Column that decides, by name.")
+    column: str | None = Field(None, description="Column that decides, by name; goes with above or below.")
     above: float | None = Field(None, ge=0, lt=1, description="Rows above this quantile of the column belong to the group.")
     below: float | None = Field(None, gt=0, le=1, description="Rows below this quantile of the column belong to the group.")
+    attribute: str | None = Field(None, description="Attribute that decides, by name; goes with equals.")
+    equals: str | tuple[str, ...] = Field((), description="Rows with this level of the attribute, or one of these, belong to the group.")
 
     @model_validator(mode="after")
     def _check(self) -> Group:
-        if (self.above is None) == (self.below is None):
-            raise ValueError(f"group on column {self.column!r}: give exactly one of 'above' and 'below'")
+        given = {name for name in type(self).model_fields if getattr(self, name) not in (None, ())}
+        if given not in ({"column", "above"}, {"column", "below"}, {"attribute", "equals"}):
+            raise ValueError(
+                f"group on {self.column or self.attribute!r}: give either a column with exactly one of 'above' and 'below', or an "
+                "attribute with 'equals'"
+            )
         return self
 
     def members(self, dataset: Dataset) -> Bools:
         """Which rows belong to the group, bool ``(n_rows,)``.
 
         Raises:
-            ValueError: If the column is unknown.
+            ValueError: If the column, the attribute or a level is unknown; the message lists the known.
         """
+        if self.attribute is not None:
+            return dataset.with_levels(self.attribute, (self.equals,) if isinstance(self.equals, str) else self.equals)
+        assert self.column is not None
         column = dataset.features[:, dataset.column(self.column)]
         if self.above is not None:
             return np.asarray(column > np.quantile(column, self.above))
@@ -141,7 +120,9 @@ class Data(Settings):
     """Where the data comes from and how it is split."""
 
     source: str = Field("digits", description="Name of a data source.")
-    columns: tuple[int, ...] | None = Field(None, min_length=1, description="Columns to keep, by number; all by default.")
+    columns: tuple[int | str, ...] | None = Field(
+        None, min_length=1, description='Columns to keep, by number, name or shell pattern ("education_*"); all by default.'
+    )
     scaling: Literal["none", "centre", "standardise"] = Field(
         "none", description="centre: zero mean; standardise: unit deviation as well; both by the train pool's statistics."
     )
@@ -149,6 +130,9 @@ class Data(Settings):
     public_rows: int = Field(40, ge=0, description="Rows of the public set on which the shared model starts.")
     validation: HeldOut = Field(default_factory=HeldOut, description="The set that defines the utility.")
     test: HeldOut = Field(default_factory=lambda: HeldOut(rows=400), description="The set that credit never touches.")
+    train_rows: int | None = Field(
+        None, ge=1, description="Rows of the train pool at most, for large data: a reset shuffles it. All that are left by default."
+    )
     probe_rows: int = Field(40, ge=2, description="Rows of each value's probe set, and as many of its probe test set, per stratum.")
     groups: dict[str, Group] = Field(default_factory=dict, description="Groups that values may protect, by name.")
 
@@ -161,11 +145,13 @@ class Rows:
         x: ``(n_rows, n_features)``.
         y: int64 ``(n_rows,)``.
         groups: bool ``(n_rows,)`` by group name.
+        reference: The start model's logits, ``(n_rows, n_classes)``, on probe sets of values that are about change.
     """
 
     x: Tensor
     y: Tensor
     groups: Mapping[str, Tensor]
+    reference: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -177,11 +163,13 @@ class Splits:
 
     Attributes:
         dataset: Where it came from.
+        train_index: Which rows of the data set are the train pool, int64 ``(n_rows,)``.
         probe: Per value, the rows on which its loss is screened.
         probe_test: Per value, the rows on which its loss is reported.
     """
 
     dataset: Dataset
+    train_index: NDArray[np.int64]
     public: Rows
     train: Rows
     validation: Rows
@@ -205,7 +193,8 @@ class _Deck:
 
     def __init__(self, dataset: Dataset, seed: int) -> None:
         self.labels = dataset.labels
-        self.order = np.random.default_rng(seed).permutation(len(dataset.labels))
+        self.random = np.random.default_rng(seed)
+        self.order = self.random.permutation(len(dataset.labels))
         self.free = np.ones(len(dataset.labels), dtype=bool)
 
     def deal(self, mask: Bools, rows: int, what: str) -> NDArray[np.int64]:
@@ -214,6 +203,9 @@ class _Deck:
         if len(chosen) < rows:
             raise ValueError(f"data: {what} wants {rows} rows but only {len(chosen)} are left: lower the rows of some split")
         self.free[chosen] = False
+        if any(0 < mask[self.labels == label].mean() < 1 for label in np.unique(self.labels)):
+            # only some rows of a class were wanted, and are now missing where the deck is dealt from next: what is left is shuffled
+            self.order = self.random.permutation(self.order)
         return chosen
 
     def deal_by_class(self, rows: int, thin: Mapping[int, float], what: str) -> NDArray[np.int64]:
@@ -258,14 +250,11 @@ def split(data: Data, strata: Mapping[str, Callable[[Dataset, Mapping[str, Bools
         what: deck.deal_by_class(part.rows, {dataset.class_index(label): f for label, f in part.thin.items()}, f"the {what} set")
         for what, part in (("validation", data.validation), ("test", data.test))
     }
-    train = np.flatnonzero(deck.free)
+    train = np.sort(deck.order[deck.free[deck.order]][: data.train_rows])
     if len(train) == 0:
         raise ValueError("data: no rows are left for the train pool: lower the rows of the other splits")
 
-    columns = list(data.columns) if data.columns is not None else list(range(dataset.features.shape[1]))
-    if not all(0 <= column < dataset.features.shape[1] for column in columns):
-        raise ValueError(f"data.columns={columns}: {data.source!r} has columns 0 to {dataset.features.shape[1] - 1}")
-    features = dataset.features[:, columns]
+    features = dataset.features if data.columns is None else dataset.features[:, dataset.columns(data.columns)]
     if data.scaling != "none":
         features = features - features[train].mean(axis=0)
     if data.scaling == "standardise":
@@ -281,6 +270,7 @@ def split(data: Data, strata: Mapping[str, Callable[[Dataset, Mapping[str, Bools
 
     return Splits(
         dataset=dataset,
+        train_index=train,
         public=rows(public),
         train=rows(train),
         validation=rows(held_out["validation"]),

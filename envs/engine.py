@@ -21,22 +21,24 @@ from torch import Tensor
 
 from .. import credit as credit_rules
 from ..credit import CreditRule, LotGame, LotRule, Round
+from .bargaining import Bargain
 from .coalitions import UTILITIES, RoundStep, UtilityGame, accuracy
 from .columns import ColumnSource
+from .harm import Harm, predicted_harm
 from .likelihood import log_softmax, residual, right
 from .lots import DrawnLots, LotSource
 from .observation import ObservationLayout
 from .peers import peer_gains
+from .profiles import Profiles, ProfileTable
 from .randomness import Purpose, fold
 from .records import Prospect, RoundResult
 from .scenario import Scenario, load
-from .screening import Profiles, ProfileTable, admissible, guard_factor, inadmissible_to, let_through, predicted_harm
+from .screener import Guarded, Screener
+from .screening import forbidden_by, let_through
 from .shared import name_of, require_served, shared
 from .values import losses_and_gradients, protected_classes
 
 MAX_SEED = 2**63 - 1
-ROUNDING = 1e-5
-"""Relative and absolute slack below which a harm beyond a tolerance is rounding, in single precision."""
 
 
 class Engine:
@@ -89,6 +91,8 @@ class Engine:
         self._everyone = torch.ones(1, self.num_agents, dtype=torch.bool)
         source = ColumnSource if scenario.substrate.kind == "vertical" else LotSource
         self._lot_source = source(scenario.lots, self.splits, self.num_agents)
+        harm = Harm(scenario.screening.harm, self.values, self._probes, self.model, self.splits.dataset)
+        self._screener = Screener(scenario.screening, harm, scenario.lots.samples(self.num_agents))
         self._protects = protected_classes(self.values, self.splits.dataset)
         self.reward_scale = reference_scale(scenario) if scenario.reward.scale == "auto" else float(scenario.reward.scale)
         self.seeds: Tensor | None = None
@@ -125,10 +129,7 @@ class Engine:
             self.episode += 1
         self._keys = fold(self.seeds, self.episode)
         self.profiles: Profiles = self._profile_table.deal(fold(self._keys, Purpose.PROFILES))
-        self._holds = self.profiles.tolerance.isfinite()  # (E, N, M)
-        strictest = self.profiles.strictest_tolerance[:, None].expand_as(self._holds)
-        self._tolerance = torch.where(self._holds, self.profiles.tolerance, strictest)[:, :, None].clamp(min=1e-6)
-        owned = (self._holds.float() @ self._protects.float()) > 0  # (E, N, n_classes)
+        owned = (self.profiles.holds.float() @ self._protects.float()) > 0  # (E, N, n_classes)
         drawn = self._lot_source.draw(self._keys, owned)
         self.lots: DrawnLots = (drawn.seated(seats) if copies else drawn).prepared(self.model)
 
@@ -168,15 +169,19 @@ class Engine:
         self.require_running()
         before = self.prospect
         contributed = self._checked_actions(actions) & before.available
-        admitted = contributed & before.passes
-        lots = self.lots
+        bargain = self._bargain(contributed) if self.scenario.screening.governance == "negotiate" else None
+        admitted = contributed & before.passes if bargain is None else bargain.admitted
+        # nobody knows what a bargain over other contributions would have let in: what nobody objects to, it is taken to
+        candidates = before.available & before.passes if bargain is None else admitted | before.available & ~before.blocked_by.any(dim=-1)
+        lots, updates = self.lots, before.filtered.updates
 
         @cache
         def of_lots() -> UtilityGame:
-            step = aggregate.of_lots(before.proposals.share, before.proposals.updates)
-            return UtilityGame(step, self.scenario.utility, self._validation, before.log_share)
+            return UtilityGame(
+                aggregate.of_lots(before.proposals.share, updates), self.scenario.utility, self._validation, before.log_share
+            )
 
-        aggregate, step, delta, step_harm, violated = self._aggregate(admitted)
+        aggregate, step, delta, guarded = self._aggregate(admitted)
 
         self.round = Round(
             UtilityGame(aggregate, self.scenario.utility, self._validation, before.log_share).game(),
@@ -188,9 +193,9 @@ class Engine:
             utility_gradient=lambda: self.utility_gradient(aggregate.start),
             t=self.t,
             episode=self.episode,
-            lots=LotGame(lambda sets: of_lots().value_of_lots(sets), before.available & before.passes),
-            lot_updates=lambda: aggregate.applied_lots(admitted * before.proposals.share, before.proposals.updates),
-            screening=lambda coalitions: let_through(coalitions, before.blocked_by, before.finite, self.scenario.screening),
+            lots=LotGame(lambda sets: of_lots().value_of_lots(sets), candidates),
+            lot_updates=lambda: aggregate.applied_lots(admitted * before.proposals.share, updates),
+            screening=lambda coalitions: let_through(coalitions, before.verdicts, self.scenario.screening),
             utility_curvature=lambda direction: self.utility_curvature(direction, aggregate.start),
             peer_gains=lambda: peer_gains(self.model, lots, aggregate.start, aggregate.applied_updates()),
             class_head=self.model.class_head,
@@ -215,12 +220,16 @@ class Engine:
             contributed=contributed,
             admitted=admitted,
             blocked_by=before.blocked_by,
+            harm=before.verdicts.harm,
+            kept=torch.where(admitted, before.filtered.kept, 0.0) if bargain is None else admitted.to(self.dtype),
+            tolerance=before.verdicts.profiles.strictest_tolerance,
+            bargain=bargain,
             gain=gain,
             utility=self.prospect.utility,
             value_losses=self.prospect.value_losses,
-            step_harm=step_harm,
-            violated=violated,
-            forbidden_used=self._forbidden_used(admitted),
+            step_harm=guarded.harm,
+            violated=guarded.violated,
+            forbidden_used=(forbidden_by(lots.tags, self.profiles).any(dim=-1) & admitted).any(dim=(1, 2)),
             gamma=aggregate.gamma,
             cost=cost,
             evaluations=evaluations,
@@ -312,8 +321,14 @@ class Engine:
             raise ValueError(f"credit rule {self.rule_name} answered with numbers that are not finite in round {self.t}")
         return credit.to(self.dtype), None if lot_credit is None else lot_credit.to(self.dtype)
 
-    def _aggregate(self, admitted: Tensor) -> tuple[RoundStep, Tensor, Tensor, Tensor, Tensor]:
-        """The admitted updates as one step, guarded if asked for: what enters the server, what it adds to θ, its harm, if it violates."""
+    def _bargain(self, contributed: Tensor) -> Bargain:
+        """What enters where it is negotiated."""
+        before = self.prospect
+        gain = predicted_harm(self.utility_gradient()[:, None], before.proposals.updates)[..., 0]  # (E, N, K)
+        return self._screener.bargain(contributed, before.verdicts, before.proposals.share, gain, self.scenario.weights == "participants")
+
+    def _aggregate(self, admitted: Tensor) -> tuple[RoundStep, Tensor, Tensor, Guarded]:
+        """The admitted updates as one step, guarded if asked for: what enters the server, what it adds to θ, and what the guard saw."""
         prospect, scenario = self.prospect, self.scenario
         share = admitted * prospect.proposals.share  # (E, N, K)
         aggregate = RoundStep(
@@ -321,37 +336,26 @@ class Engine:
             server=scenario.server,
             state=self.server_state,
             theta=self.theta,
-            updates=(share[:, :, None] @ prospect.proposals.updates)[:, :, 0],  # (E, N, P)
+            updates=(share[:, :, None] @ prospect.filtered.updates)[:, :, 0],  # (E, N, P)
             weight=share.sum(dim=-1),
             weights=scenario.weights,
             gamma=self.theta.new_ones(self.num_envs),
         )
         step = aggregate.step(self._everyone)  # (E, 1, P)
         delta = scenario.server.delta(step, self.server_state)[:, 0]
-        harm, norm = predicted_harm(prospect.value_gradients, delta), delta.norm(dim=-1)
+        profiles = prospect.verdicts.profiles
+        guarded = self._screener.guard(self.theta, delta, profiles, prospect.value_losses, prospect.value_gradients)
         if scenario.screening.guard:
-            gamma = guard_factor(harm, norm, self.profiles)
-            aggregate = replace(aggregate, gamma=gamma)
-            delta, harm, norm = gamma[:, None] * delta, gamma[:, None] * harm, gamma * norm
-        most_harm, most_norm = self.profiles.strictest_tolerance, self.profiles.strictest_norm
-        beyond = (harm > most_harm * (1 + ROUNDING) + ROUNDING).any(dim=-1) | (norm > most_norm * (1 + ROUNDING))
-        return aggregate, step[:, 0], delta, harm, beyond
+            aggregate, delta = replace(aggregate, gamma=guarded.gamma), guarded.gamma[:, None] * delta
+        return aggregate, step[:, 0], delta, guarded
 
     def _require_smooth_utility(self) -> None:
         if self.scenario.utility != "neg_log_loss":
             raise ValueError(f"utility={self.scenario.utility!r} has no gradient: use utility: neg_log_loss")
 
-    def _forbidden_used(self, admitted: Tensor) -> Tensor:
-        """Whether an admitted lot carries a tag that somebody forbids, bool ``(E,)``; never under unanimous screening."""
-        forbidden = self.profiles.forbidden.any(dim=1)  # (E, G)
-        if forbidden.shape[1] == 0:
-            return torch.zeros(self.num_envs, dtype=torch.bool)
-        tagged = forbidden.gather(1, self.lots.tags.flatten(start_dim=1))  # (E, N·K)
-        return (tagged & admitted.flatten(start_dim=1)).any(dim=1)
-
     def _look(self) -> Prospect:
         """Everything that follows from the shared parameters."""
-        theta, splits, screening = self.theta, self.splits, self.scenario.screening
+        theta, splits = self.theta, self.splits
         logits, *probe_logits = self.model.logits(theta, self._held_x).split(self._held_sizes, dim=1)  # (E, rows, C) each
         log_share = log_softmax(logits)
         validation_loss = -right(log_share, splits.validation.y).mean(dim=-1)
@@ -365,16 +369,14 @@ class Engine:
         directions = torch.cat([value_gradients, self._last_step[:, None]], dim=1)  # (E, M + 1, P): one pass over the updates
         products = predicted_harm(directions, proposals.updates)
         harm, along = products[..., :-1], products[..., -1]  # (E, N, K, M), (E, N, K)
-        blocked_by = inadmissible_to(harm, norm, self.lots.tags, self.profiles)
+        verdicts, mended = self._screener.judge(
+            theta, proposals.updates, norm, harm, self.lots.tags, self.profiles.at(value_losses), value_losses, value_gradients
+        )
         return Prospect(
             proposals=proposals,
-            finite=finite,
-            norm=norm,
-            harm=harm,
             along=along,
-            blocked_by=blocked_by,
-            own_blocked=blocked_by.diagonal(dim1=1, dim2=3).transpose(1, 2),
-            passes=admissible(blocked_by, finite, screening),
+            verdicts=verdicts,
+            filtered=mended,
             available=proposals.share > 0,
             value_gradients=value_gradients,
             value_losses=value_losses,
@@ -386,8 +388,12 @@ class Engine:
     def _observe(self) -> Tensor:
         """What every proxy sees, from what it could know: its own lots, its own profile, and what the cooperative announces."""
         look, scale = self.prospect, self.reward_scale
-        norm = torch.where(look.finite, look.norm, 0.0).clamp_(min=1e-12)  # a lot that overflows must not blind the others
-        mean_norm = norm.sum(dim=(1, 2), keepdim=True) / look.finite.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+        finite, tolerance = look.verdicts.finite, look.verdicts.profiles.tolerance
+        norm = torch.where(finite, look.verdicts.norm, 0.0).clamp_(min=1e-12)  # a lot that overflows must not blind the others
+        strictest = look.verdicts.profiles.strictest_tolerance[:, None]
+        tolerance = torch.where(tolerance.isfinite(), tolerance, strictest)[:, :, None].clamp(min=1e-6)  # (E, N, 1, M)
+        tolerance = torch.where(tolerance.isfinite() | ~self.profiles.named[:, None, None], tolerance, 1.0)
+        mean_norm = norm.sum(dim=(1, 2), keepdim=True) / finite.sum(dim=(1, 2), keepdim=True).clamp(min=1)
         last_norm = self._last_step.norm(dim=-1)[:, None, None].clamp(min=1e-12)
         n_offered = self._last_contributed.sum(dim=(1, 2))
         paid = self._paid.sum(dim=1, keepdim=True)
@@ -403,7 +409,7 @@ class Engine:
             self._last_admitted,
             (self._n_admitted + 0.5) / (self._n_contributed + 1),
             self._lot_credit / self._n_contributed.clamp(min=1),
-            *(look.harm / self._tolerance).clamp_(-3, 3).unbind(dim=-1),
+            *(look.verdicts.harm / tolerance).clamp_(-3, 3).unbind(dim=-1),
         ]
         agent: list[Tensor | float] = [
             self.t / self.horizon,
@@ -415,7 +421,7 @@ class Engine:
             self._spent / max(worst_cost, 1e-12),
             self._last_contributed.to(self.dtype).mean(dim=-1),
             *look.value_losses[:, :, None].unbind(dim=1),
-            *self._holds.unbind(dim=-1),
+            *self.profiles.holds.unbind(dim=-1),
         ]
         return self.layout.join(lots, agent, (self.num_envs, self.num_agents))
 

@@ -1,116 +1,30 @@
 """Lots: how principals' private data is drawn from the train pool.
 
-Lots are drawn anew at each reset and stay fixed within an episode. A lot's rows come from the classes by a *mixture*; rows are
-dealt without replacement across the whole cooperative until a class runs out, and then dealt again from its start.
-Where principals hold columns of the same rows instead, :mod:`proxycoop.envs.columns` draws them.
+Lots are drawn anew at each reset and stay fixed within an episode. Of which kinds a lot's rows are, says a *mixture* (a kind is a class, or
+a class and a stratum); rows of a kind are dealt without replacement across all who share a *site*, the whole cooperative by default,
+until the kind runs out there, and then dealt again from its start. Where principals hold columns of the same rows instead,
+:mod:`proxycoop.envs.columns` draws them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from . import randomness
 from .data import Dataset, Splits
+from .mixtures import DirichletMixture, LogisticNormalMixture
 from .models import Model
 from .randomness import Purpose, fold
 from .settings import Settings, default_kind
-
-
-class DirichletMixture(Settings):
-    r"""Class shares of a lot by Dirichlet weights on a random subset of the common classes (label skew).
-
-    Protected classes, if any, are rare: they are present with one probability in the lots of principals whose profile protects
-    them and another elsewhere, with weight ``protected_weight`` · U(0.5, 1.5), relative to the common classes' sum of 1.
-
-    References:
-        Hsu, Qi & Brown (2019), *Measuring the effects of non-identical data distribution for federated visual classification*.
-    """
-
-    kind: Literal["dirichlet"] = "dirichlet"
-    concentration: int = Field(3, ge=1, description="Dirichlet parameter of each class present; larger is more even.")
-    classes_per_lot: int | None = Field(None, ge=1, description="Common classes present in a lot; all by default.")
-    protected: tuple[int | str, ...] = Field((), description="Protected classes, by name or number.")
-    owner_share: float = Field(0.7, ge=0, le=1, description="Share of the owners' lots in which a protected class is present.")
-    other_share: float = Field(0.25, ge=0, le=1, description="The same for other principals' lots.")
-    protected_weight: float = Field(0.12, ge=0, description="Mean weight of a protected class that is present.")
-
-    def shares(self, keys: Tensor, n_lots: int, owned: Tensor, dataset: Dataset) -> Tensor:
-        """Class shares of every lot, float64 ``(E, N, K, n_classes)``, rows summing to 1."""
-        n_envs, n_agents, n_classes = owned.shape
-        protected = torch.zeros(n_classes, dtype=torch.bool)
-        protected[[dataset.class_index(label) for label in self.protected]] = True
-        common = torch.nonzero(~protected)[:, 0]
-        shape = (n_agents, n_lots, len(common))
-        weight = randomness.gamma(fold(keys, 1), self.concentration, *shape)  # (E, N, K, common)
-        rank = randomness.permutation(fold(keys, 2), *shape)
-        weight = weight * (rank < (self.classes_per_lot or len(common)))
-        shares = torch.zeros(n_envs, n_agents, n_lots, n_classes, dtype=torch.float64)
-        shares[..., common] = weight / weight.sum(dim=-1, keepdim=True)
-        if protected.any():
-            present = torch.where(owned, self.owner_share, self.other_share)[:, :, None]  # (E, N, 1, n_classes)
-            u = randomness.uniform(fold(keys, 3), n_agents, n_lots, n_classes, 2)
-            rare = (u[..., 0] < present) * self.protected_weight * (0.5 + u[..., 1])
-            shares[..., protected] = rare[..., protected]
-        return shares / shares.sum(dim=-1, keepdim=True)
-
-    def check(self, dataset: Dataset) -> None:
-        """Refuse classes that do not exist, and subsets larger than what there is.
-
-        Raises:
-            ValueError: In those cases.
-        """
-        n_common = len(dataset.class_names) - len({dataset.class_index(label) for label in self.protected})
-        if n_common < 1:
-            raise ValueError("lots.mixture.protected: at least one class must stay unprotected")
-        if self.classes_per_lot is not None and self.classes_per_lot > n_common:
-            raise ValueError(f"lots.mixture.classes_per_lot={self.classes_per_lot}: there are only {n_common} common classes")
-
-
-class LogisticNormalMixture(Settings):
-    """Class shares of a lot by a base rate whose log odds vary from site to site and from lot to lot."""
-
-    kind: Literal["logistic_normal"] = "logistic_normal"
-    prevalence: dict[int | str, float] = Field(
-        default_factory=dict, description="Typical share of a class, by name or number; the other classes split the rest evenly."
-    )
-    site_deviation: float = Field(0.6, ge=0, description="Standard deviation between sites (principals) of the log odds.")
-    lot_deviation: float = Field(1.2, ge=0, description="Standard deviation between lots of the log odds.")
-
-    def shares(self, keys: Tensor, n_lots: int, owned: Tensor, dataset: Dataset) -> Tensor:
-        """Class shares of every lot, float64 ``(E, N, K, n_classes)``, rows summing to 1."""
-        _, n_agents, n_classes = owned.shape
-        # noise of variance s²/2 on each class's log weight is noise of variance s² on the log odds of two classes
-        site = self.site_deviation * 0.5**0.5 * randomness.normal(fold(keys, 1), n_agents, 1, n_classes)
-        lot = self.lot_deviation * 0.5**0.5 * randomness.normal(fold(keys, 2), n_agents, n_lots, n_classes)
-        shares: Tensor = (self._base(dataset).log() + site + lot).softmax(dim=-1)
-        return shares
-
-    def check(self, dataset: Dataset) -> None:
-        """Refuse unknown classes and shares that leave nothing for the other classes.
-
-        Raises:
-            ValueError: In those cases.
-        """
-        self._base(dataset)
-
-    def _base(self, dataset: Dataset) -> Tensor:
-        n_classes = len(dataset.class_names)
-        base = torch.full((n_classes,), float("nan"), dtype=torch.float64)
-        for label, share in self.prevalence.items():
-            if not 0 < share < 1:
-                raise ValueError(f"lots.mixture.prevalence[{label!r}]={share}: must lie strictly between 0 and 1")
-            base[dataset.class_index(label)] = share
-        rest, n_rest = 1 - base.nansum(), int(base.isnan().sum())
-        if (rest < 1e-9 and n_rest) or rest < -1e-9:
-            raise ValueError(f"lots.mixture.prevalence={self.prevalence}: shares must leave something for the {n_rest} other classes")
-        base[base.isnan()] = rest / max(n_rest, 1)
-        return base / base.sum()
+from .sites import Sites
 
 
 class Corruption(Settings):
@@ -165,6 +79,12 @@ class Lots(Settings):
     mixture: Annotated[Annotated[DirichletMixture | LogisticNormalMixture, Field(discriminator="kind")], default_kind("dirichlet")] = Field(
         default_factory=DirichletMixture, description="How classes are mixed in a lot."
     )
+    sites: Sites | None = Field(
+        None, description="How the rows are divided among the principals; by default lots are dealt from all rows alike."
+    )
+    strata: str | None = Field(
+        None, description="Attribute whose levels are mixed in a lot as classes are, with mixture logistic_normal; none by default."
+    )
     corruption: Corruption = Field(default_factory=Corruption, description="What is wrong with some lots.")
     site_shift: float = Field(0.0, ge=0, description="Standard deviation of a constant that each principal's features are off by.")
     tags: dict[str, float] = Field(default_factory=dict, description="Provenance tags and the probability of each; must sum to 1.")
@@ -176,6 +96,8 @@ class Lots(Settings):
             raise ValueError(f"rows={self.rows}: every lot needs at least one row")
         if self.tags and (abs(sum(self.tags.values()) - 1) > 1e-6 or min(self.tags.values()) < 0):
             raise ValueError(f"tags={self.tags}: probabilities must be at least 0 and sum to 1")
+        if self.strata is not None and self.mixture.kind != "logistic_normal":
+            raise ValueError(f"strata={self.strata!r}: a {self.mixture.kind} mixture knows classes only: use mixture.kind logistic_normal")
         return self
 
     def samples(self, n_principals: int) -> Tensor:
@@ -209,6 +131,7 @@ class DrawnLots:
         corrupt: bool ``(E, N, K)``.
         tags: int64 ``(E, N, K)``, index of the lot's provenance tag; 0 where there are none.
         samples: int64 ``(N, K)``, rows behind each lot.
+        rows: int64 ``(E, N, K, R)``: which row of the train pool each is. Nobody in the cooperative sees this.
     """
 
     x: Tensor
@@ -218,6 +141,7 @@ class DrawnLots:
     corrupt: Tensor
     tags: Tensor
     samples: Tensor
+    rows: Tensor
 
     def prepared(self, model: Model) -> DrawnLots:
         """The same lots, ready for a model; ``x`` becomes a part of ``inputs``, so that nothing is stored twice."""
@@ -235,6 +159,7 @@ class DrawnLots:
             corrupt=self.corrupt[:, index],
             tags=self.tags[:, index],
             samples=self.samples[index],
+            rows=self.rows[:, index],
         )
 
 
@@ -256,13 +181,20 @@ class LotSource:
         self.splits = splits
         self.samples = lots.samples(n_principals)
         self.swapped = lots.corruption.swapped(splits.dataset)
-        pool = splits.train.y
-        self.by_class = pool.argsort(stable=True)  # the pool's rows, class by class
-        self.class_size = torch.bincount(pool, minlength=splits.n_classes)
-        self.class_start = self.class_size.cumsum(dim=0) - self.class_size
-        if (self.class_size == 0).any():
-            empty = [splits.dataset.class_names[i] for i in torch.nonzero(self.class_size == 0)[:, 0]]
-            raise ValueError(f"data: no rows are left in the train pool for {', '.join(empty)}: lower the rows of the other splits")
+        names, site = self._sites(n_principals)
+        strata, stratum = self._strata()
+        shape = (len(names), len(strata), splits.n_classes)
+        n_cells = math.prod(shape)  # of rows of one kind at one site
+        self.n_kinds = shape[1] * shape[2]
+        self.site = torch.arange(n_principals) % len(names)  # (N,)
+        cell = torch.where(site < 0, n_cells, (site * shape[1] + stratum) * shape[2] + splits.train.y)  # rows of no site come last
+        self.by_cell = cell.argsort(stable=True)[: int((site >= 0).sum())]  # the pool's rows, cell by cell
+        self.cell = cell[self.by_cell]
+        self.cell_size = torch.bincount(self.cell, minlength=n_cells)
+        self.cell_start = self.cell_size.cumsum(dim=0) - self.cell_size
+        counts = self.cell_size.reshape(shape)
+        self._check_pool(counts.sum(dim=1), names)
+        self.counts = counts[self.site].double()  # (N, n_strata, n_classes)
 
     def draw(self, keys: Tensor, owned: Tensor) -> DrawnLots:
         """Draw everybody's lots.
@@ -274,8 +206,10 @@ class LotSource:
         n_agents, n_lots = self.samples.shape
         n_rows = int(self.samples.max())
         present = torch.arange(n_rows) < self.samples[..., None]  # (N, K, R)
-        labels = self._labels(keys, owned, n_rows)  # (E, N, K, R)
-        x = self.splits.train.x[self._deal(fold(keys, Purpose.ROWS, 1), labels, present)]  # (E, N, K, R, D)
+        kinds = self._kinds(keys, owned, n_rows)  # (E, N, K, R)
+        labels = kinds % self.splits.n_classes
+        rows = self._deal(fold(keys, Purpose.ROWS, 1), kinds, present)  # (E, N, K, R)
+        x = self.splits.train.x[rows]  # (E, N, K, R, D)
         if self.lots.site_shift:
             shift = randomness.normal(fold(keys, Purpose.SITE_SHIFT), n_agents, 1, 1, x.shape[-1])
             x = x + self.lots.site_shift * shift.to(x.dtype)
@@ -284,24 +218,56 @@ class LotSource:
         noisy = randomness.uniform(fold(keys, Purpose.LABELS), n_agents, n_lots, n_rows) < self.lots.corruption.rate
         y = torch.where(corrupt[..., None] & noisy, self.swapped[labels], labels)
         return DrawnLots(
-            x=x, inputs=x, y=y, present=present, corrupt=corrupt, tags=self.lots.drawn_tags(keys, n_agents), samples=self.samples
+            x=x,
+            inputs=x,
+            y=y,
+            present=present,
+            corrupt=corrupt,
+            tags=self.lots.drawn_tags(keys, n_agents),
+            samples=self.samples,
+            rows=rows,
         )
 
-    def _labels(self, keys: Tensor, owned: Tensor, n_rows: int) -> Tensor:
-        """True labels of the rows: each row's class is drawn from its lot's shares."""
-        n_agents, n_lots = self.samples.shape
-        shares = self.lots.mixture.shares(fold(keys, Purpose.MIXTURE), n_lots, owned, self.splits.dataset)
-        u = randomness.uniform(fold(keys, Purpose.ROWS, 0), n_agents, n_lots, n_rows)
-        edges = shares.cumsum(dim=-1)[..., :-1].contiguous()  # (E, N, K, n_classes - 1)
-        return torch.searchsorted(edges, u, right=True)
+    def _check_pool(self, counts: Tensor, names: Sequence[str]) -> None:
+        """Refuse sites that lack what the mixture may ask for; ``counts``: rows of every class at every site, ``(n_sites, n_classes)``."""
+        where = "" if self.lots.sites is None else "; or join levels into larger sites"
+        for name, of_class in zip(names, counts, strict=True):
+            empty = [self.splits.dataset.class_names[i] for i in torch.nonzero(of_class == 0)[:, 0]]
+            if empty and (self.lots.mixture.every_class or len(empty) == len(of_class)):
+                what = f"{', '.join(empty)}{'' if self.lots.sites is None else f' at site {name!r}'}"
+                raise ValueError(f"data: no rows are left in the train pool for {what}: lower the rows of the other splits{where}")
 
-    def _deal(self, keys: Tensor, labels: Tensor, present: Tensor) -> Tensor:
-        """A pool row for every lot row: the next of its class in a random order, starting again when the class runs out."""
+    def _sites(self, n_principals: int) -> tuple[list[str], Tensor]:
+        """The sites' names, and each pool row's site, int64 ``(n_pool,)``; −1 for rows of none."""
+        if self.lots.sites is None:
+            return ["the train pool"], torch.zeros(len(self.splits.train), dtype=torch.int64)
+        names, site = self.lots.sites.divide(self.splits.dataset, n_principals)
+        return names, torch.from_numpy(site[self.splits.train_index])
+
+    def _strata(self) -> tuple[list[str], Tensor]:
+        """The strata's names, and each pool row's stratum, int64 ``(n_pool,)``."""
+        if self.lots.strata is None:
+            return ["all"], torch.zeros(len(self.splits.train), dtype=torch.int64)
+        levels = self.splits.dataset.levels(self.lots.strata)
+        words = self.splits.dataset.attribute(self.lots.strata)[self.splits.train_index]
+        return levels, torch.from_numpy((words[:, None] == np.array(levels)).argmax(axis=1))
+
+    def _kinds(self, keys: Tensor, owned: Tensor, n_rows: int) -> Tensor:
+        """Kinds of the rows, int64 ``(E, N, K, R)``: each row's kind is drawn from its lot's shares."""
+        n_agents, n_lots = self.samples.shape
+        shares = self.lots.mixture.shares(fold(keys, Purpose.MIXTURE), n_lots, owned, self.counts, self.splits.dataset)
+        u = randomness.uniform(fold(keys, Purpose.ROWS, 0), n_agents, n_lots, n_rows)
+        edges = shares.cumsum(dim=-1)  # (E, N, K, n_kinds)
+        edges = edges.masked_fill(edges >= edges[..., -1:], 1.0)  # rounding must not ask for a last kind of which there are no rows
+        return torch.searchsorted(edges[..., :-1].contiguous(), u, right=True)
+
+    def _deal(self, keys: Tensor, kinds: Tensor, present: Tensor) -> Tensor:
+        """A pool row for every lot row: the next of its cell in a random order, starting again when the cell runs out."""
         n_envs = len(keys)
-        order = randomness.uniform(keys, len(self.by_class)) + self.splits.train.y[self.by_class]  # sorts within classes
-        dealt = self.by_class[order.argsort(dim=-1)]  # (E, pool): every class in random order, classes one after another
-        flat = labels.reshape(n_envs, -1)
-        wanted = torch.nn.functional.one_hot(flat, self.splits.n_classes) * present.reshape(-1, 1)  # (E, NKR, n_classes)
-        turn = (wanted.cumsum(dim=1) - wanted).gather(-1, flat[..., None])[..., 0]  # how many rows of its class came before
-        index = self.class_start[flat] + turn % self.class_size[flat]
-        return dealt.gather(1, index).reshape(labels.shape)
+        order = randomness.uniform(keys, len(self.by_cell)) + self.cell  # sorts within cells
+        dealt = self.by_cell[order.argsort(dim=-1)]  # (E, pool): every cell in random order, cells one after another
+        flat = (kinds + self.n_kinds * self.site[:, None, None]).reshape(n_envs, -1)  # (E, N·K·R), cells
+        wanted = torch.nn.functional.one_hot(flat, len(self.cell_size)) * present.reshape(-1, 1)  # (E, N·K·R, n_cells)
+        turn = (wanted.cumsum(dim=1) - wanted).gather(-1, flat[..., None])[..., 0]  # how many rows of its cell came before
+        index = self.cell_start[flat] + turn % self.cell_size[flat]
+        return dealt.gather(1, index).reshape(kinds.shape)

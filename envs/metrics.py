@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .bargaining import measures
 from .engine import Engine
 
 
@@ -23,8 +24,12 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
         * ``violations``: share of rounds whose applied step had a first-order harm or norm beyond somebody's limit, or was made with
           data that somebody forbids;
         * ``value_change/<name>``: change of each value loss on its probe set, in the value's unit;
+        * ``kept``: mean over admitted updates of the share of the update's norm that entered, below 1 where a filter mended some;
         * ``imbalance``: sum of credit minus sum of v(N), in reward units; 0 for an efficient rule;
-        * ``evaluations``: coalitions evaluated a round.
+        * ``evaluations``: coalitions evaluated a round;
+        * under governance negotiate, ``negotiated/<measure>`` and ``unanimous/<measure>``: how satisfied the principals were with the
+          sets that were bargained, and would have been with the unanimous ones, means over rounds of what
+          :func:`~proxycoop.envs.bargaining.measures` says.
 
     Raises:
         RuntimeError: If no round has been played.
@@ -48,9 +53,17 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
         "corrupt_share": _share(contributed, corrupt),
         "admitted_share": admitted.sum(dim=(0, 2, 3)) / contributed.sum(dim=(0, 2, 3)).clamp(min=1),
         "violations": torch.stack([result.violated | result.forbidden_used for result in history]).to(gain.dtype).mean(dim=0),
+        "kept": torch.stack([result.kept for result in history]).sum(dim=(0, 2, 3)) / admitted.sum(dim=(0, 2, 3)).clamp(min=1),
         "imbalance": engine.reward_scale * (credit.sum(dim=(0, 2)) - gain.sum(dim=0)),
         "evaluations": torch.full_like(gain[0], sum(result.evaluations for result in history) / len(history)),
     }
+    if bargains := [result.bargain for result in history if result.bargain is not None]:
+        kind = engine.profiles.kind
+        assert kind is not None
+        group = torch.where(kind < len(engine.scenario.profiles), kind, -1)
+        for which, satisfied in (("negotiated", [b.satisfaction for b in bargains]), ("unanimous", [b.before for b in bargains])):
+            spread = [measures(satisfaction, group) for satisfaction in satisfied]
+            metrics |= {f"{which}/{name}": torch.stack([one[name] for one in spread]).mean(dim=0) for name in spread[0]}
     change = engine.prospect.value_losses - engine.initial_value_losses  # (E, M)
     return metrics | {f"value_change/{name}": change[:, m] for m, name in enumerate(engine.values)}
 

@@ -54,7 +54,7 @@ class ObservationLayout:
 
     @cached_property
     def lot_features(self) -> tuple[str, ...]:
-        """Names within a lot's block; ``harm/<value>`` is predicted harm over the own (else the strictest) tolerance, clipped to ±3."""
+        """Names within a lot's block; ``harm/<value>`` is harm over the own (else the strictest) tolerance, clipped to ±3."""
         return (*(name for name, _ in _LOT_FEATURES), *(f"harm/{value}" for value in self.values))
 
     @cached_property
@@ -82,9 +82,11 @@ class ObservationLayout:
         """What each feature means, by its name within its block."""
         meaning = dict(_LOT_FEATURES) | dict(_AGENT_FEATURES)
         for value in self.values:
-            meaning[f"harm/{value}"] = f"predicted harm of the update to {value} over the own (else the strictest) tolerance, within ±3"
+            meaning[f"harm/{value}"] = (
+                f"predicted harm of the update to {value} over the own (else the strictest, else a unit's) tolerance, within ±3"
+            )
             meaning[f"value_loss/{value}"] = f"value loss of {value}"
-            meaning[f"holds/{value}"] = f"whether the own profile has a tolerance for {value}"
+            meaning[f"holds/{value}"] = f"whether the own profile names {value}"
         return meaning
 
     def split(self, observations: Tensor) -> tuple[Tensor, Tensor]:

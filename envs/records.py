@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from .bargaining import Bargain
+from .filters import Filtered
+from .screening import Verdicts
 from .substrates import Proposals
 
 
@@ -21,10 +24,14 @@ class RoundResult:
         contributed: bool ``(E, N, K)``.
         admitted: bool ``(E, N, K)``.
         blocked_by: bool ``(E, N, K, N)``: which principal found which update inadmissible.
+        harm: Harm that was foreseen of every update as it was proposed, contributed or not, ``(E, N, K, M)``, in the values' units.
+        kept: Norm of what entered over the update's norm, ``(E, N, K)``: 1 for what entered as it was, 0 for what was not admitted.
+        tolerance: The round's strictest tolerance for each value, ``(E, M)``; infinite where nobody has one.
+        bargain: What was negotiated and why, under governance negotiate; else ``None``.
         gain: v(N), ``(E,)``, in the utility's unit.
         utility: Utility after the round, ``(E,)``.
         value_losses: Value losses on the probe sets after the round, ``(E, M)``.
-        step_harm: First-order harm of the step that was applied, ``(E, M)``.
+        step_harm: Harm of the step that was applied, as the screening foresees it, ``(E, M)``.
         violated: Whether that harm, or the step's norm, was beyond somebody's limit, bool ``(E,)``.
         forbidden_used: Whether data that somebody forbids was in the step, bool ``(E,)``; no guard can undo that.
         gamma: The guard's factor, ``(E,)``; 1 without a guard.
@@ -40,6 +47,10 @@ class RoundResult:
     contributed: Tensor
     admitted: Tensor
     blocked_by: Tensor
+    harm: Tensor
+    kept: Tensor
+    tolerance: Tensor
+    bargain: Bargain | None
     gain: Tensor
     utility: Tensor
     value_losses: Tensor
@@ -57,14 +68,10 @@ class Prospect:
     """What stands before the proxies at the start of a round, all of it computed from the shared parameters.
 
     Attributes:
-        proposals: Every lot's update.
-        finite: Whether it is finite, bool ``(E, N, K)``; updates that are not are replaced by zeros and never admitted.
-        norm: Its Euclidean norm, ``(E, N, K)``.
-        harm: Its predicted harm, ``(E, N, K, M)``.
+        proposals: Every lot's update; updates that are not finite are replaced by zeros and never admitted.
         along: Its inner product with the last applied step, ``(E, N, K)``; 0 in the first round.
-        blocked_by: To whom it is inadmissible, bool ``(E, N, K, N)``.
-        own_blocked: Whether it is inadmissible to its own principal, bool ``(E, N, K)``.
-        passes: Whether it would be admitted, bool ``(E, N, K)``.
+        verdicts: What everybody thinks of it: its harm, and whose limits it breaks.
+        filtered: What of it may enter.
         available: Whether there is anything to contribute, bool ``(E, N, K)``: False for lots with no row in the virtual batch.
         value_gradients: ∇ℓ, ``(E, M, P)``.
         value_losses: ℓ, ``(E, M)``.
@@ -74,16 +81,42 @@ class Prospect:
     """
 
     proposals: Proposals
-    finite: Tensor
-    norm: Tensor
-    harm: Tensor
     along: Tensor
-    blocked_by: Tensor
-    own_blocked: Tensor
-    passes: Tensor
+    verdicts: Verdicts
+    filtered: Filtered
     available: Tensor
     value_gradients: Tensor
     value_losses: Tensor
     log_share: Tensor
     validation_loss: Tensor
     utility: Tensor
+
+    @property
+    def harm(self) -> Tensor:
+        """Harm that is foreseen of every update, ``(E, N, K, M)``, in the values' units."""
+        return self.verdicts.harm
+
+    @property
+    def norm(self) -> Tensor:
+        """Euclidean norm of every update, ``(E, N, K)``; not finite for one that is not."""
+        return self.verdicts.norm
+
+    @property
+    def finite(self) -> Tensor:
+        """Whether an update is finite, bool ``(E, N, K)``."""
+        return self.verdicts.finite
+
+    @property
+    def blocked_by(self) -> Tensor:
+        """To whom an update is inadmissible, bool ``(E, N, K, N)``."""
+        return self.verdicts.blocked_by
+
+    @property
+    def own_blocked(self) -> Tensor:
+        """Whether an update is inadmissible to its own principal, bool ``(E, N, K)``."""
+        return self.verdicts.own_blocked
+
+    @property
+    def passes(self) -> Tensor:
+        """Whether an update would be admitted, bool ``(E, N, K)``; under governance negotiate, whether it is open to bargaining."""
+        return self.filtered.passes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -25,15 +25,23 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ..text import one_line
+from .bargaining import explain
 from .engine import Engine
+from .profiles import Profile
 from .records import RoundResult
 
 _UNITS = {"neg_log_loss": "nats", "accuracy": "share right"}
-_UNDECIDED, _WITHHELD, _ADMITTED, _SCREENED = range(4)
-_MEANINGS = ("not chosen yet", "withheld", "admitted", "screened out")
-_LETTERS = ("?", "·", "A", "X")
-_MARKS = ("?", "–", "✓", "×")
-_CELLS = (("#ffffff", "", "#b0b0b0"), ("#ffffff", "", "#b0b0b0"), ("#0072B2", "", "#ffffff"), ("#fbe3d0", "////", "#e8a878"))
+_UNDECIDED, _WITHHELD, _ADMITTED, _SCREENED, _MENDED = range(5)
+_MEANINGS = ("not chosen yet", "withheld", "admitted", "screened out", "mended: that share of its length is admitted")
+_LETTERS = ("?", "·", "A", "X", "M")
+_MARKS = ("?", "–", "✓", "×", "≈")
+_CELLS = (
+    ("#ffffff", "", "#b0b0b0"),
+    ("#ffffff", "", "#b0b0b0"),
+    ("#0072B2", "", "#ffffff"),
+    ("#fbe3d0", "////", "#e8a878"),
+    ("#cfe6f5", "", "#0072B2"),
+)
 """Face, hatch and edge of a lot's cell."""
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 """Okabe and Ito's, which colour-blind readers tell apart too, without their yellow, which is faint on white."""
@@ -53,7 +61,9 @@ class _View:
     values: list[str]
     profiles: list[str]
     status: NDArray[np.int64]  # (N, K)
+    kept: NDArray[np.float64]  # (N, K), norm of what entered over the update's
     blockers: list[list[list[int]]]  # (N, K), of each the principals who block it
+    bargain: list[str]  # where a negotiation began and ended, if there was one
     earned: list[list[str]]  # (N, K), what each admitted lot earned, in reward units, if the rule can tell
     utility: NDArray[np.float64]  # (t + 1,), in the utility's unit
     credit: NDArray[np.float64]  # (t + 1, N), cumulative, in reward units
@@ -66,10 +76,16 @@ class _View:
         if not 0 <= e < engine.num_envs:
             raise ValueError(f"environment={e}: must be from 0 to {engine.num_envs - 1}")
         history, last = engine.history, engine.history[-1] if engine.history else None
-        status, verdict = np.full((engine.num_agents, engine.num_lots), _UNDECIDED), ""
+        status, verdict, negotiated = np.full((engine.num_agents, engine.num_lots), _UNDECIDED), "", list[str]()
+        kept = np.ones(status.shape)
         blockers: list[list[list[int]]] = [[[] for _ in range(engine.num_lots)] for _ in range(engine.num_agents)]
         if last is not None:
             status = np.where(last.admitted[e].numpy(), _ADMITTED, np.where(last.contributed[e].numpy(), _SCREENED, _WITHHELD))
+            kept = last.kept[e].double().numpy()
+            status = np.where((status == _ADMITTED) & (kept < 1), _MENDED, status)
+            if last.bargain is not None:
+                lines = explain(last.bargain, e, [f"proxy_{i}" for i in range(engine.num_agents)], list(engine.values)).splitlines()
+                negotiated = [one_line(lines[0]), one_line(lines[-1])]
             for i, k, j in last.blocked_by[e].nonzero().tolist():
                 blockers[i][k].append(j)
             guard = f" · guard γ = {last.gamma[e].item():.3f}" if engine.scenario.screening.guard else ""
@@ -89,7 +105,9 @@ class _View:
             values=[one_line(name) for name in engine.values],
             profiles=[_profile(engine, e, i) for i in range(engine.num_agents)],
             status=status,
+            kept=kept,
             blockers=blockers,
+            bargain=negotiated,
             earned=earned,
             utility=np.array([engine.initial_utility[e].item(), *(result.utility[e].item() for result in history)]),
             credit=credit.double().cumsum(dim=0).numpy(),
@@ -105,8 +123,9 @@ def render_text(engine: Engine, environment: int = 0) -> str:
         environment: Which of its environments.
 
     Returns:
-        Lines of text, every lot a symbol, with what an admitted one earned if the rule can tell. ``1:0,4-6`` says that lot 1 was
-        screened out and is inadmissible to principals 0, 4, 5 and 6. Credit is in reward units, this round's and the episode's.
+        Lines of text, every lot a symbol, with what an admitted one earned if the rule can tell; ``M43%`` is a lot of whose update a
+        filter let in 43 % of the length. ``1:0,4-6`` says that lot 1 was screened out, or mended, and is inadmissible to principals 0,
+        4, 5 and 6 (to nobody: the bargain left it out). Credit is in reward units, this round's and the episode's.
 
     Raises:
         RuntimeError: Before the engine's first reset.
@@ -114,13 +133,16 @@ def render_text(engine: Engine, environment: int = 0) -> str:
     """
     e, view = environment, _View.of(engine, environment)
     result = view.result
-    rows = [["proxy", "protects", "lots", "credit", "total", "cost", "screened out, lot:inadmissible to"]]
+    mended = bool((view.status == _MENDED).any())
+    rows = [["proxy", "protects", "lots", "credit", "total", "cost", f"screened out{' or mended' * mended}, lot:inadmissible to"]]
     for i, total in enumerate(view.credit[-1]):
         paid, cost = "-", "-"
         if result is not None:
             paid, cost = f"{view.credit[-1, i] - view.credit[-2, i]:+z.2f}", f"{result.cost[e, i].item():.2f}"
-        lots = " ".join(_LETTERS[status] + earned for status, earned in zip(view.status[i], view.earned[i], strict=True))
-        out = " ".join(f"{k}:{','.join(_ranges(view.blockers[i][k]))}" for k in np.flatnonzero(view.status[i] == _SCREENED))
+        kept = [f"{share:.0%}" if status == _MENDED else "" for status, share in zip(view.status[i], view.kept[i], strict=True)]
+        lots = " ".join(_LETTERS[status] + part + earned for status, part, earned in zip(view.status[i], kept, view.earned[i], strict=True))
+        screened = np.flatnonzero(np.isin(view.status[i], (_SCREENED, _MENDED)))
+        out = " ".join(f"{k}:{','.join(_ranges(view.blockers[i][k])) or 'nobody'}" for k in screened)
         rows.append([f"proxy_{i}", view.profiles[i], lots, paid, f"{total:+z.2f}", cost, out])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     others = sum(widths) - widths[1] + 2 * (len(widths) - 1)
@@ -139,8 +161,11 @@ def render_text(engine: Engine, environment: int = 0) -> str:
         gain = result.gain[e].item()
         outcome.append(f"gain over contributing nothing: {gain:+z.4f} ({view.unit}), {engine.reward_scale * gain:+z.2f} in reward units")
         outcome.append(f"applied step: {view.verdict}")
-    numbers = "(credit, total, cost, and after A what the lot earned: reward units)" if any(map(any, view.earned)) else ""
-    legend = "  ".join([*map(" ".join, zip(_LETTERS, _MEANINGS, strict=True)), numbers or "(credit, total, cost: reward units)"])
+        outcome += [f"the bargain {text}" for text in view.bargain]
+    after = "A or M" if mended else "A"
+    numbers = f"(credit, total, cost, and after {after} what the lot earned: reward units)" if any(map(any, view.earned)) else ""
+    symbols = [f"{letter} {meaning}" for letter, meaning in zip(_LETTERS, _MEANINGS, strict=True)][: len(_LETTERS) - (not mended)]
+    legend = "  ".join(symbols) + ("\n" if mended else "  ") + (numbers or "(credit, total, cost: reward units)")
     return "\n".join([f"{view.title} · {view.round}", "", *table, "", *outcome, "", legend])
 
 
@@ -185,6 +210,7 @@ def render_picture(engine: Engine, environment: int = 0, *, width: int = 960, he
     figure.text(20 / w, 1 - 78 / h, "Who offered what" + f" in round {engine.t}" * (engine.t > 0), fontsize=10, weight="bold", va="top")
     _draw_lots(axes(130, 114, 130 + cell[0] * n_lots, bottom), view, cell)
     shown = [_UNDECIDED] if view.result is None else [_WITHHELD, _ADMITTED, _SCREENED]
+    shown += [_MENDED] * bool((view.status == _MENDED).any())
     boxes = [Patch(facecolor=face, hatch=hatch, edgecolor=edge) for face, hatch, edge in (_CELLS[s] for s in shown)]
     meanings = [f"{_MARKS[s]} {_MEANINGS[s]}" + ": inadmissible to the principals named" * (s == _SCREENED) for s in shown]
     anchor = (14 / w, 1 - (bottom + 4) / h)
@@ -214,6 +240,7 @@ def _draw_lots(ax: Axes, view: _View, cell: tuple[float, float]) -> None:
     for i, k in np.ndindex(n_agents, n_lots):
         status = int(view.status[i, k])
         beside = ",".join(_ranges(view.blockers[i][k])) if status == _SCREENED else view.earned[i][k]
+        beside = f"{view.kept[i, k]:.0%}" if status == _MENDED else beside
         text, size = _cell_text(status, beside, *cell)
         colour, background = "white" if status == _ADMITTED else "black", paper if status == _SCREENED and text else None
         ax.text(k + 0.5, i + 0.5, text, ha="center", va="center", fontsize=size, linespacing=1.05, color=colour, bbox=background)
@@ -279,13 +306,32 @@ def _draw_curves(ax: Axes, horizon: int, series: NDArray[np.float64], names: lis
         entry.set(text=text, parse_math=False)
 
 
+def profile_in_short(profile: Profile) -> str:
+    """A value profile on one line: ``eights≤0.36, nines≤10 %, 0.8·eights−0.6·nines≤0, no scraped, norm≤0.2``; ``-`` if it asks nothing.
+
+    Tolerances are harms of one update in the value's unit, or as shares of the value's loss at the round's start; a direction stands for
+    the weighted sum of harms that must not be above 0.
+    """
+    parts = [f"{name}≤{limit:.3g}" for name, limit in profile.tolerances.items()]
+    parts += [f"{name}≤{100 * share:.3g} %" for name, share in profile.relative_tolerances.items()]
+    parts += [f"{direction_in_short(profile.direction)}≤0"] if profile.direction else []
+    parts += [f"no {tag}" for tag in profile.forbidden_tags]
+    parts += [f"norm≤{profile.max_norm:.3g}"] if profile.max_norm is not None else []
+    return one_line(", ".join(parts) or "-")
+
+
+def direction_in_short(weights: Mapping[str, float]) -> str:
+    """A direction's weights at unit length, as a sum: ``0.8·eights−0.6·nines``."""
+    length = math.hypot(*weights.values())
+    terms = [f"{'−' if weight < 0 else '+'}{abs(weight) / length:.2g}·{name}" for name, weight in weights.items() if weight]
+    return "".join(terms).removeprefix("+")
+
+
 def _profile(engine: Engine, e: int, i: int) -> str:
     """A principal's value profile in short."""
-    tolerances, forbidden = engine.profiles.tolerance[e, i].tolist(), engine.profiles.forbidden[e, i].tolist()
-    norm = engine.profiles.max_norm[e, i].item()
-    parts = [f"{name}≤{limit:.3g}" for name, limit in zip(engine.values, tolerances, strict=True) if math.isfinite(limit)]
-    parts += [f"no {tag}" for tag, no in zip(engine.scenario.lots.tags, forbidden, strict=True) if no]
-    return one_line(", ".join(parts + [f"norm≤{norm:.3g}"] * math.isfinite(norm)) or "-")
+    assert engine.profiles.kind is not None
+    kind, profiles = int(engine.profiles.kind[e, i]), engine.scenario.profiles
+    return profile_in_short(profiles[kind]) if kind < len(profiles) else "-"
 
 
 def _ranges(numbers: Sequence[int]) -> list[str]:

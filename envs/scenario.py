@@ -23,9 +23,11 @@ from pydantic_core import PydanticCustomError
 from ..registry import unknown_name
 from .coalitions import UtilityName, WeightsName
 from .data import Data
-from .lots import DirichletMixture, Lots
+from .lots import Lots
+from .mixtures import DirichletMixture
 from .models import ModelSettings, Softmax
-from .screening import Profile, Screening
+from .profiles import Profile
+from .screening import Screening
 from .server import ServerSettings, Sgd
 from .settings import Settings, models_in
 from .substrates import FedAvg, SubstrateSettings, Vertical
@@ -107,12 +109,13 @@ class Scenario(Settings):
         if holders > self.principals:
             raise ValueError(f"profiles have {holders} holders in all, but there are only {self.principals} principals")
         for profile in self.profiles:
-            for value in profile.tolerances:
+            for value in profile.values:
                 if value not in self.values:
                     raise unknown_name("value in a profile", value, sorted(self.values) or ["none: define one under values"])
             for tag in profile.forbidden_tags:
                 if tag not in self.lots.tags:
                     raise unknown_name("tag in a profile", tag, sorted(self.lots.tags) or ["none: define one under lots.tags"])
+        self._check_tags()
         self.lots.samples(self.principals)
         if isinstance(self.substrate, Vertical):
             self._check_vertical()
@@ -122,6 +125,22 @@ class Scenario(Settings):
                 "linked; use what: labels"
             )
         return self
+
+    def _check_tags(self) -> None:
+        """Refuse profiles that leave no data to use: one of them alone, or all together where each has a veto."""
+        carried = {tag for tag, probability in self.lots.tags.items() if probability > 0}
+        forbidden = [set(profile.forbidden_tags) for profile in self.profiles]
+        if carried and any(carried <= one for one in forbidden):
+            raise ValueError(
+                f"a profile forbids every tag that lots carry ({', '.join(sorted(carried))}), so that nothing could ever be admissible to "
+                "it: leave a tag that it allows"
+            )
+        together = self.screening.governance in ("unanimous", "stakeholders", "negotiate")
+        if carried and together and carried <= set().union(*forbidden):
+            raise ValueError(
+                f"between them, profiles forbid every tag that lots carry ({', '.join(sorted(carried))}), and under governance "
+                f"{self.screening.governance} each has a veto: nothing could ever be admitted"
+            )
 
     def _check_vertical(self) -> None:
         """Refuse what does not apply where principals hold columns of the same rows."""
@@ -138,6 +157,7 @@ class Scenario(Settings):
             ),
             (not isinstance(lots.rows, int), f"lots.rows={lots.rows}: all lots share the same rows; give one number"),
             (lots.mixture != DirichletMixture(), f"lots.mixture.kind={lots.mixture.kind}: all lots share the same rows; leave mixture out"),
+            (lots.sites is not None, "lots.sites: all lots share the same rows, which belong to no site; leave it out"),
             (
                 lots.site_shift != 0,
                 f"lots.site_shift={lots.site_shift:g}: nobody else has a principal's columns to differ from; leave it out",
@@ -156,7 +176,7 @@ class Scenario(Settings):
 
     def unscreened(self, reward_scale: float) -> Scenario:
         """The same cooperative where nobody screens, with a reward scale of its own: what screening is compared with."""
-        screening = self.screening.model_copy(update={"governance": "none", "guard": False})
+        screening = Screening(governance="none", harm=self.screening.harm)
         return self.model_copy(update={"screening": screening, "reward": self.reward.model_copy(update={"scale": reward_scale})})
 
     def to_yaml(self) -> str:

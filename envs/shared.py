@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from ..credit import RULES, CreditRule
 from ..credit.round import lacking
-from .data import Splits, split
+from .data import Rows, Splits, split
 from .likelihood import residual
 from .models import Model
 from .scenario import Scenario
@@ -25,6 +27,12 @@ def shared(scenario: Scenario, dtype: torch.dtype) -> tuple[Splits, Model, Tenso
 def _shared(scenario_yaml: str, dtype: torch.dtype) -> tuple[Splits, Model, Tensor]:
     scenario = Scenario.model_validate(yaml.safe_load(scenario_yaml))
     splits = split(scenario.data, {name: value.strata for name, value in scenario.values.items()}, dtype)
+    for name, value in scenario.values.items():
+        for what, probe in (("probe set", splits.probe[name]), ("probe test set", splits.probe_test[name])):
+            try:
+                value.check(probe, splits.dataset)
+            except ValueError as refusal:
+                raise ValueError(f"the {what} of value {name!r} {refusal}") from None
     with torch.random.fork_rng(devices=[]):  # modules draw their parameters from torch's global generator
         torch.manual_seed(scenario.data.split_seed)
         model = scenario.model.build(splits.n_features, splits.n_classes)
@@ -34,7 +42,19 @@ def _shared(scenario_yaml: str, dtype: torch.dtype) -> tuple[Splits, Model, Tens
     for _ in range(scenario.start.steps):
         error = residual(model.logits(theta, splits.public.x), splits.public.y)
         theta = theta - scenario.start.lr * model.pullback(theta, splits.public.x, error / len(splits.public))
-    return splits, model, theta[0]
+    return _with_references(splits, scenario, model, theta), model, theta[0]
+
+
+def _with_references(splits: Splits, scenario: Scenario, model: Model, theta: Tensor) -> Splits:
+    """The splits, with the start model's answers on the probe sets of values that ask for them; ``theta`` is ``(1, P)``."""
+
+    def answered(probes: Mapping[str, Rows]) -> dict[str, Rows]:
+        return {
+            name: replace(rows, reference=model.logits(theta, rows.x)[0].detach()) if scenario.values[name].needs_reference else rows
+            for name, rows in probes.items()
+        }
+
+    return replace(splits, probe=answered(splits.probe), probe_test=answered(splits.probe_test))
 
 
 def require_served(scenario: Scenario, rule: CreditRule, name: str | None = None) -> None:
@@ -52,6 +72,7 @@ def require_served(scenario: Scenario, rule: CreditRule, name: str | None = None
     name = name or name_of(rule)
     smooth = scenario.utility == "neg_log_loss"
     has = {"utility_gradient": smooth, "utility_curvature": smooth, "columns": scenario.substrate.kind == "vertical"}
+    has["vetoes"] = scenario.screening.judges_each
     if "class_head" in rule.needs:  # else the model need not be built
         has["class_head"] = shared(scenario, torch.float32)[1].class_head is not None
     if need := rule.unmet(has, name):

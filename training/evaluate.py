@@ -5,6 +5,7 @@ All episodes are played side by side, one an environment, on the same seeds for 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch import Tensor
 from ..agents import Agent, Nothing, Seats, make, play
 from ..credit import CreditRule, Round, Shapley
 from ..envs import Engine, Scenario
+from .blocks import by_profile, by_value
 
 EXACT_COMPARISON = 12
 """Up to so many agents credit is compared with the exact Shapley value. It exists up to 20, but every agent more doubles its time."""
@@ -112,7 +114,11 @@ def evaluate(
         * ``credit_microseconds``: time of the credit rule per round and environment, coalition evaluations included.
 
         Series by round: ``utility`` (start included), ``clean_share``, ``corrupt_share``, ``value_loss`` (start included, a list over
-        values), ``credit`` (cumulative, in reward units, a list over agents from the one with most clean lots to the one with fewest).
+        values), ``unscreened_value_loss`` (the same where nobody screens), ``tolerance`` (a list over values: the strictest for one
+        update, ``None`` where nobody has one), ``credit`` (cumulative, in reward units, a list over agents from the one with most clean
+        lots to the one with fewest). Over all rounds, as shares of the contributed updates: ``blocks`` (a row for each profile whose
+        holders contribute, the last for those who hold none, a column for each profile whose holders object; see
+        :func:`~proxycoop.training.blocks.by_profile`) and ``blocks_by_value`` (to which somebody objects because of a value).
 
     Raises:
         ValueError: If there are fewer than 2 episodes, or the agent or rule does not fit the scenario.
@@ -147,6 +153,7 @@ def evaluate(
     unscreened = Engine(scenario.unscreened(engine.reward_scale), rule.rule, episodes)
     play(unscreened, new_agent(), seeds)
     samples |= {f"unscreened_{name}": measure for name, measure in unscreened.test().items() if name != "accuracy"}
+    series["unscreened_value_loss"] = value_losses_of(unscreened).mean(dim=1).tolist()
 
     if scenario.substrate.kind == "vertical":
         samples["copy_gain"] = samples["sybil_gain"] = torch.full((1,), torch.nan)
@@ -159,10 +166,16 @@ def evaluate(
     return Evaluation({name: Estimate.of(sample) for name, sample in samples.items()}, series)
 
 
+def value_losses_of(engine: Engine) -> Tensor:
+    """Value losses on the probe sets over the episodes just played, start included, ``(T + 1, E, M)``."""
+    return torch.stack([engine.initial_value_losses, *(result.value_losses for result in engine.history)])
+
+
 def _realised_violations(engine: Engine) -> Tensor:
     """Share of rounds in which a value loss on its probe set rose beyond the strictest tolerance, ``(E,)``."""
-    losses = torch.stack([engine.initial_value_losses, *(result.value_losses for result in engine.history)])  # (T + 1, E, M)
-    beyond = losses.diff(dim=0) > engine.profiles.strictest_tolerance + 1e-6
+    losses = value_losses_of(engine)
+    tolerance = torch.stack([result.tolerance for result in engine.history])  # (T, E, M)
+    beyond = losses.diff(dim=0) > tolerance + 1e-6
     return beyond.any(dim=-1).double().mean(dim=0)
 
 
@@ -195,8 +208,9 @@ def _series(engine: Engine) -> dict[str, list[Any]]:
     credit = engine.reward_scale * torch.stack([result.credit for result in history]).cumsum(dim=0)  # (T, E, N)
     ranked = credit.gather(2, order.expand(credit.shape))
     utility = torch.stack([engine.initial_utility, *(result.utility for result in history)])  # (T + 1, E)
-    value_loss = torch.stack([engine.initial_value_losses, *(result.value_losses for result in history)])  # (T + 1, E, M)
     contributed = torch.stack([result.contributed for result in history])  # (T, E, N, K)
+
+    assert engine.profiles.kind is not None
 
     def share(kind: Tensor) -> list[float]:
         shares: list[float] = ((contributed & kind).sum(dim=(1, 2, 3)) / kind.sum().clamp(min=1)).tolist()
@@ -206,9 +220,19 @@ def _series(engine: Engine) -> dict[str, list[Any]]:
         "utility": utility.mean(dim=1).tolist(),
         "clean_share": share(~corrupt),
         "corrupt_share": share(corrupt),
-        "value_loss": value_loss.mean(dim=1).tolist(),
+        "value_loss": value_losses_of(engine).mean(dim=1).tolist(),
+        "tolerance": defined(torch.stack([result.tolerance.mean(dim=0) for result in history])),
+        "blocks": defined(by_profile(history, engine.profiles.kind, len(engine.scenario.profiles))),
+        "blocks_by_value": defined(by_value(history)),
         "credit": ranked.mean(dim=1).tolist(),
     }
+
+
+def defined(numbers: Tensor) -> list[Any]:
+    """Numbers as nested lists, ``None`` for those that are not finite."""
+    if numbers.dim() > 1:
+        return [defined(part) for part in numbers]
+    return [number if math.isfinite(number) else None for number in numbers.tolist()]
 
 
 def agent_maker(name: str, **kwargs: object) -> Callable[[], Agent]:

@@ -7,18 +7,19 @@ import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, StrictUndefined
 
 from ..envs import scenario as scenarios
 from ..files import output_folder, write_text
 from .compare import results
+from .drawing import Drawing, Looks
 from .evaluate import Estimate
-from .figures import Drawing, Looks, figures, looks
+from .facts import facts
+from .figures import figures, looks
+from .page import write_page
 from .summary import Row, Table, cells, columns, difference, interval, markdown, spell, summarise, told
 
 _SPAM = 0.05
@@ -56,10 +57,9 @@ def report(folder: str | Path, out: str | Path | None = None) -> Path:
     found = results(folder)
     tables = summarise(found)
     styles = looks(tables)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((resources.files(__package__) / "templates" / "report.html.j2").read_text(encoding="utf-8"))
-    path = Path(folder) / "report.html" if out is None else Path(out)
-    page = template.render(
+    return write_page(
+        Path(folder) / "report.html" if out is None else Path(out),
+        "report.html.j2",
         names=[table.name for table in tables],
         sections=[_section(table, styles) for table in tables],
         versions=sorted({str(result.get("version", "unknown")) for result in found}),
@@ -69,10 +69,6 @@ def report(folder: str | Path, out: str | Path | None = None) -> Path:
         resplit=_resplit(found),
         n_results=len(found),
     )
-    try:
-        return write_text(path, page)
-    except OSError as error:
-        raise ValueError(f"report {str(path)!r} cannot be written: {error.strerror or error}") from error
 
 
 def parts(folder: str | Path, out: str | Path) -> list[Path]:
@@ -103,49 +99,16 @@ def _section(table: Table, styles: Looks) -> dict[str, Any]:
     drawings: list[Drawing] = figures(table, styles)
     return {
         "table": table,
-        "facts": _facts(table.scenario),
+        "facts": facts(table.scenario),
         "findings": findings(table),
         "columns": columns(table),
         "rows": list(zip(table.rows, cells(table), strict=True)),
         "drawings": drawings,
         "measures": _measures(table),
         "yaml": yaml.safe_dump(dict(table.scenario), sort_keys=False, allow_unicode=True),
+        "best": None if table.best is None else table.best.name,
         "third": max(int(table.scenario["principals"]) // 3, 1),
     }
-
-
-def _facts(scenario: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The cooperative in short, as names and texts."""
-    lots, screening, reward = scenario["lots"], scenario["screening"], scenario["reward"]
-    governance = screening["governance"] + (f" of {100 * screening['quorum']:.0f} %" if screening["governance"] == "quorum" else "")
-    rows = lots["rows"] if isinstance(lots["rows"], int) else ", ".join(map(str, lots["rows"]))
-    corruption = lots["corruption"]
-    wrong = "rows linked wrongly" if corruption.get("what") == "links" else "labels swapped"
-    corrupt = f", {100 * corruption['share']:.0f} % of them corrupt ({100 * corruption['rate']:.0f} % of {wrong})"
-    values = [f"{name} ({str(value['kind']).replace('_', ' ')})" for name, value in scenario["values"].items()]
-    profiles = [_profile(profile) for profile in scenario["profiles"]]
-    return [
-        ("Principals (N)", str(scenario["principals"])),
-        ("Lots each (K)", f"{lots['per_principal']} of {rows} rows{corrupt if corruption['share'] else ''}"),
-        ("Rounds (T)", str(scenario["horizon"])),
-        ("Utility", "minus cross-entropy, nats" if scenario["utility"] == "neg_log_loss" else str(scenario["utility"])),
-        ("Values", ", ".join(values) or "none"),
-        ("Who protects what", "; ".join(profiles) + "; the others nothing" if profiles else "nobody protects anything"),
-        (
-            "Governance",
-            governance + (f", filter {screening['filter']}" if governance != "none" else "") + ", guarded" * bool(screening["guard"]),
-        ),
-        ("Weights", str(scenario["weights"])),
-        ("Substrate, model", f"{scenario['substrate']['kind']}, {scenario['model']['kind']}"),
-        ("Costs", f"{reward['contribution_cost']:g} a lot and round, fine of {reward['violation_penalty']:g}, in reward units"),
-    ]
-
-
-def _profile(profile: Mapping[str, Any]) -> str:
-    limits = [f"{name} rises by at most {tolerance:g} an update" for name, tolerance in profile["tolerances"].items()]
-    limits += [f"no {tag} data" for tag in profile["forbidden_tags"]]
-    limits += [f"no update longer than {profile['max_norm']:g}"] if profile["max_norm"] is not None else []
-    return f"{profile['holders']} of them: {', '.join(limits) or 'no limits'}"
 
 
 def _measures(table: Table) -> list[tuple[str, list[tuple[str, str]]]]:

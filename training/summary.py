@@ -63,8 +63,20 @@ class Row:
         return _sample(self.results, name)
 
     def series(self, name: str) -> Floats:
-        """A series of each seed, ``(n_seeds, …)``."""
+        """A series of each seed, ``(n_seeds, …)``; NaN where a number is undefined."""
         return np.array([result["series"][name] for result in self.results], dtype=np.float64)
+
+    def has_series(self, *names: str) -> bool:
+        """Whether every seed has these series; results of older versions lack some."""
+        return all(name in result["series"] for name in names for result in self.results)
+
+    def mean_series(self, name: str) -> Floats:
+        """The mean over the seeds that have a number there, ``(…)``; NaN where none has."""
+        numbers = self.series(name)
+        known = ~np.isnan(numbers)
+        total, count = np.where(known, numbers, 0.0).sum(axis=0), known.sum(axis=0)
+        mean: Floats = np.where(count > 0, total / np.maximum(count, 1), math.nan)
+        return mean
 
     def curve(self, name: str) -> tuple[Floats, Floats]:
         """Agent-steps at the first seed's updates, ``(n,)``, as far as all seeds got, and a metric of training there, ``(n_seeds, n)``."""
@@ -100,6 +112,12 @@ class Table:
     def learned(self) -> tuple[Row, ...]:
         """Rows of learned agents, one a credit rule."""
         return tuple(row for row in self.rows if row.learned)
+
+    @property
+    def best(self) -> Row | None:
+        """The learned row with the highest welfare, if any has one."""
+        known = [row for row in self.learned if not math.isnan(row.mean("welfare"))]
+        return max(known, key=lambda row: row.mean("welfare"), default=None)
 
     def agent(self, name: str) -> Row | None:
         """The row of a scripted agent, if there is one."""

@@ -36,7 +36,10 @@ from .credit.from_updates import step_weights
 from .credit.head import class_head
 from .credit.replica import Replica, Utility
 from .credit.round import lacking
-from .envs.screening import Profile, ProfileTable, Screening, admissible, guard_factor, inadmissible_to, let_through, predicted_harm
+from .envs.filters import filtered
+from .envs.harm import predicted_harm
+from .envs.profiles import Profile, Profiles, ProfileTable
+from .envs.screening import Screening, Verdicts, guard_factor, let_through, weights_of
 from .registry import unknown_name
 
 try:
@@ -61,6 +64,7 @@ class RoundRecord:
         contributed: bool ``(N,)``: whose reply came in time and without an error.
         admitted: bool ``(N,)``: whose update is in the step.
         blocked_by: bool ``(N, N)``: whether client i's update was inadmissible to client j.
+        kept: Norm of what entered over the update's norm, ``(N,)``: below 1 where a filter mended it, 0 for who is not in the step.
         harm: Predicted harm of each client's update, ``(N, M)``; 0 for clients that sent none that could be used.
         norm: Euclidean norm of each client's update, ``(N,)``; likewise.
         weights: Each client's share of all data, ``(N,)``.
@@ -76,6 +80,7 @@ class RoundRecord:
     contributed: Tensor
     admitted: Tensor
     blocked_by: Tensor
+    kept: Tensor
     harm: Tensor
     norm: Tensor
     weights: Tensor
@@ -128,8 +133,9 @@ class ValueConstrainedStrategy(FedAvg):  # type: ignore[misc]  # an extra: type 
             because the clients' data is not here.
         values: Differentiable losses of a module, by name, on data that the server holds; their unit is that of the tolerances.
         profiles: Value profiles, one a client in the roster's order (with ``holders``, one for several), or by client id. Clients without
-            have none. Settings of a :class:`~proxycoop.envs.screening.Profile` will do.
-        screening: Governance, quorum and guard; see :class:`~proxycoop.envs.screening.Screening`. Unanimous by default.
+            have none. Settings of a :class:`~proxycoop.envs.profiles.Profile` will do.
+        screening: Governance, filter and guard; see :class:`~proxycoop.envs.screening.Screening`. Unanimous by default. Harm is
+            foreseen to first order, and nothing is negotiated.
         weights: fixed: a client's share of all the roster's data, so that who is missing changes nothing for the others; participants:
             renormalised over what was admitted (what ``FedAvg`` does). Amounts of data are those that ``clients`` gives, or else what
             each client last reported under ``weighted_by_key``; a client that never did has none yet, so that shares are fixed only
@@ -175,13 +181,23 @@ class ValueConstrainedStrategy(FedAvg):  # type: ignore[misc]  # an extra: type 
         self._given_rows = dict(clients) if isinstance(clients, Mapping) else None
         held = self._profiles(profiles)
         self._tags = sorted({tag for profile in held for tag in profile.forbidden_tags})
+        if self.screening.governance == "negotiate" or self.screening.harm != "first_order":
+            raise ValueError(
+                f"screening: governance {self.screening.governance} with harm {self.screening.harm}: the strategy foresees harm to first "
+                "order, and does not negotiate"
+            )
         table = ProfileTable(held, len(self.clients), list(self.values), [*self._tags, ""], False, torch.float64)
         self._limits = table.deal(torch.zeros(1, dtype=torch.int64))
         self.rule = credit_rules.make(credit) if isinstance(credit, str) else credit
         if not isinstance(self.rule, CreditRule):
             raise ValueError(f"credit={credit!r}: must be a credit rule or the name of one")
         self.rule_name = credit if isinstance(credit, str) else type(credit).__name__
-        has = {"class_head": class_head(self._replica.model) is not None, "peer_gains": False, "columns": False}
+        has = {
+            "class_head": class_head(self._replica.model) is not None,
+            "vetoes": self.screening.judges_each,
+            "peer_gains": False,
+            "columns": False,
+        }
         if need := self.rule.unmet(has, self.rule_name):
             raise ValueError(f"credit rule {self.rule_name!r} needs {need}: {lacking(need)}")
         self.reset()
@@ -208,7 +224,7 @@ class ValueConstrainedStrategy(FedAvg):  # type: ignore[misc]  # an extra: type 
         """Log the strategy's settings."""
         super().summary()
         log(INFO, "\t├──> Credit: %s among %d clients, %s", self.rule_name, len(self.clients), self.rule.method(len(self.clients)))
-        guard = ", with a guard" if self.screening.guard else ""
+        guard = f", filter {self.screening.filter}" + ", with a guard" * self.screening.guard
         log(INFO, "\t└──> Screening: %s by %s%s", self.screening.governance, ", ".join(self.values) or "no values", guard)
 
     def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
@@ -319,6 +335,7 @@ class ValueConstrainedStrategy(FedAvg):  # type: ignore[misc]  # an extra: type 
         finite = norm.isfinite()
         flat = torch.where(finite[:, None], flat, 0.0)
         gradients = torch.zeros(1, len(self.values), len(theta), dtype=torch.float64)
+        losses = [self._replica.value(value, theta, f"value {name!r}") for name, value in self.values.items()]
         for m, (name, value) in enumerate(self.values.items()):
             gradient = self._replica.gradient(value, theta, f"value {name!r}")
             if gradient is None:
@@ -326,13 +343,22 @@ class ValueConstrainedStrategy(FedAvg):  # type: ignore[misc]  # an extra: type 
             gradients[0, m] = gradient
         harm = predicted_harm(gradients, flat[None, :, None])  # (1, N, 1, M)
         tags = torch.tensor([self._tag(came.contents.get(i)) for i in range(n)])
-        blocked_by = inadmissible_to(harm, norm[None, :, None], tags[None, :, None], self._limits)  # (1, N, 1, N)
-        passes = admissible(blocked_by, finite[None, :, None], self.screening)[0, :, 0]
-        admitted = contributed & passes
         counts = [self._given_rows[c] if self._given_rows else self._rows.get(i, 0) for i, c in enumerate(self.clients)]
         rows = torch.tensor(counts, dtype=torch.float64)
         share = rows / rows.sum().clamp(min=torch.finfo(rows.dtype).tiny)
-        gamma = self._gamma(flat, share * admitted, gradients)
+        limits = self._limits.at(torch.tensor([losses], dtype=torch.float64))
+        weight = weights_of(self.screening, limits, rows[:, None])
+        verdicts = Verdicts(harm, norm[None, :, None], tags[None, :, None], limits, weight)  # of N clients with one lot each
+        mended = filtered(flat[None, :, None], verdicts, self.screening, gradients, None)
+        passes, flat = mended.passes[0, :, 0], mended.updates[0, :, 0]
+        admitted = contributed & passes
+        gamma = self._gamma(flat, share * admitted, gradients, limits)
+
+        def let_in(coalitions: Tensor) -> Tensor:
+            if self.screening.judges_each:
+                return let_through(coalitions, verdicts, self.screening)
+            return mended.passes[:, None].expand(-1, len(coalitions), -1, -1)
+
         self._replica.load(theta)  # what utility and values did to statistics in training mode is undone
         the_round = from_updates(
             self._replica.model,
@@ -341,18 +367,19 @@ class ValueConstrainedStrategy(FedAvg):  # type: ignore[misc]  # an extra: type 
             utility=self.utility,
             contributed=contributed,
             admitted=admitted,
-            blocked_by=blocked_by[0, :, 0],
-            screening=lambda coalitions: let_through(coalitions, blocked_by, finite[None, :, None], self.screening),
+            blocked_by=verdicts.blocked_by[0, :, 0],
+            screening=let_in,
             renormalise=self.weights == "participants",
             factor=gamma,
             samples=rows.long(),
             t=len(self.history),
         )
-        reasons = {self.clients[i]: self._reason(i, came, finite, blocked_by) for i in range(n) if not admitted[i]}
+        reasons = {self.clients[i]: self._reason(i, came, finite, verdicts.blocked_by) for i in range(n) if not admitted[i]}
         return the_round, {
             "contributed": contributed,
             "admitted": admitted,
-            "blocked_by": blocked_by[0, :, 0],
+            "blocked_by": verdicts.blocked_by[0, :, 0],
+            "kept": torch.where(admitted, mended.kept[0, :, 0], 0.0),
             "harm": harm[0, :, 0],
             "norm": torch.where(finite, norm, 0.0),
             "weights": share,
@@ -360,12 +387,12 @@ class ValueConstrainedStrategy(FedAvg):  # type: ignore[misc]  # an extra: type 
             "gamma": gamma,
         }
 
-    def _gamma(self, flat: Tensor, entering: Tensor, gradients: Tensor) -> float:
+    def _gamma(self, flat: Tensor, entering: Tensor, gradients: Tensor, limits: Profiles) -> float:
         """The guard's factor on the step."""
         if not self.screening.guard:
             return 1.0
         step = (step_weights(entering, renormalise=self.weights == "participants") @ flat)[None]
-        return float(guard_factor(predicted_harm(gradients, step), step.norm(dim=1), self._limits))
+        return float(guard_factor(predicted_harm(gradients, step), step.norm(dim=1), limits))
 
     def _reason(self, i: int, came: _Replies, finite: Tensor, blocked_by: Tensor) -> str:
         if i not in came.contents:
@@ -433,7 +460,7 @@ class ValueConstrainedStrategy(FedAvg):  # type: ignore[misc]  # an extra: type 
         if len(held) > len(self.clients):
             raise ValueError(f"profiles have {len(held)} holders in all, but there are only {len(self.clients)} clients")
         for profile in held:
-            for value in profile.tolerances:
+            for value in profile.values:
                 if value not in self.values:
                     raise unknown_name("value in a profile", value, sorted(self.values) or ["none: give some as values"])
         return held

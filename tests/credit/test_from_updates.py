@@ -243,7 +243,7 @@ def test_an_engine_s_round_is_rebuilt_from_its_updates_as_state_dicts(kind, over
             contributed=result.contributed[0, :, 0],
             admitted=result.admitted[0, :, 0],
             blocked_by=result.blocked_by[0, :, 0],
-            screening=lambda coalitions, look=look: let_through(coalitions, look.blocked_by, look.finite, engine.scenario.screening),
+            screening=lambda coalitions, look=look: let_through(coalitions, look.verdicts, engine.scenario.screening),
             renormalise=engine.scenario.weights == "participants",
             factor=float(result.gamma) * engine.scenario.server.lr,
             samples=engine.lots.samples[:, 0],

@@ -126,6 +126,7 @@ def test_infos_tell_each_proxy_its_credit_and_who_blocked_its_lots():
         assert info["credit"] == pytest.approx(float(result.credit[0, i]))
         assert np.array_equal(info["blocked_by"], result.blocked_by[0, i].numpy())
         assert np.array_equal(info["admitted"], info["contributed"] & ~info["blocked_by"].any(axis=1))
+        assert np.array_equal(info["kept"], info["admitted"])  # nothing is mended here
 
 
 def test_plain_infos_hold_nothing_but_the_mask():
@@ -247,7 +248,7 @@ def test_step_before_reset_and_after_the_end_say_so():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"scenario": "nope"}, "known ones are breast_cancer, breast_cancer-vertical, digits"),
+        ({"scenario": "nope"}, "known ones are adult, adult-mean, breast_cancer, breast_cancer-hospitals"),
         ({"credit": "nope"}, f"known ones are {', '.join(RULES)}"),
         ({"actions": "continuous"}, "known ones are multi_discrete, discrete"),
         ({"infos": "some"}, "known ones are full, mask"),
@@ -267,4 +268,16 @@ def test_twenty_one_agents_and_exact_shapley_are_refused_at_the_door():
 
 
 def test_public_names():
-    assert proxycoop.envs.__all__ == ["Engine", "ObservationLayout", "Scenario", "cooperative_v0", "episode_metrics", "scenario"]
+    assert proxycoop.envs.__all__ == [
+        "Comparisons",
+        "Engine",
+        "ObservationLayout",
+        "PopulationFit",
+        "ProfileFit",
+        "Scenario",
+        "cooperative_v0",
+        "episode_metrics",
+        "fit_population",
+        "fit_profile",
+        "scenario",
+    ]

@@ -51,6 +51,15 @@ def test_splits_have_the_sizes_asked_for_and_train_the_rest(splits: Splits) -> N
     }
 
 
+def test_a_smaller_train_pool_is_a_part_of_the_whole_one_and_changes_nothing_else(splits: Splits) -> None:
+    fewer = split(SETTINGS.model_copy(update={"train_rows": 300}), STRATA, torch.float64)
+    assert len(fewer.train) == 300
+    assert set(fewer.train_index.tolist()) < set(splits.train_index.tolist())
+    assert torch.bincount(fewer.train.y, minlength=10).min() > 5  # at random, rather than the first rows of the file
+    for name in set(parts(splits)) - {"train"}:
+        assert torch.equal(parts(fewer)[name].x, parts(splits)[name].x)
+
+
 def test_labels_stay_with_their_rows(splits: Splits) -> None:
     data = load("digits")
     known = {row.tobytes(): int(label) for row, label in zip(data.features, data.labels, strict=True)}
@@ -149,6 +158,24 @@ def test_only_the_columns_asked_for_are_kept_in_their_order() -> None:
     assert some.n_classes == 10
 
 
+def test_columns_go_by_number_name_and_pattern_in_their_order_and_once() -> None:
+    data = load("breast_cancer")
+    wanted = ("worst t*", 0, "mean area", "mean [rt]*", "worst texture")
+    names = [data.feature_names[i] for i in data.columns(wanted)]
+    assert names == ["worst texture", "mean radius", "mean area", "mean texture"]
+    whole, some = (split(Data(source="breast_cancer", test=HeldOut(rows=100), columns=c), {}, torch.float64) for c in (None, wanted))
+    assert torch.equal(some.train.x, whole.train.x[:, data.columns(wanted)])
+
+
+def test_unknown_names_and_patterns_without_a_column_list_the_columns() -> None:
+    for wanted, said in (
+        ("mean aera", r"unknown column 'mean aera' \(did you mean 'mean area'\?\)"),
+        ("x*", r"no column matches 'x\*'.*mean area"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            split(Data(source="breast_cancer", test=HeldOut(rows=100), columns=(wanted,)), {}, torch.float32)
+
+
 @pytest.mark.parametrize("columns", [(64,), (-1,)])
 def test_columns_that_do_not_exist_are_refused(columns: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="columns 0 to 63"):
@@ -170,8 +197,57 @@ def test_groups_follow_their_rows() -> None:
         assert torch.equal(rows.groups["large"], rows.x[:, area] > median)
 
 
+TOY = Dataset(
+    features=np.arange(6.0)[:, None],
+    labels=np.array([0, 1, 0, 1, 0, 1]),
+    class_names=("no", "yes"),
+    feature_names=("age",),
+    attributes={"town": np.array(["a", "b", "b", "c", "c", "c"]), "sex": np.array(["f", "m"] * 3)},
+)
+
+
+def test_groups_by_attribute_hold_the_rows_with_the_named_levels() -> None:
+    assert Group(attribute="town", equals="c").members(TOY).tolist() == [False] * 3 + [True] * 3
+    assert Group(attribute="town", equals=("a", "b")).members(TOY).tolist() == [True] * 3 + [False] * 3
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"column": "age"},
+        {"column": "age", "above": 0.2, "below": 0.8},
+        {"above": 0.5},
+        {"attribute": "town"},
+        {"equals": "a"},
+        {"attribute": "town", "equals": ()},
+        {"attribute": "town", "equals": "a", "above": 0.5},
+        {"column": "age", "above": 0.5, "equals": "a"},
+        {"column": "age", "above": 0.5, "attribute": "town", "equals": "a"},
+    ],
+)
+def test_a_group_takes_exactly_one_form(settings: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"either a column with exactly one of 'above' and 'below', or an attribute with 'equals'"):
+        Group.model_validate(settings)
+
+
+def test_unknown_attributes_and_levels_list_the_known() -> None:
+    with pytest.raises(ValueError, match=r"unknown attribute 'twon' \(did you mean 'town'\?\): the known ones are sex, town"):
+        Group(attribute="twon", equals="a").members(TOY)
+    with pytest.raises(ValueError, match=r"unknown level of attribute 'town' 'd'.*the known ones are c, b, a"):
+        Group(attribute="town", equals=("a", "d")).members(TOY)
+    with pytest.raises(ValueError, match="this data has no attributes"):
+        Group(attribute="sex", equals="f").members(load("digits"))
+
+
+def test_the_train_index_says_which_rows_are_the_train_pool(splits: Splits) -> None:
+    assert np.array_equal(load("digits").features[splits.train_index], splits.train.x.numpy())
+
+
 def test_unknown_sources_and_classes_list_the_known() -> None:
-    with pytest.raises(ValueError, match=r"unknown data source 'digts'.*did you mean 'digits'.*breast_cancer, digits"):
+    with pytest.raises(
+        ValueError, match=r"unknown data source 'digts'.*did you mean 'digits'.*adult, breast_cancer, compas, digits, german"
+    ):
         load("digts")
     with pytest.raises(ValueError, match="unknown class 'x'"):
         split(Data(test=HeldOut(thin={"x": 0.5})), {}, torch.float32)

@@ -49,13 +49,13 @@ def random_actions(engine: Engine, seed: int = 0, episodes: int = 2) -> Tensor:
 
 
 EXACT = ("contributed", "admitted", "blocked_by", "violated", "forbidden_used")
-CLOSE = ("observations", "rewards", "credit", "gain", "utility", "value_losses", "step_harm", "gamma", "cost")
+CLOSE = ("observations", "rewards", "credit", "gain", "utility", "value_losses", "harm", "kept", "tolerance", "step_harm", "gamma", "cost")
 
 
 @pytest.mark.parametrize("size", [2, 5, 11])
 @pytest.mark.parametrize("kind", COOPERATIVES)
 def test_environment_e_of_a_batch_is_the_single_environment_with_its_seed(kind: str, size: int) -> None:
-    assert {"evaluations", "done", "lot_credit", *EXACT, *CLOSE} == {field.name for field in fields(RoundResult)}
+    assert {"evaluations", "done", "lot_credit", "bargain", *EXACT, *CLOSE} == {field.name for field in fields(RoundResult)}
     made, seeds = load(kind), SEEDS[:size]
     batch, single = Engine(made, "shapley", size), Engine(made, "shapley")
     actions = random_actions(batch)

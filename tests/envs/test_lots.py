@@ -9,7 +9,8 @@ from torch import Tensor
 
 from proxycoop.envs import Engine, scenario
 from proxycoop.envs.data import Data, HeldOut, Splits, load, split
-from proxycoop.envs.lots import DirichletMixture, DrawnLots, LogisticNormalMixture, Lots, LotSource
+from proxycoop.envs.lots import DrawnLots, Lots, LotSource
+from proxycoop.envs.mixtures import DirichletMixture, LogisticNormalMixture
 
 E, N, K = 300, 4, 3
 KEYS = torch.arange(E) * 7919 + 13
@@ -54,7 +55,7 @@ def test_when_a_class_runs_out_it_is_dealt_again_evenly() -> None:
 
 def test_dirichlet_shares_sum_to_one_over_the_asked_number_of_classes_and_treat_them_alike(splits: Splits) -> None:
     owned = torch.zeros(E, N, 10, dtype=torch.bool)
-    shares = DirichletMixture(concentration=3, classes_per_lot=6).shares(KEYS, K, owned, splits.dataset)
+    shares = DirichletMixture(concentration=3, classes_per_lot=6).shares(KEYS, K, owned, torch.ones(N, 1, 10), splits.dataset)
     torch.testing.assert_close(shares.sum(dim=-1), torch.ones(E, N, K, dtype=torch.float64))
     assert ((shares > 0).sum(dim=-1) == 6).all()
     # a share is 0 with probability 0.4, else Beta(3, 15): mean 1/6, second moment (3·4)/(18·19)
@@ -67,7 +68,7 @@ def test_protected_classes_come_as_often_and_as_heavy_as_asked_and_more_often_wi
     mixture = DirichletMixture(protected=(8, "9"), owner_share=0.7, other_share=0.25, protected_weight=0.12)
     owned = torch.zeros(E, N, 10, dtype=torch.bool)
     owned[:, 0, 8] = owned[:, 1, 9] = True
-    shares = mixture.shares(KEYS, K, owned, splits.dataset)
+    shares = mixture.shares(KEYS, K, owned, torch.ones(N, 1, 10), splits.dataset)
     torch.testing.assert_close(shares.sum(dim=-1), torch.ones(E, N, K, dtype=torch.float64))
     present = (shares > 0).double().mean(dim=(0, 2))  # (N, 10)
     expected = torch.ones(N, 10, dtype=torch.float64)
@@ -92,7 +93,7 @@ def test_rows_follow_the_class_shares(splits: Splits) -> None:
 def test_logistic_normal_log_odds_have_the_asked_spread_within_and_between_sites() -> None:
     data, owned = load("breast_cancer"), torch.zeros(E, N, 2, dtype=torch.bool)
     mixture = LogisticNormalMixture(prevalence={"malignant": 0.15}, site_deviation=0.6, lot_deviation=1.2)
-    shares = mixture.shares(KEYS, 8, owned, data)
+    shares = mixture.shares(KEYS, 8, owned, torch.ones(N, 1, 2, dtype=torch.float64), data)
     odds = (shares[..., 1] / shares[..., 0]).log()  # (E, N, 8)
     assert abs(float(odds.mean()) - math.log(0.15 / 0.85)) < 5 * math.sqrt((0.36 + 1.44 / 8) / (E * N))
     assert float(odds.var(dim=-1).mean()) == pytest.approx(1.44, rel=0.1)
@@ -210,6 +211,9 @@ def test_a_fedavg_update_is_gradient_descent_on_the_lots_own_rows() -> None:
         ({"mixture": {"kind": "dirichlet", "protected": list(range(10))}}, "unprotected"),
         ({"mixture": {"kind": "dirichlet", "protected": [8, 9], "classes_per_lot": 9}}, "only 8 common classes"),
         ({"mixture": {"kind": "logistic_normal", "prevalence": {"x": 0.5}}}, "unknown class 'x'"),
+        ({"mixture": {"kind": "logistic_normal", "prevalence": "even"}}, "natural"),
+        ({"strata": "sex"}, "a dirichlet mixture knows classes only: use mixture.kind logistic_normal"),
+        ({"strata": "sex", "mixture": {"kind": "logistic_normal"}}, "unknown attribute 'sex'.*no attributes"),
         ({"mixture": {"kind": "logistic_normal", "prevalence": {0: 1.0}}}, "strictly between"),
         ({"mixture": {"kind": "logistic_normal", "prevalence": {0: 0.7, 1: 0.6}}}, "leave something"),
     ],

@@ -9,7 +9,8 @@ import torch
 
 from proxycoop import credit
 from proxycoop.envs import Engine, scenario
-from proxycoop.envs.rendering import render_picture, render_text
+from proxycoop.envs.profiles import Profile
+from proxycoop.envs.rendering import profile_in_short, render_picture, render_text
 
 
 def engine_of(
@@ -94,6 +95,59 @@ def test_text_shows_each_principals_profile() -> None:
     assert protects == ["no scraped", "no scraped", "eights≤0.36", "nines≤0.36", "-", "-"]
     engine = engine_of(profiles=[{"holders": 6, "max_norm": 0.25}])
     assert all("norm≤0.25" in row for row in rows_of(render_text(engine)))
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        ({}, "-"),
+        ({"tolerances": {"eights": 0.25}, "relative_tolerances": {"nines": 0.1}}, "eights≤0.25, nines≤10 %"),
+        ({"direction": {"eights": 4, "nines": -3}, "max_norm": 0.5}, "0.8·eights−0.6·nines≤0, norm≤0.5"),
+        ({"direction": {"eights": -2, "nines": 0}, "forbidden_tags": ["web"]}, "−1·eights≤0, no web"),
+    ],
+)
+def test_a_profile_in_short_names_every_limit(profile: dict[str, Any], said: str) -> None:
+    assert profile_in_short(Profile(**profile)) == said
+
+
+def test_relative_tolerances_and_directions_stand_beside_who_holds_them() -> None:
+    profiles = [{"holders": 5, "relative_tolerances": {"eights": 0.1}}, {"holders": 1, "direction": {"eights": 1.0, "nines": 0.5}}]
+    rows = rows_of(render_text(engine_of(profiles=profiles, profiles_drawn=False)))
+    assert all(" eights≤10 %" in row for row in rows[:5])
+    assert " 0.89·eights+0.45·nines≤0" in rows[5]
+
+
+def test_a_mended_update_is_shown_with_how_much_of_it_entered_and_to_whom_it_was_inadmissible() -> None:
+    engine = engine_of(rounds=1, **{"screening.filter": "scale"})
+    last, text, n_mended = engine.history[-1], render_text(engine), 0
+    for i, row in enumerate(rows_of(text)):
+        letters = re.search(r"  ((?:(?:[·AX]|M\d+%) ){3}(?:[·AX]|M\d+%))  ", row)
+        assert letters is not None
+        for k, letter in enumerate(letters[1].split()):
+            mended = bool(last.admitted[0, i, k] and last.kept[0, i, k] < 1)
+            assert letter.startswith("M") == mended
+            if mended:
+                assert letter == f"M{last.kept[0, i, k].item():.0%}"
+                named = dict(re.findall(r" (\d+):([\d,-]+)", row))
+                assert spelled_out(named[str(k)]) == set(last.blocked_by[0, i, k].nonzero()[:, 0].tolist())
+                n_mended += 1
+    assert n_mended
+    assert "screened out or mended, lot:inadmissible to" in text
+    assert max(map(len, text.splitlines())) <= 110
+    assert "M mended: that share of its length is admitted" in text
+    assert not np.array_equal(render_picture(engine), render_picture(engine_of(rounds=1)))
+    assert "mended" not in render_text(engine_of(rounds=1))
+
+
+def test_under_negotiation_it_says_where_the_bargain_began_and_ended() -> None:
+    engine = engine_of(rounds=1, **{"screening.governance": "negotiate"})
+    last, text = engine.history[-1], render_text(engine)
+    begins, ends = [line for line in text.splitlines() if line.startswith("the bargain ")]
+    assert begins.startswith("the bargain begins with ")
+    assert ends.startswith(f"the bargain ends with {int(last.admitted.sum())} of ")
+    assert "bargain" not in render_text(engine_of(rounds=1))
+    left_out = last.contributed & ~last.admitted & ~last.blocked_by.any(dim=-1)
+    assert text.count(":nobody") == int(left_out.sum())
 
 
 def test_text_shows_utility_and_value_losses_before_and_after_the_round() -> None:
@@ -198,7 +252,7 @@ def test_hostile_names_are_shown_as_they_are_and_break_nothing() -> None:
             "description": r"costs $5 \frac{ and $x_",
             "reward.scale": 50.0,
             "lots.tags": tags,
-            "profiles": [{"holders": 2, "tolerances": {"_hidden": 0.1}}, {"holders": 2, "forbidden_tags": list(tags)}],
+            "profiles": [{"holders": 2, "tolerances": {"_hidden": 0.1}}, *({"forbidden_tags": [tag]} for tag in tags)],
             "values": values,
         },
     )

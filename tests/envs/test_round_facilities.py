@@ -178,7 +178,7 @@ def test_a_set_of_lots_is_worth_what_brute_force_says(kind: str) -> None:
 @pytest.mark.parametrize("kind", UNGUARDED)
 def test_lots_that_were_not_contributed_are_worth_what_they_gain_where_they_are(kind: str) -> None:
     # nobody screens in the other engine, so that inadmissible lots are tried too; in the first round only admissible lots are contributed
-    here, there = make_engine(kind), make_engine(kind, **{"screening.governance": "none"})
+    here, there = make_engine(kind), make_engine(kind, **{"screening.governance": "none", "screening.quorum": 0.5})
     first = here.prospect.passes & random_sets(E, N, K, seed=0)
     here.step(first)
     theta = here.theta.clone()

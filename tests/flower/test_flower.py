@@ -22,6 +22,7 @@ from flwr.serverapp.strategy import FedAvg, Result
 
 from proxycoop import credit
 from proxycoop.envs import Engine, scenario
+from proxycoop.envs.profiles import Profile
 from proxycoop.flower import ValueConstrainedStrategy
 
 ROOT = Path(__file__).parents[2]
@@ -105,6 +106,14 @@ def end(result: Result) -> list[float]:
 
 # the same as the package's own substrate
 
+STRICT = [{"holders": 2, "tolerances": {"eights": 0.05}}, {"holders": 2, "tolerances": {"nines": 0.05}}]
+SPREAD = [{"tolerances": {"eights": 0.02}}, {"holders": 2, "tolerances": {"eights": 0.35}}, {"tolerances": {"nines": 0.35}}]
+MIXED = [
+    {"holders": 2, "relative_tolerances": {"eights": 0.2}, "stake": 2.0},
+    {"tolerances": {"eights": 0.2}, "relative_tolerances": {"nines": 0.1}},
+    {"direction": {"eights": 1.0, "nines": -2.0}, "max_norm": 0.8},
+]
+
 
 @pytest.mark.parametrize(
     ("rule", "overrides"),
@@ -115,6 +124,14 @@ def end(result: Result) -> list[float]:
         ("fedsv", {"weights": "participants"}),
         ("veto_shapley", {"screening": {"governance": "quorum", "quorum": 0.7, "guard": True}}),
         ("shapley", {"screening.governance": "own"}),
+        ("shapley", {"screening": {"filter": "scale"}, "profiles": STRICT}),
+        ("in_run", {"screening": {"filter": "project"}, "profiles": STRICT}),
+        ("shapley", {"screening": {"governance": "own", "filter": "project", "guard": True}, "weights": "participants"}),
+        ("shapley", {"screening": {"governance": "weighted", "quorum": 0.8, "filter": "project"}, "profiles": STRICT}),
+        ("veto_shapley", {"screening": {"governance": "weighted", "weigh_by": "stake", "quorum": 0.6}, "profiles": MIXED}),
+        ("shapley", {"screening": {"governance": "stakeholders", "quorum": 0.6}, "profiles": SPREAD}),
+        ("shapley", {"screening": {"governance": "stakeholders", "filter": "scale"}, "profiles": MIXED}),
+        ("shapley", {"screening": {"filter": "project"}, "profiles": MIXED}),
     ],
 )
 def test_the_same_clients_give_the_model_and_the_credit_of_the_package_s_own_federated_averaging(rule, overrides):
@@ -122,7 +139,7 @@ def test_the_same_clients_give_the_model_and_the_credit_of_the_package_s_own_fed
     engine = Engine(scenario.load("digits", **settings), rule)
     engine.reset([5])
     held_out, probe = engine.splits.validation, engine.splits.probe
-    tolerances = engine.profiles.tolerance[0]  # (N, M)
+    profiles = [*engine.scenario.profiles, Profile()]
     lots, names = engine.lots, list(engine.values)
 
     def client(i: int):
@@ -153,7 +170,7 @@ def test_the_same_clients_give_the_model_and_the_credit_of_the_package_s_own_fed
         utility=lambda model: -loss(held_out)(model),
         credit=rule,
         values={name: loss(probe[name]) for name in names},
-        profiles=[{"tolerances": {m: t for m, t in zip(names, row, strict=True) if t < 1e6}} for row in tolerances.tolist()],
+        profiles=[profiles[kind].model_copy(update={"holders": 1}) for kind in engine.profiles.kind[0].tolist()],
         screening=engine.scenario.screening,
         weights=engine.scenario.weights,
     )
@@ -162,6 +179,7 @@ def test_the_same_clients_give_the_model_and_the_credit_of_the_package_s_own_fed
         ours = engine.step(torch.ones(1, 6, 1))
         assert record.admitted.equal(ours.admitted[0, :, 0])
         assert record.blocked_by.equal(ours.blocked_by[0, :, 0])
+        torch.testing.assert_close(record.kept.float(), ours.kept[0, :, 0], rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(record.harm.float(), here.harm[0, :, 0], rtol=1e-3, atol=1e-5)
         torch.testing.assert_close(record.credit.float(), ours.credit[0], rtol=1e-3, atol=2e-6)
         torch.testing.assert_close(torch.tensor(record.utility), ours.utility[0], rtol=1e-5, atol=1e-6)
@@ -169,7 +187,7 @@ def test_the_same_clients_give_the_model_and_the_credit_of_the_package_s_own_fed
         torch.testing.assert_close(torch.tensor(list(record.value_losses.values())), ours.value_losses[0], rtol=1e-5, atol=1e-5)
         assert result.train_metrics_clientapp[t + 1]["credit/3"] == record.credit[3].item()
     assert any(record.admitted.any() for record in strategy.history)
-    assert not all(record.admitted.all() for record in strategy.history)
+    assert not all((record.kept == 1).all() for record in strategy.history)
     state = result.arrays.to_torch_state_dict()
     w = torch.cat([state["weight"].T, state["bias"][None]])
     torch.testing.assert_close(w.flatten(), engine.theta[0], rtol=1e-4, atol=1e-5)
@@ -243,6 +261,23 @@ def test_an_update_that_harms_a_value_beyond_a_tolerance_is_screened_out():
     assert result.train_metrics_clientapp[1]["admitted/0"] == 0
     _, renormalised = run([moves(1.0, 0.0), moves(0.5, 0.5), moves(0.0, 0.2)], values=values, profiles=profiles, weights="participants")
     assert end(renormalised) == pytest.approx([0.25, 0.35])
+
+
+def test_filters_let_in_the_largest_part_or_the_nearest_update_and_say_how_much_is_left():
+    values, profiles = {"w": lambda model: model.weight.sum()}, {1: {"tolerances": {"w": 0.25}}}  # gradient (1, 0)
+    clients = [moves(1.0, 0.5), moves(0.0, 0.5)]
+    scaled, after_scaling = run(clients, values=values, profiles=profiles, screening={"filter": "scale"})
+    assert scaled.history[0].kept.tolist() == pytest.approx([0.25, 1.0], abs=1e-5)
+    assert end(after_scaling) == pytest.approx([0.125, 0.0625 + 0.25], abs=1e-5)
+    projected, after_projection = run(clients, values=values, profiles=profiles, screening={"filter": "project"})
+    assert projected.history[0].kept.tolist() == pytest.approx([(0.25**2 + 0.5**2) ** 0.5 / 1.25**0.5, 1.0], abs=1e-5)
+    assert end(after_projection) == pytest.approx([0.125, 0.5], abs=1e-5)
+    for strategy in (scaled, projected):
+        record = strategy.history[0]
+        assert record.admitted.all()
+        assert record.blocked_by.tolist() == [[False, True], [False, False]]  # as it was sent
+        assert record.reasons == {}
+        assert record.credit.sum().item() == pytest.approx(record.gain)
 
 
 def test_the_guard_shrinks_the_step_of_own_governance_to_everybody_s_limits():
@@ -415,6 +450,15 @@ def test_counters_keep_the_server_s_values_and_statistics_are_shared():
         ({"profiles": [{"tolerances": {"x": 1.0}}]}, "unknown value in a profile 'x'"),
         ({"profiles": [{"tolerance": {}}]}, "tolerance"),
         ({"screening": {"governance": "majority"}}, "governance"),
+        (
+            {"screening": {"governance": "negotiate"}},
+            "governance negotiate .*the strategy foresees harm to first order, and does not negotiate",
+        ),
+        ({"screening": {"harm": "measured"}}, "harm measured: the strategy foresees harm to first order"),
+        ({"screening": {"harm": "second_order"}}, "harm second_order: the strategy foresees harm to first order"),
+        ({"screening": {"filter": "project"}, "credit": "veto_own"}, "'veto_own' needs vetoes: .*screening with filter reject"),
+        ({"profiles": [{"direction": {"x": 1.0}}]}, "unknown value in a profile 'x'"),
+        ({"profiles": [{"relative_tolerances": {"x": 1.0}}]}, "unknown value in a profile 'x'"),
         ({"model": nn.ReLU()}, "model has no parameters to share"),
     ],
 )
@@ -455,3 +499,10 @@ def test_the_example_prints_who_earned_what(monkeypatch, capsys):
     assert "screened out" in printed
     assert printed.count("\n") == 2 + example.N_ROUNDS + 2 + 1
     assert "before, 8" in printed
+
+
+def test_the_guard_keeps_relative_tolerances_too():
+    values = {"w": lambda model: model.weight.sum() + 1.0}  # loss 1, gradient 1
+    profiles = [{}, {"relative_tolerances": {"w": 0.5}}]
+    strategy, _ = run([moves(2.0, 0.0), moves(0.0, 1.0)], values=values, profiles=profiles, screening={"governance": "own", "guard": True})
+    assert strategy.history[0].gamma == pytest.approx(0.5, abs=1e-5)  # a step of (1, ½) harms by 1

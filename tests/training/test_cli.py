@@ -31,7 +31,7 @@ def run(monkeypatch, capsys):
 def test_help_lists_every_command_and_every_command_has_examples(run):
     code, out, _ = run("--help")
     assert code == 0
-    for command in ("scenarios", "rules", "agents", "play", "train", "evaluate", "compare", "report"):
+    for command in ("scenarios", "rules", "agents", "play", "train", "evaluate", "audit", "compare", "report"):
         assert command in out
         code, own, _ = run(command, "--help")
         assert code == 0
@@ -159,7 +159,7 @@ def test_train_evaluate_and_play_a_policy(run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("play", "-s", "nope"), "known ones are breast_cancer, breast_cancer-vertical, digits"),
+        (("play", "-s", "nope"), "known ones are adult, adult-mean, breast_cancer, breast_cancer-hospitals"),
         (("play", "-c", "nope"), f"known ones are {', '.join(RULES)}"),
         (("play", "-c", "shapley(budget=3)"), "budget=3 is too small for Shapley with 6 players: pass at least 11"),
         (("play", "-c", "shapley(60)"), "credit rule 'shapley(60)': write a name, or a name with arguments such as shapley(budget=60)"),

@@ -142,3 +142,22 @@ def test_what_copying_earns_is_undefined_where_lots_are_columns():
 def test_one_episode_is_refused(small):
     with pytest.raises(ValueError, match="episodes=1: at least 2"):
         evaluate(small, "loo", agent_maker("all"), episodes=1)
+
+
+def test_series_on_screening_are_recomputed_from_the_rounds(small, evaluation):
+    engine, _ = played(small)
+    free = Engine(small.unscreened(engine.reward_scale), "loo", EPISODES)
+    agents.play(free, agents.make("honest"), range(3, 3 + EPISODES))
+    expected = torch.stack([free.initial_value_losses, *(result.value_losses for result in free.history)]).mean(dim=1)
+    assert torch.allclose(torch.tensor(evaluation.series["unscreened_value_loss"]), expected, atol=1e-6)
+    names = list(small.values)
+    assert [row[names.index("missed_cancer")] for row in evaluation.series["tolerance"]] == pytest.approx([0.1] * small.horizon)
+    assert {row[names.index("false_alarm")] for row in evaluation.series["tolerance"]} == {None}, "nobody has one"
+    offered, objected = torch.zeros(2), torch.zeros(2)  # holders of the profile, and of none
+    for result in engine.history:
+        for e, i, k in result.contributed.nonzero().tolist():
+            offered[engine.profiles.kind[e, i]] += 1
+            objected[engine.profiles.kind[e, i]] += bool(result.blocked_by[e, i, k].any())
+    assert [row[0] for row in evaluation.series["blocks"]] == pytest.approx((objected / offered).tolist())
+    assert evaluation.series["blocks_by_value"][names.index("missed_cancer")] == pytest.approx(float(objected.sum() / offered.sum()))
+    assert evaluation.series["blocks_by_value"][names.index("false_alarm")] == 0

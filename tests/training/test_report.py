@@ -16,6 +16,7 @@ from markupsafe import escape
 
 from proxycoop.credit import RULES
 from proxycoop.envs import scenario
+from proxycoop.training.facts import facts
 from proxycoop.training.figures import figures, looks
 from proxycoop.training.report import findings, parts, report
 from proxycoop.training.summary import markdown, summarise
@@ -25,12 +26,20 @@ N, T, STEPS = 6, 16, 5
 
 
 def write(
-    folder: Path, agent: str, credit: str, seed: int, *, name: str = "digits", changes: dict[str, Any] | None = None, **measures: Any
+    folder: Path,
+    agent: str,
+    credit: str,
+    seed: int,
+    *,
+    name: str = "digits",
+    changes: dict[str, Any] | None = None,
+    without: tuple[str, ...] = (),
+    **measures: Any,
 ) -> None:
     rng = np.random.default_rng([seed, sum(map(ord, agent + credit))])
     plain = scenario.load("digits").to_dict() | {"name": name} | (changes or {})
     plain["data"] = plain["data"] | {"split_seed": seed}
-    cell: dict[str, Any] = {"format": 1, "agent": agent, "episodes": 8, "seed": seed, "scenario": plain, "credit": credit}
+    cell: dict[str, Any] = {"format": 2, "agent": agent, "episodes": 8, "seed": seed, "scenario": plain, "credit": credit}
     learned = agent == "learned"
     numbers = {key: [float(rng.uniform(0, 0.4)), 0.01] for key in ("clean_share", "corrupt_share", "admitted_share", "violations", "jain")}
     numbers |= {key: [float(rng.normal(5, 2)), 1.0] for key in ("welfare", "copy_gain", "sybil_gain", "imbalance", "cost", "return")}
@@ -42,6 +51,10 @@ def write(
         "clean_share": [0.5] * T,
         "corrupt_share": [0.1] * T,
         "value_loss": [[1.0] * len(plain["values"])] * (T + 1),
+        "unscreened_value_loss": [[1.0 + t / 10] * len(plain["values"]) for t in range(T + 1)],
+        "tolerance": [[0.25, None][: len(plain["values"])]] * T,
+        "blocks": [[0.25 + seed / 100, 0.0], [0.5, 0.125], [None, None]],
+        "blocks_by_value": [0.1] * len(plain["values"]),
         "credit": (np.arange(1, T + 1)[:, None] * np.arange(N, 0, -1) * 0.1).tolist(),
     }
     curve = [
@@ -52,6 +65,8 @@ def write(
         cell["total_steps"] = 400
     place = folder / "cells" / re.sub(r"\W", "-", name) / (re.sub(r"\W", "-", credit) if learned else f"agent-{agent}") / f"seed-{seed}"
     place.mkdir(parents=True)
+    for part in without:
+        del series[part]
     result = {"version": "9.9", "cell": cell, "measures": numbers, "series": series, "curve": curve if learned else []}
     (place / "result.json").write_text(json.dumps(result))
 
@@ -135,7 +150,7 @@ def test_hostile_names_are_escaped_on_the_page_and_drawn_literally(page: tuple[s
 def test_every_figure_has_alternative_text_and_a_caption(page: tuple[str, Page]) -> None:
     _, parsed = page
     images = parsed.all("img")
-    assert len(images) == 14  # seven figures in each of two scenarios
+    assert len(images) == 18  # nine figures in each of two scenarios
     assert all(len(str(image["alt"])) > 20 for image in images)
     assert len(parsed.all("figcaption")) == len(images)
 
@@ -217,6 +232,80 @@ def test_one_principal_and_no_values_leave_out_what_has_no_meaning(tmp_path: Pat
     (table,) = summarise(results_of(tmp_path))
     assert [drawing.key for drawing in figures(table, looks([table]))] == ["shares", "outcomes", "training", "rounds", "robustness"]
     assert "nobody protects anything" in report(tmp_path).read_text(encoding="utf-8")
+
+
+def test_who_blocks_whom_and_value_losses_are_shown_of_the_rule_with_the_highest_welfare(tmp_path: Path) -> None:
+    for seed in range(2):
+        write(tmp_path, "learned", "equal", seed, welfare=[1.0, 0.1])
+        write(tmp_path, "learned", "loo", seed, welfare=[2.0, 0.1])
+    (table,) = summarise(results_of(tmp_path))
+    drawn = {drawing.key: drawing for drawing in figures(table, looks([table]))}
+    alt = drawn["blocks"].alt
+    assert alt.startswith("Updates of learned, loo; eights≤0.36, objected to by eights≤0.36: 26 %")  # the mean of 25 and 26
+    assert "nines≤0.36, objected to by nines≤0.36: 12 %" in alt
+    assert "no profile" not in alt, "nothing was contributed without a profile"
+    assert "eights: from 1 to 1 screened and 2.6 unscreened" in drawn["value-losses"].alt
+    assert b"blocks" not in drawn["values"].svg
+    text = report(tmp_path).read_text(encoding="utf-8")
+    assert text.count("under loo, the rule with the highest welfare") == 2
+    assert (tmp_path / "parts" / "digits-blocks.svg") in parts(tmp_path, tmp_path / "parts")
+    assert (tmp_path / "parts" / "digits-value-losses.svg").exists()
+
+
+def test_results_of_older_versions_are_reported_without_what_they_lack(tmp_path: Path) -> None:
+    write(tmp_path, "learned", "loo", 0, without=("unscreened_value_loss", "tolerance", "blocks", "blocks_by_value"))
+    (path,) = tmp_path.glob("cells/*/*/*/result.json")
+    result = json.loads(path.read_text())
+    result["cell"]["format"] = 1
+    for profile in result["cell"]["scenario"]["profiles"]:
+        for name in ("relative_tolerances", "direction", "stake"):
+            del profile[name]
+    for name in ("harm", "weigh_by", "bargain", "budget"):
+        del result["cell"]["scenario"]["screening"][name]
+    path.write_text(json.dumps(result))
+    text = report(tmp_path).read_text(encoding="utf-8")
+    assert len(Page(text).all("img")) == 7
+    assert "harm foreseen to first order, inadmissible updates are rejected" in text
+
+
+@pytest.mark.parametrize(
+    ("screening", "said"),
+    [
+        ({"governance": "none"}, ("none: nobody screens", "harm foreseen to first order")),
+        (
+            {"governance": "own", "filter": "scale", "harm": "second_order"},
+            (
+                "everybody screens its own updates",
+                "harm foreseen to second order, inadmissible updates are shrunk until they are admissible",
+            ),
+        ),
+        ({"governance": "quorum", "quorum": 0.75}, ("quorum: admissible to at least 75 % of the principals",)),
+        (
+            {"governance": "weighted", "weigh_by": "stake", "filter": "project"},
+            ("principals with at least 50 % of all stake", "replaced by the nearest admissible ones"),
+        ),
+        (
+            {"governance": "stakeholders", "harm": "measured", "guard": True},
+            ("at least 50 % of those whose profile names", "harm measured on the probe sets", "the applied step is guarded"),
+        ),
+        (
+            {"governance": "negotiate", "bargain": "worst_off", "budget": 5},
+            ("negotiate: the set of updates is bargained for the best for the worst-off principal, within 5 moves",),
+        ),
+    ],
+)
+def test_facts_say_how_is_screened(screening: dict[str, Any], said: tuple[str, ...]) -> None:
+    text = dict(facts(scenario.load("digits", screening=screening).to_dict()))
+    assert all(part in f"{text['Governance']}; {text['Screening']}" for part in said)
+
+
+def test_facts_say_every_limit_of_a_profile() -> None:
+    profile = {"relative_tolerances": {"eights": 0.1}, "direction": {"nines": 2.0}, "max_norm": 0.5, "stake": 3.0, "holders": 2}
+    text = dict(facts(scenario.load("digits", profiles=[profile]).to_dict()))["Who protects what"]
+    assert text == (
+        "2 of them (stake 3 each): eights rises by at most 10 % of itself an update, no update against the direction 1·nines, "
+        "no update longer than 0.5; the others nothing"
+    )
 
 
 def test_findings_follow_from_the_data(tmp_path: Path) -> None:

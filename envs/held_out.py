@@ -1,0 +1,110 @@
+"""How well a model of people's choices predicts choices that it has not seen: cross-validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binom, norm
+
+from .comparisons import Comparisons, Floats
+
+Predict = Callable[[Comparisons], Floats]
+"""Probability that the first update of each pair is preferred, ``(n,)``; never reads the choices themselves."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """How well choices are predicted that the fit had not seen.
+
+    Attributes:
+        accuracy: Share of held-out choices predicted right; a tie counts one half.
+        interval: Wilson's 95 % interval for it, as if choices were independent.
+        baseline: Accuracy of always naming the side, first or second, that was chosen more often in the other folds.
+        log_loss: Mean −log probability of the choices, in nats; guessing has log 2 = 0.693.
+        p_value: Probability of being right at least so often by guessing.
+        folds: Number of folds.
+        unit: What is held out together, in words.
+    """
+
+    accuracy: float
+    interval: tuple[float, float]
+    baseline: float
+    log_loss: float
+    p_value: float
+    folds: int
+    unit: str
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return (
+            f"Held out ({self.folds} folds of {self.unit}): accuracy {self.accuracy:.1%} ({low:.1%} to {high:.1%}), the commoner side "
+            f"{self.baseline:.1%}; log loss {self.log_loss:.3f}, guessing {math.log(2):.3f}."
+        )
+
+
+def cross_validate(
+    comparisons: Comparisons, fit: Callable[[Comparisons], Predict], fold: npt.NDArray[np.int64], unit: str
+) -> HeldOut | None:
+    """Fit to all folds but one and predict that one, for each.
+
+    Args:
+        comparisons: The choices.
+        fit: From choices to a prediction.
+        fold: Which fold each choice is in, ``(n,)``.
+        unit: What is held out together, in words.
+
+    Returns:
+        ``None`` if there are fewer than two folds.
+    """
+    numbers = np.unique(fold)
+    if len(numbers) < 2:
+        return None
+    chance = np.empty(len(comparisons))  # that the first is preferred
+    baseline = np.empty(len(comparisons))
+    for number in numbers:
+        out = fold == number
+        rest = comparisons.take(~out)
+        chance[out] = fit(rest)(comparisons.take(out))
+        baseline[out] = rest.chose_first.mean()
+    first = comparisons.chose_first
+    right = _right(chance, first)
+    n, z = len(first), float(norm.ppf(0.975))
+    share = right / n
+    middle, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    chosen = np.clip(np.where(first, chance, 1 - chance), 1e-12, 1)
+    return HeldOut(
+        accuracy=share,
+        interval=((middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)),
+        baseline=_right(baseline, first) / n,
+        log_loss=float(-np.log(chosen).mean()),
+        p_value=float(binom.sf(math.floor(right) - 1, n, 0.5)),
+        folds=len(numbers),
+        unit=unit,
+    )
+
+
+def _right(chance: Floats, first: npt.NDArray[np.bool_]) -> float:
+    return float(np.where(chance == 0.5, 0.5, (chance > 0.5) == first).sum())
+
+
+def folds_of_persons(comparisons: Comparisons, folds: int, seed: int) -> tuple[npt.NDArray[np.int64], str]:
+    """Each choice's fold, and what is held out together: all choices of a person, or single choices if there are too few persons."""
+    random = np.random.default_rng(seed)
+    n_persons = len(comparisons.persons)
+    if n_persons >= folds:
+        return (random.permutation(n_persons) % folds)[comparisons.who], "persons"
+    return random.permutation(len(comparisons)) % folds, "choices"
+
+
+def folds_within_persons(comparisons: Comparisons, folds: int, seed: int) -> tuple[npt.NDArray[np.int64], str]:
+    """Each choice's fold, every person's choices spread over all folds: for models that must know a person before they predict it."""
+    random = np.random.default_rng(seed)
+    fold = np.empty(len(comparisons), dtype=np.int64)
+    for person in range(len(comparisons.persons)):
+        own = np.flatnonzero(comparisons.who == person)
+        fold[own] = (random.permutation(len(own)) + random.integers(folds)) % folds
+    return fold, "choices of known persons"

@@ -1,0 +1,137 @@
+"""What the commands share: options, and what is made of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+
+if TYPE_CHECKING:  # the commands import what they need: `--help` must not wait for torch
+    from ..agents import Agent
+    from ..envs.scenario import Scenario
+    from .settings import TrainSettings
+
+ScenarioOption = Annotated[str, typer.Option("--scenario", "-s", help="Name of a scenario, or path of its YAML file.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a setting of the scenario: `--set lots.rows=40`. May be repeated.")
+]
+CreditOption = Annotated[
+    str,
+    typer.Option(
+        "--credit", "-c", help="Credit rule, with arguments if it takes any: `'shapley(budget=60)'`; `proxycoop rules` lists them."
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed.")]
+AgentOption = Annotated[
+    str | None, typer.Option("--agent", "-a", help="Agent; `proxycoop agents` lists them. [default: honest, or learned with a policy]")
+]
+
+
+def console() -> Console:
+    """Standard output; wide enough for every table where nobody's terminal sets the width."""
+    return Console() if sys.stdout.isatty() else Console(width=150)
+
+
+def load_scenario(name: str, overrides: list[str] | None) -> Scenario:
+    """A scenario with the overrides of the command line."""
+    from ..envs import scenario
+
+    return scenario.load(name, **assigned("--set", overrides))
+
+
+def assigned(option: str, assignments: list[str] | None) -> dict[str, Any]:
+    """``key=value`` pairs, values read as YAML."""
+    settings = {}
+    for assignment in assignments or []:
+        key, equals, value = assignment.partition("=")
+        if not key or not equals:
+            raise ValueError(f"{option} {assignment!r}: write KEY=VALUE")
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{option} {assignment!r}: {value!r} is no valid YAML value") from error
+    return settings
+
+
+def train_settings(scenario: Scenario, ppo: list[str] | None, **settings: Any) -> TrainSettings:
+    """Settings of a training, those of PPO as the command line has them."""
+    from pydantic import ValidationError
+
+    from ..registry import unknown_name
+    from .settings import TrainSettings
+
+    extra = assigned("--ppo", ppo)
+    known = sorted(set(TrainSettings.model_fields) - {"scenario", *settings})
+    for name in extra:
+        if name not in known:
+            raise unknown_name("setting of PPO", name, known)
+    try:
+        return TrainSettings(scenario=scenario, **settings, **extra)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}" for one in error.errors()]
+        raise ValueError("; ".join(problems)) from None
+
+
+def settings_of_run(run: Path) -> dict[str, Any]:
+    """Settings of a training run.
+
+    Raises:
+        ValueError: If the folder is none of a training run; the message says what to give instead.
+    """
+    from ..files import read_json
+
+    if not run.exists():
+        raise ValueError(f"{str(run)!r} does not exist: give the folder of a training run")
+    if not (run / "run.json").exists():
+        what = "is no folder of a training run: it has no run.json"
+        if (run / "cells").is_dir():
+            what = f"is a comparison: name one of its runs, a folder such as {run}/cells/SCENARIO/RULE/seed-0"
+        elif (run / "result.json").exists():
+            what = "holds a scripted agent's result and no policy: name the agent instead, as in --agent honest -s digits"
+        raise ValueError(f"{str(run)!r} {what}")
+    record = read_json(run / "run.json")
+    if not isinstance(settings := record.get("settings"), dict):
+        raise ValueError(f"{str(run / 'run.json')!r} holds no settings: it is no record of a training run")
+    return settings
+
+
+def player(
+    command: str, run: Path | None, agent: str | None, scenario: str | None, credit: str | None
+) -> tuple[Callable[[], Agent], str, str, str]:
+    """Who plays what: the policy of a training run in its own scenario and under its own rule, or an agent, unless told otherwise.
+
+    Returns:
+        What makes the agent, its name in words, the scenario's name or path, and the credit rule.
+
+    Raises:
+        ValueError: If both are given, the folder is none of a training run, the agent is unknown, or there is no policy.
+    """
+    from .evaluate import agent_maker
+
+    if run is not None and agent not in (None, "learned"):
+        raise ValueError(f"{command} takes a training run or an --agent, not both: got {str(run)!r} and {agent!r}")
+    if run is None and agent == "learned":
+        raise ValueError("agent 'learned' needs a policy: give the folder of a training run as the first argument")
+    if run is None:
+        maker, who = agent_maker(agent or "honest"), f"the agent {agent or 'honest'}"
+        scenario, credit = scenario or "digits", credit or "shapley"
+    else:
+        settings = settings_of_run(run)
+        maker, who = agent_maker("learned", path=run), f"the policy of {run}"
+        scenario, credit = scenario or str(run / "scenario.yaml"), credit or settings["credit"]
+    maker()  # an unknown name, or a damaged policy, is refused here rather than after the first plays
+    return maker, who, scenario, credit
+
+
+def agent_named(name: str, policy: Path | None) -> Agent:
+    """The agent of that name; ``learned`` plays the policy."""
+    from .. import agents as proxies
+
+    if name == "learned" and policy is None:
+        raise ValueError("agent 'learned' needs a policy: give the folder of a training run with --policy")
+    return proxies.make(name, path=policy) if name == "learned" else proxies.make(name)
