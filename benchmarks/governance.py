@@ -5,6 +5,9 @@ set, in nats; *harm* the rise of the protected values' losses on their probe tes
 is that of :mod:`proxycoop.envs.bargaining`, of each round's step as it was admitted, on a scale where 1 is what no step at all would be
 to everybody: the geometric mean over principals (Nash welfare), the worst-off profile, the 20th percentile, and the Gini coefficient.
 
+Negotiation looks at what updates gain, which no other governance does; so there is a row in which nobody screens and lots that
+are not predicted to gain stay at home, which says how much of its gain comes from that alone.
+
 Then the admitted set that is negotiated is compared with the unanimous one of the same round, in every round: the command fails if one
 round's Nash welfare is lower.
 
@@ -29,8 +32,10 @@ from proxycoop.envs import Engine, scenario
 from proxycoop.envs.bargaining import Offers, explain, measures, negotiate
 from proxycoop.files import write_text
 
+GAINS_ONLY = "none, and only lots with a predicted gain"
 GOVERNANCES: dict[str, dict[str, Any]] = {
     "none": {"governance": "none"},
+    GAINS_ONLY: {"governance": "none"},
     "own": {"governance": "own"},
     "quorum of one half": {"governance": "quorum", "quorum": 0.5},
     "weighted by data, one half": {"governance": "weighted", "quorum": 0.5},
@@ -58,9 +63,12 @@ def measure(name: str, rounds: int) -> tuple[list[str], int, int, str]:
         group = torch.where(group < len(one.profiles), group, -1)
         while engine.t < engine.horizon:
             look, gradient = engine.prospect, engine.utility_gradient()
-            result = engine.step(agent.act(observations))
+            actions = agent.act(observations)
+            if label == GAINS_ONLY:
+                actions = actions & ((look.proposals.updates @ gradient[:, None, :, None])[..., 0] > 0)
+            result = engine.step(actions)
             observations = result.observations
-            spread.append(measures(_satisfaction(engine, look, gradient, result.admitted), group))
+            spread.append(measures(_satisfaction(engine, look, gradient, result.contributed, result.admitted), group))
             if result.bargain is not None:
                 before, after = (measures(one, group)["nash_welfare"] for one in (result.bargain.before, result.bargain.satisfaction))
                 worse += int((after < before - 1e-6).sum()) if label == "negotiate, nash" else 0
@@ -82,11 +90,14 @@ def measure(name: str, rounds: int) -> tuple[list[str], int, int, str]:
     return rows, worse, of, told
 
 
-def _satisfaction(engine: Engine, look: Any, gradient: Tensor, admitted: Tensor) -> Tensor:
-    """Everybody's satisfaction with the step of what was admitted, ``(E, N)``."""
+def _satisfaction(engine: Engine, look: Any, gradient: Tensor, contributed: Tensor, admitted: Tensor) -> Tensor:
+    """Everybody's satisfaction with the step of what was admitted, ``(E, N)``, on one scale for all governances.
+
+    The most that could be gained is that of all contributed lots: were it that of the admitted ones, who admits little would gain most.
+    """
     profiles = look.verdicts.profiles
     offers = Offers(
-        candidates=admitted,
+        candidates=contributed & look.verdicts.finite,
         start=admitted,
         share=look.proposals.share,
         gain=(look.proposals.updates @ gradient[:, None, :, None])[..., 0],

@@ -123,16 +123,7 @@ def _prediction(rows: NDArray[np.float64]) -> Prediction:
 
 def beyond(name: str, screening: dict[str, Any], factor: float, rounds: int) -> int:
     """Rounds in which a protected value's loss on its probe set rose beyond the strictest tolerance."""
-    shipped = scenario.load(name)
-    profiles = [
-        profile.model_copy(
-            update={
-                kind: {value: factor * tau for value, tau in getattr(profile, kind).items()}
-                for kind in ("tolerances", "relative_tolerances")
-            }
-        )
-        for profile in shipped.profiles
-    ]
+    profiles = [profile.tightened(factor) for profile in scenario.load(name).profiles]
     engine = play(
         scenario.load(name, profiles=profiles, screening={**screening, "quorum": 0.5}), rounds, lambda _, play_round: play_round()
     )

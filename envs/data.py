@@ -250,7 +250,10 @@ def split(data: Data, strata: Mapping[str, Callable[[Dataset, Mapping[str, Bools
         what: deck.deal_by_class(part.rows, {dataset.class_index(label): f for label, f in part.thin.items()}, f"the {what} set")
         for what, part in (("validation", data.validation), ("test", data.test))
     }
-    train = np.sort(deck.order[deck.free[deck.order]][: data.train_rows])
+    left = deck.order[deck.free[deck.order]]
+    if data.validation.thin or data.test.thin:  # of the thinned classes fewer were dealt, so that too many stand at the front
+        left = deck.random.permutation(left)
+    train = np.sort(left[: data.train_rows])
     if len(train) == 0:
         raise ValueError("data: no rows are left for the train pool: lower the rows of the other splits")
 

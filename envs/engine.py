@@ -30,15 +30,13 @@ from .lots import DrawnLots, LotSource
 from .observation import ObservationLayout
 from .peers import peer_gains
 from .profiles import Profiles, ProfileTable
-from .randomness import Purpose, fold
+from .randomness import Purpose, checked_seeds, fold
 from .records import Prospect, RoundResult
 from .scenario import Scenario, load
 from .screener import Guarded, Screener
 from .screening import forbidden_by, let_through
 from .shared import name_of, require_served, shared
 from .values import losses_and_gradients, protected_classes
-
-MAX_SEED = 2**63 - 1
 
 
 class Engine:
@@ -121,7 +119,7 @@ class Engine:
         if seeds is None and episode:
             raise ValueError(f"episode={episode} needs seeds: without them the next episode of the seeds in use begins")
         if seeds is not None:
-            self.seeds, self.episode = self._checked_seeds(seeds), episode
+            self.seeds, self.episode = checked_seeds(seeds, self.num_envs), episode
         elif self.seeds is None:
             entropy = np.random.SeedSequence().generate_state(self.num_envs, dtype=np.uint64) >> np.uint64(1)
             self.seeds, self.episode = torch.from_numpy(entropy.astype(np.int64)), 0
@@ -132,6 +130,7 @@ class Engine:
         owned = (self.profiles.holds.float() @ self._protects.float()) > 0  # (E, N, n_classes)
         drawn = self._lot_source.draw(self._keys, owned)
         self.lots: DrawnLots = (drawn.seated(seats) if copies else drawn).prepared(self.model)
+        self._screener.samples = self.lots.samples  # of a seat with copies, the original's
 
         shape = (self.num_envs, self.num_agents, self.num_lots)
         self.theta = self._theta_0.repeat(self.num_envs, 1)  # (E, P)
@@ -171,8 +170,9 @@ class Engine:
         contributed = self._checked_actions(actions) & before.available
         bargain = self._bargain(contributed) if self.scenario.screening.governance == "negotiate" else None
         admitted = contributed & before.passes if bargain is None else bargain.admitted
-        # nobody knows what a bargain over other contributions would have let in: what nobody objects to, it is taken to
-        candidates = before.available & before.passes if bargain is None else admitted | before.available & ~before.blocked_by.any(dim=-1)
+        candidates = before.available & before.passes
+        if bargain is not None:  # over other contributions nobody knows what it would have let in: what nobody objects to, it is taken to
+            candidates = admitted | before.available & ~contributed & ~before.blocked_by.any(dim=-1)
         lots, updates = self.lots, before.filtered.updates
 
         @cache
@@ -388,11 +388,8 @@ class Engine:
     def _observe(self) -> Tensor:
         """What every proxy sees, from what it could know: its own lots, its own profile, and what the cooperative announces."""
         look, scale = self.prospect, self.reward_scale
-        finite, tolerance = look.verdicts.finite, look.verdicts.profiles.tolerance
+        finite = look.verdicts.finite
         norm = torch.where(finite, look.verdicts.norm, 0.0).clamp_(min=1e-12)  # a lot that overflows must not blind the others
-        strictest = look.verdicts.profiles.strictest_tolerance[:, None]
-        tolerance = torch.where(tolerance.isfinite(), tolerance, strictest)[:, :, None].clamp(min=1e-6)  # (E, N, 1, M)
-        tolerance = torch.where(tolerance.isfinite() | ~self.profiles.named[:, None, None], tolerance, 1.0)
         mean_norm = norm.sum(dim=(1, 2), keepdim=True) / finite.sum(dim=(1, 2), keepdim=True).clamp(min=1)
         last_norm = self._last_step.norm(dim=-1)[:, None, None].clamp(min=1e-12)
         n_offered = self._last_contributed.sum(dim=(1, 2))
@@ -409,7 +406,7 @@ class Engine:
             self._last_admitted,
             (self._n_admitted + 0.5) / (self._n_contributed + 1),
             self._lot_credit / self._n_contributed.clamp(min=1),
-            *(look.verdicts.harm / tolerance).clamp_(-3, 3).unbind(dim=-1),
+            *(look.verdicts.harm / look.verdicts.profiles.yardstick[:, :, None]).clamp_(-3, 3).unbind(dim=-1),
         ]
         agent: list[Tensor | float] = [
             self.t / self.horizon,
@@ -462,14 +459,6 @@ class Engine:
                 raise ValueError(f"copies={dict(copies)}: seats go from 0 to {self.num_agents - 1}")
             seats[copier] = original
         return seats
-
-    def _checked_seeds(self, seeds: Sequence[int]) -> Tensor:
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"seeds has {len(seeds)} entries for {self.num_envs} environments: give one each")
-        for seed in seeds:
-            if not isinstance(seed, (int, np.integer)) or not 0 <= seed <= MAX_SEED:
-                raise ValueError(f"seed={seed!r}: must be a whole number from 0 to 2^63 - 1")
-        return torch.tensor([int(seed) for seed in seeds])
 
     def _checked_actions(self, actions: Tensor) -> Tensor:
         shape = (self.num_envs, self.num_agents, self.num_lots)

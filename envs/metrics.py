@@ -21,8 +21,8 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
         * ``utility``: after the last round; ``gain``: its change since the start, in the utility's unit;
         * ``clean_share``, ``corrupt_share``: share of clean and of corrupt lots contributed; ``admitted_share``: of contributed
           lots admitted; where there are none of a kind, 0;
-        * ``violations``: share of rounds whose applied step had a first-order harm or norm beyond somebody's limit, or was made with
-          data that somebody forbids;
+        * ``violations``: share of rounds whose applied step had a harm, as the screening foresees it, or a norm beyond somebody's
+          limit, or was made with data that somebody forbids;
         * ``value_change/<name>``: change of each value loss on its probe set, in the value's unit;
         * ``kept``: mean over admitted updates of the share of the update's norm that entered, below 1 where a filter mended some;
         * ``imbalance``: sum of credit minus sum of v(N), in reward units; 0 for an efficient rule;

@@ -144,6 +144,10 @@ class PopulationFit:
         tried = ", ".join(f"{n}: {bic:.1f}" for n, bic in self.bic.items())
         types = "1 type" if len(self.types) == 1 else f"{len(self.types)} types"
         lines = [f"{types} among {len(self.persons)} persons, {len(self.comparisons)} choices (BIC by number of types: {tried})."]
+        lines.append(
+            "Weights are log odds per unit; the ideal is the harm liked best (-∞: the less, the better; ∞: the more); a tolerance is the harm "
+            "that is refused by three in four."
+        )
         for number, one in enumerate(self.types):
             lines.append(f"Type {number}: {one.share:.0%} of persons.")
             head = f"  {'value':20} {'weight':>9}  {level + ' interval':22} {'ideal':>9} {'tolerance':>10}  {level + ' interval':22}"

@@ -50,6 +50,13 @@ class Profile(Settings):
             raise ValueError(f"direction={self.direction}: at least one weight must differ from 0")
         return self
 
+    def tightened(self, factor: float) -> Profile:
+        """The same profile with all tolerances, absolute and relative, times a factor ≥ 0: for sweeps of strictness."""
+        return Profile.model_validate(
+            self.model_dump()
+            | {kind: {value: factor * tau for value, tau in getattr(self, kind).items()} for kind in ("tolerances", "relative_tolerances")}
+        )
+
     @property
     def values(self) -> tuple[str, ...]:
         """Names of the values that the profile is about, each once."""
@@ -104,9 +111,11 @@ class Profiles:
         return has if self.directions is None else has | (self.direction_of_each != 0)
 
     @cached_property
-    def named(self) -> Tensor:
-        """Whether anybody's profile names a value, bool ``(E, M)``."""
-        return self.holds.any(dim=1)
+    def yardstick(self) -> Tensor:
+        """What each principal measures harm by, ``(E, N, M)``: its tolerance, else the strictest, else a unit; ∞ where nobody cares."""
+        own = torch.where(self.tolerance.isfinite(), self.tolerance, self.strictest_tolerance[:, None]).clamp(min=1e-6)
+        named = self.holds.any(dim=1, keepdim=True)
+        return torch.where(own.isfinite() | ~named, own, 1.0)
 
     @cached_property
     def strictest_tolerance(self) -> Tensor:

@@ -9,8 +9,10 @@ pseudorandom number generators*). All of it is elementwise, so a batch costs one
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from enum import IntEnum
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,6 +62,20 @@ def fold(keys: Tensor, *words: int) -> Tensor:
     for word in words:
         keys = _mix(_mix(keys + _GOLDEN) ^ _mix(torch.full_like(keys, word) * _WORD + 1))
     return keys
+
+
+def checked_seeds(seeds: Sequence[int], num_envs: int) -> Tensor:
+    """Seeds as keys, int64 ``(E,)``.
+
+    Raises:
+        ValueError: If there is not one an environment, or one is no whole number from 0 to 2^63 − 1.
+    """
+    if len(seeds) != num_envs:
+        raise ValueError(f"seeds has {len(seeds)} entries for {num_envs} environments: give one each")
+    for seed in seeds:
+        if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
+            raise ValueError(f"seed={seed!r}: must be a whole number from 0 to 2^63 - 1")
+    return torch.tensor([int(seed) for seed in seeds])
 
 
 def uniform(keys: Tensor, *shape: int) -> Tensor:

@@ -46,6 +46,8 @@ _CELLS = (
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 """Okabe and Ito's, which colour-blind readers tell apart too, without their yellow, which is faint on white."""
 _DASHES = ("-", "--", "-.", ":")
+_MOVES_TOLD = 6
+"""Moves of a negotiation that the text tells one by one; `proxycoop audit` tells all."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 
 
@@ -63,7 +65,7 @@ class _View:
     status: NDArray[np.int64]  # (N, K)
     kept: NDArray[np.float64]  # (N, K), norm of what entered over the update's
     blockers: list[list[list[int]]]  # (N, K), of each the principals who block it
-    bargain: list[str]  # where a negotiation began and ended, if there was one
+    bargain: list[str]  # how a negotiation went, if there was one
     earned: list[list[str]]  # (N, K), what each admitted lot earned, in reward units, if the rule can tell
     utility: NDArray[np.float64]  # (t + 1,), in the utility's unit
     credit: NDArray[np.float64]  # (t + 1, N), cumulative, in reward units
@@ -85,11 +87,13 @@ class _View:
             status = np.where((status == _ADMITTED) & (kept < 1), _MENDED, status)
             if last.bargain is not None:
                 lines = explain(last.bargain, e, [f"proxy_{i}" for i in range(engine.num_agents)], list(engine.values)).splitlines()
-                negotiated = [one_line(lines[0]), one_line(lines[-1])]
+                more = len(lines) - 2 - _MOVES_TOLD
+                negotiated = [*map(one_line, lines[: 1 + _MOVES_TOLD]), *[f"makes {more} moves more"] * (more > 0), one_line(lines[-1])]
             for i, k, j in last.blocked_by[e].nonzero().tolist():
                 blockers[i][k].append(j)
             guard = f" · guard γ = {last.gamma[e].item():.3f}" if engine.scenario.screening.guard else ""
-            verdict = ("VIOLATES a profile" if last.violated[e] | last.forbidden_used[e] else "within every profile") + guard
+            broken = ["VIOLATES a profile"] * bool(last.violated[e]) + ["uses FORBIDDEN data"] * bool(last.forbidden_used[e])
+            verdict = (" and ".join(broken) or "within every profile") + guard
         earned = [[""] * engine.num_lots for _ in range(engine.num_agents)]
         if last is not None and last.lot_credit is not None:
             for i, k in last.admitted[e].nonzero().tolist():

@@ -21,6 +21,7 @@ from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, Validati
 from pydantic_core import PydanticCustomError
 
 from ..registry import unknown_name
+from ..text import one_line
 from .coalitions import UtilityName, WeightsName
 from .data import Data
 from .lots import Lots
@@ -116,6 +117,11 @@ class Scenario(Settings):
                 if tag not in self.lots.tags:
                     raise unknown_name("tag in a profile", tag, sorted(self.lots.tags) or ["none: define one under lots.tags"])
         self._check_tags()
+        if self.screening.governance == "negotiate" and self.utility != "neg_log_loss":
+            raise ValueError(
+                f"screening.governance=negotiate bargains over predicted gains, but utility={self.utility} has no gradient that predicts "
+                "them: use utility: neg_log_loss, or another governance"
+            )
         self.lots.samples(self.principals)
         if isinstance(self.substrate, Vertical):
             self._check_vertical()
@@ -238,7 +244,10 @@ def _read(name_or_path: str | Path, seen: tuple[str, ...] = ()) -> tuple[dict[st
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"scenario file {where!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     except yaml.YAMLError as error:
-        raise ValueError(f"scenario file {where!r} is no valid YAML: {error}") from None
+        mark = getattr(error, "problem_mark", None)
+        said = [part for part in (getattr(error, "context", None), getattr(error, "problem", None)) if part]
+        line = f"{where}:{mark.line + 1}" if mark else where
+        raise ValueError(f"{line}: no valid YAML: {one_line(', '.join(said) or str(error))}") from None
     if not isinstance(data, dict):
         raise ValueError(f"scenario file {where!r} must hold a mapping, not a {type(data).__name__}")
     if (base := data.pop("extends", None)) is not None:

@@ -17,6 +17,8 @@ from .likelihood import residual
 from .models import Model
 from .scenario import Scenario
 
+_NO_LOSS = 1e-6  # a value loss, in its unit, that cannot be told from 0 in single precision
+
 
 def shared(scenario: Scenario, dtype: torch.dtype) -> tuple[Splits, Model, Tensor]:
     """A scenario's data, its model, and the parameters ``(P,)`` on which every episode starts; made once."""
@@ -42,7 +44,9 @@ def _shared(scenario_yaml: str, dtype: torch.dtype) -> tuple[Splits, Model, Tens
     for _ in range(scenario.start.steps):
         error = residual(model.logits(theta, splits.public.x), splits.public.y)
         theta = theta - scenario.start.lr * model.pullback(theta, splits.public.x, error / len(splits.public))
-    return _with_references(splits, scenario, model, theta), model, theta[0]
+    splits = _with_references(splits, scenario, model, theta)
+    _check_relative_tolerances(scenario, splits, model, theta)
+    return splits, model, theta[0]
 
 
 def _with_references(splits: Splits, scenario: Scenario, model: Model, theta: Tensor) -> Splits:
@@ -55,6 +59,18 @@ def _with_references(splits: Splits, scenario: Scenario, model: Model, theta: Te
         }
 
     return replace(splits, probe=answered(splits.probe), probe_test=answered(splits.probe_test))
+
+
+def _check_relative_tolerances(scenario: Scenario, splits: Splits, model: Model, theta: Tensor) -> None:
+    """Refuse shares of nothing: of a loss that is 0 at the start, rounding would decide what passes; ``theta`` is ``(1, P)``."""
+    for name in dict.fromkeys(name for profile in scenario.profiles for name in profile.relative_tolerances):
+        probe = splits.probe[name]
+        loss = float(scenario.values[name].loss(model.logits(theta, probe.x), probe, splits.dataset)[0])
+        if loss < _NO_LOSS:
+            raise ValueError(
+                f"a profile's relative tolerance for value {name!r} is a share of its loss, which is 0 where every episode starts, so that "
+                "rounding would decide what passes: give it an absolute one, under tolerances"
+            )
 
 
 def require_served(scenario: Scenario, rule: CreditRule, name: str | None = None) -> None:

@@ -22,7 +22,7 @@ class Sites(Settings):
         None,
         min_length=1,
         description="The level, or levels, of each site; rows of other levels are nobody's. By default one level a site, the most frequent "
-        "first, as far as there are principals.",
+        "first, as far as there are principals. Where there are fewer sites than principals, these share them in turn.",
     )
     column: str | None = Field(
         None, description="Column of numbers that is cut at quantiles into equally many rows a principal, the lowest first."

@@ -36,7 +36,7 @@ class Value(Settings):
     docstring is what ``proxycoop scenarios --settings`` prints. Packages register theirs under the entry-point group
     ``proxycoop.values``.
 
-    Predicted harm is read off the loss's first derivative, the second-order correction off its second, in forward mode; both must exist
+    Predicted harm is read off the loss's first derivative, the second-order correction off its second; both must exist
     wherever the model may go. So :meth:`loss` may only use operations that torch can differentiate twice, none of them in place, and a
     maximum or an absolute value must be smoothed.
 

@@ -58,7 +58,7 @@ def _root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
     modules: Annotated[
         list[str] | None,
-        typer.Option("--import", help="Import this module first, for the rules and agents that it registers. May be repeated."),
+        typer.Option("--import", help="Import this module first, for what it registers: rules, agents, values, data. May be repeated."),
     ] = None,
 ) -> None:
     del version
@@ -92,7 +92,9 @@ def scenarios(
             table.add_row(*(escape(cell) for cell in row))
         for kind in VALUES:
             value: Any = VALUES[kind]
-            table.add_row(escape(f"values.<…>[{kind}]"), "–", f"{_first_sentence(value)} Takes {', '.join(value.model_fields)}.")
+            table.add_row(escape(f"values.<…>[{kind}]"), "–", _first_sentence(value))
+            for row in describe(value, f"values.<…>[{kind}]."):
+                table.add_row(*(escape(cell) for cell in row))
         console().print(table)
         return
     if name is not None:
@@ -207,9 +209,9 @@ def play(
             sys.stdout.write(render_text(engine) + "\n\n")
 
     metrics = proxies.play(engine, proxies.Seats(everyone, others) if others else everyone, [seed], on_round=show)
-    returns = ", ".join(f"{value:.2f}" for value in metrics["return"][0].tolist())
+    returns = ", ".join(f"{value:z.2f}" for value in metrics["return"][0].tolist())
     sys.stdout.write(
-        f"welfare {float(metrics['welfare'][0]):.2f} (gain minus costs, in reward units); returns {returns}; "
+        f"welfare {float(metrics['welfare'][0]):z.2f} (gain minus costs, in reward units); returns {returns}; "
         f"clean lots contributed {float(metrics['clean_share'][0]):.0%}, corrupt {float(metrics['corrupt_share'][0]):.0%}\n"
     )
     if picture is not None:
@@ -323,8 +325,11 @@ def audit(
     sys.stdout.write(f"{loaded.name}, {episodes} episodes, played by {who}\n\n" + "\n".join(totals_in_words(findings.totals)) + "\n")
     if findings.accounts:
         console().print(console_table(findings.accounts))
-    sys.stdout.write("".join(f"{text}\n" for text in findings.worst(top)))
-    sys.stdout.write("".join(f"\n{text}\n" for text in findings.audit.bargains))
+    if worst := findings.worst(top):
+        sys.stdout.write("blocked or mended, the most harmful first (of each lot and value the worst round):\n")
+        sys.stdout.write("".join(f"{text}\n" for text in worst))
+    if bargains := findings.audit.bargains:
+        sys.stdout.write(f"\nhow the first rounds of episode {seed} were negotiated\n" + "\n".join(f"{text}\n" for text in bargains))
     if csv_file is not None:
         sys.stdout.write(f"wrote {write_text(csv_file, findings.to_csv())}\n")
     if json_file is not None:
@@ -472,7 +477,11 @@ def profiles_fit(
 
     if components != "auto" and not components.isdigit():
         raise ValueError(f"--components {components!r}: write a number of types, or auto")
+    if components != "auto" and int(components) < 1:
+        raise ValueError(f"--components {components}: must be at least 1")
     comparisons = Comparisons.from_csv(choices)
+    if comparisons.person is None and components != "1":
+        raise ValueError(f"--components {components}: {choices} has no column 'person', which types of people need: leave --components out")
     principals = 1
     if scenario is not None:
         loaded = load_scenario(scenario, None)

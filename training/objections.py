@@ -134,6 +134,7 @@ class Findings:
         self.predicted = torch.where(of_norm, norm, harm(audit.predicted))
         self.realised, self.on_probe = harm(audit.realised), harm(audit.on_probe)
         limit = torch.where(of_harm, audit.limit[t, e, j, place], math.nan) if n_effects else torch.full_like(norm, math.nan)
+        limit = torch.where(of_harm & (a >= len(audit.scenario.values)), 0.0, limit)  # of a direction, but for rounding
         self.tolerance = torch.where(of_norm, audit.max_norm[e, j], limit)
 
     def records(self) -> list[Objection]:
@@ -297,7 +298,8 @@ class Findings:
         what = f"gone against {one.account} by" if one.account.startswith("direction") else f"{verb} {one.account} by"
         who = _listed([f"proxy_{record.objector}" for record in records])
         done = {"rejected": "blocked", "scaled": "shrunk", "projected": "projected"}[one.outcome]
-        done += f" to {one.kept:.0%} of its length" if one.outcome != "rejected" else ""
+        share = f"{one.kept:.0%}" if one.kept < 0.995 else "over 99%"
+        done += f" to {share} of its length" if one.outcome != "rejected" else ""
         by = f"{done} by {who}" if self.audit.scenario.screening.governance in ("own", "unanimous") else f"{done}, {who} objecting"
         kind = "corrupt" if one.corrupt else "clean"
         return (

@@ -18,6 +18,8 @@ _SCREENED, _FREE = Look(BLUE, "-", "o"), Look(VERMILION, (0, (4, 2)), "s")
 _ROOM = (0, (1, 1.2))
 MOST_DOTS = 4000
 """Dots of a scatter plot beyond which evenly chosen ones stand for all, so that the page stays small."""
+MOST_LETTERS = 42
+"""Letters that the names of a matrix's columns may be wide together, side by side, before they touch."""
 
 
 def blocks(key: str, shares: Floats, whose: Sequence[str], who: Sequence[str], of: str) -> Drawing:
@@ -35,8 +37,12 @@ def blocks(key: str, shares: Floats, whose: Sequence[str], who: Sequence[str], o
     row_names, column_names = [drawable(whose[r], 24) for r in rows], [drawable(name, 18) for name in who]
     n_lines = max((name.count("\n") + 1 for name in row_names), default=1)
     most_lines = max(name.count("\n") + 1 for name in column_names)
-    tall = len(column_names) > 5  # then the columns' names stand upright
-    head = 0.5 + (max(len(part) for name in column_names for part in name.split("\n")) * 0.075 if tall else 0.14 * most_lines)
+    longest = max(len(part) for name in column_names for part in name.split("\n"))
+    tall = len(column_names) > 5 or longest * len(column_names) > MOST_LETTERS  # then the columns' names stand upright
+    if tall:
+        column_names = [drawable(name, 24) for name in who]
+        longest = max(len(part) for name in column_names for part in name.split("\n"))
+    head = 0.5 + (longest * 0.075 if tall else 0.14 * most_lines)
     figure = Figure((WIDTH, round(head + len(rows) * max(0.3, 0.13 * n_lines + 0.06) + 0.3, 2)), layout="constrained")
     ax = figure.subplots()
     ax.pcolormesh(np.arange(len(who)), np.arange(len(rows)), np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1, shading="nearest")

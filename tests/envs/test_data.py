@@ -60,6 +60,22 @@ def test_a_smaller_train_pool_is_a_part_of_the_whole_one_and_changes_nothing_els
         assert torch.equal(parts(fewer)[name].x, parts(splits)[name].x)
 
 
+def test_a_part_of_the_train_pool_has_as_many_of_a_class_that_was_thinned_elsewhere_as_the_whole() -> None:
+    thinned = {"source": "digits", "public_rows": 0, "validation": {"rows": 500, "thin": {8: 0.05}}, "test": {"rows": 2, "thin": {8: 0.0}}}
+    shares = np.array(
+        [
+            [
+                float((split(Data(**thinned, split_seed=seed, train_rows=rows), {}, torch.float32).train.y == 8).float().mean())
+                for rows in (None, 300)
+            ]
+            for seed in range(20)
+        ]
+    )
+    whole, part = shares.mean(axis=0)
+    assert whole > 0.13  # a tenth is natural
+    assert part == pytest.approx(whole, abs=0.015)  # four standard errors
+
+
 def test_labels_stay_with_their_rows(splits: Splits) -> None:
     data = load("digits")
     known = {row.tobytes(): int(label) for row, label in zip(data.features, data.labels, strict=True)}

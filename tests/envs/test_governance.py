@@ -289,6 +289,33 @@ def test_stakeholders_are_those_whose_profiles_name_the_value() -> None:
 # settings
 
 
+def test_a_seat_with_copied_lots_weighs_what_it_holds() -> None:
+    changes = {"screening": {"governance": "weighted"}, "lots.rows": [5, 40, 20, 20, 20, 20], "reward.scale": 1.0}
+    engine = Engine(scenario.load("digits", **changes), None)
+    for copies, rows in (({0: 1}, [40, 40, 20, 20, 20, 20]), ({}, [5, 40, 20, 20, 20, 20])):
+        engine.reset([0], copies=copies)
+        weight = engine.prospect.verdicts.weight
+        assert weight is not None
+        torch.testing.assert_close(weight[0], torch.tensor(rows) / sum(rows))
+
+
+def test_whoever_always_does_the_same_earns_nothing_by_aristocrat_utility_whatever_a_bargain_leaves_out() -> None:
+    engine = Engine(scenario.load("digits", screening={"governance": "negotiate"}, **{"reward.scale": 1.0}), "aristocrat", 4)
+    engine.reset(range(4))
+    n_left_out = 0
+    while engine.t < engine.horizon:
+        unopposed, first = ~engine.prospect.blocked_by.any(dim=-1), engine.t == 0
+        result = engine.step(torch.ones(4, 6, 4))
+        n_left_out += int((unopposed & ~result.admitted).sum())
+        assert first or torch.equal(result.credit, torch.zeros(4, 6))
+    assert n_left_out > 100
+
+
+def test_bargaining_over_a_utility_without_a_gradient_is_refused_before_anybody_plays() -> None:
+    with pytest.raises(ValueError, match="governance=negotiate bargains over predicted gains, but utility=accuracy has no gradient"):
+        scenario.load("digits", utility="accuracy", screening={"governance": "negotiate"})
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -134,6 +134,27 @@ def test_a_relative_tolerance_of_a_loss_of_zero_is_zero_and_nobody_s_is_no_numbe
     assert dealt.holds[0].tolist() == [[True, False], [True, True], [False, False]]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"values": {"still": {"kind": "drift"}}},
+        {
+            "values": {"still": {"kind": "disparity", "group": "dark", "label": 8}},
+            "data.groups": {"dark": {"column": "pixel_3_3", "above": 0.5}},
+            "start": {"steps": 0},  # a model that says nothing treats everybody alike
+        },
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_share_of_a_loss_that_is_zero_where_episodes_start_is_refused(changes: dict[str, object], dtype: torch.dtype) -> None:
+    def start(profile: dict[str, object]) -> Engine:
+        return engine_of([profile], dtype=dtype, **{"lots.mixture.protected": [], **changes})
+
+    with pytest.raises(ValueError, match="relative tolerance for value 'still' is a share of its loss, which is 0 where every episode"):
+        start({"relative_tolerances": {"still": 0.5}})
+    start({"tolerances": {"still": 0.5}})  # an absolute one is not
+
+
 def test_without_relative_tolerances_profiles_are_the_same_whatever_the_losses() -> None:
     dealt = ProfileTable([Profile(tolerances={"a": 0.2})], 2, ["a"], [], True, torch.float64).deal(torch.arange(3))
     assert dealt.at(torch.full((3, 1), math.nan)) is dealt
@@ -222,3 +243,11 @@ def test_where_nobody_has_a_direction_there_is_none() -> None:
     harm = torch.ones(1, 2, 1, 3)
     assert plain.effects(harm) is harm
     assert plain.limit is plain.tolerance
+
+
+def test_tightening_multiplies_tolerances_of_both_kinds_and_nothing_else() -> None:
+    made = Profile(holders=2, tolerances={"a": 0.5}, relative_tolerances={"b": 0.2}, max_norm=3.0, forbidden_tags=("x",), stake=2.0)
+    expected = Profile(holders=2, tolerances={"a": 0.25}, relative_tolerances={"b": 0.1}, max_norm=3.0, forbidden_tags=("x",), stake=2.0)
+    assert made.tightened(0.5) == expected
+    with pytest.raises(ValueError, match=r"tolerance -0\.5 for value 'a'"):
+        made.tightened(-1)

@@ -185,7 +185,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         ("lots: [1, 2", "no valid YAML"),
-        ("a: b: c", "no valid YAML"),
+        ("a: b: c", "bad.yaml:1: no valid YAML: mapping values are not allowed here"),
         ("- 1\n- 2\n", "must hold a mapping, not a list"),
         ("", "must hold a mapping, not a NoneType"),
         ("lots: !!python/object:os.system {}", "no valid YAML"),

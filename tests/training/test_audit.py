@@ -7,14 +7,16 @@ import json
 import re
 import sys
 from functools import partial
+from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
 from proxycoop import agents
 from proxycoop.agents import make
 from proxycoop.envs import Engine, scenario
-from proxycoop.training import cli
+from proxycoop.training import cli, screening_figures
 from proxycoop.training.audit import audit
 from proxycoop.training.audit_page import cells, totals_in_words, write_audit
 from proxycoop.training.blocks import by_profile, by_seat, by_value
@@ -95,7 +97,7 @@ def test_tolerances_are_those_of_who_objects_in_that_round(found):
             expected = 0.1 * losses[record.round][record.episode - SEED, 1].item()
             assert record.profile == "false_alarm≤10 %, norm≤0.3"
         else:
-            expected = {"missed_cancer": 0.02, "norm": 0.3, "tag web": None}.get(record.account, 1e-6)
+            expected = {"missed_cancer": 0.02, "norm": 0.3, "tag web": None}.get(record.account, 0.0)
         assert record.tolerance == (None if expected is None else pytest.approx(expected, rel=1e-5))
 
 
@@ -108,6 +110,15 @@ def test_directions_norms_and_tags_have_accounts_of_their_own(found):
     assert by_account["norm"].predicted > 0.3
     assert by_account["norm"].realised is None
     assert (by_account["tag web"].predicted, by_account["tag web"].realised) == (None, None)
+
+
+def test_a_direction_tolerates_nothing_and_the_words_say_so(found):
+    against = [record for record in found.records() if record.account.startswith("direction")]
+    assert against
+    assert {record.tolerance for record in against} == {0.0}
+    (account,) = [one for one in found.accounts if one.account.startswith("direction")]
+    assert account.tolerance == 0
+    assert any("gone against direction" in text and "tolerance 0)" in text for text in found.worst(1000))
 
 
 def test_an_update_that_is_not_finite_is_blocked_by_everybody_on_that_account_alone():
@@ -301,6 +312,17 @@ def test_who_blocks_whom_counts_an_update_once_a_profile_and_once_a_seat(found):
     for i in range(5):
         for j in range(5):
             assert audit_.blocks_by_seat[i, j] == pytest.approx(seats.get((i, j), 0) / (EPISODES * 3 * 4))
+
+
+@pytest.mark.parametrize("n_profiles", [1, 3, 4, 5, 8])
+def test_names_above_the_matrix_do_not_touch(n_profiles, monkeypatch):
+    monkeypatch.setattr(screening_figures, "drawing", lambda key, figure, said: figure)
+    names = ["odds≤0.05, drifted≤0.1, missed≤0.1", "0.45·women+0.89·odds≤0", "gap≤0.024", "women≤20 %"] * 2
+    figure = screening_figures.blocks("blocks", np.full((2, n_profiles), 0.5), names[:2], names[:n_profiles], "the agents")
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    assert all(box.y1 <= figure.bbox.y1 for box in boxes)
 
 
 def test_shares_of_nothing_are_undefined():

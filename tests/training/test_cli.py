@@ -11,6 +11,7 @@ from proxycoop import __version__
 from proxycoop.credit import RULES, Equal
 from proxycoop.envs import Scenario
 from proxycoop.envs.settings import describe
+from proxycoop.envs.values import VALUES
 from proxycoop.training import cli
 
 
@@ -65,6 +66,16 @@ def test_every_setting_is_listed_with_its_default_and_meaning(run):
     _, out, _ = run("scenarios", "--settings")
     assert all(path in out for path in defaults)
     assert "values.<…>[disparity]" in out
+    of_value = {path: default for path, default, _ in describe(VALUES["miss_rate"], "values.<…>[miss_rate].")}
+    assert of_value["values.<…>[miss_rate].label"] == "required"
+    assert all(path in out for path in of_value)
+
+
+def test_play_shows_no_negative_zero(run):
+    code, out, _ = run("play", "-s", "breast_cancer", "-a", "none", "--last", "--set", "horizon=2")
+    assert code == 0
+    assert "returns 0.00, 0.00" in out
+    assert "-0.00" not in out
 
 
 def test_play_shows_every_round_and_its_sum(run, tmp_path):

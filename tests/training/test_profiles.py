@@ -225,7 +225,9 @@ def test_more_holders_than_principals_are_refused(run, choices):
     [
         (("fit", "/nonexistent.csv"), "'/nonexistent.csv' cannot be read"),
         (("fit", "CHOICES", "--components", "many"), "--components 'many': write a number of types, or auto"),
-        (("fit", "CHOICES", "--components", "2"), "comparisons say not who chose"),
+        (("fit", "CHOICES", "--components", "0"), "--components 0: must be at least 1"),
+        (("fit", "CHOICES", "--components", "2"), "choices.csv has no column 'person', which types of people need: leave --components out"),
+        (("fit", "CHOICES", "--components", "auto"), "has no column 'person'"),
         (("fit", "CHOICES", "--confidence", "2"), "confidence=2.0: must lie between 0 and 1"),
         (("fit", "CHOICES", "-s", "nope"), "unknown scenario 'nope'"),
         (("fit", "CHOICES", "--out", "/dev/null/p.yaml"), "output folder '/dev/null' cannot be written"),
