@@ -68,7 +68,7 @@ table: $(READY)  ## reproduce the README's results: three scenarios, five rules,
 		-r equal -r data_size -r standalone -r loo -r shapley --seeds $(SEEDS) --first-seed 10 --out $(OUT)/table
 	@$(BIN)/proxycoop report $(OUT)/table --parts docs/results
 
-values: $(READY)  ## reproduce what values cost and how they hold: screening, harm, filters, governance, fairness; 20 minutes
+values: $(READY)  ## reproduce what values cost and how they hold: screening, harm, filters, governance, fairness; a quarter of an hour
 	@$(BIN)/python benchmarks/screening.py --markdown docs/results/screening.md
 	@$(BIN)/python benchmarks/harm.py --markdown docs/results/harm.md
 	@$(BIN)/python benchmarks/strictness.py --markdown docs/results/price.md

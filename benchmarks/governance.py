@@ -1,9 +1,11 @@
 """What each governance admits, what comes of it, and how satisfied the principals are; and that negotiation is never worse than unanimity.
 
-Random proxies play every scenario under every governance, the same proxies on the same lots. *Gain* is the rise of the utility on the test
-set, in nats; *harm* the rise of the protected values' losses on their probe test sets, each over its tolerance, averaged. *Satisfaction*
-is that of :mod:`proxycoop.envs.bargaining`, of each round's step as it was admitted, on a scale where 1 is what no step at all would be
-to everybody: the geometric mean over principals (Nash welfare), the worst-off profile, the 20th percentile, and the Gini coefficient.
+Random proxies play every scenario under every governance, the same proxies on the same lots, at the shipped tolerances and at a
+fifth. *Gain* is the rise of the utility on the test set, in nats; *harm* the rise of the protected values' losses on their probe test
+sets, each over its shipped tolerance, averaged; *steps beyond* the share of rounds whose step breaks somebody's profile to first
+order. *Satisfaction* is that of :mod:`proxycoop.envs.bargaining`, of each round's step as it was admitted, on a scale where 1 is what
+no step at all would be to everybody: the geometric mean over principals (Nash welfare), the worst-off profile, the 20th percentile, and
+the Gini coefficient.
 
 Negotiation looks at what updates gain, which no other governance does; so there is a row in which nobody screens and lots that
 are not predicted to gain stay at home, which says how much of its gain comes from that alone.
@@ -11,7 +13,7 @@ are not predicted to gain stay at home, which says how much of its gain comes fr
 Then the admitted set that is negotiated is compared with the unanimous one of the same round, in every round: the command fails if one
 round's Nash welfare is lower.
 
-Run: ``python benchmarks/governance.py [--rounds 100] [--markdown FILE]``; a minute on two cores.
+Run: ``python benchmarks/governance.py [--rounds 100] [--markdown FILE]``; two minutes on two cores.
 """
 
 from __future__ import annotations
@@ -44,15 +46,17 @@ GOVERNANCES: dict[str, dict[str, Any]] = {
     "negotiate, nash": {"governance": "negotiate"},
     "negotiate, worst_off": {"governance": "negotiate", "bargain": "worst_off"},
 }
+FACTORS = (1.0, 0.2)
 MEASURES = ("nash_welfare", "worst_group", "percentile_20", "gini")
 
 
-def measure(name: str, rounds: int) -> tuple[list[str], int, int, str]:
+def measure(name: str, factor: float, rounds: int) -> tuple[list[str], int, int, str]:
     """A row for every governance; then in how many rounds negotiation was worse than unanimity, of how many, and one bargain in words."""
     torch.set_num_threads(1)
     rows, worse, of, told = [], 0, 0, ""
     for label, screening in GOVERNANCES.items():
-        one = scenario.load(name, screening=screening, **{"reward.scale": 1.0})
+        profiles = [profile.tightened(factor) for profile in scenario.load(name).profiles]
+        one = scenario.load(name, screening=screening, profiles=profiles, **{"reward.scale": 1.0})
         engine = Engine(one, None, -(-rounds // one.horizon))
         agent = agents.make("random")
         observations = engine.reset(range(engine.num_envs))
@@ -78,15 +82,16 @@ def measure(name: str, rounds: int) -> tuple[list[str], int, int, str]:
         tolerance = torch.stack([result.tolerance for result in engine.history]).mean(dim=0)  # (E, M)
         change = torch.stack([end[f"value/{value}"] - start[f"value/{value}"] for value in engine.values], dim=-1)
         held = tolerance.isfinite()
-        harm = torch.where(held, change / tolerance, 0.0).sum(dim=-1) / held.sum(dim=-1).clamp(min=1)
+        harm = torch.where(held, factor * change / tolerance, 0.0).sum(dim=-1) / held.sum(dim=-1).clamp(min=1)
         n_admitted, n_contributed = (
             sum(int(part.sum()) for part in parts)
             for parts in ([r.admitted for r in engine.history], [r.contributed for r in engine.history])
         )
         cells = [f"{float((end['utility'] - start['utility']).mean()):.3f}", f"{float(harm.mean()):+.2f}"]
-        cells += [f"{100 * n_admitted / n_contributed:.0f}"]
+        violations = torch.stack([result.violated for result in engine.history]).double().mean()
+        cells += [f"{100 * n_admitted / n_contributed:.0f}", f"{100 * float(violations):.0f}"]
         cells += [f"{float(torch.stack([one[key] for one in spread]).mean()):.3f}" for key in MEASURES]
-        rows.append(f"| `{name}` | {label} | {' | '.join(cells)} |")
+        rows.append(f"| `{name}` | {factor:g} | {label} | {' | '.join(cells)} |")
     return rows, worse, of, told
 
 
@@ -118,14 +123,30 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="write the table into this file")
     arguments = parser.parse_args()
     with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:
-        running = {name: pool.submit(measure, name, arguments.rounds) for name in arguments.scenarios}
-        found = {name: future.result() for name, future in tqdm(running.items(), unit=" scenarios")}
-    head = ["scenario", "governance", "gain", "harm", "admitted, %", "Nash welfare", "worst profile", "20th percentile", "Gini"]
-    text = f"| {' | '.join(head)} |\n|---|---|" + "---:|" * (len(head) - 2) + "\n"
+        keys = [(name, factor) for name in arguments.scenarios for factor in FACTORS]
+        running = {key: pool.submit(measure, *key, arguments.rounds) for key in keys}
+        found = {key: future.result() for key, future in tqdm(running.items(), unit=" tables")}
+    head = [
+        "scenario",
+        "tolerances ×",
+        "governance",
+        "gain",
+        "harm",
+        "admitted, %",
+        "steps beyond, %",
+        "Nash welfare",
+        "worst profile",
+        "20th percentile",
+        "Gini",
+    ]
+    text = f"| {' | '.join(head)} |\n|---|---:|---|" + "---:|" * (len(head) - 3) + "\n"
     text += "".join(row + "\n" for rows, *_ in found.values() for row in rows)
     sys.stdout.write(f"\n{text}\n")
-    for name, (_, worse, of, told) in found.items():
-        sys.stdout.write(f"{name}: negotiation worse than unanimity in {worse} of {of} rounds; the first round's bargain:\n{told}\n\n")
+    for (name, factor), (_, worse, of, told) in found.items():
+        sys.stdout.write(
+            f"{name}, tolerances × {factor:g}: negotiation worse than unanimity in {worse} of {of} rounds; "
+            f"the first round's bargain:\n{told}\n\n"
+        )
     if arguments.markdown is not None:
         write_text(arguments.markdown, text)
     if any(worse for _, worse, *_ in found.values()):

@@ -37,7 +37,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 def configured(name: str, changes: dict[str, Any], factor: float, guard: bool) -> Scenario:
     """A scenario with other screening or server, and with all tolerances multiplied."""
     profiles = [profile.tightened(factor) for profile in scenario.load(name).profiles]
-    return scenario.load(name, **{"profiles": profiles, **changes, "screening.guard": guard})
+    return scenario.load(name, **{"profiles": profiles, **changes, "screening.guard": guard, "reward.scale": 1.0})  # nobody is paid
 
 
 def count(one: Scenario, rounds: int) -> tuple[int, int, int]:

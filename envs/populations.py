@@ -145,8 +145,8 @@ class PopulationFit:
         types = "1 type" if len(self.types) == 1 else f"{len(self.types)} types"
         lines = [f"{types} among {len(self.persons)} persons, {len(self.comparisons)} choices (BIC by number of types: {tried})."]
         lines.append(
-            "Weights are log odds per unit; the ideal is the harm liked best (-∞: the less, the better; ∞: the more); a tolerance is the harm "
-            "that is refused by three in four."
+            "Weights are log odds per unit; the ideal is the harm liked best (-∞: the less, the better; ∞: the more); a tolerance is "
+            "the harm that is refused by three in four."
         )
         for number, one in enumerate(self.types):
             lines.append(f"Type {number}: {one.share:.0%} of persons.")

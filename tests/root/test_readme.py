@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from proxycoop import credit
+from proxycoop.envs import Engine, scenario
 
 README = Path(__file__).parents[2] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -24,6 +26,17 @@ def test_every_python_block_runs_one_after_another(clean_rules):
     for block in BLOCKS:
         exec(compile(block, str(README), "exec"), names)
     assert credit.make("gain_or_nothing").values(names["glove"], 3).tolist() == [[1.0, 0.0, 0.0]]
+
+
+@pytest.mark.fairness
+def test_every_scenario_that_it_shows_loads_and_plays(tmp_path):
+    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        (tmp_path / "shown.yaml").write_text(block, encoding="utf-8")
+        engine = Engine(scenario.load(tmp_path / "shown.yaml", **{"reward.scale": 1.0}), None)
+        engine.reset([3])
+        assert not engine.step(torch.ones(1, engine.num_agents, engine.num_lots)).violated.any()
 
 
 def test_rules_in_the_table_are_the_registered_ones_with_their_axioms():
@@ -43,5 +56,15 @@ def test_every_file_that_it_links_to_is_there():
 
 def test_the_tables_of_results_are_those_that_the_command_wrote():
     text = README.read_text(encoding="utf-8")
-    for name in ("digits", "breast_cancer", "estimators", "fidelity", "fidelity-facts", "lessons/digits"):
+    for name in (
+        "digits",
+        "breast_cancer",
+        "estimators",
+        "fidelity",
+        "fidelity-facts",
+        "lessons/digits",
+        "harm-counts",
+        "preferences",
+        "fairness",
+    ):
         assert (README.parent / "docs" / "results" / f"{name}.md").read_text(encoding="utf-8").strip() in text
