@@ -10,12 +10,11 @@ import csv
 import hashlib
 import importlib
 import io
-import json
 import multiprocessing
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +43,6 @@ CLASSIC_RULES = ("equal", "data_size", "standalone", "loo", "shapley")
 outcome; others follow by name."""
 
 FORMAT = 2
-"""Of results. Those of format 1 lack the series on screening: they are still read, and recomputed when their comparison is run again."""
 EVALUATION_SEED = 1_000_000
 """Cooperatives of the evaluation have seeds from here on; training draws its own from its seed."""
 
@@ -289,7 +287,7 @@ def _run(cell: Cell, folder: str, queue: Any) -> None:
 
 
 def _finished(cell: Cell, folder: Path) -> bool:
-    """Whether the cell's result is there, in today's format.
+    """Whether the cell's result is there.
 
     Raises:
         ValueError: If it is damaged, or is the result of other settings.
@@ -298,28 +296,16 @@ def _finished(cell: Cell, folder: Path) -> bool:
     if not path.exists():
         return False
     old, new = _read_result(path)["cell"], cell.description()
-    if outdated := old["format"] != FORMAT:
-        old = {**old, "format": FORMAT, "scenario": _with_todays_settings(old["scenario"])}
     if changed := sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
         raise ValueError(f"{str(path)!r} is the result of another {', '.join(changed)}: choose another --out, or delete it")
-    return not outdated
-
-
-def _with_todays_settings(plain: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An older result's scenario with the settings that have come since, at their defaults; as it is where it is none any more."""
-    try:
-        today: dict[str, Any] = json.loads(json.dumps(Scenario.model_validate(plain).to_dict()))
-    except ValueError:
-        return plain
-    return today
+    return True
 
 
 def _read_result(path: Path) -> dict[str, Any]:
     result = read_json(path)
     missing = [key for key in ("cell", "measures", "series", "curve") if key not in result]
-    if missing or result["cell"].get("format") not in range(1, FORMAT + 1):
-        came = None if missing else result["cell"].get("format")
-        what = f"lacks {', '.join(missing)}" if missing else f"has format {came}, this version reads 1 to {FORMAT}"
+    if missing or result["cell"].get("format") != FORMAT:
+        what = f"lacks {', '.join(missing)}" if missing else f"has format {result['cell'].get('format')}, this version reads {FORMAT}"
         raise ValueError(f"{str(path)!r} {what}: delete it and run the command again")
     return result
 

@@ -13,10 +13,10 @@ from ..envs.screening import Screening
 def facts(scenario: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The cooperative in short, as names and texts."""
     lots, reward = scenario["lots"], scenario["reward"]
-    screening = Screening.model_validate(scenario["screening"])  # which fills in what older results lack
+    screening = Screening.model_validate(scenario["screening"])
     rows = lots["rows"] if isinstance(lots["rows"], int) else ", ".join(map(str, lots["rows"]))
     corruption = lots["corruption"]
-    wrong = "rows linked wrongly" if corruption.get("what") == "links" else "labels swapped"
+    wrong = "rows linked wrongly" if corruption["what"] == "links" else "labels swapped"
     corrupt = f", {100 * corruption['share']:.0f} % of them corrupt ({100 * corruption['rate']:.0f} % of {wrong})"
     values = [f"{name} ({str(value['kind']).replace('_', ' ')})" for name, value in scenario["values"].items()]
     profiles = [_profile(Profile.model_validate(profile)) for profile in scenario["profiles"]]

@@ -169,7 +169,7 @@ def _values(table: Table, styles: Looks) -> Drawing | None:
 def _value_losses(table: Table, _: Looks) -> Drawing | None:
     """Value losses over the rounds, with and without screening, under the rule with the highest welfare."""
     best = table.best
-    if best is None or not table.scenario["values"] or not best.has_series("unscreened_value_loss", "tolerance"):
+    if best is None or not table.scenario["values"]:
         return None
     tolerance = best.series("tolerance")  # (n_seeds, T, M), NaN where nobody has one
     return value_losses(
@@ -180,7 +180,7 @@ def _value_losses(table: Table, _: Looks) -> Drawing | None:
 def _blocks(table: Table, _: Looks) -> Drawing | None:
     """Who blocks whom under the rule with the highest welfare."""
     best = table.best
-    if best is None or not table.scenario["profiles"] or not best.has_series("blocks"):
+    if best is None or not table.scenario["profiles"]:
         return None
     names = [profile_in_short(Profile.model_validate(profile)) for profile in table.scenario["profiles"]]
     return blocks("blocks", best.mean_series("blocks"), [*names, "no profile"], names, best.label)

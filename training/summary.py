@@ -66,10 +66,6 @@ class Row:
         """A series of each seed, ``(n_seeds, …)``; NaN where a number is undefined."""
         return np.array([result["series"][name] for result in self.results], dtype=np.float64)
 
-    def has_series(self, *names: str) -> bool:
-        """Whether every seed has these series; results of older versions lack some."""
-        return all(name in result["series"] for name in names for result in self.results)
-
     def mean_series(self, name: str) -> Floats:
         """The mean over the seeds that have a number there, ``(…)``; NaN where none has."""
         numbers = self.series(name)

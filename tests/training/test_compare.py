@@ -78,42 +78,11 @@ def test_results_of_other_settings_are_refused(finished, small):
         compare(other, out, quiet=True)
 
 
-def older(path, **changes):
-    """Rewrite a result as a version before format 2 would have."""
-    result = json.loads(path.read_text())
-    result["cell"] |= {"format": 1, **changes}
-    for name in ("harm", "bargain", "budget", "weigh_by"):
-        del result["cell"]["scenario"]["screening"][name]
-    for name in ("blocks", "tolerance", "unscreened_value_loss", "blocks_by_value"):
-        del result["series"][name]
-    path.write_text(json.dumps(result))
-
-
-def test_an_older_result_is_read_and_is_recomputed_when_its_comparison_runs_again(small, tmp_path):
-    todo = cells([small], ["equal"], [0], **QUICK)
-    todo = [todo[0], todo[-1]]
-    compare(todo, tmp_path, jobs=1, quiet=True)
-    paths = [tmp_path / "cells" / cell.name / "result.json" for cell in todo]
-    before = [json.loads(path.read_text()) for path in paths]
-    policy = (paths[0].parent / "policy.pt").stat().st_mtime_ns
-    for path in paths:
-        older(path)
-    assert len(results(tmp_path)) == len(todo)
-    compare(todo, tmp_path, jobs=1, quiet=True)
-    for path, old in zip(paths, before, strict=True):
-        new = json.loads(path.read_text())
-        assert (new["cell"], new["series"]) == (old["cell"], old["series"])
-    assert (paths[0].parent / "policy.pt").stat().st_mtime_ns == policy, "it is evaluated anew, not trained"
-    older(paths[0], episodes=99)
-    with pytest.raises(ValueError, match="is the result of another episodes"):
-        compare(todo, tmp_path, quiet=True)
-
-
-def test_a_result_of_a_later_version_is_refused(small, tmp_path):
+def test_a_result_of_another_format_is_refused(small, tmp_path):
     path = tmp_path / "cells" / small.name / "agent-none" / "seed-0" / "result.json"
     path.parent.mkdir(parents=True)
-    path.write_text('{"cell": {"format": 3}, "measures": {}, "series": {}, "curve": []}')
-    with pytest.raises(ValueError, match="has format 3, this version reads 1 to 2: delete it"):
+    path.write_text('{"cell": {"format": 1}, "measures": {}, "series": {}, "curve": []}')
+    with pytest.raises(ValueError, match="has format 1, this version reads 2: delete it"):
         results(tmp_path)
 
 
@@ -124,7 +93,7 @@ def test_a_half_written_result_is_named(small, tmp_path):
     path.write_text('{"cell": {"form')
     with pytest.raises(ValueError, match=r"result\.json' is damaged or half-written"):
         compare(todo, tmp_path, quiet=True)
-    path.write_text('{"cell": {"format": 1}}')
+    path.write_text('{"cell": {"format": 2}}')
     with pytest.raises(ValueError, match="lacks measures, series, curve: delete it"):
         results(tmp_path)
 

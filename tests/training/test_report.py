@@ -33,7 +33,6 @@ def write(
     *,
     name: str = "digits",
     changes: dict[str, Any] | None = None,
-    without: tuple[str, ...] = (),
     **measures: Any,
 ) -> None:
     rng = np.random.default_rng([seed, sum(map(ord, agent + credit))])
@@ -65,8 +64,6 @@ def write(
         cell["total_steps"] = 400
     place = folder / "cells" / re.sub(r"\W", "-", name) / (re.sub(r"\W", "-", credit) if learned else f"agent-{agent}") / f"seed-{seed}"
     place.mkdir(parents=True)
-    for part in without:
-        del series[part]
     result = {"version": "9.9", "cell": cell, "measures": numbers, "series": series, "curve": curve if learned else []}
     (place / "result.json").write_text(json.dumps(result))
 
@@ -250,22 +247,6 @@ def test_who_blocks_whom_and_value_losses_are_shown_of_the_rule_with_the_highest
     assert text.count("under loo, the rule with the highest welfare") == 2
     assert (tmp_path / "parts" / "digits-blocks.svg") in parts(tmp_path, tmp_path / "parts")
     assert (tmp_path / "parts" / "digits-value-losses.svg").exists()
-
-
-def test_results_of_older_versions_are_reported_without_what_they_lack(tmp_path: Path) -> None:
-    write(tmp_path, "learned", "loo", 0, without=("unscreened_value_loss", "tolerance", "blocks", "blocks_by_value"))
-    (path,) = tmp_path.glob("cells/*/*/*/result.json")
-    result = json.loads(path.read_text())
-    result["cell"]["format"] = 1
-    for profile in result["cell"]["scenario"]["profiles"]:
-        for name in ("relative_tolerances", "direction", "stake"):
-            del profile[name]
-    for name in ("harm", "weigh_by", "bargain", "budget"):
-        del result["cell"]["scenario"]["screening"][name]
-    path.write_text(json.dumps(result))
-    text = report(tmp_path).read_text(encoding="utf-8")
-    assert len(Page(text).all("img")) == 7
-    assert "harm foreseen to first order, inadmissible updates are rejected" in text
 
 
 @pytest.mark.parametrize(
