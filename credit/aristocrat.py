@@ -27,7 +27,8 @@ class Aristocrat(CreditRule):
     Wolpert & Tumer take the expectation over the agent's policy. A rule does not see policies, so that of the last rounds stands in for
     it: whole joint actions rather than one probability a lot, since an agent's lots may go together. This round's action is left out,
     so that what is subtracted does not depend on it and a policy gradient keeps its expectation; but for a guard's factor, which is
-    that of the step that was applied.
+    that of the step that was applied, and where it is negotiated what enters: there, of the lots that were not contributed, those
+    to which nobody objects are taken to be let in.
 
     Costs n · window + 1 evaluations of sets of lots. Not efficient; symmetric and null-player in a first round only, since agents that
     do the same now may have done other things before, and one that rests is charged for what it used to bring. Its known failure

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import sys
 from functools import partial
 from itertools import pairwise
 
@@ -16,7 +15,7 @@ import torch
 from proxycoop import agents
 from proxycoop.agents import make
 from proxycoop.envs import Engine, scenario
-from proxycoop.training import cli, screening_figures
+from proxycoop.training import screening_figures
 from proxycoop.training.audit import audit
 from proxycoop.training.audit_page import cells, totals_in_words, write_audit
 from proxycoop.training.blocks import by_profile, by_seat, by_value
@@ -385,20 +384,6 @@ def test_without_values_there_are_still_norms_to_object_to(tmp_path):
 def test_no_episodes_are_refused():
     with pytest.raises(ValueError, match="episodes=0: must be at least 1"):
         audited(0)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run ``proxycoop WORDS`` and give its exit code, standard output and standard error."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["proxycoop", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture(scope="module")

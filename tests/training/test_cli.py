@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
@@ -12,21 +11,6 @@ from proxycoop.credit import RULES, Equal
 from proxycoop.envs import Scenario
 from proxycoop.envs.settings import describe
 from proxycoop.envs.values import VALUES
-from proxycoop.training import cli
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run ``proxycoop WORDS`` and give its exit code, standard output and standard error."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["proxycoop", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
 
 
 def test_help_lists_every_command_and_every_command_has_examples(run):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,6 @@ import yaml
 
 from proxycoop.envs import Comparisons, Engine, scenario
 from proxycoop.envs.profiles import Profile
-from proxycoop.training import cli
 from proxycoop.training.profiles import answer, as_yaml, sample
 
 SMALL = {
@@ -27,15 +24,11 @@ def small():
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Run ``proxycoop profiles WORDS`` and give its exit code, standard output and standard error."""
+def run(run):
+    """Run ``proxycoop profiles WORDS``, or of another group of commands."""
 
     def call(*words: object, group: str | None = "profiles") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["proxycoop", *([group] if group else []), *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
+        return run(*([group] if group else []), *words)
 
     return call
 
