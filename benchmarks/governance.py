@@ -66,13 +66,13 @@ def measure(name: str, factor: float, rounds: int) -> tuple[list[str], int, int,
         assert group is not None
         group = torch.where(group < len(one.profiles), group, -1)
         while engine.t < engine.horizon:
-            look, gradient = engine.prospect, engine.utility_gradient()
+            look, gain = engine.prospect, engine.predicted_gain()
             actions = agent.act(observations)
             if label == GAINS_ONLY:
-                actions = actions & ((look.proposals.updates @ gradient[:, None, :, None])[..., 0] > 0)
+                actions = actions & (gain > 0)
             result = engine.step(actions)
             observations = result.observations
-            spread.append(measures(_satisfaction(engine, look, gradient, result.contributed, result.admitted), group))
+            spread.append(measures(_satisfaction(engine, look, gain, result.contributed, result.admitted), group))
             if result.bargain is not None:
                 before, after = (measures(one, group)["nash_welfare"] for one in (result.bargain.before, result.bargain.satisfaction))
                 worse += int((after < before - 1e-6).sum()) if label == "negotiate, nash" else 0
@@ -95,7 +95,7 @@ def measure(name: str, factor: float, rounds: int) -> tuple[list[str], int, int,
     return rows, worse, of, told
 
 
-def _satisfaction(engine: Engine, look: Any, gradient: Tensor, contributed: Tensor, admitted: Tensor) -> Tensor:
+def _satisfaction(engine: Engine, look: Any, gain: Tensor, contributed: Tensor, admitted: Tensor) -> Tensor:
     """Everybody's satisfaction with the step of what was admitted, ``(E, N)``, on one scale for all governances.
 
     The most that could be gained is that of all contributed lots: were it that of the admitted ones, who admits little would gain most.
@@ -105,7 +105,7 @@ def _satisfaction(engine: Engine, look: Any, gradient: Tensor, contributed: Tens
         candidates=contributed & look.verdicts.finite,
         start=admitted,
         share=look.proposals.share,
-        gain=(look.proposals.updates @ gradient[:, None, :, None])[..., 0],
+        gain=gain,
         harm=look.verdicts.harm,
         tolerance=profiles.tolerance,
         directions=profiles.direction_of_each,

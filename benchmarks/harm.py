@@ -27,12 +27,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from proxycoop import agents
 from proxycoop.envs import Engine, Scenario, scenario
-from proxycoop.envs.data import Rows
 from proxycoop.envs.harm import Harm
 from proxycoop.files import write_text
 
@@ -80,11 +78,12 @@ def predictions(name: str, rounds: int) -> dict[tuple[str, str], Prediction]:
         updates = look.proposals.updates.flatten(1, 2)  # (E, N·K, P)
         tolerance = look.verdicts.profiles.strictest_tolerance[:, None]  # (E, 1, M)
         play_round()
-        held_losses = _losses(engine, splits.probe_test, theta)
+        on_probe, on_test = (_harm("measured", engine, probes) for probes in (splits.probe, splits.probe_test))
+        held_losses = on_test.losses(theta)
         for what, changes in (("updates", updates), ("steps", (engine.theta - theta)[:, None])):
             known = (theta, changes, look.value_losses, look.value_gradients)
-            realised = _harm("measured", engine, splits.probe)(*known)  # (E, B, M)
-            held_out = _harm("measured", engine, splits.probe_test)(theta, changes, held_losses, look.value_gradients)
+            realised = on_probe(*known)  # (E, B, M)
+            held_out = on_test(theta, changes, held_losses, look.value_gradients)
             for order in ORDERS:
                 predicted = _harm(order, engine, splits.probe)(*known)
                 all_of_it = torch.stack([predicted, realised, held_out, tolerance.expand_as(realised)], dim=-1)
@@ -97,15 +96,6 @@ def predictions(name: str, rounds: int) -> dict[tuple[str, str], Prediction]:
 
 def _harm(kind: Any, engine: Engine, probes: Any) -> Harm:
     return Harm(kind, engine.values, [probes[value] for value in engine.values], engine.model, engine.splits.dataset)
-
-
-def _losses(engine: Engine, probes: Any, theta: Tensor) -> Tensor:
-    """Value losses on other rows than the screening's, ``(E, M)``."""
-
-    def loss(name: str, rows: Rows) -> Tensor:
-        return engine.values[name].loss(engine.model.logits(theta, rows.x), rows, engine.splits.dataset)
-
-    return torch.stack([loss(name, probes[name]) for name in engine.values], dim=-1)
 
 
 def _prediction(rows: NDArray[np.float64]) -> Prediction:

@@ -90,7 +90,7 @@ class Engine:
         source = ColumnSource if scenario.substrate.kind == "vertical" else LotSource
         self._lot_source = source(scenario.lots, self.splits, self.num_agents)
         harm = Harm(scenario.screening.harm, self.values, self._probes, self.model, self.splits.dataset)
-        self._screener = Screener(scenario.screening, harm, scenario.lots.samples(self.num_agents))
+        self._screener = Screener(scenario.screening, harm)
         self._protects = protected_classes(self.values, self.splits.dataset)
         self.reward_scale = reference_scale(scenario) if scenario.reward.scale == "auto" else float(scenario.reward.scale)
         self.seeds: Tensor | None = None
@@ -130,7 +130,6 @@ class Engine:
         owned = (self.profiles.holds.float() @ self._protects.float()) > 0  # (E, N, n_classes)
         drawn = self._lot_source.draw(self._keys, owned)
         self.lots: DrawnLots = (drawn.seated(seats) if copies else drawn).prepared(self.model)
-        self._screener.samples = self.lots.samples  # of a seat with copies, the original's
 
         shape = (self.num_envs, self.num_agents, self.num_lots)
         self.theta = self._theta_0.repeat(self.num_envs, 1)  # (E, P)
@@ -221,7 +220,7 @@ class Engine:
             admitted=admitted,
             blocked_by=before.blocked_by,
             harm=before.verdicts.harm,
-            kept=torch.where(admitted, before.filtered.kept, 0.0) if bargain is None else admitted.to(self.dtype),
+            kept=torch.where(admitted, before.filtered.kept, 0.0),
             tolerance=before.verdicts.profiles.strictest_tolerance,
             bargain=bargain,
             gain=gain,
@@ -275,6 +274,11 @@ class Engine:
         return self.model.pullback(theta, rows.x, error / -len(rows))
 
     @torch.no_grad()
+    def predicted_gain(self) -> Tensor:
+        """First-order gain ⟨∇U, Δ⟩ of every update as proposed, ``(E, N, K)``, in the utility's unit; raises as `utility_gradient`."""
+        return predicted_harm(self.utility_gradient()[:, None], self.prospect.proposals.updates)[..., 0]
+
+    @torch.no_grad()
     def utility_curvature(self, direction: Tensor, theta: Tensor | None = None) -> Tensor:
         """Hessian of the utility at ``theta`` ``(E, P)``, by default the shared parameters, times a direction ``(E, P)``: ``(E, P)``.
 
@@ -323,9 +327,8 @@ class Engine:
 
     def _bargain(self, contributed: Tensor) -> Bargain:
         """What enters where it is negotiated."""
-        before = self.prospect
-        gain = predicted_harm(self.utility_gradient()[:, None], before.proposals.updates)[..., 0]  # (E, N, K)
-        return self._screener.bargain(contributed, before.verdicts, before.proposals.share, gain, self.scenario.weights == "participants")
+        before, participants = self.prospect, self.scenario.weights == "participants"
+        return self._screener.bargain(contributed, before.verdicts, before.proposals.share, self.predicted_gain(), participants)
 
     def _aggregate(self, admitted: Tensor) -> tuple[RoundStep, Tensor, Tensor, Guarded]:
         """The admitted updates as one step, guarded if asked for: what enters the server, what it adds to θ, and what the guard saw."""
@@ -370,7 +373,7 @@ class Engine:
         products = predicted_harm(directions, proposals.updates)
         harm, along = products[..., :-1], products[..., -1]  # (E, N, K, M), (E, N, K)
         verdicts, mended = self._screener.judge(
-            theta, proposals.updates, norm, harm, self.lots.tags, self.profiles.at(value_losses), value_losses, value_gradients
+            theta, proposals.updates, norm, harm, self.lots, self.profiles.at(value_losses), value_losses, value_gradients
         )
         return Prospect(
             proposals=proposals,

@@ -145,8 +145,9 @@ def _projected(
         return project(updates.flatten(1, 2), normals, limit.flatten(1, 2), norm.flatten(1, 2)).reshape(updates.shape)
 
     nearest = within(limit)
-    for _ in range(_CORRECTIONS if harm_along is not None else 0):  # leave as much of every limit as the bend takes
-        assert harm_along is not None
+    if harm_along is None:
+        return nearest
+    for _ in range(_CORRECTIONS):  # leave as much of every limit as the bend takes
         harm = profiles.effects(harm_along(nearest)(torch.ones_like(norm)))
         bend = (harm - predicted_harm(normals, nearest)).nan_to_num(0.0, 0.0, 0.0)
         nearest = within((limit - bend).clamp(min=0))

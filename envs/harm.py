@@ -80,6 +80,13 @@ class Harm:
             harms.append(torch.cat(parts, dim=1))
         return torch.stack(harms, dim=-1).reshape(n_envs, *middle, len(harms))
 
+    def losses(self, theta: Tensor) -> Tensor:
+        """The value losses on the probe sets, ``(E, P)`` → ``(E, M)``."""
+        losses = theta.new_empty(len(theta), len(self._values))
+        for m, (value, probe) in enumerate(self._values):
+            losses[:, m] = value.loss(self._model.logits(theta, probe.x), probe, self._dataset)
+        return losses
+
     def along(self, theta: Tensor, updates: Tensor, value_losses: Tensor, value_gradients: Tensor) -> Callable[[Tensor], Tensor]:
         """Harm of parts of updates: a function from factors ``(E, ...)`` to ``(E, ..., M)``, for :meth:`__call__`'s arguments."""
         if self.kind == "measured" and not self.linear:

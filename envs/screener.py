@@ -14,6 +14,7 @@ from torch import Tensor
 from .bargaining import Bargain, Offers, negotiate
 from .filters import Filtered, filtered, largest
 from .harm import Harm
+from .lots import DrawnLots
 from .profiles import Profiles
 from .screening import Screening, Verdicts, admissible, exceeds, guard_factor, weights_of
 
@@ -43,13 +44,11 @@ class Screener:
     Args:
         screening: The settings.
         harm: How harm is foreseen.
-        samples: Rows of each lot, ``(N, K)``.
     """
 
-    def __init__(self, screening: Screening, harm: Harm, samples: Tensor) -> None:
+    def __init__(self, screening: Screening, harm: Harm) -> None:
         self.screening = screening
         self.harm = harm
-        self.samples = samples
 
     def judge(
         self,
@@ -57,7 +56,7 @@ class Screener:
         updates: Tensor,
         norm: Tensor,
         first_order: Tensor,
-        tags: Tensor,
+        lots: DrawnLots,
         profiles: Profiles,
         value_losses: Tensor,
         value_gradients: Tensor,
@@ -69,7 +68,7 @@ class Screener:
             updates: ``(E, N, K, P)``; zeros for those that are not finite.
             norm: Their norm, not finite for those, ``(E, N, K)``.
             first_order: Their harm to first order, ``(E, N, K, M)``.
-            tags: int64 ``(E, N, K)``.
+            lots: Whose updates they are.
             profiles: The round's.
             value_losses: ``(E, M)``.
             value_gradients: ``(E, M, P)``.
@@ -79,7 +78,7 @@ class Screener:
             return self.harm.along(theta, some, value_losses, value_gradients)
 
         harm = first_order if self.harm.linear else self.harm(theta, updates, value_losses, value_gradients)
-        verdicts = Verdicts(harm, norm, tags, profiles, weights_of(self.screening, profiles, self.samples))
+        verdicts = Verdicts(harm, norm, lots.tags, profiles, weights_of(self.screening, profiles, lots.samples))
         mended = filtered(updates, verdicts, self.screening, value_gradients, None if self.harm.linear else along)
         return verdicts, mended
 

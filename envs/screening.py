@@ -113,10 +113,7 @@ def forbids(tags: Tensor, profiles: Profiles) -> Tensor:
 
 def forbidden_by(tags: Tensor, profiles: Profiles) -> Tensor:
     """Who forbids the data of which lot, ``(E, N, K)`` → bool ``(E, N, K, N)``."""
-    if not profiles.forbidden.shape[-1]:
-        return torch.zeros(*tags.shape, profiles.forbidden.shape[1], dtype=torch.bool, device=tags.device)
-    environment = torch.arange(len(tags), device=tags.device)[:, None, None]
-    return profiles.forbidden.transpose(1, 2)[environment, tags]  # (E, G, N) at (E, N, K)
+    return forbids(tags, profiles).any(dim=-1)
 
 
 @dataclass(frozen=True)

@@ -147,10 +147,11 @@ class _Recorder:
         self.seen: list[_Seen] = []
         self.bargains: list[str] = []
 
-        def prepared(probes: Mapping[str, Rows]) -> list[Rows]:
-            return [replace(probes[name], x=engine.model.prepare(probes[name].x)) for name in engine.values]
+        def measured_on(probes: Mapping[str, Rows]) -> Harm:
+            prepared = [replace(probes[name], x=engine.model.prepare(probes[name].x)) for name in engine.values]
+            return Harm("measured", engine.values, prepared, engine.model, engine.splits.dataset)
 
-        self._probes, self._test_probes = prepared(engine.splits.probe), prepared(engine.splits.probe_test)
+        self._on_probe, self._on_test = measured_on(engine.splits.probe), measured_on(engine.splits.probe_test)
 
     def before(self, engine: Engine) -> None:
         """Keep what stands before a round."""
@@ -162,16 +163,16 @@ class _Recorder:
         prospect, result = self._prospect, engine.history[-1]
         verdicts = prospect.verdicts
         updates, mended = prospect.proposals.updates, prospect.filtered.updates
-        realised = self._harm(updates, self._test_probes)
+        realised = self._measured(self._on_test, updates)
         is_mended = result.admitted & (result.kept < 1)
-        entered = torch.where(is_mended[..., None], self._harm(mended, self._test_probes), realised) if is_mended.any() else realised
+        entered = torch.where(is_mended[..., None], self._measured(self._on_test, mended), realised) if is_mended.any() else realised
         effects = verdicts.profiles.effects
         self.seen.append(
             _Seen(
                 norm=verdicts.norm,
                 predicted=effects(verdicts.harm),
                 realised=effects(realised),
-                on_probe=effects(self._harm(updates, self._probes)),
+                on_probe=effects(self._measured(self._on_probe, updates)),
                 entered=effects(entered),
                 limit=verdicts.profiles.limit,
                 objections=_objections(verdicts, result.contributed, engine.t - 1),
@@ -215,15 +216,9 @@ class _Recorder:
             bargains=tuple(self.bargains),
         )
 
-    def _harm(self, updates: Tensor, probes: Sequence[Rows]) -> Tensor:
-        """ℓ(θ + Δ) − ℓ(θ) of every update on some probe sets: ``(E, N, K, P)`` → ``(E, N, K, M)``."""
-        engine, theta = self.engine, self._theta
-        if not engine.values:
-            return theta.new_empty(*updates.shape[:-1], 0)
-        measured = zip(engine.values.values(), probes, strict=True)
-        losses = [value.loss(engine.model.logits(theta, rows.x), rows, engine.splits.dataset) for value, rows in measured]
-        measure = Harm("measured", engine.values, probes, engine.model, engine.splits.dataset)
-        return measure(theta, updates, torch.stack(losses, dim=-1), self._prospect.value_gradients)
+    def _measured(self, harm: Harm, updates: Tensor) -> Tensor:
+        """ℓ(θ + Δ) − ℓ(θ) of every update: ``(E, N, K, P)`` → ``(E, N, K, M)``."""
+        return harm(self._theta, updates, harm.losses(self._theta), self._prospect.value_gradients)
 
 
 def _objections(verdicts: Verdicts, contributed: Tensor, t: int) -> Tensor:

@@ -100,8 +100,7 @@ def _effects(engine: Engine) -> list[Floats]:
     prospect = engine.prospect
     effects = prospect.harm  # (E, N, K, M)
     if engine.scenario.utility != "accuracy":
-        gain = (prospect.proposals.updates * engine.utility_gradient()[:, None, None]).sum(dim=-1, keepdim=True)
-        effects = torch.cat([effects, gain], dim=-1)
+        effects = torch.cat([effects, engine.predicted_gain()[..., None]], dim=-1)
     there = prospect.finite & prospect.available
     return [effects[e][there[e]].numpy() for e in range(engine.num_envs)]
 

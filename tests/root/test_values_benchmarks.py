@@ -31,4 +31,6 @@ def test_satisfaction_is_measured_on_one_scale_whoever_screens(governance: str, 
     gain = look.proposals.share * (look.proposals.updates @ gradient[:, None, :, None])[..., 0]
     some = gain == gain.flatten(1).amax(dim=1)[:, None, None]  # the best lot alone
     expected = 1 + gain.flatten(1).amax(dim=1) / gain.clamp(min=0).sum(dim=(1, 2))
-    torch.testing.assert_close(satisfaction(engine, look, gradient, everything, some), expected[:, None].expand(-1, engine.num_agents))
+    torch.testing.assert_close(
+        satisfaction(engine, look, engine.predicted_gain(), everything, some), expected[:, None].expand(-1, engine.num_agents)
+    )
