@@ -62,9 +62,10 @@ class BanzhafMsr(Estimator):
         """See the class."""
         n = game.n_players
         rows = tensor(_uniform(n, budget + (budget == 2**n - 1), generator))
-        v = game.value(rows[rows.any(dim=1)]).double()
+        somebody = rows.any(dim=1)
+        v = game.value(rows[somebody]).double()
         worth = v.new_zeros(len(v), len(rows))
-        worth[:, rows.any(dim=1)] = v
+        worth[:, somebody.to(v.device)] = v
         parts = [moments(worth, members) for members in (rows, ~rows)]
         means, spreads, counts = (torch.stack(part, dim=-2) for part in zip(*parts, strict=True))
         variance = spreads / counts * (1 - counts / 2.0 ** (n - 1))  # drawn without replacement

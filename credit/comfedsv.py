@@ -179,15 +179,15 @@ class ComFedSv(CreditRule):
 
     def _set_up(self, round: Round) -> None:
         """The columns and the H that fits begin with, for an episode that begins."""
-        n = round.num_agents
+        n, device = round.num_agents, round.contributed.device
         generator = np.random.default_rng((self.seed, round.episode, round.t))
         if self._all(n):
-            self._columns, self._shares = coalition_matrix(n)[1:], None
+            self._columns, self._shares = coalition_matrix(n, device)[1:], None
         else:
-            self._columns, self._shares = _prefix_columns(n, self.cost(n), generator)
-        self._start = torch.from_numpy(0.1 * generator.standard_normal((len(self._columns), self.rank)))
+            self._columns, self._shares = (made.to(device) for made in _prefix_columns(n, self.cost(n), generator))
+        self._start = torch.from_numpy(0.1 * generator.standard_normal((len(self._columns), self.rank))).to(device)
         self._start[:, 0] += 1  # most utilities have one sign; the noise is for those that sum to 0
-        self._value = torch.zeros(round.num_envs, n, dtype=torch.float64)
+        self._value = torch.zeros(round.num_envs, n, dtype=torch.float64, device=device)
 
     def _known(self) -> Tensor:
         """Which columns are known in each round so far, bool ``(E, T, C)``: somebody of S took part, and all who ever did."""
@@ -202,7 +202,7 @@ class ComFedSv(CreditRule):
         present = round.took_part.any(dim=0)  # in some environment; others are null players in all
         v = round.value(self._columns[asked] & present)
         self._dtype = v.dtype
-        u = torch.zeros(known.shape, dtype=torch.float64)
+        u = torch.zeros(known.shape, dtype=torch.float64, device=known.device)
         u[:, asked] = v.double()
         return torch.where(known, u, 0.0)
 

@@ -85,10 +85,10 @@ class CoalitionGame:
         """Worth of the given coalitions.
 
         Args:
-            coalitions: bool ``(n_coalitions, n_players)``.
+            coalitions: bool ``(n_coalitions, n_players)``, on any device.
 
         Returns:
-            ``(n_envs, n_coalitions)``, in the utility's unit.
+            ``(n_envs, n_coalitions)``, in the utility's unit, on the game's device.
 
         Raises:
             ValueError: If ``coalitions`` is not a bool matrix with one column a player, or the game's function answers
@@ -100,7 +100,7 @@ class CoalitionGame:
             )
         if self._all is not None:
             bits = 2 ** torch.arange(self.n_players, device=coalitions.device)
-            return self._all[:, (coalitions * bits).sum(dim=1)]
+            return self._all[:, (coalitions * bits).sum(dim=1).to(self._all.device)]
         keys = packed(coalitions.cpu().numpy())
         unique, first_row, inverse = np.unique(keys, return_index=True, return_inverse=True)
         place = np.searchsorted(self._known, unique)
@@ -109,11 +109,12 @@ class CoalitionGame:
         known[inside] = self._known[place[inside]] == unique[inside]
         if not known.all():
             rows = np.sort(first_row[~known])  # in the order in which they were asked for
-            self._remember(keys[rows], _worths(self._value(coalitions[torch.from_numpy(rows)]), len(rows)))
+            asked = coalitions[torch.from_numpy(rows).to(coalitions.device)]
+            self._remember(keys[rows], _worths(self._value(asked), len(rows)))
             place = np.searchsorted(self._known, unique)
         if self._columns is None:  # no coalition was asked for, so nothing says how many environments there are
             return _worths(self._value(coalitions), 0)
-        return self._columns[:, torch.from_numpy(self._where[place][inverse])]
+        return self._columns[:, torch.from_numpy(self._where[place][inverse]).to(self._columns.device)]
 
     def values(self) -> Tensor:
         """Worth of every coalition.
@@ -227,7 +228,7 @@ class _Normalised:
         self._worth_of_nobody: Tensor | None = None
 
     def __call__(self, coalitions: Tensor) -> Tensor:
-        ask = coalitions if self._worth_of_nobody is not None else torch.cat([coalitions, self._nobody])
+        ask = coalitions if self._worth_of_nobody is not None else torch.cat([coalitions, self._nobody.to(coalitions.device)])
         v = _worths(self._value(ask), len(ask))
         if self._worth_of_nobody is None:
             v, self._worth_of_nobody = v[:, :-1], v[:, -1:]

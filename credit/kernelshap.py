@@ -33,7 +33,7 @@ class _PairedRegression(Estimator):
         n = game.n_players
         design = paired_design(n, (budget - 1) // 2, generator, leverage=self.leverage)
         v = game.value(torch.cat([design.members, ~design.members])).double()
-        v = v.unflatten(1, (2, -1))  # (E, 2, P)
+        design, v = design.to(v.device), v.unflatten(1, (2, -1))  # (E, 2, P)
         grand = game.grand().double()[:, None]  # (E, 1)
         # half the difference of a pair's equations, which is all that they say of θ
         y = (v[:, 0] - v[:, 1]) / 2 - (design.size.double() / n - 0.5) * grand
@@ -42,7 +42,7 @@ class _PairedRegression(Estimator):
         if self.by_size:
             slope, pull = slopes_by_size(theta @ design.x.T, y, design.size, n // 2 + 1)
             # of the fitted game the regression over all pairs is known: the kernel and the spread of coalitions make sizes count alike
-            sides = torch.tensor([0.0] + [1.0 if 2 * s == n else 2.0 for s in range(1, n // 2 + 1)], dtype=torch.float64)
+            sides = torch.tensor([0.0] + [1.0 if 2 * s == n else 2.0 for s in range(1, n // 2 + 1)]).to(slope)
             known = (slope @ sides / sides.sum())[:, None] * theta
             y = y - slope[:, design.size] * (theta @ design.x.T)
             theta = y @ design.solve.T

@@ -36,6 +36,10 @@ class Design:
     left: Tensor
     order: Tensor
 
+    def to(self, device: torch.device) -> Design:
+        """The same draws on a device: they are drawn on the CPU, the same for all."""
+        return Design(self.members.to(device), self.weight.to(device), self.left.to(device), self.order.to(device))
+
     @property
     def size(self) -> Tensor:
         """Number of members, ``(m,)``."""

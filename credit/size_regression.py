@@ -48,6 +48,7 @@ class SizeRegression(Estimator):
         n = game.n_players
         design = single_design(n, budget - 1, generator)
         v = game.value(design.members).double()
+        design = design.to(v.device)
         grand = game.grand().double()[:, None]  # (E, 1)
         y = v - design.size.double() / n * grand  # (E, m)
         level, pull = _levels(design, y)

@@ -44,7 +44,7 @@ def strata(members: Tensor, size: Tensor, worth: Tensor, n_available: Tensor) ->
     squares = torch.zeros_like(mean)  # sums of squares about the mean
     for s in size.unique().tolist():
         drawn = (size == s).nonzero()[:, 0]
-        inside, v = members[drawn].to(worth), worth[:, drawn]
+        inside, v = members[drawn].to(worth), worth[:, drawn.to(worth.device)]
         centre = v.mean(dim=1, keepdim=True)
         v = v - centre  # so that little is lost when the mean's square is taken off
         count[s] = inside.sum(dim=0)
@@ -54,7 +54,7 @@ def strata(members: Tensor, size: Tensor, worth: Tensor, n_available: Tensor) ->
     # where a player has one draw of a size, its spread is taken to be that of the others' draws of the size
     pooled = squares.sum(dim=2, keepdim=True) / (count - 1).clamp(min=0).sum(dim=1)[:, None]  # NaN where nobody has two
     spread = torch.where(count > 1, squares / (count - 1).clamp(min=1), pooled)
-    left = 1 - count / n_available[:, None].clamp(min=1)
+    left = 1 - count / n_available.to(worth)[:, None].clamp(min=1)
     variance = torch.where(left <= 1e-12, 0.0, spread / count.clamp(min=1) * left)
     return Strata(count, mean, torch.where(count > 0, variance, torch.nan))
 

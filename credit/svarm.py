@@ -53,11 +53,11 @@ class Svarm(Estimator):
         somebody = torch.from_numpy(asked[:kept].any(axis=1))
         worth = game.value(tensor(asked[:kept])[somebody]).double()
         v = worth.new_zeros(len(worth), kept)  # nobody is worth nothing
-        v[:, somebody] = worth
+        v[:, somebody.to(v.device)] = worth
         counts = tensor(rows[:kept])
         counts[: 2 * n] = torch.eye(n, dtype=torch.bool).repeat(2, 1)  # a first draw serves its player only
         plus, minus = torch.from_numpy(is_plus[:kept].copy()), torch.from_numpy(~is_plus[:kept])
-        parts = [moments(v[:, kind], counts[kind]) for kind in (plus, minus)]
+        parts = [moments(v[:, kind.to(v.device)], counts[kind]) for kind in (plus, minus)]
         means, spreads, numbers = (torch.stack(part, dim=-2) for part in zip(*parts, strict=True))
         variances = spreads / numbers
         return Estimate(

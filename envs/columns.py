@@ -61,8 +61,9 @@ class ColumnSource:
     def __init__(self, lots: Lots, splits: Splits, n_principals: int) -> None:
         self.lots = lots
         self.splits = splits
-        self.samples = lots.samples(n_principals)
-        self.n_rows = int(self.samples[0, 0])
+        samples = lots.samples(n_principals)
+        self.device = splits.train.y.device
+        self.samples, self.n_rows = samples.to(self.device), int(samples[0, 0])
         n_pool, n_columns = splits.train.x.shape
         n_lots = self.samples.numel()
         if n_columns < n_lots:
@@ -72,7 +73,7 @@ class ColumnSource:
             )
         if self.n_rows > n_pool:
             raise ValueError(f"lots.rows={self.n_rows}: the train pool has only {n_pool} rows for a vertical cooperative to share")
-        self.block = column_blocks(n_columns, n_lots)  # (D,)
+        self.block = column_blocks(n_columns, n_lots).to(self.device)  # (D,)
 
     def draw(self, keys: Tensor, owned: Tensor) -> DrawnColumns:
         """Draw the rows that all share, and what went wrong in linking them.
@@ -93,7 +94,7 @@ class ColumnSource:
             x=x,
             inputs=x,
             y=train.y[rows][:, None, None].expand(shape),
-            present=torch.ones(shape[1:], dtype=torch.bool),
+            present=torch.ones(shape[1:], dtype=torch.bool, device=self.device),
             corrupt=corrupt,
             tags=self.lots.drawn_tags(keys, n_agents),
             samples=self.samples,
@@ -107,5 +108,5 @@ class ColumnSource:
         """
         n_wrong = round(self.lots.corruption.rate * self.n_rows)
         circle = randomness.permutation(keys, corrupt.shape[1], self.n_rows)[..., :n_wrong]
-        right = torch.arange(self.n_rows).expand(*corrupt.shape, -1)
+        right = torch.arange(self.n_rows, device=self.device).expand(*corrupt.shape, -1)
         return torch.where(corrupt[..., None], right.scatter(2, circle, circle.roll(1, dims=-1)), right)

@@ -156,6 +156,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.y)
 
+    def to(self, device: torch.device) -> Rows:
+        """The same rows on a device."""
+        groups = {name: members.to(device) for name, members in self.groups.items()}
+        return Rows(self.x.to(device), self.y.to(device), groups, None if self.reference is None else self.reference.to(device))
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -176,6 +181,19 @@ class Splits:
     test: Rows
     probe: Mapping[str, Rows]
     probe_test: Mapping[str, Rows]
+
+    def to(self, device: torch.device) -> Splits:
+        """The same splits with all rows on a device."""
+        return Splits(
+            dataset=self.dataset,
+            train_index=self.train_index,
+            public=self.public.to(device),
+            train=self.train.to(device),
+            validation=self.validation.to(device),
+            test=self.test.to(device),
+            probe={name: rows.to(device) for name, rows in self.probe.items()},
+            probe_test={name: rows.to(device) for name, rows in self.probe_test.items()},
+        )
 
     @property
     def n_features(self) -> int:

@@ -24,6 +24,7 @@ from ..credit import CreditRule, LotGame, LotRule, Round
 from .bargaining import Bargain
 from .coalitions import UTILITIES, RoundStep, UtilityGame, accuracy
 from .columns import ColumnSource
+from .devices import checked_device
 from .harm import Harm, predicted_harm
 from .likelihood import log_softmax, residual, right
 from .lots import DrawnLots, LotSource
@@ -48,10 +49,11 @@ class Engine:
             that need no credit).
         num_envs: Number of environments E.
         dtype: Type of all numbers but observations, which are float32; float64 costs about twice as much.
+        device: Where all tensors live: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …; rules that need a solver on the CPU answer there.
 
     Raises:
         ValueError: If the scenario is unknown, not valid or does not fit its data, the rule is unknown or cannot serve so many
-            agents, or ``num_envs`` is not positive.
+            agents, ``num_envs`` is not positive, or there is no such device.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Engine:
         num_envs: int = 1,
         *,
         dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs={num_envs}: must be at least 1")
@@ -70,28 +73,28 @@ class Engine:
         self.num_agents = scenario.principals
         self.num_lots = scenario.lots.per_principal
         self.horizon = scenario.horizon
-        self.dtype = dtype
+        self.dtype, self.device = dtype, checked_device(device)
         self.rule = credit_rules.make(credit) if isinstance(credit, str) else credit
         self.rule_name = credit if isinstance(credit, str) else name_of(credit)
         self.values = scenario.values
-        self.splits, self.model, self._theta_0 = shared(scenario, dtype)
+        self.splits, self.model, self._theta_0 = shared(scenario, dtype, self.device)
         if self.rule is not None:
             require_served(scenario, self.rule, self.rule_name)
         self.layout = ObservationLayout(self.num_lots, tuple(self.values))
         self._profile_table = ProfileTable(
-            scenario.profiles, self.num_agents, list(self.values), list(scenario.lots.tags), scenario.profiles_drawn, dtype
+            scenario.profiles, self.num_agents, list(self.values), list(scenario.lots.tags), scenario.profiles_drawn, dtype, self.device
         )
         held_out = [self.splits.validation, *(self.splits.probe[name] for name in self.values)]
         self._held_x = self.model.prepare(torch.cat([rows.x for rows in held_out]))  # answered in one pass
         self._held_sizes = [len(rows) for rows in held_out]
         parts = self._held_x.split(self._held_sizes)
         self._validation, *self._probes = (replace(rows, x=part) for rows, part in zip(held_out, parts, strict=True))
-        self._everyone = torch.ones(1, self.num_agents, dtype=torch.bool)
+        self._everyone = torch.ones(1, self.num_agents, dtype=torch.bool, device=self.device)
         source = ColumnSource if scenario.substrate.kind == "vertical" else LotSource
         self._lot_source = source(scenario.lots, self.splits, self.num_agents)
         harm = Harm(scenario.screening.harm, self.values, self._probes, self.model, self.splits.dataset)
         self._screener = Screener(scenario.screening, harm)
-        self._protects = protected_classes(self.values, self.splits.dataset)
+        self._protects = protected_classes(self.values, self.splits.dataset).to(self.device)
         self.reward_scale = reference_scale(scenario) if scenario.reward.scale == "auto" else float(scenario.reward.scale)
         self.seeds: Tensor | None = None
         self.episode = 0
@@ -119,10 +122,10 @@ class Engine:
         if seeds is None and episode:
             raise ValueError(f"episode={episode} needs seeds: without them the next episode of the seeds in use begins")
         if seeds is not None:
-            self.seeds, self.episode = checked_seeds(seeds, self.num_envs), episode
+            self.seeds, self.episode = checked_seeds(seeds, self.num_envs).to(self.device), episode
         elif self.seeds is None:
             entropy = np.random.SeedSequence().generate_state(self.num_envs, dtype=np.uint64) >> np.uint64(1)
-            self.seeds, self.episode = torch.from_numpy(entropy.astype(np.int64)), 0
+            self.seeds, self.episode = torch.from_numpy(entropy.astype(np.int64)).to(self.device), 0
         else:
             self.episode += 1
         self._keys = fold(self.seeds, self.episode)
@@ -137,14 +140,14 @@ class Engine:
         self.t = 0
         self.history = []
         self._last_step = torch.zeros_like(self.theta)
-        self._last_contributed = torch.zeros(shape, dtype=torch.bool)
-        self._last_admitted = torch.zeros(shape, dtype=torch.bool)
-        self._n_contributed = torch.zeros(shape, dtype=self.dtype)
-        self._n_admitted = torch.zeros(shape, dtype=self.dtype)
-        self._lot_credit = torch.zeros(shape, dtype=self.dtype)  # summed, in reward units
-        self._last_credit = torch.zeros(shape[:2], dtype=self.dtype)
-        self._paid = torch.zeros(shape[:2], dtype=self.dtype)  # cumulative non-negative credit
-        self._spent = torch.zeros(shape[:2], dtype=self.dtype)
+        self._last_contributed = self.theta.new_zeros(shape, dtype=torch.bool)
+        self._last_admitted = self.theta.new_zeros(shape, dtype=torch.bool)
+        self._n_contributed = self.theta.new_zeros(shape)
+        self._n_admitted = self.theta.new_zeros(shape)
+        self._lot_credit = self.theta.new_zeros(shape)  # summed, in reward units
+        self._last_credit = self.theta.new_zeros(shape[:2])
+        self._paid = self.theta.new_zeros(shape[:2])  # cumulative non-negative credit
+        self._spent = self.theta.new_zeros(shape[:2])
         if self.rule is not None:
             self.rule.reset(self.num_envs, self.num_agents)
         self.prospect = self._look()
@@ -158,7 +161,7 @@ class Engine:
         """Play one round.
 
         Args:
-            actions: Which lots are contributed, bool or 0/1, ``(E, N, K)``. Choosing a lot that is not ``available`` contributes nothing.
+            actions: Which lots are contributed, bool or 0/1, ``(E, N, K)``, on any device. A lot that is not ``available`` adds nothing.
 
         Raises:
             RuntimeError: Before the first :meth:`reset`, or after the episode's last round.
@@ -323,7 +326,7 @@ class Engine:
             if not self.round.gain.isfinite().all():
                 raise ValueError(f"the shared model diverged in round {self.t}: lower the learning rates of the substrate and the server")
             raise ValueError(f"credit rule {self.rule_name} answered with numbers that are not finite in round {self.t}")
-        return credit.to(self.dtype), None if lot_credit is None else lot_credit.to(self.dtype)
+        return credit.to(self._paid), None if lot_credit is None else lot_credit.to(self._paid)
 
     def _bargain(self, contributed: Tensor) -> Bargain:
         """What enters where it is negotiated."""
@@ -469,7 +472,7 @@ class Engine:
             raise ValueError(f"actions have shape {tuple(actions.shape)}, must be (num_envs, num_agents, num_lots) = {shape}")
         if actions.dtype != torch.bool and not ((actions == 0) | (actions == 1)).all():
             raise ValueError("actions must be 0 (withhold) or 1 (contribute) for every lot")
-        return actions.bool()
+        return actions.to(self.device, torch.bool)
 
 
 @lru_cache(maxsize=16)

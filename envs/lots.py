@@ -114,8 +114,8 @@ class Lots(Settings):
     def drawn_tags(self, keys: Tensor, n_principals: int) -> Tensor:
         """Every lot's provenance tag by its index, int64 ``(E, N, K)``; 0 where there are none."""
         if not self.tags:
-            return torch.zeros(len(keys), n_principals, self.per_principal, dtype=torch.int64)
-        edges = torch.tensor(list(self.tags.values()), dtype=torch.float64).cumsum(dim=0)[:-1]
+            return keys.new_zeros(len(keys), n_principals, self.per_principal)
+        edges = torch.tensor(list(self.tags.values()), dtype=torch.float64).cumsum(dim=0)[:-1].to(keys.device)
         return torch.searchsorted(edges, randomness.uniform(fold(keys, Purpose.TAGS), n_principals, self.per_principal), right=True)
 
 
@@ -179,14 +179,16 @@ class LotSource:
         lots.mixture.check(splits.dataset)
         self.lots = lots
         self.splits = splits
-        self.samples = lots.samples(n_principals)
-        self.swapped = lots.corruption.swapped(splits.dataset)
+        self.device = splits.train.y.device
+        samples = lots.samples(n_principals)
+        self.samples, self.n_rows = samples.to(self.device), int(samples.max())
+        self.swapped = lots.corruption.swapped(splits.dataset).to(self.device)
         names, site = self._sites(n_principals)
         strata, stratum = self._strata()
         shape = (len(names), len(strata), splits.n_classes)
         n_cells = math.prod(shape)  # of rows of one kind at one site
         self.n_kinds = shape[1] * shape[2]
-        self.site = torch.arange(n_principals) % len(names)  # (N,)
+        self.site = torch.arange(n_principals, device=self.device) % len(names)  # (N,)
         cell = torch.where(site < 0, n_cells, (site * shape[1] + stratum) * shape[2] + splits.train.y)  # rows of no site come last
         self.by_cell = cell.argsort(stable=True)[: int((site >= 0).sum())]  # the pool's rows, cell by cell
         self.cell = cell[self.by_cell]
@@ -204,8 +206,8 @@ class LotSource:
             owned: Whether a principal's profile protects a class, bool ``(E, N, n_classes)``.
         """
         n_agents, n_lots = self.samples.shape
-        n_rows = int(self.samples.max())
-        present = torch.arange(n_rows) < self.samples[..., None]  # (N, K, R)
+        n_rows = self.n_rows
+        present = torch.arange(n_rows, device=self.device) < self.samples[..., None]  # (N, K, R)
         kinds = self._kinds(keys, owned, n_rows)  # (E, N, K, R)
         labels = kinds % self.splits.n_classes
         rows = self._deal(fold(keys, Purpose.ROWS, 1), kinds, present)  # (E, N, K, R)
@@ -240,17 +242,17 @@ class LotSource:
     def _sites(self, n_principals: int) -> tuple[list[str], Tensor]:
         """The sites' names, and each pool row's site, int64 ``(n_pool,)``; −1 for rows of none."""
         if self.lots.sites is None:
-            return ["the train pool"], torch.zeros(len(self.splits.train), dtype=torch.int64)
+            return ["the train pool"], torch.zeros(len(self.splits.train), dtype=torch.int64, device=self.device)
         names, site = self.lots.sites.divide(self.splits.dataset, n_principals)
-        return names, torch.from_numpy(site[self.splits.train_index])
+        return names, torch.from_numpy(site[self.splits.train_index]).to(self.device)
 
     def _strata(self) -> tuple[list[str], Tensor]:
         """The strata's names, and each pool row's stratum, int64 ``(n_pool,)``."""
         if self.lots.strata is None:
-            return ["all"], torch.zeros(len(self.splits.train), dtype=torch.int64)
+            return ["all"], torch.zeros(len(self.splits.train), dtype=torch.int64, device=self.device)
         levels = self.splits.dataset.levels(self.lots.strata)
         words = self.splits.dataset.attribute(self.lots.strata)[self.splits.train_index]
-        return levels, torch.from_numpy((words[:, None] == np.array(levels)).argmax(axis=1))
+        return levels, torch.from_numpy((words[:, None] == np.array(levels)).argmax(axis=1)).to(self.device)
 
     def _kinds(self, keys: Tensor, owned: Tensor, n_rows: int) -> Tensor:
         """Kinds of the rows, int64 ``(E, N, K, R)``: each row's kind is drawn from its lot's shares."""

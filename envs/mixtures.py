@@ -46,16 +46,16 @@ class DirichletMixture(Settings):
         """Shares of the classes in every lot; see :meth:`LogisticNormalMixture.shares`."""
         n_envs, n_agents, n_classes = owned.shape
         del counts
-        protected = torch.zeros(n_classes, dtype=torch.bool)
-        protected[[dataset.class_index(label) for label in self.protected]] = True
-        common = torch.nonzero(~protected)[:, 0]
+        rare_classes = sorted({dataset.class_index(label) for label in self.protected})
+        protected = torch.tensor(rare_classes, dtype=torch.int64, device=keys.device)
+        common = torch.tensor([c for c in range(n_classes) if c not in rare_classes], device=keys.device)
         shape = (n_agents, n_lots, len(common))
         weight = randomness.gamma(fold(keys, 1), self.concentration, *shape)  # (E, N, K, common)
         rank = randomness.permutation(fold(keys, 2), *shape)
         weight = weight * (rank < (self.classes_per_lot or len(common)))
-        shares = torch.zeros(n_envs, n_agents, n_lots, n_classes, dtype=torch.float64)
+        shares = weight.new_zeros(n_envs, n_agents, n_lots, n_classes)
         shares[..., common] = weight / weight.sum(dim=-1, keepdim=True)
-        if protected.any():
+        if rare_classes:
             present = torch.where(owned, self.owner_share, self.other_share)[:, :, None]  # (E, N, 1, n_classes)
             u = randomness.uniform(fold(keys, 3), n_agents, n_lots, n_classes, 2)
             rare = (u[..., 0] < present) * self.protected_weight * (0.5 + u[..., 1])
@@ -131,7 +131,7 @@ class LogisticNormalMixture(Settings):
         """Typical shares, ``(N, n_strata, n_classes)``."""
         if self.prevalence == "natural":
             return counts / counts.sum(dim=(1, 2), keepdim=True)
-        return self._prevalence(self.prevalence, dataset) * (counts / counts.sum(dim=1, keepdim=True))
+        return self._prevalence(self.prevalence, dataset).to(counts) * (counts / counts.sum(dim=1, keepdim=True))
 
     def _prevalence(self, prevalence: Mapping[int | str, float], dataset: Dataset) -> Tensor:
         """The classes' typical shares, ``(n_classes,)``."""

@@ -7,10 +7,11 @@ Softmax regression has both in closed form; any other ``nn.Module`` gets them fr
 
 from __future__ import annotations
 
+import copy
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -41,6 +42,12 @@ class Model(ABC):
     @abstractmethod
     def start(self) -> Tensor:
         """The parameters before any training, ``(P,)``."""
+
+    def to(self, device: torch.device) -> Model:
+        """The same model for parameters and rows on a device."""
+        moved = copy.copy(self)
+        moved.class_head = None if self.class_head is None else self.class_head.to(device)
+        return moved
 
     def prepare(self, x: Tensor) -> Tensor:
         """Rows as the model reads them, ``(..., D)`` → ``(..., any)``, for rows that are asked often; prepared rows stay as they are."""
@@ -171,6 +178,12 @@ class ModuleModel(Model):
     def start(self) -> Tensor:
         """The module's own parameters, ``(P,)``."""
         return torch.cat([parameter.detach().flatten() for parameter in self.module.parameters()])
+
+    def to(self, device: torch.device) -> Model:
+        """The same model, with a module of its own, for parameters and rows on a device."""
+        moved = cast(ModuleModel, super().to(device))
+        moved.module = copy.deepcopy(self.module).to(device)
+        return moved
 
     def logits(self, theta: Tensor, x: Tensor) -> Tensor:
         """The module's answers, ``(B, R, C)``."""

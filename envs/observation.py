@@ -78,6 +78,11 @@ class ObservationLayout:
         names += [f"agent/{name}" for name in self.agent_features]
         return {name: slice(i, i + 1) for i, name in enumerate(names)}
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many features there are, as :class:`~proxycoop.agents.LotNetwork` takes it."""
+        return {"n_lot_features": len(self.lot_features), "n_agent_features": len(self.agent_features)}
+
     def describe(self) -> dict[str, str]:
         """What each feature means, by its name within its block."""
         meaning = dict(_LOT_FEATURES) | dict(_AGENT_FEATURES)
@@ -116,7 +121,7 @@ class ObservationLayout:
         """
         assert len(lots) == len(self.lot_features)
         assert len(agent) == len(self.agent_features)
-        joined = torch.empty(*shape, self.size)
+        joined = torch.empty(*shape, self.size, device=lots[0].device)
         in_lots, in_agent = self.split(joined)  # views
         for j, of_lots in enumerate(lots):
             in_lots[..., j] = of_lots

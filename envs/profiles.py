@@ -11,6 +11,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from .devices import CPU
 from .randomness import permutation
 from .settings import Settings
 
@@ -157,6 +158,8 @@ class ProfileTable:
         values: Names of the values, in order.
         tags: Names of the provenance tags, in order.
         drawn: Whether who holds which profile is drawn anew each episode; else principals take them in order.
+        dtype: Type of the limits.
+        device: Where the tensors live.
     """
 
     def __init__(
@@ -167,35 +170,37 @@ class ProfileTable:
         tags: Sequence[str],
         drawn: bool,
         dtype: torch.dtype,
+        device: torch.device = CPU,
     ) -> None:
         held = [kind for kind, profile in enumerate(profiles) for _ in range(profile.holders)]
-        self.kind = torch.tensor(held + [len(profiles)] * (n_principals - len(held)))
+        self.kind = torch.tensor(held + [len(profiles)] * (n_principals - len(held)), device=device)
         rows = [*(profiles[kind] for kind in held), *[Profile()] * (n_principals - len(held))]
         self.drawn = drawn
 
         def limits(of: Sequence[Mapping[str, float]]) -> Tensor:
-            table = torch.tensor([[row.get(value, math.inf) for value in values] for row in of], dtype=dtype)
+            table = torch.tensor([[row.get(value, math.inf) for value in values] for row in of], dtype=dtype, device=device)
             return table.reshape(n_principals, len(values))
 
         self.tolerance = limits([row.tolerances for row in rows])
         relative = limits([row.relative_tolerances for row in rows])
         self.relative = relative if relative.isfinite().any() else None
-        self.forbidden = torch.tensor([[tag in row.forbidden_tags for tag in tags] for row in rows], dtype=torch.bool)
+        self.forbidden = torch.tensor([[tag in row.forbidden_tags for tag in tags] for row in rows], dtype=torch.bool, device=device)
         self.forbidden = self.forbidden.reshape(n_principals, len(tags))
-        self.max_norm = torch.tensor([row.max_norm or math.inf for row in rows], dtype=dtype)
+        self.max_norm = torch.tensor([row.max_norm or math.inf for row in rows], dtype=dtype, device=device)
         largest = max(row.stake for row in rows)  # in single precision, stakes in a small unit could overflow
-        self.stake = torch.tensor([row.stake / largest for row in rows], dtype=dtype)
+        self.stake = torch.tensor([row.stake / largest for row in rows], dtype=dtype, device=device)
         guided = [kind for kind, profile in enumerate(profiles) if profile.direction]
         self.directions = self.follows = None
         if guided:
             units = [_unit(profiles[kind].direction) for kind in guided]
-            self.directions = torch.tensor([[unit.get(value, 0.0) for value in values] for unit in units], dtype=dtype)  # (D, M)
-            self.follows = self.kind[:, None] == torch.tensor(guided)  # (N, D)
+            weights = [[unit.get(value, 0.0) for value in values] for unit in units]
+            self.directions = torch.tensor(weights, dtype=dtype, device=device)  # (D, M)
+            self.follows = self.kind[:, None] == torch.tensor(guided, device=device)  # (N, D)
 
     def deal(self, keys: Tensor) -> Profiles:
         """Give every principal its profile, by one key an environment, int64 ``(E,)``."""
         n = len(self.max_norm)
-        order = permutation(keys, n) if self.drawn else torch.arange(n).expand(len(keys), n)  # (E, N)
+        order = permutation(keys, n) if self.drawn else torch.arange(n, device=keys.device).expand(len(keys), n)  # (E, N)
         return Profiles(
             self.tolerance[order],
             self.forbidden[order],

@@ -82,8 +82,9 @@ class _View:
         kept = np.ones(status.shape)
         blockers: list[list[list[int]]] = [[[] for _ in range(engine.num_lots)] for _ in range(engine.num_agents)]
         if last is not None:
-            status = np.where(last.admitted[e].numpy(), _ADMITTED, np.where(last.contributed[e].numpy(), _SCREENED, _WITHHELD))
-            kept = last.kept[e].double().numpy()
+            admitted, contributed = (lots[e].cpu().numpy() for lots in (last.admitted, last.contributed))
+            status = np.where(admitted, _ADMITTED, np.where(contributed, _SCREENED, _WITHHELD))
+            kept = last.kept[e].double().cpu().numpy()
             status = np.where((status == _ADMITTED) & (kept < 1), _MENDED, status)
             if last.bargain is not None:
                 lines = explain(last.bargain, e, [f"proxy_{i}" for i in range(engine.num_agents)], list(engine.values)).splitlines()
@@ -98,7 +99,7 @@ class _View:
         if last is not None and last.lot_credit is not None:
             for i, k in last.admitted[e].nonzero().tolist():
                 earned[i][k] = f"{engine.reward_scale * last.lot_credit[e, i, k].item():+z.2f}"
-        credit = torch.stack([torch.zeros(engine.num_agents), *(engine.reward_scale * result.credit[e] for result in history)])
+        credit = torch.stack([engine.theta.new_zeros(engine.num_agents), *(engine.reward_scale * result.credit[e] for result in history)])
         where = f" · environment {e} of {engine.num_envs}" * (engine.num_envs > 1)
         return cls(
             title=one_line(f"{engine.scenario.name} · credit rule: {engine.rule_name}{where}"),
@@ -114,8 +115,8 @@ class _View:
             bargain=negotiated,
             earned=earned,
             utility=np.array([engine.initial_utility[e].item(), *(result.utility[e].item() for result in history)]),
-            credit=credit.double().cumsum(dim=0).numpy(),
-            losses=torch.stack([engine.initial_value_losses[e], *(result.value_losses[e] for result in history)]).double().numpy(),
+            credit=credit.double().cumsum(dim=0).cpu().numpy(),
+            losses=torch.stack([engine.initial_value_losses[e], *(result.value_losses[e] for result in history)]).double().cpu().numpy(),
         )
 
 

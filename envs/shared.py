@@ -13,6 +13,7 @@ from torch import Tensor
 from ..credit import RULES, CreditRule
 from ..credit.round import lacking
 from .data import Rows, Splits, split
+from .devices import CPU
 from .likelihood import residual
 from .models import Model
 from .scenario import Scenario
@@ -20,9 +21,16 @@ from .scenario import Scenario
 _NO_LOSS = 1e-6  # a value loss, in its unit, that cannot be told from 0 in single precision
 
 
-def shared(scenario: Scenario, dtype: torch.dtype) -> tuple[Splits, Model, Tensor]:
-    """A scenario's data, its model, and the parameters ``(P,)`` on which every episode starts; made once."""
-    return _shared(scenario.to_yaml(), dtype)
+def shared(scenario: Scenario, dtype: torch.dtype, device: torch.device = CPU) -> tuple[Splits, Model, Tensor]:
+    """A scenario's data, its model, and the parameters ``(P,)`` on which every episode starts; made once, the same for every device."""
+    text = scenario.to_yaml()
+    return _shared(text, dtype) if device == CPU else _moved(text, dtype, device)
+
+
+@lru_cache(maxsize=4)  # what a device has is dear
+def _moved(scenario_yaml: str, dtype: torch.dtype, device: torch.device) -> tuple[Splits, Model, Tensor]:
+    splits, model, theta = _shared(scenario_yaml, dtype)
+    return splits.to(device), model.to(device), theta.to(device)
 
 
 @lru_cache(maxsize=16)

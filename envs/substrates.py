@@ -143,11 +143,11 @@ class Traversal(Settings):
 
 
 @lru_cache(maxsize=16)
-def _own_parameters(n_columns: int, n_blocks: int, n_classes: int, dtype: torch.dtype) -> Tensor:
+def _own_parameters(n_columns: int, n_blocks: int, n_classes: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """1 for the parameters of softmax regression that read each block of columns, else 0, ``(n_blocks, P)``: the bias is in none."""
     block = column_blocks(n_columns, n_blocks).repeat_interleave(n_classes)  # (P - C,)
     own = (block == torch.arange(n_blocks)[:, None]).to(dtype)
-    return torch.nn.functional.pad(own, (0, n_classes))
+    return torch.nn.functional.pad(own, (0, n_classes)).to(device)
 
 
 class Vertical(Settings):
@@ -191,7 +191,7 @@ class Vertical(Settings):
         x, y = lots.inputs[:, 0, 0], lots.y[:, 0, 0]  # (E, R, D + 1), (E, R)
         row_loss, error = loss_and_residual(model.logits(theta, x), y)
         gradient = model.pullback(theta, x, error / n_rows)  # (E, P)
-        own = _own_parameters(n_columns, n_agents * n_lots, model.n_classes, theta.dtype).reshape(n_agents, n_lots, -1)
+        own = _own_parameters(n_columns, n_agents * n_lots, model.n_classes, theta.dtype, theta.device).reshape(n_agents, n_lots, -1)
         updates = -self.lr * n_agents * n_lots * own * gradient[:, None, None]  # (E, N, K, P)
         share = theta.new_full((n_envs, n_agents, n_lots), 1 / (n_agents * n_lots))
         return Proposals(updates, share, row_loss.mean(dim=-1)[:, None, None].expand(share.shape))
