@@ -8,17 +8,25 @@
     engine = Engine(scenario.load("digits"), "shapley", num_envs=64)
     metrics = agents.play(engine, agents.make("honest"), seeds=range(64))
     print(metrics["welfare"].mean())
+
+Importing this package registers ``proxycoop/seat-v0`` with Gymnasium: :class:`SeatEnv`, one proxy among others who play a fixed policy.
 """
 
 if __name__ != "proxycoop.agents":
     raise ImportError(f"{__name__!r} is part of proxycoop: use 'import proxycoop.agents'")
+
+import gymnasium
 
 from .agent import AGENTS, Agent, PrivilegedAgent, make, play
 from .learned import Learned
 from .network import LotNetwork
 from .privileged import Oracle, Planner
 from .scripted import All, Honest, Nothing, Random
+from .seat_env import SeatEnv
 from .seats import Seats
+
+if "proxycoop/seat-v0" not in gymnasium.registry:
+    gymnasium.register("proxycoop/seat-v0", entry_point="proxycoop.agents:SeatEnv")
 
 __all__ = [
     "AGENTS",
@@ -32,6 +40,7 @@ __all__ = [
     "Planner",
     "PrivilegedAgent",
     "Random",
+    "SeatEnv",
     "Seats",
     "make",
     "play",

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..envs import randomness
 from ..envs.observation import ObservationLayout
 from .agent import AGENTS, Agent
-from .network import CLIP, FORMAT, LotNetwork
+from .network import FORMAT, LotNetwork, Normaliser
 
 
 @AGENTS.register("learned")
@@ -21,14 +21,15 @@ class Learned(Agent):
 
     Args:
         path: The run's folder, or its ``policy.pt``.
-        deterministic: Contribute a lot iff its probability exceeds one half, instead of drawing.
+        deterministic: Contribute a lot iff its probability exceeds one half, instead of drawing. By default policies of value-based
+            learners do, and others draw, as in their training.
 
     Raises:
         ValueError: If there is no policy at the path, or the file is damaged or of another version. Loading runs no code from the
             file.
     """
 
-    def __init__(self, path: str | Path, deterministic: bool = False) -> None:
+    def __init__(self, path: str | Path, deterministic: bool | None = None) -> None:
         file = Path(path) / "policy.pt" if Path(path).is_dir() else Path(path)
         if not file.is_file():
             raise ValueError(f"no policy at {str(file)!r}: pass the folder of a finished 'proxycoop train' run")
@@ -38,11 +39,11 @@ class Learned(Agent):
                 raise ValueError(f"policy {str(file)!r} has format {data['format']}, this version reads {FORMAT}: train it again")
             network = LotNetwork(len(data["lot_features"]), len(data["agent_features"]), data["hidden"])
             network.load_state_dict(data["network"])
+            self._greedy = bool(data["greedy"])
         except (pickle.UnpicklingError, RuntimeError, OSError, KeyError, TypeError, EOFError) as error:
             raise ValueError(f"policy {str(file)!r} is damaged or no policy ({type(error).__name__}): train it again") from error
-        self.deterministic = deterministic
+        self.deterministic = self._greedy if deterministic is None else deterministic
         self._network = network.eval()
-        self._scale = (data["variance"] + 1e-8).sqrt()
         self._trained_on = data
 
     def begin(self, layout: ObservationLayout, keys: Tensor) -> None:
@@ -58,16 +59,13 @@ class Learned(Agent):
                     f"the policy was trained on other {part} features than this scenario has: "
                     f"{', '.join(self._trained_on[f'{part}_features'])} against {', '.join(features)}"
                 )
-        width = len(layout.lot_features)
-        self._mean, self._deviation = (
-            torch.cat([part[:width].repeat(layout.n_lots), part[width:]]) for part in (self._trained_on["mean"], self._scale)
-        )
+        self._normalise = Normaliser(self._trained_on["mean"], self._trained_on["variance"], len(layout.lot_features), layout.n_lots)
 
     @torch.no_grad()
     def probabilities(self, observations: Tensor) -> Tensor:
-        """Probability of contributing each lot: ``(..., size)`` → ``(..., K)``."""
-        normalised = ((observations - self._mean) / self._deviation).clamp(-CLIP, CLIP)
-        return self._network.logits(normalised).sigmoid()
+        """Probability of contributing each lot: ``(..., size)`` → ``(..., K)``; 0 or 1 for policies of value-based learners."""
+        logits = self._network.logits(self._normalise(observations))
+        return (logits > 0).to(logits.dtype) if self._greedy else logits.sigmoid()
 
     def choose(self, observations: Tensor) -> Tensor:
         """Each lot with its probability."""

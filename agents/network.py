@@ -1,4 +1,4 @@
-"""The network that all proxies share, and that is shared over their lots as well."""
+"""The network that all proxies share, and that is shared over their lots as well, and the normalisation of what it reads."""
 
 from __future__ import annotations
 
@@ -7,12 +7,37 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..credit import coalition_matrix
 from ..envs.observation import ObservationLayout
 from ..files import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 CLIP = 10.0
 """Normalised observations are clipped to ±CLIP, as Stable-Baselines3 does in training."""
+
+
+class Normaliser(nn.Module):
+    """Observations with mean 0 and variance 1, by statistics that are the same for all lots.
+
+    Args:
+        mean: Of each lot feature, then of each agent feature, ``(F + G,)``.
+        variance: The same.
+        n_lot_features: How many of them are of lots, F.
+        n_lots: Lots K.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, mean: Tensor, variance: Tensor, n_lot_features: int, n_lots: int) -> None:
+        super().__init__()
+        for name, part in (("mean", mean), ("deviation", (variance + 1e-8).sqrt())):
+            every = torch.cat([part[:n_lot_features].repeat(n_lots), part[n_lot_features:]])
+            self.register_buffer(name, every.float(), persistent=False)  # (size,)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Normalise: ``(..., size)`` → the same, within ±:data:`CLIP`."""
+        return ((observations - self.mean) / self.deviation).clamp(-CLIP, CLIP)
 
 
 def _layers(n_inputs: int, hidden: int) -> nn.Sequential:
@@ -62,14 +87,40 @@ class LotNetwork(nn.Module):
         logits: Tensor = self.decide(self.actor(self.inputs(observations)))[..., 0]
         return logits
 
+    def code_logits(self, observations: Tensor) -> Tensor:
+        """The same for codes of ``Discrete(2**K)``, ``(B, size)`` → ``(B, 2**K)``: the softmax of them is K independent coins."""
+        logits = self.logits(observations)  # (B, K)
+        return logits @ coalition_matrix(logits.shape[-1]).to(logits).T
+
     def pooled(self, observations: Tensor) -> Tensor:
         """What the critic makes of the situation, ``(B, size)`` → ``(B, hidden)``, from normalised observations."""
         pooled: Tensor = self.critic(self.inputs(observations)).mean(dim=-2)
         return pooled
 
+    def state_value(self, observations: Tensor) -> Tensor:
+        """The critic's value, ``(B, size)`` → ``(B,)``, from normalised observations."""
+        value: Tensor = self.value(self.pooled(observations))[..., 0]
+        return value
+
+    def q_values(self, observations: Tensor) -> Tensor:
+        r"""Action values that are additive over lots, ``(B, size)`` → ``(B, 2**K)``, from normalised observations.
+
+        .. math:: Q(s, a) = V(s) + \sum_{k \in a} q_k(s)
+
+        So the greedy action contributes each lot iff its logit is positive. What lots do together, in one proxy's hands, it cannot say.
+        """
+        return self.state_value(observations)[..., None] + self.code_logits(observations)
+
 
 def save(
-    path: str | Path, network: LotNetwork, mean: Tensor, variance: Tensor, layout: ObservationLayout, *, return_variance: float = 1.0
+    path: str | Path,
+    network: LotNetwork,
+    mean: Tensor,
+    variance: Tensor,
+    layout: ObservationLayout,
+    *,
+    return_variance: float = 1.0,
+    greedy: bool = False,
 ) -> None:
     """Write a network with the normalisation that it was trained under, atomically.
 
@@ -80,6 +131,7 @@ def save(
         variance: The same.
         layout: The observations that it was trained on.
         return_variance: Variance of the discounted return by which rewards were scaled: the critic's values are in units of its root.
+        greedy: Whether the logits are differences of action values, by which a lot is contributed or not, rather than of log-probabilities.
     """
     data = {
         "format": FORMAT,
@@ -89,6 +141,7 @@ def save(
         "mean": mean,
         "variance": variance,
         "return_variance": return_variance,
+        "greedy": greedy,
         "network": network.state_dict(),
     }
     write_atomically(path, lambda file: torch.save(data, file))

@@ -35,7 +35,7 @@ from proxycoop import agents
 from proxycoop.envs import Engine, scenario
 from proxycoop.files import write_text
 from proxycoop.training.evaluate import Estimate
-from proxycoop.training.settings import TrainSettings
+from proxycoop.training.libraries import settings_for
 from proxycoop.training.train import train
 
 Floats = NDArray[np.float64]
@@ -112,7 +112,7 @@ def cooperative(changes: dict[str, Any], seed: int) -> list[dict[str, float]]:
     """Train proxies, let them play, test the models that they end with."""
     one = _loaded(changes, seed)
     with tempfile.TemporaryDirectory() as folder:
-        train(TrainSettings(scenario=one, credit="shapley", seed=seed, total_steps=STEPS), folder, tensorboard=False)
+        train(settings_for(scenario=one, credit="shapley", seed=seed, total_steps=STEPS), folder, tensorboard=False)
         policy = agents.make("learned", path=folder)
     engine = Engine(one, "shapley", EPISODES)
     agents.play(engine, policy, range(FIRST_COOPERATIVE, FIRST_COOPERATIVE + EPISODES))

@@ -9,7 +9,8 @@ the gain in held-out utility into one reward per proxy.
 Agents         ``proxy_0`` … ; all act in every round; none leaves before the end
 Actions        ``MultiDiscrete([2] * K)``, 1 = contribute; or ``Discrete(2**K)`` with ``actions="discrete"`` (bit k = lot k)
 Observations   ``Box(-10, 10, (size,), float32)``; :meth:`CooperativeEnv.observation_layout` names every entry
-Rewards        ``scale·credit − contribution_cost·lots − violation_penalty·violations + public_share·scale·v(N)``
+Rewards        ``scale·credit − contribution_cost·lots − violation_penalty·violations + public_share·scale·v(N)``; with ``rewards="team"``
+               everybody gets the mean of these
 End            after ``horizon`` rounds, by truncation; ``agents`` is then empty
 State          everybody's observations side by side, ``Box(-10, 10, (N·size,), float32)``
 Rendering      ``ansi`` (a table of the round), ``rgb_array`` (a picture of it), ``human`` (prints the table)
@@ -58,7 +59,7 @@ from .engine import Engine
 from .metrics import episode_metrics
 from .observation import ObservationLayout
 from .scenario import Scenario
-from .spaces import ActionCodec, ActionForm, observation_space, state_space
+from .spaces import ActionCodec, ActionForm, Pay, RewardForm, observation_space, state_space
 
 RenderMode = Literal["human", "ansi", "rgb_array"]
 Observations = dict[str, NDArray[np.float32]]
@@ -70,11 +71,12 @@ def parallel_env(
     credit: CreditRule | str = "shapley",
     *,
     actions: ActionForm = "multi_discrete",
+    rewards: RewardForm = "own",
     infos: Literal["full", "mask"] = "full",
     render_mode: RenderMode | None = None,
 ) -> CooperativeEnv:
     """The parallel environment; see :class:`CooperativeEnv`."""
-    return CooperativeEnv(scenario, credit, actions=actions, infos=infos, render_mode=render_mode)
+    return CooperativeEnv(scenario, credit, actions=actions, rewards=rewards, infos=infos, render_mode=render_mode)
 
 
 def env(
@@ -82,11 +84,12 @@ def env(
     credit: CreditRule | str = "shapley",
     *,
     actions: ActionForm = "multi_discrete",
+    rewards: RewardForm = "own",
     infos: Literal["full", "mask"] = "full",
     render_mode: RenderMode | None = None,
 ) -> AECEnv:
     """The same environment in PettingZoo's agent-environment-cycle form; the arguments are those of :class:`CooperativeEnv`."""
-    return parallel_to_aec(parallel_env(scenario, credit, actions=actions, infos=infos, render_mode=render_mode))
+    return parallel_to_aec(parallel_env(scenario, credit, actions=actions, rewards=rewards, infos=infos, render_mode=render_mode))
 
 
 class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no types
@@ -96,6 +99,7 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         scenario: A scenario, its name, or the path of its YAML file.
         credit: A credit rule, or its name (with arguments, if it takes any: ``"shapley(budget=60)"``).
         actions: Form of the actions.
+        rewards: ``own``, or ``team``: everybody gets the mean of all proxies' rewards.
         infos: ``full``, or ``mask`` for libraries that take only numbers of a fixed shape in infos.
         render_mode: What :meth:`render` returns.
 
@@ -116,6 +120,7 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         credit: CreditRule | str = "shapley",
         *,
         actions: ActionForm = "multi_discrete",
+        rewards: RewardForm = "own",
         infos: Literal["full", "mask"] = "full",
         render_mode: RenderMode | None = None,
     ) -> None:
@@ -129,6 +134,7 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         self.agents: list[str] = []
         self.state_space = state_space(self.engine.layout, self.engine.num_agents)
         self._infos = infos
+        self._pay = Pay(rewards)
         self._codec = ActionCodec(actions, self.engine.num_lots)
         self.observation_spaces = {agent: observation_space(self.engine.layout) for agent in self.possible_agents}
         self.action_spaces = {agent: self._codec.space() for agent in self.possible_agents}
@@ -177,7 +183,7 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         choices = torch.stack([self._codec.decode(actions[agent], agent) for agent in self.agents])
         result = self.engine.step(choices[None])
         agents = self.agents
-        rewards = dict(zip(agents, result.rewards[0].tolist(), strict=True))
+        rewards = dict(zip(agents, self._pay(result.rewards)[0].tolist(), strict=True))
         observations, infos = self._observations(), self._all_infos()
         if result.done:
             self.agents = []

@@ -1,4 +1,4 @@
-"""Action and observation spaces of a proxy, shared by all faces of the engine."""
+"""Action and observation spaces of a proxy, and whose reward it is given: shared by all faces of the engine."""
 
 from __future__ import annotations
 
@@ -15,6 +15,28 @@ from ..registry import unknown_name
 from .observation import BOUND, ObservationLayout
 
 ActionForm = Literal["multi_discrete", "discrete"]
+RewardForm = Literal["own", "team"]
+"""``own``: every proxy gets what its credit and costs come to; ``team``: all get the mean of that, as fully cooperative learners assume."""
+
+
+class Pay:
+    """From the rewards of a round to what each proxy is given.
+
+    Args:
+        form: ``own`` or ``team``.
+
+    Raises:
+        ValueError: If the form is unknown.
+    """
+
+    def __init__(self, form: RewardForm) -> None:
+        if form not in get_args(RewardForm):
+            raise unknown_name("form of the rewards", form, list(get_args(RewardForm)))
+        self.form = form
+
+    def __call__(self, rewards: Tensor) -> Tensor:
+        """``(E, N)`` → ``(E, N)``, in reward units."""
+        return rewards if self.form == "own" else rewards.mean(dim=1, keepdim=True).expand_as(rewards)
 
 
 class ActionCodec:

@@ -19,7 +19,7 @@ from ..credit import CreditRule
 from .engine import Engine
 from .metrics import episode_metrics
 from .scenario import Scenario
-from .spaces import ActionCodec, ActionForm, observation_space
+from .spaces import ActionCodec, ActionForm, Pay, RewardForm, observation_space
 
 
 class CooperativeVecEnv(VecEnv):
@@ -39,6 +39,7 @@ class CooperativeVecEnv(VecEnv):
         credit: A credit rule, or its name (with arguments, if it takes any).
         num_cooperatives: Number of cooperatives E.
         actions: Form of the actions.
+        rewards: ``own``, or ``team``: every row gets the mean of its cooperative's rewards.
         seed: Seed of the lot; drawn from the operating system if not given.
 
     Raises:
@@ -52,10 +53,12 @@ class CooperativeVecEnv(VecEnv):
         num_cooperatives: int = 16,
         *,
         actions: ActionForm = "multi_discrete",
+        rewards: RewardForm = "own",
         seed: int | None = None,
     ) -> None:
         self.engine = Engine(scenario, credit, num_cooperatives)
         self._codec = ActionCodec(actions, self.engine.num_lots)
+        self._pay = Pay(rewards)
         self.render_mode = None
         super().__init__(num_cooperatives * self.engine.num_agents, observation_space(self.engine.layout), self._codec.space())
         self.last_episode: dict[str, torch.Tensor] = {}
@@ -67,8 +70,7 @@ class CooperativeVecEnv(VecEnv):
     @property
     def policy_kwargs(self) -> dict[str, int]:
         """What :class:`~proxycoop.training.policy.LotPolicy` must know of the observations."""
-        layout = self.engine.layout
-        return {"n_lot_features": len(layout.lot_features), "n_agent_features": len(layout.agent_features)}
+        return self.engine.layout.sizes
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Set the seed that the next reset uses; every cooperative gets one of its own from it.
@@ -113,7 +115,7 @@ class CooperativeVecEnv(VecEnv):
             raise RuntimeError("step_wait was called before step_async")
         result = self.engine.step(self._choices)
         self._choices = None
-        rewards = result.rewards.flatten().float().numpy()
+        rewards = self._pay(result.rewards).flatten().float().numpy()
         self._returns += rewards
         dones = np.full(self.num_envs, result.done)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]

@@ -32,6 +32,7 @@ from ..envs.scenario import Scenario
 from ..envs.shared import require_served
 from ..files import output_folder, read_json, write_json, write_text
 from .evaluate import EXACT_COMPARISON, agent_maker, evaluate
+from .libraries import settings_for
 from .settings import TrainSettings
 from .train import train
 
@@ -42,7 +43,7 @@ CLASSIC_RULES = ("equal", "data_size", "standalone", "loo", "shapley")
 """Credit rules that are compared unless others are named, in the order of tables and figures, from the one that looks least at the
 outcome; others follow by name."""
 
-FORMAT = 2
+FORMAT = 3
 EVALUATION_SEED = 1_000_000
 """Cooperatives of the evaluation have seeds from here on; training draws its own from its seed."""
 
@@ -70,7 +71,7 @@ class Cell:
     def description(self) -> dict[str, Any]:
         """Everything that its result depends on."""
         settings = self.settings.plain()
-        del settings["checkpoint_every"]
+        settings.pop("checkpoint_every", None)
         if self.agent != "learned":
             settings = {name: settings[name] for name in ("seed", "scenario", "credit")}
         return {"format": FORMAT, "agent": self.agent, "episodes": self.episodes, **settings}
@@ -101,6 +102,8 @@ def cells(
     *,
     episodes: int = 64,
     resplit: bool = True,
+    library: str = "sb3",
+    algo: str | None = None,
     **training: Any,
 ) -> list[Cell]:
     """The cells of a comparison.
@@ -111,7 +114,9 @@ def cells(
         seeds: Seeds, each of a training and of its evaluation.
         episodes: Episodes of each evaluation.
         resplit: Split the data by the cell's seed, so that intervals over seeds cover the split as well.
-        **training: Other fields of :class:`TrainSettings`.
+        library: RL library that trains.
+        algo: Its algorithm; its first if not given.
+        **training: Other fields of the algorithm's settings.
 
     Raises:
         ValueError: If a rule is unknown, cannot serve a scenario, or is defined where other processes cannot find
@@ -127,7 +132,8 @@ def cells(
         for seed in seeds:
             data = scenario.data.model_copy(update={"split_seed": seed}) if resplit else scenario.data
             settings = [
-                TrainSettings(scenario=scenario.model_copy(update={"data": data}), credit=rule, seed=seed, **training) for rule in rules
+                settings_for(library, algo, scenario=scenario.model_copy(update={"data": data}), credit=rule, seed=seed, **training)
+                for rule in rules
             ]
             made += [Cell(one, "learned", episodes) for one in settings]
             # what scripted agents do does not depend on the rule, only what it pays them; one rule for all, so that cells can be reused

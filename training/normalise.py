@@ -1,48 +1,40 @@
-"""Normalisation of observations that treats lots alike, as the network does."""
+"""Statistics of observations, for libraries that do not normalise by running ones."""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import VecNormalize
+import torch
+from torch import Tensor
 
-from ..envs.observation import ObservationLayout
-from ..envs.vector import CooperativeVecEnv
+from ..agents import Agent, Honest, Random, play
+from ..envs import Engine, Scenario
 
-Floats = NDArray[np.float64]
+EPISODES = 16
+"""Episodes of each agent: a few ten thousand lots seen."""
 
 
-class PooledMeanStd(RunningMeanStd):
-    """Running mean and variance with one figure for each lot feature, pooled over a proxy's lots.
+def reference_statistics(scenario: Scenario, credit: str) -> tuple[Tensor, Tensor]:
+    """Mean and variance of what proxies observe, measured once, before training.
+
+    Half of the episodes are played at random and half by honest proxies, so that the statistics cover models that improve and models that
+    do not. They are the same for all seeds of a training.
 
     Args:
-        layout: Where everything is in an observation.
+        scenario: The cooperative.
+        credit: The credit rule, since proxies observe what they earned.
+
+    Returns:
+        Mean and variance of each lot feature, pooled over lots, then of each agent feature, ``(F + G,)`` each.
     """
+    engine = Engine(scenario, credit, EPISODES)
+    seen: list[Tensor] = []
 
-    def __init__(self, layout: ObservationLayout) -> None:
-        super().__init__(shape=(layout.size,))
-        self._n_lots = layout.n_lots
-        self._cut = layout.n_lots * len(layout.lot_features)
+    def look(engine: Engine) -> None:
+        seen.append(engine.observations)
 
-    def update_from_moments(self, batch_mean: Floats, batch_var: Floats, batch_count: float) -> None:
-        """Take in a batch with these moments of every entry, ``(size,)`` each."""
-        mean, second = batch_mean.copy(), batch_var + batch_mean**2
-        for moment in (mean, second):
-            lots = moment[: self._cut].reshape(self._n_lots, -1)
-            lots[:] = lots.mean(axis=0)
-        super().update_from_moments(mean, second - mean**2, batch_count)
-
-    def per_feature(self) -> tuple[Floats, Floats]:
-        """Mean and variance of each lot feature, then of each agent feature."""
-        width = self._cut // self._n_lots
-        mean, variance = (np.concatenate([part[:width], part[self._cut :]]) for part in (self.mean, self.var))
-        return mean, variance
-
-
-def normalised(rows: CooperativeVecEnv, gamma: float) -> tuple[VecNormalize, PooledMeanStd]:
-    """Stable-Baselines3's normalisation of observations and returns, pooled over lots; and its statistics of observations."""
-    env = VecNormalize(rows, gamma=gamma)
-    statistics = PooledMeanStd(rows.engine.layout)
-    env.obs_rms = statistics  # type: ignore[assignment]  # annotated for dictionary observations only
-    return env, statistics
+    players: list[Agent] = [Random(), Honest()]
+    for agent in players:
+        play(engine, agent, range(EPISODES), before_round=look)
+    lots, own = engine.layout.split(torch.stack(seen).double())  # (2T, E, N, K, F), (2T, E, N, G)
+    parts = (lots.flatten(end_dim=-2), own.flatten(end_dim=-2))
+    mean, variance = (torch.cat([getattr(torch, what)(part, dim=0) for part in parts]).float() for what in ("mean", "var"))
+    return mean, variance

@@ -27,6 +27,14 @@ CreditOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed.")]
+LibraryOption = Annotated[str, typer.Option("--library", "-l", help="RL library that trains; `proxycoop libraries` lists them.")]
+AlgoOption = Annotated[str | None, typer.Option("--algo", help="Algorithm of the library. [default: its first]")]
+HyperOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--hyper", help="A setting of the training: `--hyper gamma=0.9`. May be repeated; `proxycoop libraries NAME ALGO` lists them."
+    ),
+]
 AgentOption = Annotated[
     str | None, typer.Option("--agent", "-a", help="Agent; `proxycoop agents` lists them. [default: honest, or learned with a policy]")
 ]
@@ -58,20 +66,32 @@ def assigned(option: str, assignments: list[str] | None) -> dict[str, Any]:
     return settings
 
 
-def train_settings(scenario: Scenario, ppo: list[str] | None, **settings: Any) -> TrainSettings:
-    """Settings of a training, those of PPO as the command line has them."""
+def hyperparameters(library: str, algo: str | None, hyper: list[str] | None) -> dict[str, Any]:
+    """Settings of a training as the command line has them; those that have options of their own are not among them.
+
+    Raises:
+        ValueError: If the algorithm has no such setting.
+    """
+    from ..registry import unknown_name
+    from .libraries import find
+
+    algo, algorithm = find(library, algo)
+    known = sorted(set(algorithm.settings.model_fields) - {"scenario", "credit", "seed", "library", "algo", "total_steps"})
+    chosen = assigned("--hyper", hyper)
+    for name in chosen:
+        if name not in known:
+            raise unknown_name(f"setting of {library} {algo}", name, known)
+    return chosen
+
+
+def train_settings(scenario: Scenario, library: str, algo: str | None, hyper: list[str] | None, **settings: Any) -> TrainSettings:
+    """Settings of a training, hyperparameters as the command line has them."""
     from pydantic import ValidationError
 
-    from ..registry import unknown_name
-    from .settings import TrainSettings
+    from .libraries import settings_for
 
-    extra = assigned("--ppo", ppo)
-    known = sorted(set(TrainSettings.model_fields) - {"scenario", *settings})
-    for name in extra:
-        if name not in known:
-            raise unknown_name("setting of PPO", name, known)
     try:
-        return TrainSettings(scenario=scenario, **settings, **extra)
+        return settings_for(library, algo, scenario=scenario, **settings, **hyperparameters(library, algo, hyper))
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}" for one in error.errors()]
         raise ValueError("; ".join(problems)) from None

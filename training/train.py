@@ -1,33 +1,23 @@
-"""Train proxies by PPO: one policy, shared over proxies and lots."""
+"""Train proxies, with whatever library: one policy, shared over proxies and lots."""
 
 from __future__ import annotations
 
-import io
 import pickle
-import random
 import subprocess
-from collections.abc import Callable
+import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
-from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import VecNormalize
 from tqdm import tqdm
 
 from .. import __version__
 from ..agents.network import save
-from ..envs.engine import Engine
-from ..envs.vector import CooperativeVecEnv
-from ..files import output_folder, read_json, write_atomically, write_json, write_text
-from .normalise import PooledMeanStd, normalised
-from .policy import LotPolicy
+from ..envs.observation import ObservationLayout
+from ..files import output_folder, read_json, write_json, write_text
+from .libraries import learner
+from .run import Progress, Run
 from .settings import TrainSettings
-
-Progress = Callable[[int, int, dict[str, float]], None]
-"""Called after every update with agent-steps done, agent-steps in all, and the last episodes' mean metrics."""
 
 
 def train(
@@ -35,12 +25,13 @@ def train(
 ) -> Path:
     """Train one policy and save it.
 
-    The folder then holds ``run.json`` (settings, versions, state), ``scenario.yaml``, ``policy.pt`` (the policy with the
-    normalisation of its observations), ``curve.json`` (metrics of every update's episodes), ``checkpoint.pt`` and TensorBoard's
-    ``tb/``. A run that was cut off goes on from its last checkpoint, to the same numbers as if it had not been.
+    The folder then holds ``run.json`` (settings, versions, state, and the seconds that training took since it was begun or resumed last),
+    ``scenario.yaml``, ``policy.pt`` (the policy with the normalisation of its observations), ``curve.json`` (metrics of every update's
+    episodes), ``checkpoint.pt`` and TensorBoard's ``tb/``. A run that was cut off goes on from its last checkpoint, to the same numbers as
+    if it had not been; in libraries that write none (see :mod:`~proxycoop.training.libraries`) it begins again.
 
     Args:
-        settings: What to train, and how.
+        settings: What to train, with which library, and how.
         out: The run's folder.
         resume: Go on with the run in the folder, if there is one.
         progress: Told after every update.
@@ -50,8 +41,10 @@ def train(
         The run's folder.
 
     Raises:
-        ValueError: If the folder cannot be written, holds a finished run or one with other settings, or its checkpoint is damaged.
+        ValueError: If the library does not have the algorithm or is not installed, or the folder cannot be written, holds a finished run
+            or one with other settings, or its checkpoint is damaged.
     """
+    learn = learner(settings)
     folder = output_folder(out)
     plain = settings.plain()
     finished, checkpoint = _prior(folder, plain, resume)
@@ -60,41 +53,25 @@ def train(
     record = {"version": __version__, "commit": _commit(), "settings": plain}
     write_text(folder / "scenario.yaml", settings.scenario.to_yaml())
     write_json(folder / "run.json", {"finished": False, **record})
-
-    rows = CooperativeVecEnv(settings.scenario, settings.credit, settings.num_cooperatives, actions=settings.actions)
-    env, seen = normalised(rows, settings.gamma)
-    log = str(folder / "tb") if tensorboard else None
-    if checkpoint is None:
-        model = PPO(
-            LotPolicy,
-            env,
-            learning_rate=lambda remaining: settings.learning_rate * remaining,
-            n_steps=settings.scenario.horizon,
-            batch_size=_minibatch(settings.scenario.horizon * rows.num_envs, settings.batch_size),
-            n_epochs=settings.n_epochs,
-            gamma=settings.gamma,
-            gae_lambda=settings.gae_lambda,
-            clip_range=settings.clip_range,
-            ent_coef=settings.ent_coef,
-            policy_kwargs={**rows.policy_kwargs, "hidden": settings.hidden},
-            tensorboard_log=log,
-            seed=settings.seed,
-            device="cpu",
-        )
-        curve: list[dict[str, float]] = []
-    else:
-        model, curve = _restore(checkpoint, env, seen, rows)
-        model.tensorboard_log = log
-    callback = _Recorder(settings, folder, env, seen, rows, curve, progress)
-    remaining = settings.total_steps - model.num_timesteps
-    if remaining > 0:
-        model.learn(remaining, callback, reset_num_timesteps=checkpoint is None, tb_log_name="ppo")
-
-    write_json(folder / "curve.json", {"updates": curve})
-    mean, variance = (torch.from_numpy(part.astype(np.float32)) for part in seen.per_feature())
-    network = cast(LotPolicy, model.policy).network
-    save(folder / "policy.pt", network, mean, variance, rows.engine.layout, return_variance=float(env.ret_rms.var))
-    write_json(folder / "run.json", {"finished": True, **record})
+    run = Run(settings, folder, progress=progress, tensorboard=tensorboard, checkpoint=checkpoint)
+    began = time.perf_counter()
+    try:
+        trained = learn(run)
+    finally:
+        run.close()
+    seconds = round(time.perf_counter() - began, 3)
+    write_json(folder / "curve.json", {"updates": run.curve})
+    layout = ObservationLayout(settings.scenario.lots.per_principal, tuple(settings.scenario.values))
+    save(
+        folder / "policy.pt",
+        trained.network,
+        trained.mean,
+        trained.variance,
+        layout,
+        return_variance=trained.return_variance,
+        greedy=trained.greedy,
+    )
+    write_json(folder / "run.json", {"finished": True, "seconds": seconds, **record})
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return folder
 
@@ -109,83 +86,6 @@ def tqdm_progress(description: str) -> tuple[tqdm[Any], Progress]:
         bar.update(done - bar.n)
 
     return bar, move
-
-
-def _minibatch(n_rows: int, wanted: int) -> int:
-    """The largest size up to ``wanted`` into which an update's rows divide evenly."""
-    return next(size for size in range(min(wanted, n_rows), 0, -1) if n_rows % size == 0)
-
-
-class _Recorder(BaseCallback):
-    """After every update: metrics to TensorBoard and to the curve, now and then a checkpoint."""
-
-    def __init__(
-        self,
-        settings: TrainSettings,
-        folder: Path,
-        env: VecNormalize,
-        seen: PooledMeanStd,
-        rows: CooperativeVecEnv,
-        curve: list[dict[str, float]],
-        progress: Progress | None,
-    ) -> None:
-        super().__init__()
-        self.settings = settings
-        self.folder = folder
-        self.env = env
-        self.seen = seen
-        self.rows = rows
-        self.curve = curve
-        self.progress = progress
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_rollout_start(self) -> None:
-        # an update ends here: the network has learnt from the rollout before, and every cooperative stands at an episode's start
-        if self.curve and len(self.curve) % self.settings.checkpoint_every == 0:
-            _checkpoint(self.folder / "checkpoint.pt", cast(PPO, self.model), self.env, self.seen, self.rows.engine, self.curve)
-
-    def _on_rollout_end(self) -> None:
-        metrics = {name: float(measure.mean()) for name, measure in self.rows.last_episode.items()}
-        self.curve.append({"agent_steps": self.num_timesteps, **metrics})
-        for name, value in metrics.items():
-            self.logger.record(f"cooperative/{name}", value)
-        if self.progress is not None:
-            self.progress(self.num_timesteps, max(self.settings.total_steps, self.num_timesteps), metrics)
-
-
-def _checkpoint(path: Path, model: PPO, env: VecNormalize, seen: PooledMeanStd, engine: Engine, curve: list[dict[str, float]]) -> None:
-    """Everything that the rest of the run depends on, in one file."""
-    buffer = io.BytesIO()
-    model.save(buffer)
-    data = {
-        "model": buffer.getvalue(),
-        "statistics": [(one.mean, one.var, one.count) for one in (seen, env.ret_rms)],
-        "return_so_far": env.returns,
-        "seeds": engine.seeds,
-        "episode": engine.episode,
-        "curve": curve,
-        "random": (random.getstate(), np.random.get_state(), torch.get_rng_state()),  # noqa: NPY002  # Stable-Baselines3 draws from these
-    }
-    write_atomically(path, lambda file: torch.save(data, file))
-
-
-def _restore(
-    checkpoint: dict[str, Any], env: VecNormalize, seen: PooledMeanStd, rows: CooperativeVecEnv
-) -> tuple[PPO, list[dict[str, float]]]:
-    """The run as it was at a checkpoint."""
-    model = PPO.load(io.BytesIO(checkpoint["model"]), env=env, device="cpu", force_reset=False)
-    rows.start(checkpoint["seeds"].tolist(), checkpoint["episode"])  # after loading, which seeds the environment anew
-    for one, saved in zip((seen, env.ret_rms), checkpoint["statistics"], strict=True):
-        one.mean, one.var, one.count = saved
-    env.returns = checkpoint["return_so_far"]
-    env.old_obs = rows.engine.observations.flatten(end_dim=1).numpy()
-    python, numpy, pytorch = checkpoint["random"]
-    random.setstate(python)
-    np.random.set_state(numpy)  # noqa: NPY002  # Stable-Baselines3 draws from it
-    torch.set_rng_state(pytorch)
-    return model, checkpoint["curve"]
 
 
 def _prior(folder: Path, plain: dict[str, Any], resume: bool) -> tuple[bool, dict[str, Any] | None]:

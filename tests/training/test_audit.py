@@ -19,8 +19,8 @@ from proxycoop.training import screening_figures
 from proxycoop.training.audit import audit
 from proxycoop.training.audit_page import cells, totals_in_words, write_audit
 from proxycoop.training.blocks import by_profile, by_seat, by_value
+from proxycoop.training.libraries import settings_for
 from proxycoop.training.objections import Findings
-from proxycoop.training.settings import TrainSettings
 from proxycoop.training.train import train
 
 EVERYBODY = [
@@ -390,7 +390,7 @@ def test_no_episodes_are_refused():
 def folder(small, tmp_path_factory):
     """A training run in a comparison's folder."""
     comparison = tmp_path_factory.mktemp("comparison")
-    train(TrainSettings(scenario=small, credit="loo", total_steps=100, num_cooperatives=2), comparison / "cells" / "a" / "loo" / "seed-0")
+    train(settings_for(scenario=small, credit="loo", total_steps=100, num_cooperatives=2), comparison / "cells" / "a" / "loo" / "seed-0")
     other = comparison / "cells" / "a" / "agent-none" / "seed-0"
     other.mkdir(parents=True)
     (other / "result.json").write_text("{}")

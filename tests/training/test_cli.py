@@ -112,7 +112,7 @@ def test_rules_with_arguments_work_in_every_command(run, tmp_path, rule):
     assert code == 0, err
     assert out.startswith(how)
     assert f"credit rule: {rule}" in out
-    words = ("train", *tiny, "-o", tmp_path / "run", "--steps", 100, "--ppo", "num_cooperatives=2")
+    words = ("train", *tiny, "-o", tmp_path / "run", "--steps", 100, "--hyper", "num_cooperatives=2")
     code, out, err = run(*words)
     assert code == 0, err
     assert out.startswith(how)
@@ -137,7 +137,7 @@ def test_a_comparison_of_a_rule_with_arguments_is_reported(run, tmp_path):
 def test_train_evaluate_and_play_a_policy(run, tmp_path):
     tiny = ["--set", "horizon=3", "--set", "principals=3", "--set", "profiles=[]"]
     code, out, err = run(
-        "train", "-s", "breast_cancer", "-c", "loo", "-o", tmp_path / "run", "--steps", 200, "--ppo", "num_cooperatives=2", *tiny
+        "train", "-s", "breast_cancer", "-c", "loo", "-o", tmp_path / "run", "--steps", 200, "--hyper", "num_cooperatives=2", *tiny
     )
     assert code == 0, err
     assert "policy.pt" in out
@@ -176,8 +176,8 @@ def test_train_evaluate_and_play_a_policy(run, tmp_path):
         (("rules", "nope"), f"known ones are {', '.join(RULES)}"),
         (("rules", "shapley(60)"), "write a name, or a name with arguments"),
         (("train", "-o", "/dev/null/run"), "output folder '/dev/null/run' cannot be written"),
-        (("train", "-o", "/dev/null/run", "--ppo", "gama=1"), "unknown setting of PPO 'gama' (did you mean 'gamma'?)"),
-        (("train", "-o", "/dev/null/run", "--ppo", "gamma=3"), "gamma: Input should be less than or equal to 1"),
+        (("train", "-o", "/dev/null/run", "--hyper", "gama=1"), "unknown setting of sb3 ppo 'gama' (did you mean 'gamma'?)"),
+        (("train", "-o", "/dev/null/run", "--hyper", "gamma=3"), "gamma: Input should be less than or equal to 1"),
         (("train", "-o", "/dev/null/run", "-c", "nope"), f"credit: unknown credit rule 'nope': the known ones are {', '.join(RULES)}"),
         (("train", "-o", "/dev/null/run", "-c", "shapley(60)"), "credit: credit rule 'shapley(60)': write a name"),
         (("train", "-o", "/dev/null/run", "--set", "principals=21", "--set", "reward.scale=1"), "credit: Shapley takes at most 20 agents"),

@@ -13,7 +13,7 @@ from proxycoop import credit
 from proxycoop.envs import scenario
 from proxycoop.training import train as module
 from proxycoop.training.evaluate import agent_maker, evaluate
-from proxycoop.training.settings import TrainSettings
+from proxycoop.training.libraries import settings_for
 
 # 16 rounds of 6 agents; an update sees 16 episodes
 COOPERATIVE = scenario.load("breast_cancer")
@@ -46,7 +46,7 @@ def test_ppo_trains_under_the_rule_and_what_it_learned_can_be_evaluated(rule, tm
     monkeypatch.setattr(module, "PPO", WatchedPPO)
     monkeypatch.setattr(WatchedPPO, "updates", 0)
     cooperative = VERTICAL if "columns" in credit.make(rule).needs else COOPERATIVE
-    settings = TrainSettings(scenario=cooperative, credit=rule, total_steps=10_000)
+    settings = settings_for(scenario=cooperative, credit=rule, total_steps=10_000)
     told = []
     folder = module.train(settings, tmp_path / "run", progress=lambda *what: told.append(what), tensorboard=False)
     assert WatchedPPO.updates == len(told) == math.ceil(10_000 / (16 * 16 * 6))

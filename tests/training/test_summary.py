@@ -20,7 +20,7 @@ def result(
     agent: str, credit: str, seed: int, measures: dict[str, Any], *, utility: str = "neg_log_loss", name: str = "s"
 ) -> dict[str, Any]:
     scenario = {"name": name, "utility": utility, "principals": 4, "values": {}}
-    cell = {"format": 2, "agent": agent, "credit": credit, "seed": seed, "episodes": 8, "scenario": scenario}
+    cell = {"format": 3, "agent": agent, "credit": credit, "seed": seed, "episodes": 8, "scenario": scenario}
     return {"cell": cell, "measures": measures, "series": {}, "curve": []}
 
 

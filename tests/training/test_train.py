@@ -13,14 +13,15 @@ from proxycoop import agents
 from proxycoop.credit import RULES
 from proxycoop.envs import Engine, scenario
 from proxycoop.envs.vector import CooperativeVecEnv
-from proxycoop.training.normalise import normalised
+from proxycoop.training.libraries import settings_for
 from proxycoop.training.policy import LotPolicy
-from proxycoop.training.settings import TrainSettings
-from proxycoop.training.train import _minibatch, train
+from proxycoop.training.sb3_normalise import normalised
+from proxycoop.training.settings import PPOSettings
+from proxycoop.training.train import train
 
 
 def settings(small, **changes):
-    return TrainSettings(
+    return settings_for(
         **{"scenario": small, "credit": "loo", "total_steps": 2_000, "num_cooperatives": 4, "checkpoint_every": 5, **changes}
     )
 
@@ -174,7 +175,7 @@ def test_a_policy_of_unknown_origin_is_not_taken_for_a_finished_run(small, tmp_p
 
 def test_statistics_are_pooled_over_lots(small):
     rows = CooperativeVecEnv(small, "loo", 2, seed=0)
-    env, seen = normalised(rows, 0.5)
+    env, seen = normalised(rows, rows.engine.layout, 0.5)
     observations = [env.unnormalize_obs(env.reset())]
     for _ in range(3):
         observations.append(env.unnormalize_obs(env.step(np.ones((6, 4), dtype=np.int64))[0]))
@@ -188,5 +189,5 @@ def test_statistics_are_pooled_over_lots(small):
 
 
 @pytest.mark.parametrize(("n_rows", "wanted", "size"), [(1536, 512, 512), (560, 512, 280), (96, 512, 96), (7, 4, 1)])
-def test_minibatches_divide_an_update_evenly(n_rows, wanted, size):
-    assert _minibatch(n_rows, wanted) == size
+def test_minibatches_divide_an_update_evenly(small, n_rows, wanted, size):
+    assert PPOSettings(scenario=small, batch_size=wanted).minibatch(n_rows) == size

@@ -1,0 +1,115 @@
+"""One seat of a cooperative as a Gymnasium environment: for single-agent learners, among proxies who do not learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from ..credit import CreditRule
+from ..envs.engine import Engine
+from ..envs.metrics import episode_metrics
+from ..envs.randomness import fold
+from ..envs.scenario import Scenario
+from ..envs.spaces import ActionCodec, ActionForm, observation_space
+from .agent import Agent, make
+
+
+class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
+    """A cooperative in which one proxy is you and all others play a fixed policy.
+
+    Spaces, rewards and the end of an episode are those of one proxy in :mod:`~proxycoop.envs.cooperative_v0`: the horizon truncates.
+    ``info`` holds ``action_mask`` (side by side, as :meth:`~proxycoop.envs.spaces.ActionCodec.flat_mask`), and after the last round
+    ``metrics``: the episode's, see :func:`~proxycoop.envs.episode_metrics`.
+
+    Args:
+        scenario: A scenario, its name, or the path of its YAML file.
+        credit: A credit rule, or its name (with arguments, if it takes any).
+        seat: Which proxy acts; lots and profiles are dealt anew in every episode, so seats differ in nothing but their number.
+        others: Who plays the other seats: an agent, or its name.
+        actions: Form of the actions.
+        render_mode: ``ansi`` or ``rgb_array``, of the whole cooperative.
+
+    Raises:
+        ValueError: If the seat does not exist, a name is unknown, or as :class:`~proxycoop.envs.Engine` does.
+    """
+
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 2}  # noqa: RUF012  # as Gymnasium declares it
+
+    def __init__(
+        self,
+        scenario: Scenario | str | Path = "digits",
+        credit: CreditRule | str = "shapley",
+        *,
+        seat: int = 0,
+        others: Agent | str = "honest",
+        actions: ActionForm = "multi_discrete",
+        render_mode: str | None = None,
+    ) -> None:
+        self.engine = Engine(scenario, credit)
+        if seat not in range(self.engine.num_agents):
+            raise ValueError(f"seat={seat}: seats go from 0 to {self.engine.num_agents - 1}")
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode={render_mode!r}: must be one of {', '.join(self.metadata['render_modes'])}, or None")
+        self.seat = seat
+        self.others = make(others) if isinstance(others, str) else others
+        self.render_mode = render_mode
+        self._codec = ActionCodec(actions, self.engine.num_lots)
+        self.observation_space: Any = observation_space(self.engine.layout)
+        self.action_space = self._codec.space()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Begin an episode.
+
+        Args:
+            seed: Seed of this and the following episodes; ``None`` goes on to the next episode of the seed in use.
+            options: Part of Gymnasium's interface; there are none.
+
+        Raises:
+            ValueError: If the seed is negative or not a whole number, or the others cannot play the scenario.
+        """
+        super().reset(seed=seed, options=options)
+        self.engine.reset(None if seed is None else [seed])
+        if self.others.privileged:
+            self.others.watch(self.engine)
+        assert self.engine.seeds is not None
+        self.others.begin(self.engine.layout, fold(self.engine.seeds, self.engine.episode))
+        return self._observation(), self._info()
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Play one round.
+
+        Raises:
+            RuntimeError: Before the first reset or after the episode's end.
+            ValueError: If the action is of the wrong shape or range.
+        """
+        self.engine.require_running()
+        own = self._codec.decode(action, f"seat {self.seat}")
+        choices = self.others.act(self.engine.observations).clone()  # (1, N, K)
+        choices[0, self.seat] = own
+        result = self.engine.step(choices)
+        info = self._info()
+        if result.done:
+            info["metrics"] = {
+                name: float(measure[0, self.seat] if measure.dim() == 2 else measure[0])
+                for name, measure in episode_metrics(self.engine).items()
+            }
+        return self._observation(), float(result.rewards[0, self.seat]), False, result.done, info
+
+    def render(self) -> str | NDArray[np.uint8] | None:
+        """The round just played: text for ``ansi``, a picture for ``rgb_array``."""
+        from ..envs.rendering import render_picture, render_text  # matplotlib is slow to import and most runs never render
+
+        if self.render_mode is None:
+            return None
+        return render_text(self.engine) if self.render_mode == "ansi" else render_picture(self.engine)
+
+    def _observation(self) -> NDArray[np.float32]:
+        observation: NDArray[np.float32] = self.engine.observations[0, self.seat].numpy().copy()
+        return observation
+
+    def _info(self) -> dict[str, Any]:
+        return {"action_mask": self._codec.flat_mask(self.engine.prospect.available[0, self.seat])}
