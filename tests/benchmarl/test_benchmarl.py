@@ -1,0 +1,314 @@
+"""These tests need benchmarl, which lives in a virtual environment of its own: ``make compat`` runs them."""
+
+import json
+
+import pytest
+import torch
+
+pytest.importorskip("benchmarl.experiment", reason="benchmarl is an extra: make compat")
+
+from benchmarl.algorithms import IppoConfig, MappoConfig, MasacConfig, QmixConfig, VdnConfig
+from benchmarl.experiment import Callback, Experiment, ExperimentConfig
+from benchmarl.models import MlpConfig
+from torch import nn
+from torchrl.data import Bounded
+from torchrl.envs import ActionMask, PettingZooWrapper, TransformedEnv
+from torchrl.envs.utils import ExplorationType, check_env_specs, set_exploration_type
+
+from proxycoop import agents
+from proxycoop.envs import Engine, cooperative_v0, scenario
+from proxycoop.envs.vector import CooperativeVecEnv
+from proxycoop.training import benchmarl as adapter
+from proxycoop.training.benchmarl import CooperativeTask, LotModelConfig, episode_means
+from proxycoop.training.libraries import settings_for
+from proxycoop.training.torchrl_env import CooperativeTorchRLEnv
+from proxycoop.training.train import train
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:SyncDataCollector has been deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:size_average and reduce args will be deprecated:UserWarning"),
+    pytest.mark.filterwarnings("ignore:PettingZoo in TorchRL is tested using version:UserWarning"),
+]
+ACTION, MASK = ("proxy", "action"), ("proxy", "action_mask")
+
+
+@pytest.fixture(scope="module")
+def small():
+    return scenario.load("breast_cancer", principals=3, horizon=6, profiles=[{"holders": 1, "tolerances": {"missed_cancer": 0.1}}])
+
+
+@pytest.fixture(scope="module")
+def sparse():
+    """Lots that some rounds have nothing of."""
+    return scenario.load("digits", horizon=6, substrate={"kind": "traversal", "lr": 0.4, "batch": 10})
+
+
+def settings(small, algo, **changes):
+    return settings_for(
+        "benchmarl",
+        algo,
+        **{"scenario": small, "credit": "loo", "total_steps": 600, "num_cooperatives": 4, "actions": "discrete", **changes},
+    )
+
+
+def weights(folder):
+    return torch.load(folder / "policy.pt", weights_only=True)["network"]
+
+
+class Watch(Callback):
+    """Keeps what was collected."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def on_batch_collected(self, batch):
+        self.batches.append(batch.clone())
+
+
+def experiment(task, algorithm, folder, *, model=None, critic=None, callbacks=(), n_iterations=2, **changes):
+    config = ExperimentConfig.get_from_yaml()
+    for name, value in {
+        "save_folder": str(folder),
+        "loggers": [],
+        "create_json": False,
+        "evaluation": False,
+        "render": False,
+        "max_n_iters": n_iterations,
+        "max_n_frames": None,
+        "on_policy_collected_frames_per_batch": 24,
+        "on_policy_n_envs_per_worker": 4,
+        "on_policy_n_minibatch_iters": 1,
+        "on_policy_minibatch_size": 12,
+        "off_policy_collected_frames_per_batch": 24,
+        "off_policy_n_envs_per_worker": 4,
+        "off_policy_n_optimizer_steps": 2,
+        "off_policy_train_batch_size": 12,
+        "off_policy_memory_size": 100,
+        **changes,
+    }.items():
+        setattr(config, name, value)
+    model = model or LotModelConfig(**task.layout.sizes, hidden=8)
+    return Experiment(task, algorithm.get_from_yaml(), model, 0, config, critic_model_config=critic, callbacks=list(callbacks))
+
+
+@pytest.mark.parametrize("num_cooperatives", [1, 8])
+def test_torchrl_finds_nothing_wrong_with_the_environment(small, num_cooperatives):
+    env = CooperativeTorchRLEnv(small, "loo", num_cooperatives)
+    check_env_specs(env, break_when_any_done="both", seed=0)
+    task = CooperativeTask(small, "loo")
+    check_env_specs(TransformedEnv(env, *task.get_env_transforms(env)), seed=0)
+    check_env_specs(TransformedEnv(env, ActionMask(ACTION, MASK)), seed=0)
+
+
+@pytest.mark.parametrize("form", ["discrete", "multi_discrete"])
+@pytest.mark.filterwarnings("ignore:Creating a tensor from a list of numpy.ndarrays:UserWarning")
+def test_torchrl_finds_nothing_wrong_with_the_pettingzoo_face(small, form):
+    env = cooperative_v0.parallel_env(small, "loo", actions=form, infos="mask")
+    check_env_specs(PettingZooWrapper(env, return_state=True), seed=0)
+
+
+@pytest.mark.parametrize("rewards", ["own", "team"])
+def test_the_environment_plays_what_the_other_vectorised_face_plays(sparse, rewards):
+    env = CooperativeTorchRLEnv(sparse, "loo", 4, rewards=rewards, seed=5)
+    rows = CooperativeVecEnv(sparse, "loo", 4, actions="discrete", rewards=rewards, seed=5)
+    codes = torch.Generator().manual_seed(0)
+    before = env.reset()
+    expected = torch.from_numpy(rows.reset())
+    for t in range(2 * 6):
+        assert torch.equal(before["proxy", "observation"].flatten(end_dim=1), expected)
+        assert torch.equal(before["state"], expected.reshape(4, -1))
+        assert torch.equal(before[MASK].flatten(end_dim=1), torch.from_numpy(rows.action_masks()))
+        actions = torch.randint(16, (4, 6), generator=codes)
+        after, following = env.step_and_maybe_reset(before.set(ACTION, actions))
+        observations, paid, dones, _ = rows.step(actions.flatten().numpy())
+        expected = torch.from_numpy(observations)
+        assert torch.equal(after["next", "proxy", "reward"].flatten(), torch.from_numpy(paid))
+        assert after["next", "done"].all() == after["next", "terminated"].all() == dones.all() == (t % 6 == 5)
+        told = after["next", "proxy", "info"]
+        for name, measure in rows.last_episode.items() if t % 6 == 5 else ():
+            assert torch.allclose(told[name][..., 0], measure.reshape(4, -1).float().expand(4, 6))
+        if t % 6 < 5:
+            assert all(each.isnan().all() for each in told.values())
+        before = following
+
+
+def test_a_seed_is_a_trajectory(small):
+    env = CooperativeTorchRLEnv(small, "loo", 2)
+
+    def play(seed):
+        env.set_seed(seed)
+        torch.manual_seed(0)
+        return env.rollout(6)["next", "proxy", "reward"]
+
+    assert torch.equal(play(1), play(1))
+    assert not torch.equal(play(1), play(2))
+    again = CooperativeTorchRLEnv(small, "loo", 2, seed=1)
+    torch.manual_seed(0)
+    assert torch.equal(again.rollout(6)["next", "proxy", "reward"], play(1))
+
+
+def test_all_cooperatives_are_reset_or_none(small):
+    env = CooperativeTorchRLEnv(small, "loo", 3, seed=0)
+    state = env.reset()
+    everybody = env.reset(state.clone().set("_reset", torch.ones(3, 1, dtype=torch.bool)))
+    assert not torch.equal(everybody["state"], state["state"])  # the next episode
+    with pytest.raises(ValueError, match="_reset names 1 of 3 cooperatives: they share one clock"):
+        env.reset(state.clone().set("_reset", torch.tensor([[True], [False], [False]])))
+
+
+def test_what_is_no_action_or_comes_at_the_wrong_time_is_refused(small):
+    env = CooperativeTorchRLEnv(small, "loo", 2)
+    with pytest.raises(RuntimeError, match="before the first reset"):
+        env.step(env.rand_action(env.fake_tensordict()))
+    start = env.reset()
+    for code in (-1, 16):
+        with pytest.raises(ValueError, match="must be within 0 and 15"):
+            env.step(start.clone().set(ACTION, torch.full((2, 3), code)))
+    with pytest.raises(ValueError, match="unknown form of the rewards 'each'"):
+        CooperativeTorchRLEnv(small, "loo", 2, rewards="each")
+    with pytest.raises(ValueError, match="unknown credit rule 'nope'"):
+        CooperativeTorchRLEnv(small, "nope", 2)
+    with pytest.raises(ValueError, match="unknown scenario 'nope'"):
+        CooperativeTask("nope")
+
+
+@pytest.mark.parametrize("algo", ["ippo", "mappo", "iql", "vdn", "qmix"])
+def test_proxies_learn_to_contribute_clean_lots_and_to_withhold_corrupt_ones(small, tmp_path, algo):
+    told = []
+    folder = train(
+        settings(small, algo, total_steps=20_000, num_cooperatives=16),
+        tmp_path / "run",
+        progress=lambda *what: told.append(what[0]),
+        tensorboard=False,
+    )
+    engine = Engine(small, "loo", 32)
+    learned = agents.play(engine, agents.make("learned", path=folder), range(900, 932))
+    random = agents.play(engine, agents.make("random"), range(900, 932))
+    assert float(learned["corrupt_share"].mean()) < 0.2
+    assert float(learned["clean_share"].mean()) > 0.4
+    assert float(learned["welfare"].mean()) > float(random["welfare"].mean()) + 5
+    per_update = 16 * 6 * 3
+    assert told == list(range(per_update, 20_000 + per_update, per_update))
+    curve = json.loads((folder / "curve.json").read_text())["updates"]
+    assert [point["agent_steps"] for point in curve] == told
+    assert {"welfare", "clean_share", "corrupt_share", "return"} <= curve[0].keys()
+    assert curve[-1]["welfare"] > curve[0]["welfare"]
+    assert {path.name for path in folder.iterdir()} == {"run.json", "scenario.yaml", "policy.pt", "curve.json"}
+
+
+@pytest.mark.parametrize("algo", ["ippo", "qmix"])
+def test_the_same_seed_trains_the_same_policy_and_another_seed_another(small, tmp_path, algo):
+    first, again, other = (
+        weights(train(settings(small, algo, seed=seed), tmp_path / name, tensorboard=False))
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("algo", ["mappo", "iql", "qmix"])
+def test_what_is_saved_chooses_as_what_was_trained(small, tmp_path, algo, monkeypatch):
+    made = []
+
+    class Watched(Experiment):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    monkeypatch.setattr(adapter, "Experiment", Watched)
+    run_settings = settings(small, algo, learning_rate=0.01)
+    folder = train(run_settings, tmp_path / "run", tensorboard=False)
+    learned = agents.make("learned", path=folder, deterministic=True)
+    task = CooperativeTask(small, "loo")
+    env = CooperativeTorchRLEnv(small, "loo", 8, seed=3)
+    seen = TransformedEnv(env, *task.get_env_transforms(env)).reset()
+    with set_exploration_type(ExplorationType.DETERMINISTIC), torch.no_grad():
+        codes = made[0].policy(seen)[ACTION]
+    learned.begin(env.engine.layout, env.engine.seeds)
+    choices = learned.choose(env.engine.observations)  # (E, N, K)
+    assert torch.equal((choices * 2 ** torch.arange(4)).sum(dim=-1), codes)
+    assert 0 < choices.float().mean() < 1
+
+
+@pytest.mark.parametrize("algorithm", [IppoConfig, VdnConfig])
+def test_masked_actions_are_never_taken(sparse, tmp_path, algorithm):
+    watch = Watch()
+    experiment(CooperativeTask(sparse, "loo"), algorithm, tmp_path, callbacks=[watch], n_iterations=4).run()
+    masks, actions = (torch.stack([batch[key] for batch in watch.batches]) for key in (MASK, ACTION))
+    assert not masks.all()
+    assert masks.gather(-1, actions[..., None]).all()
+
+
+def built(small, tmp_path, algorithm):
+    made = experiment(CooperativeTask(small, "loo", "team"), algorithm, tmp_path)
+    seen = made.test_env.rollout(3)
+    made.close()
+    return made, seen
+
+
+def mixed(made, seen, chosen):
+    loss = made.losses["proxy"]
+    with loss.mixer_network_params.to_module(loss.mixer_network):
+        return loss.mixer_network(seen.clone().set(("proxy", "chosen_action_value"), chosen))["chosen_action_value"]
+
+
+def test_the_value_of_vdn_is_the_sum_of_the_proxies_values(small, tmp_path):
+    made, seen = built(small, tmp_path, VdnConfig)
+    with torch.no_grad():
+        chosen = made.algorithm.get_policy_for_loss("proxy")(seen)["proxy", "chosen_action_value"]  # (E, T, N, 1)
+        joint = mixed(made, seen, chosen)
+    assert chosen.std() > 0
+    assert torch.allclose(joint, chosen.sum(dim=-2))
+
+
+def test_the_value_of_qmix_never_falls_with_a_proxys_value(small, tmp_path):
+    made, seen = built(small, tmp_path, QmixConfig)
+    chosen = torch.randn(*seen.shape, 3, 1, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    (slope,) = torch.autograd.grad(mixed(made, seen, chosen).sum(), chosen)
+    assert (slope >= 0).all()
+    assert (slope > 0).any()
+
+
+def test_the_value_of_mappo_does_not_depend_on_the_proxies_order(small, tmp_path):
+    made, seen = built(small, tmp_path, MappoConfig)
+    critic = made.losses["proxy"].critic_network
+    moved = seen.clone().set("state", seen["state"].unflatten(-1, (3, -1)).roll(1, dims=-2).flatten(start_dim=-2))
+    with torch.no_grad(), made.losses["proxy"].critic_network_params.to_module(critic):
+        value, of_moved = (critic(each)["proxy", "state_value"] for each in (seen.clone(), moved))
+    assert value.shape == (*seen.shape, 3, 1)
+    assert value.std() > 0
+    assert torch.allclose(value, of_moved, atol=1e-6)
+
+
+def test_observations_come_normalised_to_policy_and_mixer_alike(small, tmp_path):
+    made, seen = built(small, tmp_path, QmixConfig)
+    assert torch.equal(seen["proxy", "observation"].flatten(start_dim=-2), seen["state"])
+    assert isinstance(made.test_env.observation_spec["state"], Bounded)
+    raw = CooperativeTorchRLEnv(small, "loo", 10, seed=0).reset()["proxy", "observation"]
+    mean, variance = CooperativeTask(small, "loo").statistics
+    layout = CooperativeTask(small, "loo").layout
+    utility = len(layout.lot_features) + layout.agent_features.index("utility")
+    expected = (layout.agent(raw, "utility") - mean[utility]) / variance[utility].sqrt()
+    assert torch.allclose(layout.agent(seen["proxy", "observation"][:, 0], "utility"), expected, atol=1e-3)
+
+
+def test_models_of_benchmarl_work_on_the_task_too(small, tmp_path):
+    watch = Watch()
+    mlp = MlpConfig(num_cells=[8], layer_class=nn.Linear, activation_class=nn.Tanh)
+    experiment(CooperativeTask(small, "loo"), MasacConfig, tmp_path, model=mlp, callbacks=[watch]).run()
+    assert len(watch.batches) == 2
+    assert {"welfare", "clean_share"} <= episode_means(watch.batches[1]).keys()
+    assert episode_means(watch.batches[1][:, :-1]) == {}
+
+
+def test_what_the_shared_network_cannot_give_is_refused(small, tmp_path):
+    with pytest.raises(ValueError, match="LotModel does not give central action_value: use a model of BenchMARL's"):
+        experiment(CooperativeTask(small, "loo"), MasacConfig, tmp_path)
+    with pytest.raises(ValueError, match="share_params=False: proxies share one network"):
+        experiment(CooperativeTask(small, "loo"), IppoConfig, tmp_path, share_policy_params=False)
+
+
+def test_a_buffer_that_does_not_hold_an_episode_is_refused(small, tmp_path):
+    with pytest.raises(ValueError, match="buffer_size=71 agent-steps do not hold an episode of 4 cooperatives: use at least 72"):
+        train(settings(small, "vdn", buffer_size=71), tmp_path / "run")
