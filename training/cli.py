@@ -12,14 +12,21 @@ from rich.markup import escape
 from rich.table import Table
 
 from .. import __version__
+from .explain_command import EPILOG as EXPLAIN_EPILOG
+from .explain_command import explain
+from .library_commands import libraries
 from .options import (
     AgentOption,
+    AlgoOption,
     CreditOption,
+    HyperOption,
+    LibraryOption,
     ScenarioOption,
     SeedOption,
     SetOption,
     agent_named,
     console,
+    hyperparameters,
     load_scenario,
     player,
     train_settings,
@@ -160,6 +167,9 @@ def rules(
     )
 
 
+app.command(epilog="Examples: `proxycoop libraries` · `proxycoop libraries benchmarl qmix`")(libraries)
+
+
 @app.command(epilog="Example: `proxycoop agents`")
 def agents() -> None:
     """List the agents."""
@@ -227,7 +237,8 @@ def play(
 
 @app.command(
     epilog="Examples: `proxycoop train --out out/run` · `proxycoop train -s breast_cancer -c loo --seed 1 --out out/loo-1` · "
-    "`proxycoop train --out out/run --resume` · watch with `tensorboard --logdir out/run/tb`"
+    "`proxycoop train --library benchmarl --algo qmix --out out/qmix` · `proxycoop train --out out/run --resume` · "
+    "watch with `tensorboard --logdir out/run/tb`"
 )
 def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")],
@@ -236,19 +247,19 @@ def train(
     seed: SeedOption = 0,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Agent-steps.")] = 120_000,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")] = False,
-    ppo: Annotated[
-        list[str] | None, typer.Option("--ppo", help="A setting of PPO: `--ppo gamma=0.9`. May be repeated; a wrong name lists the known.")
-    ] = None,
+    library: LibraryOption = "sb3",
+    algo: AlgoOption = None,
+    hyper: HyperOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Train proxies by PPO under a credit rule; saves the policy with its scenario and seed."""
+    """Train proxies under a credit rule, with any of the RL libraries; saves the policy with its scenario and seed."""
     from .rules import working
     from .train import tqdm_progress
     from .train import train as run
 
-    settings = train_settings(load_scenario(scenario, overrides), ppo, credit=credit, seed=seed, total_steps=steps)
+    settings = train_settings(load_scenario(scenario, overrides), library, algo, hyper, credit=credit, seed=seed, total_steps=steps)
     sys.stdout.write(f"credit: {working(credit, settings.scenario.principals)}\n")
-    bar, progress = tqdm_progress(f"{settings.scenario.name}, {credit}")
+    bar, progress = tqdm_progress(f"{settings.scenario.name}, {credit}, {settings.library} {settings.algo}")
     with bar:
         folder = run(settings, out, resume=resume, progress=progress)
     sys.stdout.write(f"wrote {folder / 'policy.pt'}; next: proxycoop evaluate {folder}\n")
@@ -362,6 +373,9 @@ def compare(
     episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes of each evaluation.")] = 64,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes side by side. [default: one a core]")] = None,
     same_split: Annotated[bool, typer.Option("--same-split", help="Keep the scenario's own data split for all seeds.")] = False,
+    library: LibraryOption = "sb3",
+    algo: AlgoOption = None,
+    hyper: HyperOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Train and evaluate rules × scenarios × seeds, beside the scripted agents; finished cells are not run again."""
@@ -376,7 +390,10 @@ def compare(
         range(first_seed, first_seed + seeds),
         episodes=episodes,
         resplit=not same_split,
+        library=library,
+        algo=algo,
         total_steps=steps,
+        **hyperparameters(library, algo, hyper),
     )
     n_trainings = sum(cell.agent == "learned" for cell in todo)
     sys.stderr.write(f"{len(todo)} cells, {n_trainings} of them trainings of {steps:,} agent-steps; finished ones are kept\n")
@@ -403,6 +420,7 @@ def report(
         sys.stdout.write(f"wrote {len(write_parts(folder, parts))} files to {parts}\n")
 
 
+app.command(epilog=EXPLAIN_EPILOG)(explain)
 app.add_typer(profiles, name="profiles", epilog="Examples: `proxycoop profiles sample --help` · `proxycoop profiles fit choices.csv`")
 
 
