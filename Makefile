@@ -3,14 +3,16 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-FLOWER := .venv-flower
+OTHERS := flower rllib benchmarl agilerl
 OUT    ?= out
 SEEDS  ?= 5
+QUIET  := FLWR_TELEMETRY_ENABLED=0 RAY_USAGE_STATS_ENABLED=0
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow flower lint types bench estimators fidelity table lessons values clean
+.PHONY: help setup demo test slow compat compat-changed $(OTHERS:%=compat-%) lint types bench estimators fidelity table lessons libraries values clean
+.PRECIOUS: .venv-%/.ready
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## create .venv with everything in it (done once)
 
@@ -31,14 +33,26 @@ test: $(READY)  ## run the tests, but for the slow ones
 slow: $(READY)  ## train under every credit rule; a minute or two
 	@$(BIN)/python -m pytest -n 2 -m slow
 
-flower: $(FLOWER)/.ready  ## test the Flower strategy and run its example, in an environment of their own
-	@FLWR_TELEMETRY_ENABLED=0 $(FLOWER)/bin/python -m pytest tests/flower
-	@FLWR_TELEMETRY_ENABLED=0 $(FLOWER)/bin/python examples/flower_digits.py
+compat: $(READY) $(OTHERS:%=compat-%)  ## train for real with every RL library, and test Flower, each in an environment of its own
+	@$(BIN)/python -m pytest tests/training/test_sb3.py tests/training/test_ippo.py tests/root/test_examples.py -m 'slow or not slow'
 
-$(FLOWER)/.ready: pyproject.toml constraints-flower.txt
-	@test -x $(FLOWER)/bin/python || $(PYTHON) -m venv $(FLOWER)
-	@echo "installing into $(FLOWER) (once; a few minutes on a slow line) ..."
-	@$(FLOWER)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-flower.txt --editable '.[flower]' pytest hypothesis
+# Ray, BenchMARL with TorchRL, AgileRL and Flower want versions that exclude each other, so none of them is in .venv.
+# A library's tests are in tests/LIBRARY, its examples begin with its name, the versions known to work are in constraints-LIBRARY.txt.
+$(OTHERS:%=compat-%): compat-%: .venv-%/.ready
+	@$(QUIET) .venv-$*/bin/python -m pytest tests/$*
+	@for example in examples/$*_*.py; do echo "$$example"; $(QUIET) .venv-$*/bin/python $$example || exit 1; done
+	@.ci/fingerprint --record $*
+
+# compat.lock says for which state of its adapter, of the environments and of the training's core (see .ci/fingerprint) each library passed last;
+# only those for which that has changed are run again.
+compat-changed: $(READY)  ## the same, but only where something that matters to the library changed since it passed last
+	@for library in $(filter-out flower,$(OTHERS)); do \
+		if .ci/fingerprint --passed $$library; then echo "$$library: unchanged since it passed"; else $(MAKE) compat-$$library || exit 1; fi; done
+
+.venv-%/.ready: pyproject.toml constraints-%.txt
+	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	@echo "installing into .venv-$* (once; a few minutes on a slow line) ..."
+	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-$*.txt --editable '.[$*]' pytest hypothesis
 	@touch $@
 
 lint: $(READY)  ## check style and formatting
@@ -76,6 +90,12 @@ values: $(READY)  ## reproduce what values cost and how they hold: screening, ha
 	@$(BIN)/python benchmarks/preferences.py --markdown docs/results/preferences.md
 	@$(BIN)/python benchmarks/fairness.py --markdown docs/results/fairness.md
 
+libraries: $(READY) $(patsubst %,.venv-%/.ready,$(filter-out flower,$(OTHERS)))  ## reproduce what RL libraries reach, decompositions, ippo's speed, imports; an hour
+	@$(BIN)/python benchmarks/libraries.py libraries --markdown docs/results/libraries.md
+	@$(BIN)/python benchmarks/libraries.py decompositions --seeds 5 --first-seed 20 --markdown docs/results/decompositions.md
+	@$(BIN)/python benchmarks/ippo.py --markdown docs/results/ippo.md
+	@$(BIN)/python benchmarks/imports.py --markdown docs/results/imports.md
+
 lessons: $(READY)  ## reproduce what the rules of learning cooperatives teach: digits, 14 rules, three seeds
 	@$(BIN)/proxycoop compare -s digits -r comfedsv -r data_shapley -r in_run -r cgsv -r shapfed -r "fael(window=8)" -r g_shapley \
 		-r peer_ranking -r cumulation -r valuation -r veto_shapley -r veto_own -r veto_shared -r aristocrat \
@@ -83,4 +103,4 @@ lessons: $(READY)  ## reproduce what the rules of learning cooperatives teach: d
 	@$(BIN)/proxycoop report $(OUT)/lessons --parts docs/results/lessons
 
 clean:  ## remove what was built, but not $(OUT)
-	@rm -rf $(VENV) $(FLOWER) build *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(OTHERS:%=.venv-%) build *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
