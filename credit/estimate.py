@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.special import stdtrit
 from torch import Tensor
 
 from .arguments import checked_budget, checked_seed
@@ -66,7 +66,7 @@ class Estimate:
         if not 0 < level < 1:
             raise ValueError(f"level={level}: must be between 0 and 1")
         degrees = self.degrees_of_freedom.cpu().double().numpy()
-        quantile = torch.from_numpy(np.asarray(stats.t.ppf((1 + level) / 2, np.where(np.isfinite(degrees), degrees, 1e12))))
+        quantile = torch.from_numpy(np.asarray(stdtrit(np.where(np.isfinite(degrees), degrees, 1e12), (1 + level) / 2)))
         half = torch.where(self.standard_error == 0, 0.0, quantile.to(self.standard_error) * self.standard_error)
         return self.values - half, self.values + half
 

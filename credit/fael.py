@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import fdtrc
 from torch import Tensor
 
 from .arguments import checked_seed, is_number, is_whole
@@ -200,7 +200,7 @@ def p_value_of_no_drift(psi: Tensor) -> Tensor:
     rank = varies.sum(dim=1)
     freedom = n_rounds - rank - 1
     ratio = statistic * freedom / (rank.clamp(min=1) * (n_rounds - 2))
-    tail = stats.f.sf(ratio.cpu().numpy(), rank.clamp(min=1).cpu().numpy(), freedom.cpu().numpy())
+    tail = fdtrc(rank.clamp(min=1).cpu().numpy(), freedom.cpu().numpy(), ratio.cpu().numpy())
     p_value = torch.from_numpy(np.asarray(tail)).to(psi)  # 1 where nothing varies, since T² is 0 there
     moved = ((along * ~varies) > 100 * negligible).any(dim=1)  # by ten times the largest spread that is ignored
     return torch.where(moved, 0.0, p_value)

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq, linprog, minimize_scalar
-from scipy.special import expit, log_expit
-from scipy.stats import chi2, norm
+from scipy.special import expit, gammaincinv, log_expit, ndtr
 
 from .comparisons import Bools, Comparisons, Floats
 
@@ -143,7 +142,7 @@ def search_kinks(choices: Choices, values: Sequence[int], penalty: float, signif
                 start, value = maximise(choices.columns({**kinks, m: tolerance}), penalty, start)
                 root[i] = np.sign(start[-1]) * np.sqrt(max(2 * (value - without), 0.0))
             top = root.max()
-            chance = norm.sf(top) + np.abs(np.diff(root)).sum() * np.exp(-(top**2) / 2) / np.sqrt(8 * np.pi)
+            chance = ndtr(-top) + np.abs(np.diff(root)).sum() * np.exp(-(top**2) / 2) / np.sqrt(8 * np.pi)
             found.append((chance, m, int(root.argmax())))
         chance, m, i = min(found)
         if chance > significance / len(candidates):
@@ -197,7 +196,7 @@ def tolerance_interval(
     grid = choices.candidates(m)
     grid = np.unique(np.append(grid, kinks[m]))
     values = np.array([value(tolerance) for tolerance in grid])
-    floor = values.max() - 0.5 * inflation * chi2.ppf(confidence, 1)
+    floor = values.max() - inflation * gammaincinv(0.5, confidence)  # half the quantile of χ² with one degree of freedom
     likely = np.flatnonzero(values >= floor)
     first, last = int(likely[0]), int(likely[-1])
 

@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
-import sklearn.datasets
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
@@ -41,7 +40,9 @@ __all__ = [
 @DATA.register("digits")
 def digits() -> Dataset:
     """Handwritten digits, 8 × 8 pixels in [0, 1], 1,797 rows (UCI, bundled with scikit-learn)."""
-    bunch = sklearn.datasets.load_digits()
+    from sklearn.datasets import load_digits  # slow to import
+
+    bunch = load_digits()
     return Dataset(
         features=bunch.data / 16.0,
         labels=bunch.target.astype(np.int64),
@@ -53,7 +54,9 @@ def digits() -> Dataset:
 @DATA.register("breast_cancer")
 def breast_cancer() -> Dataset:
     """Wisconsin diagnostic breast cancer, 569 rows, 30 measurements of cell nuclei; class 1 is malignant (bundled with scikit-learn)."""
-    bunch = sklearn.datasets.load_breast_cancer()
+    from sklearn.datasets import load_breast_cancer  # slow to import
+
+    bunch = load_breast_cancer()
     return Dataset(
         features=bunch.data,
         labels=(1 - bunch.target).astype(np.int64),  # scikit-learn has malignant as 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom, norm
+from scipy.special import bdtrc, ndtri
 
 from .comparisons import Comparisons, Floats
 
@@ -72,7 +72,7 @@ def cross_validate(
         baseline[out] = rest.chose_first.mean()
     first = comparisons.chose_first
     right = _right(chance, first)
-    n, z = len(first), float(norm.ppf(0.975))
+    n, z = len(first), float(ndtri(0.975))
     share = right / n
     middle, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     chosen = np.clip(np.where(first, chance, 1 - chance), 1e-12, 1)
@@ -81,7 +81,7 @@ def cross_validate(
         interval=((middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)),
         baseline=_right(baseline, first) / n,
         log_loss=float(-np.log(chosen).mean()),
-        p_value=float(binom.sf(math.floor(right) - 1, n, 0.5)),
+        p_value=float(bdtrc(math.floor(right) - 1, n, 0.5)),
         folds=len(numbers),
         unit=unit,
     )

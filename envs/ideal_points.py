@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logsumexp
-from sklearn.cluster import KMeans
 
 from .choice_model import Choices, maximise
 from .comparisons import Comparisons, Floats
@@ -52,6 +51,8 @@ def mixture_columns(comparisons: Comparisons, scale: Floats | None = None) -> tu
 
 def fit_mixture(comparisons: Comparisons, n_types: int, penalty: float, restarts: int, seed: int) -> Mixture:
     """Expectation maximisation from several starts: persons grouped by rough fits of their own."""
+    from sklearn.cluster import KMeans  # slow to import
+
     columns, scale = mixture_columns(comparisons)
     who = comparisons.who
     n_persons = len(comparisons.persons)

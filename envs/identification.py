@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from .choice_model import EITHER_SIDE, Choices
 from .comparisons import Floats
@@ -55,7 +55,7 @@ def unit_vector(weights: Floats, spread: Floats, confidence: float) -> tuple[Flo
     first, second = float(np.trace(tangent)), float(np.square(tangent).sum())
     if first <= 0 or second <= 0:  # a single value has no other direction
         return unit, 0.0
-    square = second / first * chi2.ppf(confidence, first**2 / second)
+    square = second / first * 2 * gammaincinv(first**2 / second / 2, confidence)
     return unit, min(math.degrees(math.sqrt(square)), 180.0)
 
 

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import chi2, norm
+from scipy.special import chdtrc, ndtri
 
 from .choice_model import Choices, runs_away
 from .comparisons import GAIN, Comparisons, Floats
@@ -265,7 +265,7 @@ def _person_type(
     unit = np.concatenate([scale, np.square(scale[:n_values])])
     theta = mixture.theta[c] / unit
     own = spread[c * q : (c + 1) * q, c * q : (c + 1) * q] / np.outer(unit, unit)
-    z = float(norm.ppf(0.5 + confidence / 2))
+    z = float(ndtri(0.5 + confidence / 2))
     half = z * np.sqrt(np.diag(own))
     largest = np.maximum(comparisons.first, comparisons.second).max(axis=0)
     ideal, tolerances, tolerance_intervals = {}, {}, {}
@@ -302,5 +302,5 @@ def _person_type(
         gain_weight=float(theta[n_values]) if has_gain else None,
         direction=dict(zip([names[m] for m in known], direction.tolist(), strict=True)) if len(direction) else {},
         angle=angle,
-        p_value=float(chi2.sf(wald, max(len(known), 1))),
+        p_value=float(chdtrc(max(len(known), 1), wald)),
     )

@@ -31,8 +31,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import expit
-from scipy.stats import chi2, norm
+from scipy.special import chdtrc, expit, ndtri
 
 from .choice_model import Choices, covariance, maximise, runs_away, search_kinks, tolerance_interval
 from .comparisons import GAIN, Comparisons, Floats
@@ -223,7 +222,7 @@ def fit_profile(
     spread, independent = covariance(choices, model.kinks, model.theta, penalty, clusters)
     weights = model.theta[: len(names)] / choices.scale
     own = spread[: len(names), : len(names)] / np.outer(choices.scale, choices.scale)
-    half = norm.ppf(0.5 + confidence / 2) * np.sqrt(np.diag(own))
+    half = ndtri(0.5 + confidence / 2) * np.sqrt(np.diag(own))
     low = np.where(endless & (weights < 0), -np.inf, weights - half).tolist()
     high = np.where(endless & (weights > 0), np.inf, weights + half).tolist()
     warnings += [
@@ -279,7 +278,7 @@ def _chance_of(columns: Floats, fewer: Floats, penalty: float) -> float:
     """p-value of the likelihood-ratio test that only some of the columns have weights."""
     ratio = 2 * (maximise(columns, penalty)[1] - maximise(fewer, penalty)[1])
     freedom = np.linalg.matrix_rank(columns) - (np.linalg.matrix_rank(fewer) if fewer.size else 0)
-    return float(chi2.sf(max(ratio, 0.0), freedom)) if freedom else 1.0
+    return float(chdtrc(freedom, max(ratio, 0.0))) if freedom else 1.0
 
 
 def _tolerances(
