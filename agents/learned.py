@@ -39,10 +39,14 @@ class Learned(Agent):
                 raise ValueError(f"policy {str(file)!r} has format {data['format']}, this version reads {FORMAT}: train it again")
             network = LotNetwork(len(data["lot_features"]), len(data["agent_features"]), data["hidden"])
             network.load_state_dict(data["network"])
-            self._greedy = bool(data["greedy"])
+            greedy = bool(data["greedy"])
         except (pickle.UnpicklingError, RuntimeError, OSError, KeyError, TypeError, EOFError) as error:
             raise ValueError(f"policy {str(file)!r} is damaged or no policy ({type(error).__name__}): train it again") from error
-        self.deterministic = self._greedy if deterministic is None else deterministic
+        if greedy and deterministic is False:
+            raise ValueError(
+                f"deterministic=False: policy {str(file)!r} was learned from action values and has no probabilities to draw by"
+            )
+        self.deterministic = greedy if deterministic is None else deterministic
         self._network = network.eval()
         self._trained_on = data
 
@@ -63,9 +67,9 @@ class Learned(Agent):
 
     @torch.no_grad()
     def probabilities(self, observations: Tensor) -> Tensor:
-        """Probability of contributing each lot: ``(..., size)`` → ``(..., K)``; 0 or 1 for policies of value-based learners."""
+        """Probability of contributing each lot: ``(..., size)`` → ``(..., K)``; 0 or 1 where it is deterministic."""
         logits = self._network.logits(self._normalise(observations))
-        return (logits > 0).to(logits.dtype) if self._greedy else logits.sigmoid()
+        return (logits > 0).to(logits.dtype) if self.deterministic else logits.sigmoid()
 
     def choose(self, observations: Tensor) -> Tensor:
         """Each lot with its probability."""

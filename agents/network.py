@@ -87,8 +87,13 @@ class LotNetwork(nn.Module):
         logits: Tensor = self.decide(self.actor(self.inputs(observations)))[..., 0]
         return logits
 
+    def pair_logits(self, observations: Tensor) -> Tensor:
+        """The same for ``MultiDiscrete([2] * K)``, ``(B, size)`` → ``(B, 2K)``: 0 for withholding each, and its logit."""
+        logits = self.logits(observations)  # (B, K)
+        return torch.stack([torch.zeros_like(logits), logits], dim=-1).flatten(start_dim=-2)
+
     def code_logits(self, observations: Tensor) -> Tensor:
-        """The same for codes of ``Discrete(2**K)``, ``(B, size)`` → ``(B, 2**K)``: the softmax of them is K independent coins."""
+        """The same for codes of ``Discrete(2**K)``, ``(B, size)`` → ``(B, 2**K)``: their softmax is K independent coins."""
         logits = self.logits(observations)  # (B, K)
         return logits @ coalition_matrix(logits.shape[-1]).to(logits).T
 

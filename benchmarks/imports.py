@@ -1,7 +1,8 @@
 """How long imports take beyond torch's own, and that no RL library is imported unless it is asked for.
 
 Every import runs in a process of its own, which times it after ``import torch``; the least of several runs is printed, since the first
-fills the file system's caches. The command fails if one of the listed libraries came with a package that does not need it.
+fills the file system's caches. The command fails if one of the listed libraries came with a package that does not need it, or if a package
+takes more than a second.
 
 Run: ``python benchmarks/imports.py [--runs 5] [--markdown FILE]``.
 """
@@ -51,6 +52,8 @@ def main() -> None:
     sys.stdout.write(text)
     if arguments.markdown is not None:
         write_text(arguments.markdown, text)
+    if slow := [line.split("`")[1] for line in lines[2:] if float(line.split("|")[2]) > 1]:
+        sys.exit(f"more than a second beyond torch's import: {', '.join(slow)}")
     if came:
         sys.exit(f"imported without being asked for: {', '.join(sorted(came))}")
 

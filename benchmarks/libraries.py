@@ -24,6 +24,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ from proxycoop.files import read_json, write_atomically, write_text
 from proxycoop.training.compare import EVALUATION_SEED
 from proxycoop.training.drawing import GREY, Look, drawing, figure_of_lines, fit, house_style, line, name_ends
 from proxycoop.training.evaluate import Estimate
-from proxycoop.training.libraries import find
+from proxycoop.training.libraries import find, settings_for
 from proxycoop.training.summary import Floats
 
 SCENARIO = "digits"
@@ -142,6 +143,21 @@ class Result:
 
 def train(lesson: Lesson, seed: int, steps: int, folder: Path) -> None:
     """Train in the library's own environment, unless that was done."""
+    settings = settings_for(
+        lesson.library,
+        lesson.algo,
+        scenario=scenario.load(SCENARIO, **{"data.split_seed": seed}),
+        credit=lesson.credit,
+        seed=seed,
+        total_steps=steps,
+        **lesson.hyper,
+    )
+    if (folder / "run.json").exists():
+        run = read_json(folder / "run.json")
+        if run["settings"] != settings.plain():
+            raise ValueError(f"{str(folder)!r} holds a training by other settings: choose another --out, or delete it")
+        if run["finished"]:
+            return
     own = ROOT / f".venv-{lesson.library}" / "bin" / "python"
     words = [str(own) if own.exists() else sys.executable, "-m", "proxycoop", "train", "--library", lesson.library, "--algo", lesson.algo]
     words += ["--scenario", SCENARIO, "--set", f"data.split_seed={seed}", "--credit", lesson.credit, "--seed", str(seed)]
@@ -155,19 +171,30 @@ def train(lesson: Lesson, seed: int, steps: int, folder: Path) -> None:
 
 def evaluate(lesson: Lesson, seeds: Sequence[int], folders: Sequence[Path]) -> Result:
     """Play what was learned, and the references on the same episodes."""
-    welfare: dict[str, list[float]] = {name: [] for name in ("learned", "oracle", "random", "planner", "greedy")}
+    policies: dict[str, list[float]] = {name: [] for name in ("learned", "greedy")}
     speed, curves = [], []
     for seed, folder in zip(seeds, folders, strict=True):
-        first = EVALUATION_SEED + seed * EPISODES
-        engine = Engine(scenario.load(SCENARIO, **{"data.split_seed": seed}), lesson.credit, EPISODES)
-        for name, values in welfare.items():
-            learned = {"path": folder, "deterministic": True if name == "greedy" else None}
-            agent = agents.make("learned", **learned) if name in ("learned", "greedy") else agents.make(name)
-            values.append(float(agents.play(engine, agent, range(first, first + EPISODES))["welfare"].mean()))
+        for name, values in policies.items():
+            agent = agents.make("learned", path=folder, deterministic=True if name == "greedy" else None)
+            values.append(welfare(agent, lesson.credit, seed))
         updates = read_json(folder / "curve.json")["updates"]
         speed.append(updates[-1]["agent_steps"] / read_json(folder / "run.json")["seconds"])
         curves.append(np.array([[point["agent_steps"], point["welfare"]] for point in updates]).T)
-    return Result(*(np.array(values) for values in welfare.values()), np.array(speed), curves)
+    others = {name: np.array([reference(name, seed) for seed in seeds]) for name in ("oracle", "random", "planner")}
+    return Result(np.array(policies["learned"]), **others, greedy=np.array(policies["greedy"]), speed=np.array(speed), curves=curves)
+
+
+def welfare(agent: agents.Agent, credit: str, seed: int) -> float:
+    """Mean welfare over the episodes of a seed, in reward units."""
+    first = EVALUATION_SEED + seed * EPISODES
+    engine = Engine(scenario.load(SCENARIO, **{"data.split_seed": seed}), credit, EPISODES)
+    return float(agents.play(engine, agent, range(first, first + EPISODES))["welfare"].mean())
+
+
+@cache
+def reference(name: str, seed: int) -> float:
+    """The same of a scripted agent, whom no credit moves."""
+    return welfare(agents.make(name), "equal", seed)
 
 
 def estimate(values: Floats, decimals: int) -> str:
@@ -199,9 +226,10 @@ def table_of_libraries(results: Mapping[Lesson, Result]) -> str:
 def table_of_decompositions(results: Mapping[Lesson, Result]) -> str:
     """Who learned how much, and how soon, as Markdown."""
     lines = [
-        "| algorithm | reward | welfare, reward units | of the oracle's, % | played greedily, % | thousand steps to half of it |",
-        "|---|---|---:|---:|---:|---:|",
+        "| algorithm | reward | welfare, reward units | over the first | of the oracle's, % | greedily, % | thousand steps to half |",
+        "|---|---|---:|---:|---:|---:|---:|",
     ]
+    first = next(iter(results.values()))
     for lesson, result in results.items():
         algorithm, reward = lesson.label.split(", ")
         soon = [
@@ -212,7 +240,8 @@ def table_of_decompositions(results: Mapping[Lesson, Result]) -> str:
         if 0 < np.isnan(soon).sum() < len(soon):
             reached += f" ({len(soon) - np.isnan(soon).sum()} of {len(soon)} seeds)"
         share, greedy = (estimate(100 * welfare / result.oracle, 1) for welfare in (result.welfare, result.greedy))
-        lines.append(f"| {algorithm} | {reward} | {estimate(result.welfare, 1)} | {share} | {greedy} | {reached} |")
+        over = "–" if result is first else estimate(result.welfare - first.welfare, 1)
+        lines.append(f"| {algorithm} | {reward} | {estimate(result.welfare, 1)} | {over} | {share} | {greedy} | {reached} |")
     return "\n".join(lines) + "\n"
 
 
@@ -257,6 +286,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "libraries", help="folder of the trainings")
     parser.add_argument("--markdown", type=Path, help="write the table into this file, and a picture of the curves beside it")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)  # trainings stand beside
     lessons = [one for one in SUITES[arguments.suite] if arguments.only is None or one.library in arguments.only]
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     folders = {lesson: [arguments.out / f"{lesson.key}-{arguments.steps}" / f"seed-{seed}" for seed in seeds] for lesson in lessons}

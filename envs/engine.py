@@ -14,7 +14,6 @@ from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 from torch import Tensor
@@ -31,7 +30,7 @@ from .lots import DrawnLots, LotSource
 from .observation import ObservationLayout
 from .peers import peer_gains
 from .profiles import Profiles, ProfileTable
-from .randomness import Purpose, checked_seeds, fold
+from .randomness import Purpose, checked_seeds, fold, seeds_from
 from .records import Prospect, RoundResult
 from .scenario import Scenario, load
 from .screener import Guarded, Screener
@@ -80,7 +79,7 @@ class Engine:
         self.splits, self.model, self._theta_0 = shared(scenario, dtype, self.device)
         if self.rule is not None:
             require_served(scenario, self.rule, self.rule_name)
-        self.layout = ObservationLayout(self.num_lots, tuple(self.values))
+        self.layout = ObservationLayout.of(scenario)
         self._profile_table = ProfileTable(
             scenario.profiles, self.num_agents, list(self.values), list(scenario.lots.tags), scenario.profiles_drawn, dtype, self.device
         )
@@ -124,8 +123,7 @@ class Engine:
         if seeds is not None:
             self.seeds, self.episode = checked_seeds(seeds, self.num_envs).to(self.device), episode
         elif self.seeds is None:
-            entropy = np.random.SeedSequence().generate_state(self.num_envs, dtype=np.uint64) >> np.uint64(1)
-            self.seeds, self.episode = torch.from_numpy(entropy.astype(np.int64)).to(self.device), 0
+            self.seeds, self.episode = torch.tensor(seeds_from(None, self.num_envs), device=self.device), 0
         else:
             self.episode += 1
         self._keys = fold(self.seeds, self.episode)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .scenario import Scenario
 
 BOUND = 10.0
 """Observations are clipped to [−BOUND, BOUND]."""
@@ -51,6 +55,11 @@ class ObservationLayout:
 
     n_lots: int
     values: tuple[str, ...]
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> ObservationLayout:
+        """The layout of a scenario's observations."""
+        return cls(scenario.lots.per_principal, tuple(scenario.values))
 
     @cached_property
     def lot_features(self) -> tuple[str, ...]:

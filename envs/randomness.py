@@ -78,6 +78,12 @@ def checked_seeds(seeds: Sequence[int], num_envs: int) -> Tensor:
     return torch.tensor([int(seed) for seed in seeds])
 
 
+def seeds_from(entropy: int | None, n: int) -> list[int]:
+    """Seeds for n environments from one, each within 0..2^63 − 1; from the operating system if there is none."""
+    words = np.random.SeedSequence(entropy).generate_state(n, dtype=np.uint64)
+    return [int(word >> np.uint64(1)) for word in words]
+
+
 def uniform(keys: Tensor, *shape: int) -> Tensor:
     """Uniform numbers in the open interval (0, 1).
 

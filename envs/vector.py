@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices,
 from ..credit import CreditRule
 from .engine import Engine
 from .metrics import episode_metrics
+from .randomness import seeds_from
 from .scenario import Scenario
 from .spaces import ActionCodec, ActionForm, Pay, RewardForm, observation_space
 
@@ -78,8 +79,7 @@ class CooperativeVecEnv(VecEnv):
         Returns:
             The seed of each row's cooperative.
         """
-        state = np.random.SeedSequence(seed).generate_state(self.engine.num_envs, dtype=np.uint64)
-        self._next_seeds = [int(word >> np.uint64(1)) for word in state]
+        self._next_seeds = seeds_from(seed, self.engine.num_envs)
         return [seed for seed in self._next_seeds for _ in range(self.engine.num_agents)]
 
     def reset(self) -> NDArray[np.float32]:

@@ -92,8 +92,7 @@ class _View(nn.Module):
         if isinstance(self.action_space, spaces.Discrete):
             logits = self.network.code_logits(observations)
         else:
-            lots = self.network.logits(observations)  # (B, K)
-            logits = torch.stack([torch.zeros_like(lots), lots], dim=-1).flatten(start_dim=1)
+            logits = self.network.pair_logits(observations)
         return logits.masked_fill(seen[:, self.size :] == 0, _FORBIDDEN)
 
 

@@ -93,7 +93,7 @@ class CooperativeTask(TaskClass):  # type: ignore[misc]  # BenchMARL ships no ty
     def layout(self) -> ObservationLayout:
         """What every entry of an observation is."""
         scenario = self.config["scenario"]
-        return ObservationLayout(scenario.lots.per_principal, tuple(scenario.values))
+        return ObservationLayout.of(scenario)
 
     @cached_property
     def statistics(self) -> tuple[Tensor, Tensor]:
@@ -300,15 +300,12 @@ def _config(run: Run, folder: str) -> ExperimentConfig:
         "max_n_frames": None,
     }
     if isinstance(settings, PPOSettings):
-        wanted = min(max(settings.batch_size // n_agents, 1), frames)
         changes |= {
             "clip_grad_val": 0.5,
             "on_policy_collected_frames_per_batch": frames,
             "on_policy_n_envs_per_worker": n_envs,
             "on_policy_n_minibatch_iters": settings.n_epochs,
-            "on_policy_minibatch_size": next(
-                size for size in range(wanted, 0, -1) if frames % size == 0
-            ),  # none is smaller than the others
+            "on_policy_minibatch_size": settings.minibatch(frames, n_agents),
         }
     elif isinstance(settings, QSettings):
         if settings.buffer_size < frames * n_agents:

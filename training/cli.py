@@ -108,7 +108,7 @@ def scenarios(
     if name is not None:
         loaded = load_scenario(name, overrides)
         sys.stdout.write(loaded.to_yaml())
-        layout = ObservationLayout(loaded.lots.per_principal, tuple(loaded.values))
+        layout = ObservationLayout.of(loaded)
         sys.stdout.write(f"\n# A proxy observes {layout.size} numbers: for each of its {layout.n_lots} lots\n")
         meaning = layout.describe()
         for title, features in (("", layout.lot_features), ("# and for itself and the cooperative\n", layout.agent_features)):

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import importlib
 import io
 import multiprocessing
 import os
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -27,12 +25,12 @@ from tqdm import tqdm
 
 from .. import __version__, credit
 from ..agents import AGENTS, Agent
-from ..credit.rule import parse
 from ..envs.scenario import Scenario
 from ..envs.shared import require_served
 from ..files import output_folder, read_json, write_json, write_text
 from .evaluate import EXACT_COMPARISON, agent_maker, evaluate
 from .libraries import settings_for
+from .modules import import_modules, modules_of
 from .settings import TrainSettings
 from .train import train
 
@@ -128,7 +126,7 @@ def cells(
     for scenario in scenarios:
         for rule in rules:
             require_served(scenario, credit.make(rule), rule)
-            _modules_of(rule)
+            modules_of(rule)
         for seed in seeds:
             data = scenario.data.model_copy(update={"split_seed": seed}) if resplit else scenario.data
             settings = [
@@ -171,7 +169,7 @@ def compare(all_cells: Sequence[Cell], out: str | Path, *, jobs: int | None = No
         ):
             queue = manager.Queue()
             n_done = 0
-            modules = sorted({module for cell in waiting for module in _modules_of(cell.settings.credit)})
+            modules = sorted({module for cell in waiting for module in modules_of(cell.settings.credit)})
             n_jobs = min(jobs or os.cpu_count() or 1, len(waiting))
             with ProcessPoolExecutor(n_jobs, context, initializer=_begin, initargs=(modules,)) as pool:
                 bar.set_description(f"{n_done} of {len(waiting)} cells")
@@ -234,35 +232,13 @@ def _move(bar: tqdm[Any], queue: Any) -> None:
 def _begin(modules: Sequence[str]) -> None:
     """A process begins: with one thread, since others stand beside it, and with the rules that were registered by hand."""
     torch.set_num_threads(1)
-    for module in modules:
-        importlib.import_module(module)
+    import_modules(modules)
 
 
 def _folder_name(rule: str) -> str:
     """A rule's text as the name of a folder: what other file systems may refuse is left out, and a digest keeps such texts apart."""
     safe = re.sub(r"[^\w.=,()-]", "", rule)[:80]
     return rule if safe == rule else f"{safe}-{hashlib.sha256(rule.encode()).hexdigest()[:10]}"
-
-
-def _modules_of(rule: str) -> set[str]:
-    """The modules that register a rule, and other rules that its arguments name, for other processes to import.
-
-    Raises:
-        ValueError: If there is nothing that could be imported.
-    """
-    name, arguments = parse(rule)
-    texts = [text for text in arguments.values() if isinstance(text, str) and text.partition("(")[0].strip() in credit.RULES]
-    return {_module_of(name)}.union(*map(_modules_of, texts))
-
-
-def _module_of(rule: str) -> str:
-    """The module that registers a rule; a script is run again by other processes anyway."""
-    module: str = credit.RULES[rule].__module__
-    if module == "__main__" and not hasattr(sys.modules["__main__"], "__file__"):
-        raise ValueError(
-            f"credit rule {rule!r} is defined in an interactive session, where other processes cannot find it: put it into a module"
-        )
-    return "__mp_main__" if module == "__main__" else module
 
 
 def _run(cell: Cell, folder: str, queue: Any) -> None:

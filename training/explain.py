@@ -184,7 +184,7 @@ def explain(
             not fit the scenario.
     """
     n = scenario.principals
-    layout = ObservationLayout(scenario.lots.per_principal, tuple(scenario.values))
+    layout = ObservationLayout.of(scenario)
     n_features = len(features(layout))
     budget = PER_FEATURE * n_features if budget is None else budget
     for argument, came, least in (("episodes", episodes, 2), ("draws", draws, 1), ("budget", budget, 2 * n_features - 1)):

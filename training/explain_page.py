@@ -77,7 +77,7 @@ def write_explanation(found: Explanation, out: Path, *, agents: str) -> Path:
         drawings: list[Drawing] = [proxies(found.proxies), pay(found.proxies)]
         if any(found.features.is_read):
             drawings += [outcomes(found.features), behaviour(found.features)]
-    layout = ObservationLayout(scenario.lots.per_principal, tuple(scenario.values))
+    layout = ObservationLayout.of(scenario)
     return write_page(
         out,
         "explain.html.j2",

@@ -39,7 +39,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -48,6 +47,7 @@ from ..agents.network import CLIP, LotNetwork
 from ..envs.engine import Engine
 from ..envs.metrics import episode_metrics
 from ..envs.observation import ObservationLayout
+from ..envs.randomness import seeds_from
 from ..envs.spaces import Pay
 from .run import Run, Trained
 from .settings import EngineSettings, GroupSettings
@@ -166,8 +166,7 @@ def learn(run: Run) -> Trained:
 def cooperatives(settings: EngineSettings | GroupSettings) -> list[int]:
     """A seed for each cooperative, those that Stable-Baselines3's has too; replicas share theirs."""
     replicas = settings.group_size if isinstance(settings, GroupSettings) and settings.group == "replicas" else 1
-    words = np.random.SeedSequence(settings.seed).generate_state(settings.num_cooperatives // replicas, dtype=np.uint64)
-    return [int(word >> np.uint64(1)) for word in words for _ in range(replicas)]
+    return [seed for seed in seeds_from(settings.seed, settings.num_cooperatives // replicas) for _ in range(replicas)]
 
 
 def log_prob(logits: Tensor, actions: Tensor, available: Tensor) -> Tensor:

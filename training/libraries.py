@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, get_args
 
+from pydantic import ValidationError
+
 from ..envs.spaces import ActionForm
 from ..registry import unknown_name
 from .run import Run, Trained
@@ -150,7 +152,11 @@ def settings_for(library: str = "sb3", algo: str | None = None, **fields: Any) -
         ValueError: If the pair is not possible, or a field is wrong.
     """
     algo, algorithm = find(library, algo)
-    return algorithm.settings(library=library, algo=algo, **{"actions": algorithm.actions[0], **fields})
+    try:
+        return algorithm.settings(library=library, algo=algo, **{"actions": algorithm.actions[0], **fields})
+    except ValidationError as error:
+        problems = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
+        raise ValueError("; ".join(f"{where}: {what}" if where else what for where, what in problems)) from None
 
 
 def missing_packages(library: Library) -> list[str]:
@@ -177,6 +183,9 @@ def learner(settings: TrainSettings) -> Callable[[Run], Trained]:
         raise ValueError(
             f"library {settings.library!r} needs {', '.join(missing)}, which is not installed: pip install 'proxycoop[{library.extra}]'"
         )
-    adapter = importlib.import_module(f".{settings.library.replace('-', '_')}", __package__)
+    try:
+        adapter = importlib.import_module(f".{settings.library.replace('-', '_')}", __package__)
+    except ImportError as error:  # parts of it are missing
+        raise ValueError(f"library {settings.library!r} cannot be imported ({error}): pip install 'proxycoop[{library.extra}]'") from error
     learn: Callable[[Run], Trained] = adapter.learn
     return learn

@@ -86,15 +86,9 @@ def hyperparameters(library: str, algo: str | None, hyper: list[str] | None) -> 
 
 def train_settings(scenario: Scenario, library: str, algo: str | None, hyper: list[str] | None, **settings: Any) -> TrainSettings:
     """Settings of a training, hyperparameters as the command line has them."""
-    from pydantic import ValidationError
-
     from .libraries import settings_for
 
-    try:
-        return settings_for(library, algo, scenario=scenario, **settings, **hyperparameters(library, algo, hyper))
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}" for one in error.errors()]
-        raise ValueError("; ".join(problems)) from None
+    return settings_for(library, algo, scenario=scenario, **settings, **hyperparameters(library, algo, hyper))
 
 
 def settings_of_run(run: Path) -> dict[str, Any]:

@@ -35,10 +35,7 @@ class _Extractor(nn.Module):
 
     def forward_actor(self, features: Tensor) -> Tensor:
         """Action logits: each lot is an independent coin, in either form."""
-        if self.discrete:
-            return self.network.code_logits(features)
-        logits = self.network.logits(features)  # (B, K)
-        return torch.stack([torch.zeros_like(logits), logits], dim=-1).flatten(start_dim=1)
+        return self.network.code_logits(features) if self.discrete else self.network.pair_logits(features)
 
     def forward_critic(self, features: Tensor) -> Tensor:
         """What the value head reads."""

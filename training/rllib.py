@@ -38,6 +38,7 @@ from ..agents.network import LotNetwork, Normaliser
 from ..envs.cooperative_v0 import parallel_env
 from ..envs.observation import ObservationLayout
 from ..envs.scenario import Scenario
+from .modules import import_modules, modules_of
 from .normalise import reference_statistics
 from .run import Run, Trained
 from .settings import RayPPOSettings
@@ -57,12 +58,13 @@ class CooperativeMultiAgentEnv(ParallelPettingZooEnv):  # type: ignore[misc]  # 
     Args:
         config: Arguments of :func:`~proxycoop.envs.cooperative_v0.parallel_env` by name, and ``masks``: whether observations are
             ``{"observations": …, "action_mask": …}``, as RLlib's own masking modules have them too, the mask flat: ``(2K,)`` of pairs
-            *withhold, contribute*, or ``(2**K,)``.
+            *withhold, contribute*, or ``(2**K,)``; and ``modules`` to import first, for the rules that they register in each process.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         arguments = dict(config)
         self.masks = bool(arguments.pop("masks", False))
+        import_modules(arguments.pop("modules", ()))
         self._runner = getattr(config, "worker_index", 0)
         super().__init__(parallel_env(**arguments))
         self._names = list(self.par_env.possible_agents)
@@ -142,8 +144,7 @@ class LotModule(TorchRLModule, ValueFunctionAPI):  # type: ignore[misc]  # an ex
         if self._discrete:
             logits = self.network.code_logits(observations)  # (B, 2**K)
         else:
-            contribute = self.network.logits(observations)  # (B, K)
-            logits = torch.stack([torch.zeros_like(contribute), contribute], dim=-1).flatten(start_dim=-2)  # (B, 2K)
+            logits = self.network.pair_logits(observations)  # (B, 2K)
         if mask is not None:
             logits = logits.masked_fill(mask == 0, FLOAT_MIN)
         return {Columns.ACTION_DIST_INPUTS: logits}
@@ -190,7 +191,7 @@ def model_config(scenario: Scenario, credit: str, hidden: int = 64) -> dict[str,
         credit: The credit rule.
         hidden: Units of each hidden layer.
     """
-    layout = ObservationLayout(scenario.lots.per_principal, tuple(scenario.values))
+    layout = ObservationLayout.of(scenario)
     mean, variance = reference_statistics(scenario, credit)
     return {
         "n_lot_features": len(layout.lot_features),
@@ -202,7 +203,16 @@ def model_config(scenario: Scenario, credit: str, hidden: int = 64) -> dict[str,
 
 
 def configure(settings: RayPPOSettings) -> PPOConfig:
-    """The settings in RLlib's words."""
+    """The settings in RLlib's words.
+
+    Raises:
+        ValueError: If other processes could not find the credit rule.
+    """
+    modules = sorted(modules_of(settings.credit)) if settings.num_env_runners else []
+    if "__mp_main__" in modules:
+        raise ValueError(
+            f"credit rule {settings.credit!r} is defined in a script, where Ray's processes cannot find it: put it into a module"
+        )
     runners = max(settings.num_env_runners, 1)
     episode = settings.scenario.horizon * settings.scenario.principals  # agent-steps
     update = settings.num_cooperatives * episode
@@ -218,6 +228,7 @@ def configure(settings: RayPPOSettings) -> PPOConfig:
                 "actions": settings.actions,
                 "rewards": settings.rewards,
                 "masks": settings.masks,
+                "modules": modules,
             },
         )
         .env_runners(
@@ -269,16 +280,18 @@ def learn(run: Run) -> Trained:
     deterministic = torch.are_deterministic_algorithms_enabled()  # RLlib turns it on here when it is given a seed
     gymnasium.registry.pop("rllib-multi-agent-env-v0", None)  # RLlib registers it anew, of which gymnasium warns
     with _ray(settings.num_env_runners):
-        algorithm = config.build_algo()
+        algorithm = None
         try:
+            algorithm = config.build_algo()
             while run.steps_done < settings.total_steps:
                 played = algorithm.train()["env_runners"]
                 metrics = {name: float(value) for name, value in sorted(played["cooperative"].items())}
                 run.report(int(sum(played["num_agent_steps_sampled_lifetime"].values())), metrics)
             weights = algorithm.learner_group.get_weights()[POLICY]
         finally:
-            algorithm.stop()
-            _tidy(Path(algorithm.logdir))
+            if algorithm is not None:
+                algorithm.stop()
+                _tidy(Path(algorithm.logdir))
             torch.use_deterministic_algorithms(deterministic)
     network = LotNetwork(known["n_lot_features"], known["n_agent_features"], known["hidden"])
     network.load_state_dict({name.removeprefix("network."): torch.from_numpy(weight) for name, weight in weights.items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,9 @@ class Run:
         self.folder = folder
         self.checkpoint = None if checkpoint is None else checkpoint["state"]
         self.curve: list[dict[str, float]] = [] if checkpoint is None else checkpoint["curve"]
+        self._kept_at = len(self.curve)
+        self._seconds_before: float = 0.0 if checkpoint is None else checkpoint["seconds"]
+        self._began = time.perf_counter()
         self._progress = progress
         self._tensorboard = tensorboard
         self._writer: SummaryWriter | None = None
@@ -83,7 +87,12 @@ class Run:
     def is_due(self) -> bool:
         """Whether it is time for a checkpoint."""
         settings = self.settings
-        return isinstance(settings, Checkpointed) and bool(self.curve) and len(self.curve) % settings.checkpoint_every == 0
+        return isinstance(settings, Checkpointed) and len(self.curve) - self._kept_at >= settings.checkpoint_every
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken so far, without what was done after its last checkpoint before it was cut off."""
+        return self._seconds_before + time.perf_counter() - self._began
 
     @property
     def steps_done(self) -> int:
@@ -104,7 +113,8 @@ class Run:
             if self._writer is None:
                 from torch.utils.tensorboard import SummaryWriter
 
-                self._writer = SummaryWriter(self.logs)
+                # points after the checkpoint from which a run goes on are written anew
+                self._writer = SummaryWriter(self.logs, purge_step=None if self.checkpoint is None else agent_steps)
             for name, value in metrics.items():
                 self._writer.add_scalar(f"cooperative/{name}", value, agent_steps)
         if self._progress is not None:
@@ -112,7 +122,9 @@ class Run:
 
     def keep(self, state: object) -> None:
         """Write a checkpoint: everything that the rest of the run depends on."""
-        write_atomically(self.folder / "checkpoint.pt", lambda file: torch.save({"curve": self.curve, "state": state}, file))
+        data = {"curve": self.curve, "seconds": self.seconds, "state": state}
+        write_atomically(self.folder / "checkpoint.pt", lambda file: torch.save(data, file))
+        self._kept_at = len(self.curve)
 
     def close(self) -> None:
         """End the logs."""

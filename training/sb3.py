@@ -71,7 +71,8 @@ def algorithm(run: Run, env: VecNormalize, policy_kwargs: dict[str, int]) -> Bas
     if isinstance(settings, PPOSettings):
         return PPO(LotPolicy, env, **ppo_arguments(settings, env.num_envs), **common)
     assert isinstance(settings, QSettings)
-    per_update = max(round(1 / settings.updates_per_round), 1)
+    per_update = max(round(1 / settings.updates_per_round), 1)  # rounds, for as many gradient steps:
+    gradient_steps = max(round(settings.updates_per_round), 1)
     return DQN(
         LotQPolicy,
         env,
@@ -79,9 +80,9 @@ def algorithm(run: Run, env: VecNormalize, policy_kwargs: dict[str, int]) -> Bas
         batch_size=settings.batch_size,
         learning_starts=settings.scenario.horizon * env.num_envs,
         train_freq=per_update,
-        gradient_steps=max(round(per_update * settings.updates_per_round), 1),
-        tau=settings.target_tau,
-        target_update_interval=env.num_envs,  # after every round of all the cooperatives
+        gradient_steps=gradient_steps,
+        tau=1 - (1 - settings.target_tau) ** gradient_steps,  # of all of them at once
+        target_update_interval=per_update * env.num_envs,
         exploration_fraction=settings.exploration_share,
         exploration_final_eps=settings.exploration_end,
         **common,

@@ -48,7 +48,7 @@ class TrainSettings(Settings):
 class Checkpointed(TrainSettings):
     """A run that can go on from a checkpoint, to the same numbers as if it had not been cut off."""
 
-    checkpoint_every: int = Field(20, ge=1, description="Updates between checkpoints.")
+    checkpoint_every: int = Field(20, ge=1, description="Updates between checkpoints; episodes where updates are shorter.")
 
 
 class PPOSettings(TrainSettings):
@@ -61,9 +61,25 @@ class PPOSettings(TrainSettings):
     clip_range: float = Field(0.2, gt=0, description="PPO's clipping of the probability ratio.")
     ent_coef: float = Field(0.003, ge=0, description="Weight of the entropy bonus.")
 
-    def minibatch(self, n_rows: int) -> int:
-        """The largest size up to ``batch_size`` into which an update's rows divide evenly."""
-        return next(size for size in range(min(self.batch_size, n_rows), 0, -1) if n_rows % size == 0)
+    def minibatch(self, n_rows: int, rows_of: int = 1) -> int:
+        """The size near ``batch_size`` into which an update divides evenly: the largest below it, or the next above if that is too small.
+
+        Args:
+            n_rows: Rows of an update.
+            rows_of: Agent-steps that a row holds.
+
+        Returns:
+            Rows of a minibatch: at most ``batch_size // rows_of`` and at least half of it, else more.
+
+        Raises:
+            ValueError: If an update is a single agent-step, within which PPO cannot compare.
+        """
+        if n_rows * rows_of < 2:
+            raise ValueError("an update is one agent-step, which PPO cannot compare with others: raise num_cooperatives")
+        wanted = min(max(self.batch_size // rows_of, 1), n_rows)
+        divisors = [size for size in range(1, n_rows + 1) if n_rows % size == 0]
+        below = max(size for size in divisors if size <= wanted)
+        return below if 2 * below >= wanted and below * rows_of > 1 else min(size for size in divisors if size > below)
 
 
 class CheckpointedPPOSettings(PPOSettings, Checkpointed):
@@ -102,6 +118,7 @@ class CheckpointedA2CSettings(A2CSettings, Checkpointed):
 class QSettings(TrainSettings):
     """Value-based learning from a replay buffer (Mnih et al. 2015), of each proxy for itself or of the team."""
 
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate.")
     actions: ActionForm = Field("discrete", description="Form of the actions.")
     buffer_size: int = Field(50_000, ge=1, description="Agent-steps that the replay buffer holds.")
     batch_size: int = Field(512, ge=2, description="Agent-steps of a minibatch.")
@@ -110,7 +127,17 @@ class QSettings(TrainSettings):
     target_tau: float = Field(
         0.05, gt=0, le=1, description="Share of the way that the target network moves towards the other in an update."
     )
-    updates_per_round: float = Field(1.0, gt=0, description="Gradient steps for each round of all the cooperatives.")
+    updates_per_round: float = Field(
+        1.0, gt=0, description="Gradient steps for each round of all the cooperatives: a whole number, or one over a whole number."
+    )
+
+    @field_validator("updates_per_round")
+    @classmethod
+    def _is_whole(cls, updates: float) -> float:
+        ratio = max(updates, 1 / updates)
+        if abs(ratio - round(ratio)) > 1e-6:
+            raise ValueError(f"updates_per_round={updates}: must be a whole number, or one over a whole number, such as 0.5")
+        return updates
 
 
 class TeamQSettings(QSettings):
@@ -122,6 +149,7 @@ class TeamQSettings(QSettings):
 class MADDPGSettings(TrainSettings):
     """Off-policy actor-critic with central critics (Lowe et al. 2017; Ackermann et al. 2019)."""
 
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate of the actor.")
     actions: ActionForm = Field("discrete", description="Form of the actions.")
     critic_learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate of the critics.")
     buffer_size: int = Field(20_000, ge=1, description="Rounds that the replay buffer holds.")
@@ -157,6 +185,10 @@ class GroupSettings(Checkpointed):
 
     @model_validator(mode="after")
     def _can_compare(self) -> GroupSettings:
+        if self.algo == "ospo" and "gamma" in self.model_fields_set:
+            raise ValueError("gamma: ospo looks at the reward of one round only and discounts nothing: leave it out, or use grpo")
+        if self.group == "agents" and "group_size" in self.model_fields_set:
+            raise ValueError("group_size: where group='agents', the group is the proxies of a cooperative: leave it out")
         if self.group == "agents" and (self.rewards == "team" or self.scenario.principals < 2):
             raise ValueError(
                 f"group='agents' compares what the proxies of a cooperative get, but here {self.scenario.principals} get "

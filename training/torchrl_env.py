@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
@@ -20,6 +19,7 @@ from ..credit import CreditRule
 from ..envs.engine import Engine
 from ..envs.metrics import episode_metrics
 from ..envs.observation import BOUND
+from ..envs.randomness import seeds_from
 from ..envs.scenario import Scenario
 from ..envs.spaces import ActionCodec, Pay, RewardForm
 
@@ -113,8 +113,7 @@ class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no 
 
     def _set_seed(self, seed: int | None) -> None:
         """The seed that the next reset uses; every cooperative gets one of its own from it, as in the other vectorised face."""
-        state = np.random.SeedSequence(seed).generate_state(self.engine.num_envs, dtype=np.uint64)
-        self._next_seeds = [int(word >> np.uint64(1)) for word in state]
+        self._next_seeds = seeds_from(seed, self.engine.num_envs)
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDict:
         """Begin an episode; without a seed the next one of the seeds in use.

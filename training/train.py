@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def train(
 ) -> Path:
     """Train one policy and save it.
 
-    The folder then holds ``run.json`` (settings, versions, state, and the seconds that training took since it was begun or resumed last),
+    The folder then holds ``run.json`` (settings, versions, state, and the seconds that training took),
     ``scenario.yaml``, ``policy.pt`` (the policy with the normalisation of its observations), ``curve.json`` (metrics of every update's
     episodes), ``checkpoint.pt`` and TensorBoard's ``tb/``. A run that was cut off goes on from its last checkpoint, to the same numbers as
     if it had not been; in libraries that write none (see :mod:`~proxycoop.training.libraries`) it begins again.
@@ -50,18 +50,22 @@ def train(
     finished, checkpoint = _prior(folder, plain, resume)
     if finished:
         return folder
+    if checkpoint is None:
+        shutil.rmtree(folder / "tb", ignore_errors=True)  # of a run that was cut off and begins again
     record = {"version": __version__, "commit": _commit(), "settings": plain}
     write_text(folder / "scenario.yaml", settings.scenario.to_yaml())
     write_json(folder / "run.json", {"finished": False, **record})
     run = Run(settings, folder, progress=progress, tensorboard=tensorboard, checkpoint=checkpoint)
-    began = time.perf_counter()
     try:
         trained = learn(run)
+    except ValueError:
+        if not run.curve:  # nothing was learned: corrected settings may have the folder
+            (folder / "run.json").unlink()
+        raise
     finally:
         run.close()
-    seconds = round(time.perf_counter() - began, 3)
     write_json(folder / "curve.json", {"updates": run.curve})
-    layout = ObservationLayout(settings.scenario.lots.per_principal, tuple(settings.scenario.values))
+    layout = ObservationLayout.of(settings.scenario)
     save(
         folder / "policy.pt",
         trained.network,
@@ -71,7 +75,7 @@ def train(
         return_variance=trained.return_variance,
         greedy=trained.greedy,
     )
-    write_json(folder / "run.json", {"finished": True, "seconds": seconds, **record})
+    write_json(folder / "run.json", {"finished": True, "seconds": round(run.seconds, 3), **record})
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return folder
 

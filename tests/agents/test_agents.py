@@ -200,3 +200,21 @@ def test_unknown_agent_lists_the_known():
         agents.make("all", strength=3)
     with pytest.raises(ValueError, match="probability=2"):
         agents.make("random", probability=2)
+
+
+def test_policies_of_value_based_learners_are_played_greedily_and_have_no_coins(engine, tmp_path):
+    layout = engine.layout
+    torch.manual_seed(0)
+    network = LotNetwork(**layout.sizes)
+    torch.nn.init.normal_(network.decide.weight)
+    n_features = sum(layout.sizes.values())
+    for name, greedy in (("coins", False), ("values", True)):
+        save(tmp_path / f"{name}.pt", network, torch.zeros(n_features), torch.ones(n_features), layout, greedy=greedy)
+    coins = agents.make("learned", path=tmp_path / "coins.pt", deterministic=True)
+    values = agents.make("learned", path=tmp_path / "values.pt")
+    assert torch.equal(choices_of(engine, coins), choices_of(engine, values))
+    observations = engine.observations
+    assert torch.equal(values.probabilities(observations), (values.probabilities(observations) > 0.5).float())
+    assert torch.equal(coins.probabilities(observations), values.probabilities(observations))
+    with pytest.raises(ValueError, match="was learned from action values and has no probabilities to draw by"):
+        agents.make("learned", path=tmp_path / "values.pt", deterministic=False)

@@ -268,17 +268,26 @@ def test_the_same_seed_trains_the_same_policy_and_another_seed_another(small, tm
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-def test_the_same_seed_gives_the_same_run_in_any_process_and_leaves_no_ray_and_no_logs_behind(small, tmp_path):
+def test_the_same_seed_gives_the_same_run_in_any_process_with_a_rule_of_ones_own_and_leaves_no_ray_and_no_logs_behind(tmp_path):
+    (tmp_path / "rules_by_hand.py").write_text("""
+from proxycoop import credit
+
+@credit.RULES.register("by_hand")
+class ByHand(credit.GameRule):
+    def divide(self, game):
+        return credit.make("loo").values(game)
+""")
     script = """
 import sys
 from pathlib import Path
 import ray, torch
+import rules_by_hand
 from proxycoop.envs import scenario
 from proxycoop.training.libraries import settings_for
 from proxycoop.training.train import train
 
 small = scenario.load("breast_cancer", principals=3, horizon=6, profiles=[{"holders": 1, "tolerances": {"missed_cancer": 0.1}}])
-settings = settings_for("rllib", scenario=small, total_steps=200, num_cooperatives=4, num_env_runners=2)
+settings = settings_for("rllib", scenario=small, credit="by_hand", total_steps=200, num_cooperatives=4, num_env_runners=2)
 train(settings, sys.argv[1], tensorboard=False)
 print(ray.is_initialized(), torch.are_deterministic_algorithms_enabled(), (Path.home() / "ray_results").exists())
 """
@@ -289,7 +298,7 @@ print(ray.is_initialized(), torch.are_deterministic_algorithms_enabled(), (Path.
         folders.append(tmp_path / f"run-{hashes}")
         told = subprocess.run(
             [sys.executable, "-c", script, str(folders[-1])],
-            env={**os.environ, "PYTHONHASHSEED": str(hashes), "HOME": str(home)},
+            env={**os.environ, "PYTHONHASHSEED": str(hashes), "HOME": str(home), "PYTHONPATH": str(tmp_path)},
             capture_output=True,
             text=True,
             check=True,
@@ -326,6 +335,13 @@ def test_settings_arrive_at_rllib_under_its_names(small):
     assert config.lr == [[0, 0.01], [4 * 16 * 6, 0.0]]  # in rounds: four updates
     assert (config.num_epochs, config.gamma, config.lambda_, config.clip_param, config.entropy_coeff) == (6, 0.5, 0.95, 0.2, 0.003)
     assert isinstance(config.rl_module_spec.model_config["mean"], list)
+
+
+def test_a_rule_that_other_processes_cannot_find_is_refused(small, monkeypatch):
+    monkeypatch.setattr("proxycoop.training.rllib.modules_of", lambda rule: {"__mp_main__"})
+    with pytest.raises(ValueError, match="credit rule 'loo' is defined in a script, where Ray's processes cannot find it"):
+        configure(settings(small, num_env_runners=2))
+    configure(settings(small))
 
 
 def test_cooperatives_that_runners_cannot_share_are_refused(small):

@@ -66,5 +66,8 @@ def test_the_tables_of_results_are_those_that_the_command_wrote():
         "harm-counts",
         "preferences",
         "fairness",
+        "libraries",
+        "decompositions",
+        "ippo",
     ):
         assert (README.parent / "docs" / "results" / f"{name}.md").read_text(encoding="utf-8").strip() in text

@@ -12,6 +12,7 @@ import pytest
 from proxycoop.envs import scenario
 from proxycoop.training import compare as module
 from proxycoop.training.compare import BASELINES, CLASSIC_RULES, cells, compare, results, rules_named
+from proxycoop.training.modules import modules_of
 
 QUICK = {"total_steps": 300, "num_cooperatives": 2, "episodes": 2}
 RULES = ("equal", "loo", "normalised(rule='loo', max_scale=5.0)")
@@ -149,7 +150,7 @@ def test_a_rule_registered_by_hand_is_found_by_the_other_processes(small, tmp_pa
     importlib.import_module("rules_by_hand")
     wrapped = "clipped(rule='normalised(rule=\"by_hand\")')"
     todo = [cell for cell in cells([small], ["by_hand", wrapped], [0], **QUICK) if cell.agent == "learned"]
-    assert module._modules_of(wrapped) == {"proxycoop.credit.wrappers", "rules_by_hand"}
+    assert modules_of(wrapped) == {"proxycoop.credit.wrappers", "rules_by_hand"}
     for cell in todo:  # one by one, so that either is found without the other
         compare([cell], tmp_path / "out", jobs=1, quiet=True)
     assert {result["cell"]["credit"] for result in results(tmp_path / "out")} == {"by_hand", wrapped}

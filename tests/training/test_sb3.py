@@ -12,7 +12,7 @@ from stable_baselines3 import DQN
 from proxycoop import agents
 from proxycoop.envs import Engine, scenario
 from proxycoop.envs.vector import CooperativeVecEnv
-from proxycoop.training import sb3_contrib
+from proxycoop.training import sb3, sb3_contrib
 from proxycoop.training.libraries import settings_for
 from proxycoop.training.policy import LotQPolicy
 from proxycoop.training.run import Run
@@ -150,3 +150,30 @@ def test_team_rewards_are_the_mean_of_the_cooperatives(small):
     assert np.allclose(team.step(actions)[1], expected, atol=1e-6)
     with pytest.raises(ValueError, match="unknown form of the rewards 'mine': the known ones are own, team"):
         CooperativeVecEnv(small, "loo", 2, rewards="mine")
+
+
+def test_dqn_takes_as_many_gradient_steps_as_it_says(small, tmp_path):
+    for updates, expected in ((0.5, 6), (2, 24), (1, 12)):
+        run = Run(settings_for("sb3", "dqn", scenario=small, credit="loo", num_cooperatives=2, updates_per_round=updates), tmp_path)
+        rows = CooperativeVecEnv(small, "loo", 2, actions="discrete", seed=0)
+        env, _ = normalised(rows, rows.engine.layout, 0.5)
+        model = sb3.algorithm(run, env, rows.policy_kwargs)
+        model.learn(3 * 6 * 6)  # three episodes; the first only fills the buffer
+        assert model._n_updates == expected
+    with pytest.raises(ValueError, match=r"updates_per_round=0\.7: must be a whole number, or one over a whole number"):
+        settings_for("sb3", "dqn", scenario=small, updates_per_round=0.7)
+
+
+@pytest.mark.parametrize("n_steps", [4, 5, 9])
+def test_a2c_keeps_checkpoints_whatever_its_updates_are(small, tmp_path, n_steps):
+    settings = settings_for(
+        "sb3", "a2c", scenario=small, credit="loo", total_steps=3 * 6 * 60, num_cooperatives=1, checkpoint_every=2, n_steps=n_steps
+    )
+    kept = []
+
+    def look(done, total, metrics):
+        if (tmp_path / "checkpoint.pt").exists():
+            kept.append(len(torch.load(tmp_path / "checkpoint.pt", weights_only=False)["curve"]))
+
+    train(settings, tmp_path, progress=look, tensorboard=False)
+    assert len(set(kept)) >= 3

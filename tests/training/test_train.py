@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import PPO
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from proxycoop import agents
 from proxycoop.credit import RULES
@@ -188,6 +189,50 @@ def test_statistics_are_pooled_over_lots(small):
     assert mean[len(layout.lot_features) :] == pytest.approx(every[:, 4 * len(layout.lot_features) :].mean(axis=0), abs=1e-3)
 
 
-@pytest.mark.parametrize(("n_rows", "wanted", "size"), [(1536, 512, 512), (560, 512, 280), (96, 512, 96), (7, 4, 1)])
-def test_minibatches_divide_an_update_evenly(small, n_rows, wanted, size):
+@pytest.mark.parametrize(("n_rows", "wanted", "size"), [(1536, 512, 512), (560, 512, 280), (96, 512, 96), (7, 4, 7), (2018, 512, 1009)])
+def test_minibatches_divide_an_update_evenly_and_are_not_tiny(small, n_rows, wanted, size):
     assert PPOSettings(scenario=small, batch_size=wanted).minibatch(n_rows) == size
+
+
+def test_minibatches_can_be_counted_in_rounds_and_need_two_agent_steps(small):
+    assert PPOSettings(scenario=small, batch_size=512).minibatch(256, 6) == 64  # at most 85 rounds of six
+    assert PPOSettings(scenario=small, batch_size=2).minibatch(4, 6) == 1
+    with pytest.raises(ValueError, match="one agent-step, which PPO cannot compare with others: raise num_cooperatives"):
+        PPOSettings(scenario=small).minibatch(1)
+
+
+def test_a_cooperative_of_one_proxy_one_lot_and_one_round_trains(tmp_path):
+    tiny = {"principals": 1, "horizon": 1, "lots.per_principal": 1, "lots.corruption.share": 0.0, "profiles": []}
+    lonely = scenario.load("breast_cancer", **tiny)
+    folder = train(settings(lonely, num_cooperatives=3, total_steps=7, hidden=1), tmp_path / "run", tensorboard=False)
+    curve = json.loads((folder / "curve.json").read_text())["updates"]
+    assert [point["agent_steps"] for point in curve] == [3, 6, 9]
+    with pytest.raises(ValueError, match="raise num_cooperatives"):
+        train(settings(lonely, num_cooperatives=1, total_steps=7), tmp_path / "other", tensorboard=False)
+
+
+def test_settings_that_were_refused_leave_the_folder_to_corrected_ones(small, tmp_path):
+    with pytest.raises(ValueError, match="device='cuda"):
+        train(settings_for("ippo", scenario=small, credit="loo", total_steps=100, device="cuda:77"), tmp_path / "run")
+    train(settings_for("ippo", scenario=small, credit="loo", total_steps=100), tmp_path / "run", tensorboard=False)
+    assert (tmp_path / "run" / "policy.pt").exists()
+
+
+def test_a_run_that_goes_on_logs_every_update_once_and_counts_all_its_seconds(small, tmp_path):
+    class CutOffError(Exception):
+        pass
+
+    def cut(done, total, metrics):
+        if done > 1_200:
+            raise CutOffError
+
+    with pytest.raises(CutOffError):
+        train(settings(small), tmp_path, progress=cut)
+    kept = torch.load(tmp_path / "checkpoint.pt", weights_only=False)
+    train(settings(small), tmp_path, resume=True)
+    assert json.loads((tmp_path / "run.json").read_text())["seconds"] > kept["seconds"] > 0
+    logs = EventAccumulator(str(tmp_path / "tb"))
+    logs.Reload()
+    steps = [event.step for event in logs.Scalars("cooperative/welfare")]
+    curve = json.loads((tmp_path / "curve.json").read_text())["updates"]
+    assert steps == [point["agent_steps"] for point in curve]
