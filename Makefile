@@ -93,7 +93,8 @@ values: $(READY)  ## reproduce what values cost and how they hold: screening, ha
 libraries: $(READY) $(patsubst %,.venv-%/.ready,$(filter-out flower,$(OTHERS)))  ## reproduce what RL libraries reach, decompositions, ippo's speed, imports; an hour
 	@$(BIN)/python benchmarks/libraries.py libraries --markdown docs/results/libraries.md
 	@$(BIN)/python benchmarks/libraries.py decompositions --seeds 5 --first-seed 20 --markdown docs/results/decompositions.md
-	@$(BIN)/python benchmarks/ippo.py --markdown docs/results/ippo.md
+	@$(BIN)/python benchmarks/ippo.py --seeds 3 --steps 60000 --markdown docs/results/ippo.md
+	@$(BIN)/python benchmarks/ippo.py --groups --seeds 2 --steps 60000 --markdown docs/results/groups.md
 	@$(BIN)/python benchmarks/imports.py --markdown docs/results/imports.md
 
 lessons: $(READY)  ## reproduce what the rules of learning cooperatives teach: digits, 14 rules, three seeds
