@@ -21,7 +21,9 @@ def result(script, welfare, curves):
 
 def test_every_library_and_algorithm_is_trained(script):
     trained = {(lesson.library, lesson.algo) for lesson in script.SUITES["libraries"]}
-    assert trained == {(name, algo) for name, library in LIBRARIES.items() for algo in library.algorithms}
+    every = {(name, algo) for name, library in LIBRARIES.items() for algo in library.algorithms}
+    assert every - trained == {("supersuit", "a2c"), ("supersuit", "dqn")}  # Stable-Baselines3's own, on the same rows as supersuit's PPO
+    assert trained <= every
     keys = [lesson.key for suite in script.SUITES.values() for lesson in suite]
     assert len(set(keys)) == len({(one.library, one.algo, one.credit, str(one.hyper)) for suite in script.SUITES.values() for one in suite})
 
