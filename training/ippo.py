@@ -24,8 +24,9 @@ Shao et al. do. Then late rounds, in which little more is to be gained than a co
 learn to withhold too much; ``spread: update`` divides by the spread of the gaps in the whole update. Other than in Shao et al. no reference
 policy holds the policy back: there is none.
 
-With replicas and ``spread: update`` both algorithms come within a few per cent of PPO's welfare; comparing agents costs them a few per cent
-more, and on digits ``spread: group`` costs a fifth (``python benchmarks/ippo.py --groups``).
+With replicas and ``spread: update`` both algorithms come within a few per cent of PPO's welfare; comparing agents costs a few per cent on
+breast_cancer, and ``spread: group`` a sixth to nearly a half on digits, and nothing on breast_cancer, where contributing costs less of what
+it gains (``python benchmarks/ippo.py --groups``).
 
 References:
     Schulman et al. (2017), *Proximal policy optimization algorithms*, arXiv 1707.06347.
