@@ -25,8 +25,8 @@ learn to withhold too much; ``spread: update`` divides by the spread of the gaps
 policy holds the policy back: there is none.
 
 With replicas and ``spread: update`` both algorithms come within a few per cent of PPO's welfare; comparing agents costs a few per cent on
-breast_cancer, and ``spread: group`` a sixth to nearly a half on digits, and nothing on breast_cancer, where contributing costs less of what
-it gains (``python benchmarks/ippo.py --groups``).
+breast_cancer, and ``spread: group`` a sixth to nearly a half on digits, and nothing on breast_cancer
+(``python benchmarks/ippo.py --groups``).
 
 References:
     Schulman et al. (2017), *Proximal policy optimization algorithms*, arXiv 1707.06347.

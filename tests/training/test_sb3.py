@@ -94,33 +94,12 @@ def test_the_same_seed_trains_the_same_policy_and_another_seed_another(small, tm
 
 
 @pytest.mark.parametrize(("library", "algo"), [("sb3", "a2c"), ("sb3-contrib", "maskable_ppo")])
-def test_runs_of_on_policy_algorithms_that_were_cut_off_end_as_if_they_had_not_been(small, tmp_path, library, algo):
-    settings = settings_for(
-        library,
-        algo,
-        scenario=small,
-        credit="loo",
-        total_steps=2_000,
-        num_cooperatives=4,
-        checkpoint_every=5,
-        **({"n_steps": 3} if algo == "a2c" else {}),
+def test_runs_of_on_policy_algorithms_that_were_cut_off_end_as_if_they_had_not_been(small, resumed, library, algo):
+    changes = {"n_steps": 3} if algo == "a2c" else {}
+    resumed(
+        settings_for(library, algo, scenario=small, credit="loo", total_steps=2_000, num_cooperatives=4, checkpoint_every=5, **changes),
+        after=1_200,
     )
-    whole = train(settings, tmp_path / "whole", tensorboard=False)
-
-    class CutOffError(Exception):
-        pass
-
-    def cut(done, total, metrics):
-        if done > 1_200:
-            raise CutOffError
-
-    with pytest.raises(CutOffError):
-        train(settings, tmp_path / "cut", progress=cut, tensorboard=False)
-    assert (tmp_path / "cut" / "checkpoint.pt").exists()
-    resumed = train(settings, tmp_path / "cut", resume=True, tensorboard=False)
-    a, b = (torch.load(folder / "policy.pt", weights_only=True)["network"] for folder in (whole, resumed))
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    assert curve(whole) == curve(resumed)
 
 
 def test_supersuits_rows_are_seeded_one_cooperative_after_the_other(small):

@@ -70,29 +70,11 @@ def test_the_same_seed_trains_the_same_policy_and_another_seed_another(small, tm
 
 
 @pytest.mark.parametrize("rule", ["loo", "smoothed(rule='shapley(budget=5)', decay=0.5)"])
-def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(small, tmp_path, rule):
-    whole = train(settings(small, credit=rule), tmp_path / "whole", tensorboard=False)
-
-    class CutOffError(Exception):
-        pass
-
-    def cut(done, total, metrics):
-        if done > 1_200:
-            raise CutOffError
-
-    with pytest.raises(CutOffError):
-        train(settings(small, credit=rule), tmp_path / "cut", progress=cut, tensorboard=False)
-    assert (tmp_path / "cut" / "checkpoint.pt").exists()
-    assert not (tmp_path / "cut" / "policy.pt").exists()
-    resumed = train(settings(small, credit=rule), tmp_path / "cut", resume=True, tensorboard=False)
-    assert identical(weights(whole), weights(resumed))
-    assert (whole / "curve.json").read_text() == (resumed / "curve.json").read_text()
-    a, b = (torch.load(folder / "policy.pt", weights_only=True) for folder in (whole, resumed))
-    assert torch.equal(a["mean"], b["mean"])
-    assert torch.equal(a["variance"], b["variance"])
-    assert json.loads((resumed / "run.json").read_text())["settings"]["credit"] == rule
+def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(small, resumed, rule):
+    folder = resumed(settings(small, credit=rule), after=1_200)
+    assert json.loads((folder / "run.json").read_text())["settings"]["credit"] == rule
     with pytest.raises(ValueError, match="run with another credit"):
-        train(settings(small, credit="shapley(budget=6)"), resumed, resume=True)
+        train(settings(small, credit="shapley(budget=6)"), folder, resume=True)
 
 
 def test_a_finished_run_is_not_run_again_and_not_overwritten(small, tmp_path):
@@ -218,16 +200,8 @@ def test_settings_that_were_refused_leave_the_folder_to_corrected_ones(small, tm
     assert (tmp_path / "run" / "policy.pt").exists()
 
 
-def test_a_run_that_goes_on_logs_every_update_once_and_counts_all_its_seconds(small, tmp_path):
-    class CutOffError(Exception):
-        pass
-
-    def cut(done, total, metrics):
-        if done > 1_200:
-            raise CutOffError
-
-    with pytest.raises(CutOffError):
-        train(settings(small), tmp_path, progress=cut)
+def test_a_run_that_goes_on_logs_every_update_once_and_counts_all_its_seconds(small, tmp_path, cut_off):
+    cut_off(settings(small), tmp_path, after=1_200)
     kept = torch.load(tmp_path / "checkpoint.pt", weights_only=False)
     train(settings(small), tmp_path, resume=True)
     assert json.loads((tmp_path / "run.json").read_text())["seconds"] > kept["seconds"] > 0
