@@ -1,4 +1,4 @@
-"""These tests need flwr, which lives in a virtual environment of its own: ``make flower`` runs them."""
+"""These tests need flwr, which lives in a virtual environment of its own: ``make compat-flower`` runs them."""
 
 import importlib.util
 import logging
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"  # before flwr is imported
-pytest.importorskip("flwr.serverapp", reason="flwr is an extra: make flower")
-pytest.importorskip("flwr.clientapp", reason="flwr is an extra: make flower")
+pytest.importorskip("flwr.serverapp", reason="flwr is an extra: make compat-flower")
+pytest.importorskip("flwr.clientapp", reason="flwr is an extra: make compat-flower")
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
