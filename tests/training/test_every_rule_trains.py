@@ -11,9 +11,10 @@ from stable_baselines3 import PPO
 
 from proxycoop import credit
 from proxycoop.envs import scenario
-from proxycoop.training import train as module
+from proxycoop.training import sb3
 from proxycoop.training.evaluate import agent_maker, evaluate
 from proxycoop.training.libraries import settings_for
+from proxycoop.training.train import train
 
 # 16 rounds of 6 agents; an update sees 16 episodes
 COOPERATIVE = scenario.load("breast_cancer")
@@ -43,12 +44,12 @@ class WatchedPPO(PPO):
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", [*OURS, *SAMPLED])
 def test_ppo_trains_under_the_rule_and_what_it_learned_can_be_evaluated(rule, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "PPO", WatchedPPO)
+    monkeypatch.setattr(sb3, "PPO", WatchedPPO)
     monkeypatch.setattr(WatchedPPO, "updates", 0)
     cooperative = VERTICAL if "columns" in credit.make(rule).needs else COOPERATIVE
     settings = settings_for(scenario=cooperative, credit=rule, total_steps=10_000)
     told = []
-    folder = module.train(settings, tmp_path / "run", progress=lambda *what: told.append(what), tensorboard=False)
+    folder = train(settings, tmp_path / "run", progress=lambda *what: told.append(what), tensorboard=False)
     assert WatchedPPO.updates == len(told) == math.ceil(10_000 / (16 * 16 * 6))
     assert all(math.isfinite(value) for _, _, metrics in told for value in metrics.values())
     network = torch.load(folder / "policy.pt", weights_only=True)["network"]
