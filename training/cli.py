@@ -19,8 +19,12 @@ from .options import (
     AgentOption,
     AlgoOption,
     CreditOption,
+    FirstSeedOption,
     HyperOption,
     LibraryOption,
+    MeanwhileCreditOption,
+    PlayedRunArgument,
+    PlayedScenarioOption,
     ScenarioOption,
     SeedOption,
     SetOption,
@@ -29,7 +33,7 @@ from .options import (
     hyperparameters,
     load_scenario,
     player,
-    train_settings,
+    ready_for_files,
 )
 from .profile_commands import profiles
 
@@ -253,11 +257,20 @@ def train(
     overrides: SetOption = None,
 ) -> None:
     """Train proxies under a credit rule, with any of the RL libraries; saves the policy with its scenario and seed."""
+    from .libraries import settings_for
     from .rules import working
     from .train import tqdm_progress
     from .train import train as run
 
-    settings = train_settings(load_scenario(scenario, overrides), library, algo, hyper, credit=credit, seed=seed, total_steps=steps)
+    settings = settings_for(
+        library,
+        algo,
+        scenario=load_scenario(scenario, overrides),
+        credit=credit,
+        seed=seed,
+        total_steps=steps,
+        **hyperparameters(library, algo, hyper),
+    )
     sys.stdout.write(f"credit: {working(credit, settings.scenario.principals)}\n")
     bar, progress = tqdm_progress(f"{settings.scenario.name}, {credit}, {settings.library} {settings.algo}")
     with bar:
@@ -270,14 +283,14 @@ def train(
     "`proxycoop evaluate out/run -c loo --json loo.json` (other pay for the same policy)"
 )
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(help="Folder of a training run; without one, `--agent` plays.")] = None,
+    run: PlayedRunArgument = None,
     agent: AgentOption = None,
-    scenario: Annotated[str | None, typer.Option("--scenario", "-s", help="Scenario; the run's own by default, else digits.")] = None,
+    scenario: PlayedScenarioOption = None,
     credit: Annotated[
         str | None, typer.Option("--credit", "-c", help="Credit rule, as for `train`; the run's own by default, else shapley.")
     ] = None,
     episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes.")] = 64,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the first episode's cooperative.")] = 1_000_000,
+    seed: FirstSeedOption = 1_000_000,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all measures and series here.")] = None,
     overrides: SetOption = None,
 ) -> None:
@@ -305,14 +318,12 @@ def evaluate(
     "`proxycoop audit --agent all --set screening.filter=project --csv objections.csv`"
 )
 def audit(
-    run: Annotated[Path | None, typer.Argument(help="Folder of a training run; without one, `--agent` plays.")] = None,
+    run: PlayedRunArgument = None,
     agent: AgentOption = None,
-    scenario: Annotated[str | None, typer.Option("--scenario", "-s", help="Scenario; the run's own by default, else digits.")] = None,
-    credit: Annotated[
-        str | None, typer.Option("--credit", "-c", help="Credit rule that pays meanwhile; the run's own by default, else shapley.")
-    ] = None,
+    scenario: PlayedScenarioOption = None,
+    credit: MeanwhileCreditOption = None,
     episodes: Annotated[int, typer.Option("--episodes", min=1, help="Episodes.")] = 16,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the first episode's cooperative.")] = 1_000_000,
+    seed: FirstSeedOption = 1_000_000,
     top: Annotated[int, typer.Option("--top", min=0, help="How many of the worst blocked updates to tell.")] = 10,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write every objection here, a row each.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write totals, table and the worst here.")] = None,
@@ -320,7 +331,7 @@ def audit(
     overrides: SetOption = None,
 ) -> None:
     """Explain which updates were blocked, by whose profile, on which value, with how much predicted and realised harm."""
-    from ..files import output_folder, write_json, write_text
+    from ..files import write_json, write_text
     from .audit import audit as play
     from .audit_page import console_table, totals_in_words, write_audit
     from .objections import Findings
@@ -328,11 +339,7 @@ def audit(
     maker, who, scenario, credit = player("audit", run, agent, scenario, credit)
     loaded = load_scenario(scenario, overrides)
     out = run / "audit.html" if out is None and run is not None else out
-    for path in (csv_file, json_file, out):
-        if path is not None and path.is_dir():
-            raise ValueError(f"{str(path)!r} is a folder: name a file in it")
-        if path is not None:
-            output_folder(path.parent)
+    ready_for_files(csv_file, json_file, out)
     findings = Findings(play(loaded, maker, credit=credit, episodes=episodes, seed=seed))
     sys.stdout.write(f"{loaded.name}, {episodes} episodes, played by {who}\n\n" + "\n".join(totals_in_words(findings.totals)) + "\n")
     if findings.accounts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -141,6 +142,7 @@ def features(layout: ObservationLayout) -> tuple[str, ...]:
     return (*(f"lot/{name}" for name in layout.lot_features), *(f"agent/{name}" for name in layout.agent_features))
 
 
+@dataclass(eq=False)
 class EpisodeGame(ABC):
     """What coalitions are worth when they play episodes; subclasses say what a coalition is.
 
@@ -152,14 +154,15 @@ class EpisodeGame(ABC):
         credit: The rule that pays meanwhile.
         seeds: Each episode's, E.
         progress: Called as coalitions are played.
+        agent: Makes the policy.
     """
 
-    def __init__(self, scenario: Scenario, credit: CreditRule | str | None, seeds: Sequence[int], progress: Progress) -> None:
-        self.scenario = scenario
-        self.credit = credit
-        self.seeds = list(seeds)
-        self.progress = progress
-        self._engines: dict[int, Engine] = {}
+    scenario: Scenario
+    credit: CreditRule | str | None
+    seeds: Sequence[int]
+    progress: Progress
+    agent: Callable[[], Agent] = field(kw_only=True)
+    _engines: dict[int, Engine] = field(default_factory=dict, init=False, repr=False)
 
     @abstractmethod
     def player(self, coalitions: Tensor) -> Agent:
@@ -175,73 +178,44 @@ class EpisodeGame(ABC):
             if n_envs not in self._engines:
                 self._engines[n_envs] = Engine(self.scenario, self.credit, n_envs)
             engine = self._engines[n_envs]
-            metrics = play(engine, self.player(block.repeat_interleave(episodes, dim=0)), self.seeds * len(block))
+            metrics = play(engine, self.player(block.repeat_interleave(episodes, dim=0)), [*self.seeds] * len(block))
             metrics["test_utility"] = engine.test()["utility"]
             worth.append(torch.stack([metrics[target] for target in TARGETS]).double().unflatten(1, (len(block), episodes)))
             self.progress(len(block))
         return torch.cat(worth, dim=1).transpose(1, 2)
 
 
+@dataclass(eq=False)
 class ProxyGame(EpisodeGame):
     """Players are proxies, by rank: rank r of episode e is the seat ``order[e, r]``.
 
+    Its arguments are those of :class:`EpisodeGame`, and:
+
     Args:
-        scenario: As for :class:`EpisodeGame`.
-        credit: As there.
-        seeds: As there.
-        progress: As there.
-        agent: Makes the policy.
         order: Seats in the order of the players, int64 ``(E, N)``.
     """
 
-    def __init__(
-        self,
-        scenario: Scenario,
-        credit: CreditRule | str | None,
-        seeds: Sequence[int],
-        progress: Progress,
-        *,
-        agent: Callable[[], Agent],
-        order: Tensor,
-    ) -> None:
-        super().__init__(scenario, credit, seeds, progress)
-        self.agent = agent
-        self._rank = order.argsort(dim=1)  # of each seat
+    order: Tensor = field(kw_only=True)
 
     def player(self, coalitions: Tensor) -> Agent:
         """The policy, played by the coalition's proxies alone."""
-        rank = self._rank.repeat(len(coalitions) // len(self.seeds), 1)  # (m·E, N)
+        rank = self.order.argsort(dim=1).repeat(len(coalitions) // len(self.seeds), 1)  # of each seat, (m·E, N)
         return Present(self.agent(), coalitions.gather(1, rank))
 
 
+@dataclass(eq=False)
 class FeatureGame(EpisodeGame):
     """Players are :func:`features`: everybody's policy sees the coalition's alone.
 
+    Its arguments are those of :class:`EpisodeGame`, and:
+
     Args:
-        scenario: As for :class:`EpisodeGame`.
-        credit: As there.
-        seeds: As there.
-        progress: As there.
-        agent: Makes the policy.
         background: What stands in for features that are not seen.
         draws: Stand-ins over which probabilities are averaged.
     """
 
-    def __init__(
-        self,
-        scenario: Scenario,
-        credit: CreditRule | str | None,
-        seeds: Sequence[int],
-        progress: Progress,
-        *,
-        agent: Callable[[], Agent],
-        background: Background,
-        draws: int,
-    ) -> None:
-        super().__init__(scenario, credit, seeds, progress)
-        self.agent = agent
-        self.background = background
-        self.draws = draws
+    background: Background = field(kw_only=True)
+    draws: int = field(kw_only=True)
 
     def player(self, coalitions: Tensor) -> Agent:
         """The policy, which sees the coalition's features alone."""

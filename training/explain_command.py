@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from .options import AgentOption, SetOption, console, load_scenario, player
+from .options import (
+    AgentOption,
+    FirstSeedOption,
+    MeanwhileCreditOption,
+    PlayedRunArgument,
+    PlayedScenarioOption,
+    SetOption,
+    console,
+    load_scenario,
+    player,
+    ready_for_files,
+)
 
 EPILOG = (
     "Examples: `proxycoop explain out/run` · `proxycoop explain --agent honest -s breast_cancer --out explain.html` · "
@@ -17,14 +28,12 @@ EPILOG = (
 
 
 def explain(
-    run: Annotated[Path | None, typer.Argument(help="Folder of a training run; without one, `--agent` plays.")] = None,
+    run: PlayedRunArgument = None,
     agent: AgentOption = None,
-    scenario: Annotated[str | None, typer.Option("--scenario", "-s", help="Scenario; the run's own by default, else digits.")] = None,
-    credit: Annotated[
-        str | None, typer.Option("--credit", "-c", help="Credit rule that pays meanwhile; the run's own by default, else shapley.")
-    ] = None,
+    scenario: PlayedScenarioOption = None,
+    credit: MeanwhileCreditOption = None,
     episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes that every coalition plays.")] = 16,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the first episode's cooperative.")] = 1_000_000,
+    seed: FirstSeedOption = 1_000_000,
     budget: Annotated[int | None, typer.Option("--budget", help="Most coalitions of features. [default: 10 a feature]")] = None,
     proxy_budget: Annotated[
         int | None, typer.Option("--proxy-budget", help="Most coalitions of proxies. [default: all, for more than 10 proxies 20 a proxy]")
@@ -41,7 +50,7 @@ def explain(
     """
     from tqdm import tqdm
 
-    from ..files import output_folder, write_json, write_text
+    from ..files import write_json, write_text
     from .explain import explain as find
     from .explain_page import (
         FEATURE_COLUMNS,
@@ -59,11 +68,7 @@ def explain(
     maker, who, scenario, credit = player("explain", run, agent, scenario, credit)
     loaded = load_scenario(scenario, overrides)
     out = run / "explain.html" if out is None and run is not None else out
-    for path in (csv_file, json_file, out):
-        if path is not None and path.is_dir():
-            raise ValueError(f"{str(path)!r} is a folder: name a file in it")
-        if path is not None:
-            output_folder(path.parent)
+    ready_for_files(csv_file, json_file, out)
     with tqdm(unit=" coalitions", dynamic_ncols=True, delay=1, disable=None) as bar:
         current = ""
 

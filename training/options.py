@@ -14,12 +14,17 @@ from rich.console import Console
 if TYPE_CHECKING:  # the commands import what they need: `--help` must not wait for torch
     from ..agents import Agent
     from ..envs.scenario import Scenario
-    from .settings import TrainSettings
 
 ScenarioOption = Annotated[str, typer.Option("--scenario", "-s", help="Name of a scenario, or path of its YAML file.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override a setting of the scenario: `--set lots.rows=40`. May be repeated.")
 ]
+PlayedRunArgument = Annotated[Path | None, typer.Argument(help="Folder of a training run; without one, `--agent` plays.")]
+PlayedScenarioOption = Annotated[str | None, typer.Option("--scenario", "-s", help="Scenario; the run's own by default, else digits.")]
+MeanwhileCreditOption = Annotated[
+    str | None, typer.Option("--credit", "-c", help="Credit rule that pays meanwhile; the run's own by default, else shapley.")
+]
+FirstSeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the first episode's cooperative.")]
 CreditOption = Annotated[
     str,
     typer.Option(
@@ -84,13 +89,6 @@ def hyperparameters(library: str, algo: str | None, hyper: list[str] | None) -> 
     return chosen
 
 
-def train_settings(scenario: Scenario, library: str, algo: str | None, hyper: list[str] | None, **settings: Any) -> TrainSettings:
-    """Settings of a training, hyperparameters as the command line has them."""
-    from .libraries import settings_for
-
-    return settings_for(library, algo, scenario=scenario, **settings, **hyperparameters(library, algo, hyper))
-
-
 def settings_of_run(run: Path) -> dict[str, Any]:
     """Settings of a training run.
 
@@ -140,6 +138,21 @@ def player(
         scenario, credit = scenario or str(run / "scenario.yaml"), credit or settings["credit"]
     maker()  # an unknown name, or a damaged policy, is refused here rather than after the first plays
     return maker, who, scenario, credit
+
+
+def ready_for_files(*paths: Path | None) -> None:
+    """Make sure, before long work, that files can be written there; ``None`` for those that nobody wants.
+
+    Raises:
+        ValueError: If one is a folder, or its folder cannot be written.
+    """
+    from ..files import output_folder
+
+    for path in paths:
+        if path is not None and path.is_dir():
+            raise ValueError(f"{str(path)!r} is a folder: name a file in it")
+        if path is not None:
+            output_folder(path.parent)
 
 
 def agent_named(name: str, policy: Path | None) -> Agent:
