@@ -23,7 +23,7 @@ from ..envs.vector import CooperativeVecEnv
 from .policy import LotPolicy, LotQPolicy
 from .run import Run, Trained
 from .sb3_normalise import PooledMeanStd, normalised
-from .settings import A2CSettings, PPOSettings, QSettings
+from .settings import A2CSettings, PPOSettings, QSettings, TrainSettings
 
 
 def learn(run: Run) -> Trained:
@@ -65,7 +65,7 @@ def algorithm(run: Run, env: VecNormalize, policy_kwargs: dict[str, int]) -> Bas
         policy_kwargs: What the policy must know of the observations.
     """
     settings = run.settings
-    common = common_arguments(run, policy_kwargs)
+    common = common_arguments(run, env.num_envs, policy_kwargs)
     if isinstance(settings, A2CSettings):
         return A2C(LotPolicy, env, n_steps=settings.n_steps, gae_lambda=settings.gae_lambda, ent_coef=settings.ent_coef, **common)
     if isinstance(settings, PPOSettings):
@@ -89,12 +89,24 @@ def algorithm(run: Run, env: VecNormalize, policy_kwargs: dict[str, int]) -> Bas
     )
 
 
-def common_arguments(run: Run, policy_kwargs: dict[str, int]) -> dict[str, Any]:
-    """What all algorithms take; on-policy ones let the learning rate fall to 0."""
+def steps_of(settings: TrainSettings, n_rows: int) -> tuple[int, int]:
+    """Agent-steps of an update (for DQN, of an episode, in whose middle it would stop) and of the training, in whole ones of these."""
+    per_update = n_rows * (settings.n_steps if isinstance(settings, A2CSettings) else settings.scenario.horizon)
+    return per_update, -(-settings.total_steps // per_update) * per_update
+
+
+def common_arguments(run: Run, n_rows: int, policy_kwargs: dict[str, int]) -> dict[str, Any]:
+    """What all algorithms take; the learning rate of on-policy ones falls towards 0, from the whole of it in the first update.
+
+    Stable-Baselines3 asks for the rate when an update's steps have been counted as done already, so they are added again.
+    """
     settings = run.settings
+    per_update, total = steps_of(settings, n_rows)
     falls = isinstance(settings, PPOSettings | A2CSettings)
     return {
-        "learning_rate": (lambda remaining: settings.learning_rate * remaining) if falls else settings.learning_rate,
+        "learning_rate": (
+            (lambda remaining: settings.learning_rate * min(remaining + per_update / total, 1.0)) if falls else settings.learning_rate
+        ),
         "gamma": settings.gamma,
         "policy_kwargs": {**policy_kwargs, "hidden": settings.hidden},
         "tensorboard_log": run.logs,
@@ -133,10 +145,7 @@ def fit(
         metrics: Means over the episodes that ended last.
         keep: Writes a checkpoint; called between a rollout and the next when one is due.
     """
-    remaining = run.settings.total_steps - model.num_timesteps
-    if isinstance(run.settings, QSettings):  # would stop in the middle of an episode
-        of_an_episode = run.settings.scenario.horizon * env.num_envs
-        remaining = -(-remaining // of_an_episode) * of_an_episode
+    remaining = steps_of(run.settings, env.num_envs)[1] - model.num_timesteps
     if remaining > 0:
         model.learn(remaining, _Recorder(run, metrics, keep), reset_num_timesteps=run.checkpoint is None, tb_log_name=run.settings.algo)
     mean, variance = (torch.from_numpy(part.astype(np.float32)) for part in seen.per_feature())

@@ -26,5 +26,5 @@ def learn(run: Run) -> Trained:
 
 def _maskable_ppo(run: Run, env: VecNormalize, policy_kwargs: dict[str, int]) -> MaskablePPO:
     assert isinstance(run.settings, PPOSettings)
-    arguments = sb3.ppo_arguments(run.settings, env.num_envs) | sb3.common_arguments(run, policy_kwargs)
+    arguments = sb3.ppo_arguments(run.settings, env.num_envs) | sb3.common_arguments(run, env.num_envs, policy_kwargs)
     return MaskablePPO(MaskableLotPolicy, env, **arguments)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import DQN
+from stable_baselines3.common.utils import update_learning_rate
 
 from proxycoop import agents
 from proxycoop.envs import Engine, scenario
@@ -156,3 +157,23 @@ def test_a2c_keeps_checkpoints_whatever_its_updates_are(small, tmp_path, n_steps
 
     train(settings, tmp_path, progress=look, tensorboard=False)
     assert len(set(kept)) >= 3
+
+
+@pytest.mark.parametrize(("library", "algo", "per_update"), [("sb3", "ppo", 72), ("sb3", "a2c", 24), ("sb3-contrib", "maskable_ppo", 72)])
+def test_the_learning_rate_falls_from_the_whole_to_the_last_updates_share(small, tmp_path, monkeypatch, library, algo, per_update):
+    rates = []
+
+    def noted(optimizer, rate):
+        rates.append(rate)
+        update_learning_rate(optimizer, rate)
+
+    monkeypatch.setattr("stable_baselines3.common.base_class.update_learning_rate", noted)
+    changes = {"n_steps": 2} if algo == "a2c" else {}
+    train(
+        settings_for(
+            library, algo, scenario=small, credit="loo", total_steps=5 * per_update - 7, num_cooperatives=4, learning_rate=0.01, **changes
+        ),
+        tmp_path / "run",
+        tensorboard=False,
+    )
+    assert np.allclose(rates, [0.01 * share / 5 for share in (5, 4, 3, 2, 1)])
