@@ -15,6 +15,7 @@ if __name__ != "proxycoop.credit":
 
 from . import games
 from .antithetic import AntitheticPermutations
+from .apportionment import apportion, apportion_within
 from .aristocrat import Aristocrat
 from .axioms import RuleReport, RuleViolation, check_rule
 from .banzhaf import Banzhaf, BanzhafMsr
@@ -46,6 +47,7 @@ from .owen import Owen
 from .peer_ranking import PeerRanking, peer_incentives
 from .round import Round
 from .rule import RULES, CreditRule, GameRule, LotRule, make
+from .settlement import Accounts, Settlement, SettlementPolicy, settle
 from .shapfed import ShapFed
 from .shapley import Shapley, shapley_values
 from .size_regression import SizeRegression
@@ -59,6 +61,7 @@ from .wrappers import Clipped, Coopetition, Normalised, Smoothed
 
 __all__ = [
     "RULES",
+    "Accounts",
     "AntitheticPermutations",
     "Aristocrat",
     "Banzhaf",
@@ -100,6 +103,8 @@ __all__ = [
     "Round",
     "RuleReport",
     "RuleViolation",
+    "Settlement",
+    "SettlementPolicy",
     "ShapFed",
     "Shapley",
     "SizeRegression",
@@ -113,6 +118,8 @@ __all__ = [
     "VetoOwn",
     "VetoShapley",
     "VetoShared",
+    "apportion",
+    "apportion_within",
     "as_game",
     "check_rule",
     "coalition_matrix",
@@ -127,6 +134,7 @@ __all__ = [
     "make",
     "nucleolus",
     "peer_incentives",
+    "settle",
     "shapley_values",
     "table_game",
     "to_shapiq",

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from ..settings import Settings
 from . import fairness  # noqa: F401  # registers its data sources
 from .dataset import DATA, Bools, Dataset, Floats
-from .settings import Settings
 
 __all__ = [
     "DATA",

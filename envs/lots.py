@@ -18,12 +18,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from ..settings import Settings, default_kind
 from . import randomness
 from .data import Dataset, Splits
 from .mixtures import DirichletMixture, LogisticNormalMixture
 from .models import Model
 from .randomness import Purpose, fold
-from .settings import Settings, default_kind
 from .sites import Sites
 
 

@@ -13,10 +13,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ..settings import Settings
 from . import randomness
 from .dataset import Dataset
 from .randomness import fold
-from .settings import Settings
 
 
 class DirichletMixture(Settings):

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vjp, vmap
 
 from ..credit.head import class_head
+from ..settings import Settings, default_kind
 from .likelihood import cross_entropy, log_softmax
-from .settings import Settings, default_kind
 
 
 class Model(ABC):

@@ -11,9 +11,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from ..settings import Settings
 from .devices import CPU
 from .randomness import permutation
-from .settings import Settings
 
 DIRECTION_SLACK = 1e-6
 """By how much an update may go against a direction, in the weighted values' unit: what rounding leaves of exactly nothing."""

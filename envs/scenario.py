@@ -21,6 +21,7 @@ from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, Validati
 from pydantic_core import PydanticCustomError
 
 from ..registry import unknown_name
+from ..settings import Settings, models_in
 from ..text import one_line
 from .coalitions import UtilityName, WeightsName
 from .data import Data
@@ -30,7 +31,6 @@ from .models import ModelSettings, Softmax
 from .profiles import Profile
 from .screening import Screening
 from .server import ServerSettings, Sgd
-from .settings import Settings, models_in
 from .substrates import FedAvg, SubstrateSettings, Vertical
 from .values import VALUES, Value
 

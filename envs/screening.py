@@ -22,9 +22,9 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from ..credit.lots import objections
+from ..settings import Settings
 from .harm import HarmName
 from .profiles import Profiles
-from .settings import Settings
 
 _ROUNDING = 1e-6
 

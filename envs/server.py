@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from .settings import Settings, default_kind
+from ..settings import Settings, default_kind
 
 
 @dataclass(frozen=True)

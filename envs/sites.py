@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from ..settings import Settings
 from .dataset import Dataset
-from .settings import Settings
 
 
 class Sites(Settings):

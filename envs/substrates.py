@@ -10,12 +10,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ..settings import Settings, default_kind
 from . import randomness
 from .columns import column_blocks
 from .likelihood import loss_and_residual, residual
 from .lots import DrawnLots
 from .models import Model
-from .settings import Settings, default_kind
 
 
 @dataclass(frozen=True)

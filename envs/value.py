@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..registry import Registry, unknown_name
+from ..settings import Settings
 from .data import Bools, Dataset, Rows
-from .settings import Settings
 
 
 class Value(Settings):

@@ -95,8 +95,8 @@ def scenarios(
     """List the scenarios, print one in full, or list what can be set."""
     from ..envs import scenario
     from ..envs.observation import ObservationLayout
-    from ..envs.settings import describe
     from ..envs.values import VALUES
+    from ..settings import describe
 
     if settings:
         table = Table("setting", "default", "meaning")

@@ -17,7 +17,7 @@ def libraries(
     algo: Annotated[str | None, typer.Argument(help="The algorithm. [default: the library's first]")] = None,
 ) -> None:
     """List the RL libraries that can train proxies, and what is installed; or the settings of one of their algorithms."""
-    from ..envs.settings import describe
+    from ..settings import describe
     from .libraries import LIBRARIES, find, missing_packages
 
     if library is not None:

@@ -9,9 +9,9 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from .. import credit
 from ..envs.scenario import Scenario
-from ..envs.settings import Settings
 from ..envs.shared import require_served
 from ..envs.spaces import ActionForm, RewardForm
+from ..settings import Settings
 
 
 class TrainSettings(Settings):

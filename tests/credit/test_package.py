@@ -8,6 +8,7 @@ from proxycoop import credit
 
 def test_public_names_are_these():
     assert sorted(credit.__all__) == [
+        "Accounts",
         "AntitheticPermutations",
         "Aristocrat",
         "Banzhaf",
@@ -50,6 +51,8 @@ def test_public_names_are_these():
         "Round",
         "RuleReport",
         "RuleViolation",
+        "Settlement",
+        "SettlementPolicy",
         "ShapFed",
         "Shapley",
         "SizeRegression",
@@ -63,6 +66,8 @@ def test_public_names_are_these():
         "VetoOwn",
         "VetoShapley",
         "VetoShared",
+        "apportion",
+        "apportion_within",
         "as_game",
         "check_rule",
         "coalition_matrix",
@@ -77,6 +82,7 @@ def test_public_names_are_these():
         "make",
         "nucleolus",
         "peer_incentives",
+        "settle",
         "shapley_values",
         "table_game",
         "to_shapiq",

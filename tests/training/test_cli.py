@@ -9,8 +9,8 @@ import pytest
 from proxycoop import __version__
 from proxycoop.credit import RULES, Equal
 from proxycoop.envs import Scenario
-from proxycoop.envs.settings import describe
 from proxycoop.envs.values import VALUES
+from proxycoop.settings import describe
 
 
 def test_help_lists_every_command_and_every_command_has_examples(run):

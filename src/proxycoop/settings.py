@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 class Settings(BaseModel):
-    """A frozen, validated part of a scenario: unknown keys are refused, every field has a default and says its unit."""
+    """A frozen, validated part of a scenario or a run: unknown keys are refused, every field has a default and says its unit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

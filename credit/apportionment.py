@@ -1,0 +1,161 @@
+"""Apportionment: whole units in proportion to weights, so that the parts sum to the amount exactly.
+
+Everything here is batch-first and exact: arrays hold Python integers (``dtype=object``), so that no amount is too large and nothing is
+rounded but once. Credit is measured and comes as float64, which is a whole number times a power of two and is taken as just that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Whole = NDArray[np.object_]
+"""Python integers in an array."""
+
+_MANTISSA = 53  # bits of a float64's
+
+
+def apportion(amount: Sequence[int] | Whole, weight: NDArray[np.float64] | Whole) -> Whole:
+    r"""Split amounts in proportion to weights by the method of largest remainders (Hamilton 1792).
+
+    .. math:: q_i = R \, w_i / \textstyle\sum_j w_j, \qquad r_i \in \{\lfloor q_i \rfloor, \lceil q_i \rceil\}, \qquad \sum_i r_i = R
+
+    Everybody gets the whole part of their quota; the units that are left go to the largest fractions, ties to who comes first. Raising one
+    weight alone never lowers that one's part: the paradoxes of the method need several weights to change, or the amount.
+
+    Args:
+        amount: Whole, not negative, ``(batch,)``, in minor units.
+        weight: Finite, not negative, ``(batch, n)``; where all of a row are 0 it is split equally.
+
+    Returns:
+        Whole numbers ``(batch, n)``, which sum to the amounts exactly.
+
+    Raises:
+        ValueError: If an amount is not whole or is negative, a weight is negative or not finite, there is nobody to pay, or the shapes
+            do not go together.
+        TypeError: If an amount is a float: money is counted, not measured.
+
+    References:
+        Balinski & Young (2001), *Fair Representation*, 2nd ed., Brookings.
+    """
+    w = whole_weights(weight)  # (B, n)
+    r = checked_amounts(amount, len(w))  # (B,)
+    w = np.where((w.sum(axis=1) == 0)[:, None], 1, w)
+    return _rounded(r, r[:, None] * w, w.sum(axis=1))
+
+
+def apportion_within(
+    amount: Sequence[int] | Whole, weight: NDArray[np.float64] | Whole, floor: int = 0, cap: int | None = None
+) -> tuple[Whole, Whole]:
+    r"""Split amounts in proportion to weights as far as nobody gets less than ``floor`` or more than ``cap``.
+
+    Quotas are :math:`q_i = \min(\max(\lambda w_i, floor), cap)` with the one λ by which they sum to the amount (water filling), and are
+    then rounded by largest remainders. What nobody may take, because all are at the cap, is left; an amount that does not reach for
+    everybody's floor is split equally.
+
+    Args:
+        amount: As :func:`apportion` takes it.
+        weight: As :func:`apportion` takes it.
+        floor: Least part of everybody, in minor units.
+        cap: Largest part of everybody, in minor units; ``None`` for no limit.
+
+    Returns:
+        The parts ``(batch, n)`` and what is left ``(batch,)``; together they sum to the amounts exactly.
+
+    Raises:
+        ValueError: If ``floor`` is negative or above ``cap``; else as :func:`apportion` does.
+        TypeError: As :func:`apportion` does.
+    """
+    w = whole_weights(weight)
+    batch, n = w.shape
+    r = checked_amounts(amount, batch)
+    if not 0 <= floor <= (floor if cap is None else cap):
+        raise ValueError(f"floor={floor}, cap={cap}: must be 0 ≤ floor ≤ cap")
+    left = np.maximum(r - n * cap, 0) if cap is not None else np.zeros_like(r)
+    r = r - left
+    bound = np.full((batch, n), -1, dtype=object)  # −1: free; else the limit at which a member stands
+    bound = np.where((r < n * floor)[:, None], -2, bound)  # −2: too little for everybody's floor
+    w = np.where(bound == -2, 1, w)
+    for _ in range(2 * n):  # every pass but the last brings somebody to a limit, for good
+        free = bound < 0
+        rest = r - np.where(free, 0, bound).sum(axis=1)  # for those who are free, (B,)
+        share = np.where(free, w, 0)
+        total = share.sum(axis=1)
+        share = np.where(free & (total == 0)[:, None], 1, share)
+        total = share.sum(axis=1)
+        low = (bound == -1) & (rest[:, None] * share < floor * total[:, None])
+        high = (bound == -1) & (rest[:, None] * share > cap * total[:, None]) if cap is not None else np.zeros_like(low)
+        if not (low.any() or high.any()):
+            break
+        # Lifting to the floor takes from the others, lowering to the cap gives to them: the larger of the two is sure to stay.
+        lacking = np.where(low, floor * total[:, None] - rest[:, None] * share, 0).sum(axis=1)
+        beyond = np.where(high, rest[:, None] * share - cap * total[:, None], 0).sum(axis=1) if cap is not None else 0 * lacking
+        bound = np.where(low & (lacking >= beyond)[:, None], floor, bound)
+        bound = np.where(high & (beyond >= lacking)[:, None], cap, bound)
+    free = bound < 0
+    parts = _rounded(rest, np.where(free, rest[:, None] * share, 0), np.where(total == 0, 1, total))
+    return np.where(free, parts, bound), left
+
+
+def checked_amounts(amount: Sequence[int] | Whole, batch: int) -> Whole:
+    """Amounts as Python integers, ``(batch,)``.
+
+    Raises:
+        ValueError: If there are not so many, or one is negative.
+        TypeError: If one is no integer.
+    """
+    if len(amount) != batch:
+        raise ValueError(f"amount has {len(amount)} entries for {batch} rows of weights: give one a row")
+    for one in amount:
+        require_whole("amount", one)
+        if one < 0:
+            raise ValueError(f"amount={one}: must not be negative")
+    return np.array([int(one) for one in amount], dtype=object)
+
+
+def require_whole(name: str, number: object) -> None:
+    """Refuse what is not a whole number.
+
+    Raises:
+        TypeError: If it is a float, a bool or anything but an integer.
+    """
+    if isinstance(number, bool | np.bool_) or not isinstance(number, int | np.integer):
+        raise TypeError(f"{name}={number!r}: must be a whole number of minor units (cents, say), not {type(number).__name__}")
+
+
+def whole_weights(weight: NDArray[np.float64] | Whole) -> Whole:
+    """Weights as whole numbers in the same proportions, row by row, exactly.
+
+    Args:
+        weight: float64, or integers, ``(batch, n)``.
+
+    Raises:
+        ValueError: If a weight is negative or not finite, or there are none.
+    """
+    weight = np.asarray(weight)
+    if weight.ndim != 2 or weight.shape[1] == 0:
+        raise ValueError(f"weight has shape {weight.shape}: must be (batch, n) with n at least 1")
+    if weight.dtype == object or np.issubdtype(weight.dtype, np.integer):
+        if (weight < 0).any():
+            raise ValueError("weight has negative entries: must not be negative")
+        return weight.astype(object)
+    weight = weight.astype(np.float64)
+    if not (np.isfinite(weight) & (weight >= 0)).all():
+        raise ValueError(f"weight={weight[~(np.isfinite(weight) & (weight >= 0))][0]}: weights must be finite and not negative")
+    mantissa, exponent = np.frexp(weight)  # weight = mantissa · 2^exponent
+    whole = np.ldexp(mantissa, _MANTISSA).astype(np.int64).astype(object)
+    least = np.where(weight > 0, exponent, exponent.max(initial=0)).min(axis=1, keepdims=True)
+    shift = np.where(weight > 0, exponent - least, 0)
+    return np.left_shift(whole, shift.astype(object))
+
+
+def _rounded(amount: Whole, numerator: Whole, denominator: Whole) -> Whole:
+    """Quotas ``numerator / denominator`` (n to one), which sum to the amount, as whole numbers by largest remainders."""
+    parts, remainder = numerator // denominator[:, None], numerator % denominator[:, None]
+    units = amount - parts.sum(axis=1)  # fewer than n
+    # a stable order by falling remainder: who comes first wins a tie
+    order = np.argsort(-remainder, axis=1, kind="stable")
+    place = np.argsort(order, axis=1, kind="stable")
+    return parts + (place < units[:, None]).astype(np.int64).astype(object)
