@@ -10,7 +10,8 @@ Agents         ``proxy_0`` … ; all act in every round; none leaves before the 
 Actions        ``MultiDiscrete([2] * K)``, 1 = contribute; or ``Discrete(2**K)`` with ``actions="discrete"`` (bit k = lot k)
 Observations   ``Box(-10, 10, (size,), float32)``; :meth:`CooperativeEnv.observation_layout` names every entry
 Rewards        ``scale·credit − contribution_cost·lots − violation_penalty·violations + public_share·scale·v(N)``; with ``rewards="team"``
-               everybody gets the mean of these
+               everybody gets the mean of these; under ``settlement.reward: settlement`` what a settlement pays, in reward units, stands
+               in the place of ``scale·credit``, and in rounds without one nothing does
 End            after ``horizon`` rounds, by truncation; ``agents`` is then empty
 State          everybody's observations side by side, ``Box(-10, 10, (N·size,), float32)``
 Rendering      ``ansi`` (a table of the round), ``rgb_array`` (a picture of it), ``human`` (prints the table)
@@ -22,9 +23,23 @@ entered, below 1 where a filter mended it), ``blocked_by`` (K × N: which princi
 now, and after the last round ``episode``, the episode's metrics. Under rules that can tell (:class:`~proxycoop.credit.LotRule`) there is
 ``lot_credit`` too: what each of its lots earned.
 
+A scenario with the key ``settlement`` has money in it (:mod:`proxycoop.envs.settlement`), and then infos (unless ``"mask"``) hold three
+things more, the amounts as whole minor units (cents, say):
+
+==============  ========================================================================================================
+``payout``      what was paid to the proxy after this round; 0 in a round without a settlement
+``paid``        what was paid to it in this episode
+``paid_share``  its share of all that was paid in this episode, 1/N before the first payment
+==============  ========================================================================================================
+
+With ``ledger=`` all of it is written into a ledger (:mod:`proxycoop.credit.ledger`) as it happens: every round with its credits and
+revenue, and every settlement. Each episode is a cooperative of its own there, ``SCENARIO/RULE/seed-S/episode-N``. To play an episode again
+as it was adds nothing.
+
 A proxy sees its own lots and profile, and what the cooperative announces: the utility, the values with their probe sets and losses,
-the strictest tolerance anybody has for each, the mean norm of everybody's updates, and how many updates were admitted. It never sees
-the test set, others' data or profiles, or which lots are corrupt.
+the strictest tolerance anybody has for each, the mean norm of everybody's updates, how many updates were admitted, and, where there is
+money, how much waits for which settlement and what the proxy was paid. It never sees the test set, others' data or profiles, or which lots
+are corrupt.
 
 Usage::
 
@@ -44,7 +59,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -61,6 +76,9 @@ from .observation import ObservationLayout
 from .scenario import Scenario
 from .spaces import ActionCodec, ActionForm, Pay, RewardForm, observation_space, state_space
 
+if TYPE_CHECKING:  # a database is slow to import, and most runs keep no ledger
+    from ..credit.ledger import Ledger
+
 RenderMode = Literal["human", "ansi", "rgb_array"]
 Observations = dict[str, NDArray[np.float32]]
 Infos = dict[str, dict[str, Any]]
@@ -74,9 +92,20 @@ def parallel_env(
     rewards: RewardForm = "own",
     infos: Literal["full", "mask"] = "full",
     render_mode: RenderMode | None = None,
+    ledger: Ledger | str | Path | None = None,
+    ledger_name: str | None = None,
 ) -> CooperativeEnv:
     """The parallel environment; see :class:`CooperativeEnv`."""
-    return CooperativeEnv(scenario, credit, actions=actions, rewards=rewards, infos=infos, render_mode=render_mode)
+    return CooperativeEnv(
+        scenario,
+        credit,
+        actions=actions,
+        rewards=rewards,
+        infos=infos,
+        render_mode=render_mode,
+        ledger=ledger,
+        ledger_name=ledger_name,
+    )
 
 
 def env(
@@ -87,9 +116,21 @@ def env(
     rewards: RewardForm = "own",
     infos: Literal["full", "mask"] = "full",
     render_mode: RenderMode | None = None,
+    ledger: Ledger | str | Path | None = None,
+    ledger_name: str | None = None,
 ) -> AECEnv:
     """The same environment in PettingZoo's agent-environment-cycle form; the arguments are those of :class:`CooperativeEnv`."""
-    return parallel_to_aec(parallel_env(scenario, credit, actions=actions, rewards=rewards, infos=infos, render_mode=render_mode))
+    parallel = parallel_env(
+        scenario,
+        credit,
+        actions=actions,
+        rewards=rewards,
+        infos=infos,
+        render_mode=render_mode,
+        ledger=ledger,
+        ledger_name=ledger_name,
+    )
+    return parallel_to_aec(parallel)
 
 
 class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no types
@@ -102,9 +143,12 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         rewards: ``own``, or ``team``: everybody gets the mean of all proxies' rewards.
         infos: ``full``, or ``mask`` for libraries that take only numbers of a fixed shape in infos.
         render_mode: What :meth:`render` returns.
+        ledger: A ledger, its file or its database's URL: rounds and settlements are written there. None unless asked for.
+        ledger_name: What cooperatives in the ledger are called by, instead of scenario and rule, before seed and episode.
 
     Raises:
-        ValueError: If a name is unknown, the scenario is not valid, or the rule cannot serve so many agents.
+        ValueError: If a name is unknown, the scenario is not valid, or the rule cannot serve so many agents; if there is a ledger but no
+            settlement in the scenario, or a name in it but no ledger.
     """
 
     metadata: ClassVar[dict[str, Any]] = {
@@ -123,6 +167,8 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         rewards: RewardForm = "own",
         infos: Literal["full", "mask"] = "full",
         render_mode: RenderMode | None = None,
+        ledger: Ledger | str | Path | None = None,
+        ledger_name: str | None = None,
     ) -> None:
         if infos not in ("full", "mask"):
             raise unknown_name("infos", infos, ["full", "mask"])
@@ -136,6 +182,13 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         self._infos = infos
         self._pay = Pay(rewards)
         self._codec = ActionCodec(actions, self.engine.num_lots)
+        if ledger is None and ledger_name is not None:
+            raise ValueError(f"ledger_name={ledger_name!r} names cooperatives in a ledger: give ledger= too")
+        self._bookkeeper = None
+        if ledger is not None:
+            from .bookkeeping import Bookkeeper  # brings a database
+
+            self._bookkeeper = Bookkeeper(self.engine, ledger, ledger_name)
         self.observation_spaces = {agent: observation_space(self.engine.layout) for agent in self.possible_agents}
         self.action_spaces = {agent: self._codec.space() for agent in self.possible_agents}
 
@@ -174,7 +227,7 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
 
         Raises:
             RuntimeError: Before the first reset or after the episode's end.
-            ValueError: If an agent's action is missing, or of the wrong shape or range.
+            ValueError: If an agent's action is missing, or of the wrong shape or range; or if the ledger does not take the round.
         """
         if not self.agents:
             self.engine.require_running()
@@ -182,6 +235,8 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
             raise ValueError(f"actions are missing for {', '.join(missing)}: give one for every agent in env.agents")
         choices = torch.stack([self._codec.decode(actions[agent], agent) for agent in self.agents])
         result = self.engine.step(choices[None])
+        if self._bookkeeper is not None:
+            self._bookkeeper.write()
         agents = self.agents
         rewards = dict(zip(agents, self._pay(result.rewards)[0].tolist(), strict=True))
         observations, infos = self._observations(), self._all_infos()
@@ -210,7 +265,9 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         return None
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Close the ledger, if there is one and it was opened here; otherwise there is nothing to release."""
+        if self._bookkeeper is not None:
+            self._bookkeeper.close()
 
     def _observations(self) -> Observations:
         rows = self.engine.observations[0].numpy()
@@ -237,6 +294,13 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
             if isinstance(engine.rule, LotRule):
                 earned = last.lot_credit if last else None
                 infos[agent]["lot_credit"] = np.zeros(engine.num_lots) if earned is None else earned[0, i].double().numpy()
+            if engine.treasury is not None:
+                paid = engine.treasury.accounts.paid[0]
+                infos[agent] |= {
+                    "payout": int(last.payouts[0, i]) if last is not None and last.payouts is not None else 0,
+                    "paid": paid[i],
+                    "paid_share": paid[i] / paid.sum() if paid.any() else 1 / engine.num_agents,
+                }
             if episode is not None:
                 infos[agent]["episode"] = {
                     name: float(measure[0, i] if measure.dim() == 2 else measure[0]) for name, measure in episode.items()

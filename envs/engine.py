@@ -4,7 +4,8 @@ It steps E cooperatives at once; every array begins with the axes (E, N, …). S
 P parameters, M values. Environment e of a batch with seed s gives the same trajectory as a single environment with seed s.
 
 A round, in order: lots *propose* updates from the shared parameters; proxies *observe* them and choose; updates are *screened*;
-what is admitted is *aggregated* into one step; the credit rule *credits* the agents; credit and costs make the *rewards*.
+what is admitted is *aggregated* into one step; the credit rule *credits* the agents; where the scenario has money, what the round earned
+is booked and now and then *settled*; credit (or what was paid) and costs make the *rewards*.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .devices import checked_device
 from .harm import Harm, predicted_harm
 from .likelihood import log_softmax, residual, right
 from .lots import DrawnLots, LotSource
+from .memory import Memory
 from .observation import ObservationLayout
 from .peers import peer_gains
 from .profiles import Profiles, ProfileTable
@@ -35,6 +37,7 @@ from .records import Prospect, RoundResult
 from .scenario import Scenario, load
 from .screener import Guarded, Screener
 from .screening import forbidden_by, let_through
+from .settlement import CEILING, Treasury, check_size, money_scale, needs_reference
 from .shared import name_of, require_served, shared
 from .values import losses_and_gradients, protected_classes
 
@@ -95,6 +98,7 @@ class Engine:
         self._screener = Screener(scenario.screening, harm)
         self._protects = protected_classes(self.values, self.splits.dataset).to(self.device)
         self.reward_scale = reference_scale(scenario) if scenario.reward.scale == "auto" else float(scenario.reward.scale)
+        self.treasury = self._treasury()
         self.seeds: Tensor | None = None
         self.episode = 0
         self.t = self.horizon
@@ -132,25 +136,18 @@ class Engine:
         drawn = self._lot_source.draw(self._keys, owned)
         self.lots: DrawnLots = (drawn.seated(seats) if copies else drawn).prepared(self.model)
 
-        shape = (self.num_envs, self.num_agents, self.num_lots)
         self.theta = self._theta_0.repeat(self.num_envs, 1)  # (E, P)
         self.server_state = self.scenario.server.start(self.theta)
         self.t = 0
         self.history = []
-        self._last_step = torch.zeros_like(self.theta)
-        self._last_contributed = self.theta.new_zeros(shape, dtype=torch.bool)
-        self._last_admitted = self.theta.new_zeros(shape, dtype=torch.bool)
-        self._n_contributed = self.theta.new_zeros(shape)
-        self._n_admitted = self.theta.new_zeros(shape)
-        self._lot_credit = self.theta.new_zeros(shape)  # summed, in reward units
-        self._last_credit = self.theta.new_zeros(shape[:2])
-        self._paid = self.theta.new_zeros(shape[:2])  # cumulative non-negative credit
-        self._spent = self.theta.new_zeros(shape[:2])
+        self._memory = Memory(self.scenario, self.layout, self.reward_scale, self.theta)
         if self.rule is not None:
             self.rule.reset(self.num_envs, self.num_agents)
         self.prospect = self._look()
-        self.initial_utility = self._last_utility = self.prospect.utility
+        self.initial_utility = self.prospect.utility
         self.initial_value_losses = self.prospect.value_losses
+        if self.treasury is not None:
+            self.treasury.begin(self.initial_utility)
         self.observations = self._observe()
         return self.observations
 
@@ -204,13 +201,18 @@ class Engine:
         evaluations = self.round.evaluations
         gain = self.round.gain
         cost = self._cost(contributed, before.own_blocked)
-        rewards = self.reward_scale * (credit + self.scenario.reward.public_share * gain[:, None]) - cost
 
         self.server_state = self.scenario.server.advance(step, self.server_state, delta)
         self.theta = self.theta + delta
         self.t += 1
-        self._remember(contributed, admitted, credit, lot_credit, cost, delta)
+        self._memory.remember(contributed, admitted, credit, lot_credit, cost, delta, before.utility)
         self.prospect = self._look()
+        turnover = None if self.treasury is None else self.treasury.close(self.t - 1, credit, self.prospect.utility)
+        if turnover is not None and self.treasury is not None and self.treasury.terms.reward == "settlement":
+            shared_gain = self.reward_scale * self.scenario.reward.public_share * gain[:, None]
+            rewards = turnover.worth.to(credit) + shared_gain - cost
+        else:
+            rewards = self.reward_scale * (credit + self.scenario.reward.public_share * gain[:, None]) - cost
         self.observations = self._observe()
         result = RoundResult(
             observations=self.observations,
@@ -232,6 +234,8 @@ class Engine:
             forbidden_used=(forbidden_by(lots.tags, self.profiles).any(dim=-1) & admitted).any(dim=(1, 2)),
             gamma=aggregate.gamma,
             cost=cost,
+            revenue=None if turnover is None else turnover.revenue,
+            payouts=None if turnover is None else turnover.payouts,
             evaluations=evaluations,
             done=self.t == self.horizon,
         )
@@ -259,7 +263,7 @@ class Engine:
     @property
     def credit_so_far(self) -> Tensor:
         """Cumulative credit of this episode, ``(E, N)``, in the utility's unit."""
-        return torch.stack([result.credit for result in self.history]).sum(dim=0) if self.history else torch.zeros_like(self._paid)
+        return torch.stack([result.credit for result in self.history]).sum(dim=0) if self.history else self._no_credit()
 
     @torch.no_grad()
     def utility_gradient(self, theta: Tensor | None = None) -> Tensor:
@@ -311,11 +315,12 @@ class Engine:
     def _credit(self) -> tuple[Tensor, Tensor | None]:
         """What the rule pays for the round, to agents and, if it can tell, to lots; checked, because third parties write rules."""
         if self.rule is None:
-            return torch.zeros_like(self._paid), None
+            return self._no_credit(), None
+        shape: tuple[int, ...]
         if by_lot := isinstance(self.rule, LotRule):
-            answer, shape = self.rule.assign_lots(self.round), tuple(self._lot_credit.shape)
+            answer, shape = self.rule.assign_lots(self.round), (self.num_envs, self.num_agents, self.num_lots)
         else:
-            answer, shape = self.rule.assign(self.round), tuple(self._paid.shape)
+            answer, shape = self.rule.assign(self.round), (self.num_envs, self.num_agents)
         if not isinstance(answer, Tensor) or tuple(answer.shape) != shape:
             came = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
             raise ValueError(f"credit rule {self.rule_name} answered with {came}, must be a tensor of shape {shape}")
@@ -324,7 +329,11 @@ class Engine:
             if not self.round.gain.isfinite().all():
                 raise ValueError(f"the shared model diverged in round {self.t}: lower the learning rates of the substrate and the server")
             raise ValueError(f"credit rule {self.rule_name} answered with numbers that are not finite in round {self.t}")
-        return credit.to(self._paid), None if lot_credit is None else lot_credit.to(self._paid)
+        return credit.to(self.theta), None if lot_credit is None else lot_credit.to(self.theta)
+
+    def _no_credit(self) -> Tensor:
+        """No credit for anybody, ``(E, N)``."""
+        return self.theta.new_zeros(self.num_envs, self.num_agents)
 
     def _bargain(self, contributed: Tensor) -> Bargain:
         """What enters where it is negotiated."""
@@ -370,7 +379,7 @@ class Engine:
         finite = norm.isfinite()
         if not finite.all():
             proposals = replace(proposals, updates=torch.where(finite[..., None], proposals.updates, 0.0))
-        directions = torch.cat([value_gradients, self._last_step[:, None]], dim=1)  # (E, M + 1, P): one pass over the updates
+        directions = torch.cat([value_gradients, self._memory.last_step[:, None]], dim=1)  # (E, M + 1, P): one pass over the updates
         products = predicted_harm(directions, proposals.updates)
         harm, along = products[..., :-1], products[..., -1]  # (E, N, K, M), (E, N, K)
         verdicts, mended = self._screener.judge(
@@ -390,59 +399,19 @@ class Engine:
         )
 
     def _observe(self) -> Tensor:
-        """What every proxy sees, from what it could know: its own lots, its own profile, and what the cooperative announces."""
-        look, scale = self.prospect, self.reward_scale
-        finite = look.verdicts.finite
-        norm = torch.where(finite, look.verdicts.norm, 0.0).clamp_(min=1e-12)  # a lot that overflows must not blind the others
-        mean_norm = norm.sum(dim=(1, 2), keepdim=True) / finite.sum(dim=(1, 2), keepdim=True).clamp(min=1)
-        last_norm = self._last_step.norm(dim=-1)[:, None, None].clamp(min=1e-12)
-        n_offered = self._last_contributed.sum(dim=(1, 2))
-        paid = self._paid.sum(dim=1, keepdim=True)
-        reward = self.scenario.reward
-        worst_cost = (reward.contribution_cost + reward.violation_penalty) * self.num_lots * self.horizon
-        lots: list[Tensor] = [
-            look.proposals.loss,
-            look.proposals.loss - look.validation_loss[:, None, None],
-            (norm / mean_norm).log_(),
-            look.along / (norm * last_norm),
-            ~look.own_blocked,
-            self._last_contributed,
-            self._last_admitted,
-            (self._n_admitted + 0.5) / (self._n_contributed + 1),
-            self._lot_credit / self._n_contributed.clamp(min=1),
-            *(look.verdicts.harm / look.verdicts.profiles.yardstick[:, :, None]).clamp_(-3, 3).unbind(dim=-1),
-        ]
-        agent: list[Tensor | float] = [
-            self.t / self.horizon,
-            look.utility[:, None],
-            (scale / self.num_agents) * (look.utility - self._last_utility)[:, None],
-            (self._last_admitted.sum(dim=(1, 2)) / n_offered.clamp(min=1))[:, None],
-            self._last_credit,
-            torch.where(paid > 0, self._paid / paid.clamp(min=1e-12), 1 / self.num_agents),
-            self._spent / max(worst_cost, 1e-12),
-            self._last_contributed.to(self.dtype).mean(dim=-1),
-            *look.value_losses[:, :, None].unbind(dim=1),
-            *self.profiles.holds.unbind(dim=-1),
-        ]
-        return self.layout.join(lots, agent, (self.num_envs, self.num_agents))
+        """What every proxy sees."""
+        money = () if self.treasury is None else self.treasury.features(self.t, self.device)
+        return self._memory.observe(self.t, self.prospect, self.profiles.holds, money)
 
-    def _remember(
-        self, contributed: Tensor, admitted: Tensor, credit: Tensor, lot_credit: Tensor | None, cost: Tensor, delta: Tensor
-    ) -> None:
-        """What observations need of the past."""
-        self._last_credit = self.reward_scale * credit
-        if lot_credit is None:  # a proxy that is told nothing better takes its admitted lots to have earned alike
-            n_admitted = admitted.sum(dim=-1, keepdim=True).clamp(min=1)  # (E, N, 1)
-            self._lot_credit = self._lot_credit + admitted * (self._last_credit[..., None] / n_admitted)
-        else:
-            self._lot_credit = self._lot_credit + self.reward_scale * lot_credit
-        self._n_contributed = self._n_contributed + contributed
-        self._n_admitted = self._n_admitted + admitted
-        self._last_contributed, self._last_admitted = contributed, admitted
-        self._paid = self._paid + credit.clamp(min=0)
-        self._spent = self._spent + cost
-        self._last_step = delta
-        self._last_utility = self.prospect.utility
+    def _treasury(self) -> Treasury | None:
+        """The accounts, if the scenario has money."""
+        terms, scenario = self.scenario.settlement, self.scenario
+        if terms is None:
+            return None
+        scale = money_scale(terms, self.reward_scale, reference(scenario) if needs_reference(terms) else None)
+        start = UTILITIES[scenario.utility](self.model.logits(self._theta_0[None], self._validation.x), self._validation.y)
+        check_size(terms.revenue, self.horizon, CEILING[scenario.utility] - float(start))
+        return Treasury(terms, (self.num_envs, self.num_agents), self.horizon, scale)
 
     def _cost(self, contributed: Tensor, own_blocked: Tensor) -> Tensor:
         """Costs and fines of the round, ``(E, N)``, in reward units."""
@@ -474,25 +443,31 @@ class Engine:
 
 
 @lru_cache(maxsize=16)
-def _reference_scale(scenario_yaml: str) -> float:
+def _reference(scenario_yaml: str) -> Tensor:
     scenario = Scenario.model_validate(yaml.safe_load(scenario_yaml))
     engine = Engine(scenario.unscreened(reward_scale=1.0), None, num_envs=32)
     engine.reset(range(32))
     while engine.t < engine.horizon:
         engine.step(~engine.lots.corrupt)
-    gain = float((engine.prospect.utility - engine.initial_utility).mean())
+    return torch.stack([engine.initial_utility, *(result.utility for result in engine.history)])
+
+
+def reference(scenario: Scenario) -> Tensor:
+    """Utilities in 32 fixed episodes of all clean lots without screening, start included, ``(T + 1, 32)``."""
+    return _reference(scenario.model_copy(update={"settlement": None}).to_yaml())
+
+
+def reference_scale(scenario: Scenario) -> float:
+    """``reward.scale: auto``: N·T over the mean gain of the :func:`reference` episodes.
+
+    Raises:
+        ValueError: If that gain is not positive.
+    """
+    utility = reference(scenario)
+    gain = float((utility[-1] - utility[0]).mean())
     if not gain > 0:
         raise ValueError(
             f"scenario {scenario.name!r}: reward.scale: auto needs an episode of all clean lots to gain utility, but it changes it by "
             f"{gain:.4g}: are there clean lots? Lower the substrate's learning rate, or give reward.scale a number"
         )
     return scenario.principals * scenario.horizon / gain
-
-
-def reference_scale(scenario: Scenario) -> float:
-    """``reward.scale: auto``: N·T over the mean gain of 32 fixed episodes of all clean lots without screening.
-
-    Raises:
-        ValueError: If that gain is not positive.
-    """
-    return _reference_scale(scenario.to_yaml())

@@ -27,6 +27,8 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
         * ``kept``: mean over admitted updates of the share of the update's norm that entered, below 1 where a filter mended some;
         * ``imbalance``: sum of credit minus sum of v(N), in reward units; 0 for an efficient rule;
         * ``evaluations``: coalitions evaluated a round;
+        * where the scenario has a settlement, ``revenue``: what was earned, ``(E,)``, and ``paid``: what each agent was paid of it,
+          ``(E, N)``, both float64, in minor units;
         * under governance negotiate, ``negotiated/<measure>`` and ``unanimous/<measure>``: how satisfied the principals were with the
           sets that were bargained, and would have been with the unanimous ones, means over rounds of what
           :func:`~proxycoop.envs.bargaining.measures` says.
@@ -57,6 +59,10 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
         "imbalance": engine.reward_scale * (credit.sum(dim=(0, 2)) - gain.sum(dim=0)),
         "evaluations": torch.full_like(gain[0], sum(result.evaluations for result in history) / len(history)),
     }
+    if engine.treasury is not None:
+        revenue = [result.revenue for result in history if result.revenue is not None]
+        payouts = [result.payouts for result in history if result.payouts is not None]
+        metrics |= {"revenue": torch.stack(revenue).sum(dim=0).double(), "paid": torch.stack(payouts).sum(dim=0).double()}
     if bargains := [result.bargain for result in history if result.bargain is not None]:
         kind = engine.profiles.kind
         assert kind is not None

@@ -40,6 +40,12 @@ _AGENT_FEATURES = (
     ("cost", "the proxy's costs so far over the most it could spend in an episode"),
     ("participation", "share of its lots that the proxy contributed last round"),
 )
+_MONEY_FEATURES = (
+    ("paid_share", "the proxy's share of all that was paid so far, an equal one before"),
+    ("last_payout", "what the last settlement paid it, in reward units"),
+    ("waiting", "revenue that is not settled yet, in reward units per agent"),
+    ("until_settlement", "rounds until the next settlement, over the period"),
+)
 
 
 @dataclass(frozen=True)
@@ -49,17 +55,19 @@ class ObservationLayout:
     Attributes:
         n_lots: Lots K.
         values: Names of the values.
+        settles: Whether the scenario has a settlement, of which the agent's features then tell.
         lot_features: Names within a lot's block.
         agent_features: Names within the agent's block.
     """
 
     n_lots: int
     values: tuple[str, ...]
+    settles: bool = False
 
     @classmethod
     def of(cls, scenario: Scenario) -> ObservationLayout:
         """The layout of a scenario's observations."""
-        return cls(scenario.lots.per_principal, tuple(scenario.values))
+        return cls(scenario.lots.per_principal, tuple(scenario.values), scenario.settlement is not None)
 
     @cached_property
     def lot_features(self) -> tuple[str, ...]:
@@ -73,6 +81,7 @@ class ObservationLayout:
             *(name for name, _ in _AGENT_FEATURES),
             *(f"value_loss/{value}" for value in self.values),
             *(f"holds/{value}" for value in self.values),
+            *(name for name, _ in _MONEY_FEATURES if self.settles),
         )
 
     @cached_property
@@ -94,7 +103,7 @@ class ObservationLayout:
 
     def describe(self) -> dict[str, str]:
         """What each feature means, by its name within its block."""
-        meaning = dict(_LOT_FEATURES) | dict(_AGENT_FEATURES)
+        meaning = dict(_LOT_FEATURES) | dict(_AGENT_FEATURES) | (dict(_MONEY_FEATURES) if self.settles else {})
         for value in self.values:
             meaning[f"harm/{value}"] = (
                 f"predicted harm of the update to {value} over the own (else the strictest, else a unit's) tolerance, within ±3"

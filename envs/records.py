@@ -36,6 +36,9 @@ class RoundResult:
         forbidden_used: Whether data that somebody forbids was in the step, bool ``(E,)``; no guard can undo that.
         gamma: The guard's factor, ``(E,)``; 1 without a guard.
         cost: What contributing cost each agent, fines included, ``(E, N)``, in reward units.
+        revenue: What the round earned in money, int64 ``(E,)``, in minor units; ``None`` where the scenario has no settlement.
+        payouts: What was paid to each agent after the round, int64 ``(E, N)``, in minor units, 0 in rounds without a settlement; ``None``
+            where the scenario has none.
         evaluations: Coalitions evaluated for the credit, in each environment.
         done: Whether this was the episode's last round.
     """
@@ -59,6 +62,8 @@ class RoundResult:
     forbidden_used: Tensor
     gamma: Tensor
     cost: Tensor
+    revenue: Tensor | None
+    payouts: Tensor | None
     evaluations: int
     done: bool
 

@@ -70,6 +70,10 @@ class _View:
     utility: NDArray[np.float64]  # (t + 1,), in the utility's unit
     credit: NDArray[np.float64]  # (t + 1, N), cumulative, in reward units
     losses: NDArray[np.float64]  # (t + 1, M)
+    payouts: list[list[str]]  # (N, 2), this round's and the episode's, if there is money
+    paid: NDArray[np.float64]  # (t + 1, N), cumulative, in major units; (t + 1, 0) without money
+    accounts: list[str]  # the cooperative's money
+    currency: str
 
     @classmethod
     def of(cls, engine: Engine, e: int) -> _View:
@@ -100,6 +104,7 @@ class _View:
             for i, k in last.admitted[e].nonzero().tolist():
                 earned[i][k] = f"{engine.reward_scale * last.lot_credit[e, i, k].item():+z.2f}"
         credit = torch.stack([engine.theta.new_zeros(engine.num_agents), *(engine.reward_scale * result.credit[e] for result in history)])
+        payouts, paid, accounts, currency = _money(engine, e)
         where = f" · environment {e} of {engine.num_envs}" * (engine.num_envs > 1)
         return cls(
             title=one_line(f"{engine.scenario.name} · credit rule: {engine.rule_name}{where}"),
@@ -117,7 +122,28 @@ class _View:
             utility=np.array([engine.initial_utility[e].item(), *(result.utility[e].item() for result in history)]),
             credit=credit.double().cumsum(dim=0).cpu().numpy(),
             losses=torch.stack([engine.initial_value_losses[e], *(result.value_losses[e] for result in history)]).double().cpu().numpy(),
+            payouts=payouts,
+            paid=paid,
+            accounts=accounts,
+            currency=currency,
         )
+
+
+def _money(engine: Engine, e: int) -> tuple[list[list[str]], NDArray[np.float64], list[str], str]:
+    """Payouts as text, payments so far, the accounts in words, and the currency; all empty where there is no money."""
+    treasury, history = engine.treasury, engine.history
+    if treasury is None:
+        return [], np.zeros((len(history) + 1, 0)), [], ""
+    money = treasury.terms.money
+    nothing = torch.zeros(engine.num_agents, dtype=torch.int64)
+    each = torch.stack([nothing, *(result.payouts[e].cpu() for result in history if result.payouts is not None)])
+    revenue = [int(result.revenue[e]) for result in history if result.revenue is not None]
+    last = [money.plain(payout) if history else "-" for payout in each[-1].tolist()]
+    payouts = [[one, money.plain(total)] for one, total in zip(last, each.sum(dim=0).tolist(), strict=True)]
+    so_far = {"paid": int(each.sum()), "waiting": treasury.waiting[e], "in reserve": treasury.accounts.reserve[e]}
+    accounts = [f"revenue {money.format(revenue[-1])}" if revenue else "no revenue yet"]
+    accounts[0] += f", {money.format(sum(revenue))} in all, of it {', '.join(f'{money.plain(m)} {what}' for what, m in so_far.items())}"
+    return payouts, each.cumsum(dim=0).double().numpy() / 10**money.exponent, accounts, money.code
 
 
 def render_text(engine: Engine, environment: int = 0) -> str:
@@ -130,7 +156,8 @@ def render_text(engine: Engine, environment: int = 0) -> str:
     Returns:
         Lines of text, every lot a symbol, with what an admitted one earned if the rule can tell; ``M43%`` is a lot of whose update a
         filter let in 43 % of the length. ``1:0,4-6`` says that lot 1 was screened out, or mended, and is inadmissible to principals 0,
-        4, 5 and 6 (to nobody: the bargain left it out). Credit is in reward units, this round's and the episode's.
+        4, 5 and 6 (to nobody: the bargain left it out). Credit is in reward units, this round's and the episode's; where there is a
+        settlement so are payouts, in the currency's major units.
 
     Raises:
         RuntimeError: Before the engine's first reset.
@@ -139,7 +166,8 @@ def render_text(engine: Engine, environment: int = 0) -> str:
     e, view = environment, _View.of(engine, environment)
     result = view.result
     mended = bool((view.status == _MENDED).any())
-    rows = [["proxy", "protects", "lots", "credit", "total", "cost", f"screened out{' or mended' * mended}, lot:inadmissible to"]]
+    money = [f"payout, {view.currency}", "in all"] if view.payouts else []
+    rows = [["proxy", "protects", "lots", "credit", "total", "cost", *money, f"screened out{' or mended' * mended}, lot:inadmissible to"]]
     for i, total in enumerate(view.credit[-1]):
         paid, cost = "-", "-"
         if result is not None:
@@ -148,13 +176,13 @@ def render_text(engine: Engine, environment: int = 0) -> str:
         lots = " ".join(_LETTERS[status] + part + earned for status, part, earned in zip(view.status[i], kept, view.earned[i], strict=True))
         screened = np.flatnonzero(np.isin(view.status[i], (_SCREENED, _MENDED)))
         out = " ".join(f"{k}:{','.join(_ranges(view.blockers[i][k])) or 'nobody'}" for k in screened)
-        rows.append([f"proxy_{i}", view.profiles[i], lots, paid, f"{total:+z.2f}", cost, out])
+        rows.append([f"proxy_{i}", view.profiles[i], lots, paid, f"{total:+z.2f}", cost, *(view.payouts[i] if view.payouts else []), out])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     others = sum(widths) - widths[1] + 2 * (len(widths) - 1)
     widths[1] = min(widths[1], max(110 - others, 24))  # long profiles are cut where the table would be wider than 110
     table = []
     for row in rows:
-        cells = zip([row[0], _short(row[1], widths[1]), *row[2:]], "<<<>>><", widths, strict=True)
+        cells = zip([row[0], _short(row[1], widths[1]), *row[2:]], f"<<<>>>{'>' * len(money)}<", widths, strict=True)
         table.append("  ".join(f"{cell:{align}{width}}" for cell, align, width in cells).rstrip())
 
     names = [f"utility, {view.unit}", *(f"loss of {_short(name, 40)}" for name in view.values)]
@@ -167,6 +195,7 @@ def render_text(engine: Engine, environment: int = 0) -> str:
         outcome.append(f"gain over contributing nothing: {gain:+z.4f} ({view.unit}), {engine.reward_scale * gain:+z.2f} in reward units")
         outcome.append(f"applied step: {view.verdict}")
         outcome += [f"the bargain {text}" for text in view.bargain]
+    outcome += view.accounts
     after = "A or M" if mended else "A"
     numbers = f"(credit, total, cost, and after {after} what the lot earned: reward units)" if any(map(any, view.earned)) else ""
     symbols = [f"{letter} {meaning}" for letter, meaning in zip(_LETTERS, _MEANINGS, strict=True)][: len(_LETTERS) - (not mended)]
@@ -175,7 +204,7 @@ def render_text(engine: Engine, environment: int = 0) -> str:
 
 
 def render_picture(engine: Engine, environment: int = 0, *, width: int = 960, height: int = 640) -> NDArray[np.uint8]:
-    """The episode so far as a picture: who offered what, utility, cumulative credit, and value losses.
+    """The episode so far as a picture: who offered what, utility, cumulative credit, payments if there are any, and value losses.
 
     Args:
         engine: The engine; it is only read.
@@ -221,15 +250,19 @@ def render_picture(engine: Engine, environment: int = 0, *, width: int = 960, he
     anchor = (14 / w, 1 - (bottom + 4) / h)
     figure.legend(boxes, meanings, loc="upper left", bbox_to_anchor=anchor, fontsize=8, frameon=False, handlelength=2.4, handleheight=1)
 
-    n_panels = 3 if view.values else 2
+    n_panels = 2 + bool(view.payouts) + bool(view.values)
+    most_named = 12 if n_panels < 4 else 8
     left, right, step = middle + 84, w - 134, (h - 104) / n_panels
     panels = [axes(left, 98 + step * i, right, 98 + step * (i + 1) - 46) for i in range(n_panels)]
     _draw_curves(panels[0], engine.horizon, view.utility[:, None], [], f"utility ({view.unit})", "Utility of the shared model")
     proxies, values = [f"proxy_{i}" for i in range(n_agents)], [_short(name, 14) for name in view.values]
-    _draw_curves(panels[1], engine.horizon, view.credit, proxies, "credit (reward units)", "Cumulative credit")
+    _draw_curves(panels[1], engine.horizon, view.credit, proxies, "credit (reward units)", "Cumulative credit", most_named)
+    if view.payouts:
+        _draw_curves(panels[2], engine.horizon, view.paid, proxies, f"paid ({view.currency})", "Paid so far", most_named)
     if values:
         changes = view.losses - view.losses[0]
-        _draw_curves(panels[2], engine.horizon, changes, values, "since start (own unit)", "Change of value losses (lower is better)")
+        title = "Change of value losses (lower is better)"
+        _draw_curves(panels[-1], engine.horizon, changes, values, "since start (own unit)", title, most_named)
     panels[-1].set_xlabel("rounds played", fontsize=8.5, labelpad=2)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:height, :width, :3].copy()
@@ -277,11 +310,14 @@ def _cell_text(status: int, beside: str, width: float, height: float) -> tuple[s
     return "", 6.5
 
 
-def _draw_curves(ax: Axes, horizon: int, series: NDArray[np.float64], names: list[str], label: str, title: str) -> None:
+def _draw_curves(
+    ax: Axes, horizon: int, series: NDArray[np.float64], names: list[str], label: str, title: str, most_named: int = 12
+) -> None:
     """Curves ``(t + 1, n)``, told apart by marker and dashes besides colour; of many, only the highest and lowest are named."""
     n = series.shape[1]
     order = np.argsort(-series[-1], kind="stable").tolist()
-    named = list(range(n)) if n <= 12 else order[:5] + order[-5:]
+    few = most_named // 2 - 1
+    named = list(range(n)) if n <= most_named else order[:few] + order[-few:]
     ax.plot(series[:, sorted(set(range(n)) - set(named))], color="#c8c8c8", linewidth=0.6)
     lines: list[Line2D] = []
     for j, i in enumerate(named):
@@ -289,7 +325,7 @@ def _draw_curves(ax: Axes, horizon: int, series: NDArray[np.float64], names: lis
         every = math.ceil(len(series) / 20)
         lines += ax.plot(series[:, i], dashes, color=colour, marker=marker, markersize=4, markevery=every, linewidth=1.4)
     ax.set_title(title, loc="left", fontsize=10, weight="bold", pad=5)
-    ax.set_ylabel(label, fontsize=8.5)
+    ax.set_ylabel(label, fontsize=8.5 if most_named == 12 else 7)
     ax.yaxis.set_label_coords(-0.56 * ax.figure.dpi / ax.get_window_extent().width, 0.5)
     ax.set_xlim(-0.02 * horizon, 1.02 * horizon)
     ax.xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=[1, 2, 4, 5, 10]))
@@ -303,8 +339,8 @@ def _draw_curves(ax: Axes, horizon: int, series: NDArray[np.float64], names: lis
     ax.axhline(0, color="#808080", linewidth=0.8, zorder=1.9)
     texts = [names[i] for i in named]
     if n > len(named):
-        lines.insert(5, Line2D([], [], color="#c8c8c8", linewidth=0.6))
-        texts.insert(5, f"{n - len(named)} others")
+        lines.insert(few, Line2D([], [], color="#c8c8c8", linewidth=0.6))
+        texts.insert(few, f"{n - len(named)} others")
     look: dict[str, Any] = {"frameon": False, "labelspacing": 0.25, "handlelength": 2.6}
     key = ax.legend(lines, ["x"] * len(lines), loc="upper left", bbox_to_anchor=(1.01, 1.06), fontsize=7, **look)
     for entry, text in zip(key.get_texts(), texts, strict=True):  # afterwards, because a legend leaves out labels that begin with "_"

@@ -31,6 +31,7 @@ from .models import ModelSettings, Softmax
 from .profiles import Profile
 from .screening import Screening
 from .server import ServerSettings, Sgd
+from .settlement import SettlementTerms
 from .substrates import FedAvg, SubstrateSettings, Vertical
 from .values import VALUES, Value
 
@@ -43,7 +44,10 @@ class Start(Settings):
 
 
 class Reward(Settings):
-    """From credit to reward: r = scale·credit − contribution_cost·lots − violation_penalty·violations + public_share·scale·v(N)."""
+    """From credit to reward: r = scale·credit − contribution_cost·lots − violation_penalty·violations + public_share·scale·v(N).
+
+    Under ``settlement.reward: settlement`` what an agent is paid, in reward units, stands in the place of scale·credit.
+    """
 
     scale: float | Literal["auto"] = Field(
         "auto",
@@ -103,6 +107,10 @@ class Scenario(Settings):
     profiles_drawn: bool = Field(True, description="Draw anew each episode who holds which profile; else principals take them in order.")
     screening: Screening = Field(default_factory=Screening, description="Whose profiles screen whose updates.")
     reward: Reward = Field(default_factory=Reward, description="From credit to reward.")
+    settlement: SettlementTerms | None = Field(
+        None,
+        description="What the cooperative earns in money, and how it is split; none: there is no money. `settlement: {}` for defaults.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Scenario:
@@ -190,8 +198,13 @@ class Scenario(Settings):
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
     def to_dict(self) -> dict[str, Any]:
-        """The whole scenario as plain data, defaults included."""
+        """The whole scenario as plain data, defaults included.
+
+        There is no key ``settlement`` where there is none, as in records of runs from before there was one, which are compared with this.
+        """
         plain: dict[str, Any] = _plain(self)
+        if self.settlement is None:
+            del plain["settlement"]
         return plain
 
 
@@ -285,7 +298,9 @@ def _override(data: dict[str, Any], path: list[str], value: Any) -> None:
     *parents, last = path
     value = _plain(value)
     for key in parents:
-        data = data.setdefault(key, {})
+        if data.get(key) is None:
+            data[key] = {}
+        data = data[key]
         if not isinstance(data, dict):
             raise ValueError(f"override {'.'.join(path)!r}: {key!r} is not a mapping")
     if last == "kind" and data.get("kind") != value:

@@ -55,7 +55,9 @@ CLOSE = ("observations", "rewards", "credit", "gain", "utility", "value_losses",
 @pytest.mark.parametrize("size", [2, 5, 11])
 @pytest.mark.parametrize("kind", COOPERATIVES)
 def test_environment_e_of_a_batch_is_the_single_environment_with_its_seed(kind: str, size: int) -> None:
-    assert {"evaluations", "done", "lot_credit", "bargain", *EXACT, *CLOSE} == {field.name for field in fields(RoundResult)}
+    assert {"evaluations", "done", "lot_credit", "bargain", "revenue", "payouts", *EXACT, *CLOSE} == {
+        field.name for field in fields(RoundResult)
+    }
     made, seeds = load(kind), SEEDS[:size]
     batch, single = Engine(made, "shapley", size), Engine(made, "shapley")
     actions = random_actions(batch)
