@@ -8,7 +8,7 @@ OUT    ?= out
 SEEDS  ?= 5
 QUIET  := FLWR_TELEMETRY_ENABLED=0 RAY_USAGE_STATS_ENABLED=0
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow compat compat-changed $(OTHERS:%=compat-%) lint types bench estimators fidelity table lessons libraries values clean
+.PHONY: help setup demo test test-postgres slow compat compat-changed $(OTHERS:%=compat-%) lint types bench estimators fidelity table lessons libraries values clean
 .PRECIOUS: .venv-%/.ready
 
 help:  ## list the targets
@@ -29,6 +29,9 @@ demo: $(READY)  ## train proxies under four credit rules on digits; writes $(OUT
 
 test: $(READY)  ## run the tests, but for the slow ones
 	@$(BIN)/python -m pytest -n 2
+
+test-postgres: $(READY)  ## run the ledger's tests on a PostgreSQL of their own; installs Debian's where there is none
+	@.ci/postgres $(BIN)/python -m pytest -n 2 -m postgres
 
 slow: $(READY)  ## train under every credit rule; a minute or two
 	@$(BIN)/python -m pytest -n 2 -m slow

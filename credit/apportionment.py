@@ -69,13 +69,21 @@ def apportion_within(
         TypeError: As :func:`apportion` does.
     """
     w = whole_weights(weight)
-    batch, n = w.shape
-    r = checked_amounts(amount, batch)
+    r = checked_amounts(amount, len(w))
+    require_whole("floor", floor)
+    require_whole("cap", floor if cap is None else cap)
     if not 0 <= floor <= (floor if cap is None else cap):
         raise ValueError(f"floor={floor}, cap={cap}: must be 0 ≤ floor ≤ cap")
-    left = np.maximum(r - n * cap, 0) if cap is not None else np.zeros_like(r)
+    return within(r, w, floor, cap)
+
+
+def within(r: Whole, w: Whole, floor: int, cap: int | None) -> tuple[Whole, Whole]:
+    """:func:`apportion_within` of amounts ``(batch,)`` and weights ``(batch, n)`` that are known to be whole and not negative."""
+    n = w.shape[1]
+    most = max([floor, *r]) if cap is None else cap
+    left = np.maximum(r - n * most, 0)
     r = r - left
-    bound = np.full((batch, n), -1, dtype=object)  # −1: free; else the limit at which a member stands
+    bound = np.full(w.shape, -1, dtype=object)  # −1: free; else the limit at which a member stands
     bound = np.where((r < n * floor)[:, None], -2, bound)  # −2: too little for everybody's floor
     w = np.where(bound == -2, 1, w)
     for _ in range(2 * n):  # every pass but the last brings somebody to a limit, for good
@@ -86,43 +94,43 @@ def apportion_within(
         share = np.where(free & (total == 0)[:, None], 1, share)
         total = share.sum(axis=1)
         low = (bound == -1) & (rest[:, None] * share < floor * total[:, None])
-        high = (bound == -1) & (rest[:, None] * share > cap * total[:, None]) if cap is not None else np.zeros_like(low)
+        high = (bound == -1) & (rest[:, None] * share > most * total[:, None])
         if not (low.any() or high.any()):
             break
         # Lifting to the floor takes from the others, lowering to the cap gives to them: the larger of the two is sure to stay.
         lacking = np.where(low, floor * total[:, None] - rest[:, None] * share, 0).sum(axis=1)
-        beyond = np.where(high, rest[:, None] * share - cap * total[:, None], 0).sum(axis=1) if cap is not None else 0 * lacking
+        beyond = np.where(high, rest[:, None] * share - most * total[:, None], 0).sum(axis=1)
         bound = np.where(low & (lacking >= beyond)[:, None], floor, bound)
-        bound = np.where(high & (beyond >= lacking)[:, None], cap, bound)
+        bound = np.where(high & (beyond >= lacking)[:, None], most, bound)
     free = bound < 0
     parts = _rounded(rest, np.where(free, rest[:, None] * share, 0), np.where(total == 0, 1, total))
     return np.where(free, parts, bound), left
 
 
-def checked_amounts(amount: Sequence[int] | Whole, batch: int) -> Whole:
-    """Amounts as Python integers, ``(batch,)``.
+def checked_amounts(amount: Sequence[int] | Whole, batch: int, name: str = "amount") -> Whole:
+    """Amounts as Python integers, ``(batch,)``; errors call them by their name.
 
     Raises:
         ValueError: If there are not so many, or one is negative.
         TypeError: If one is no integer.
     """
     if len(amount) != batch:
-        raise ValueError(f"amount has {len(amount)} entries for {batch} rows of weights: give one a row")
+        raise ValueError(f"{name} has {len(amount)} entries for {batch} rows of weights: give one a row")
     for one in amount:
-        require_whole("amount", one)
+        require_whole(name, one)
         if one < 0:
-            raise ValueError(f"amount={one}: must not be negative")
+            raise ValueError(f"{name}={one}: must not be negative")
     return np.array([int(one) for one in amount], dtype=object)
 
 
-def require_whole(name: str, number: object) -> None:
+def require_whole(name: str, number: object, of: str = " of minor units (cents, say)") -> None:
     """Refuse what is not a whole number.
 
     Raises:
         TypeError: If it is a float, a bool or anything but an integer.
     """
     if isinstance(number, bool | np.bool_) or not isinstance(number, int | np.integer):
-        raise TypeError(f"{name}={number!r}: must be a whole number of minor units (cents, say), not {type(number).__name__}")
+        raise TypeError(f"{name}={number!r}: must be a whole number{of}, not {type(number).__name__}")
 
 
 def whole_weights(weight: NDArray[np.float64] | Whole) -> Whole:
@@ -133,22 +141,28 @@ def whole_weights(weight: NDArray[np.float64] | Whole) -> Whole:
 
     Raises:
         ValueError: If a weight is negative or not finite, or there are none.
+        TypeError: If an array of objects holds other than integers.
     """
-    weight = np.asarray(weight)
-    if weight.ndim != 2 or weight.shape[1] == 0:
-        raise ValueError(f"weight has shape {weight.shape}: must be (batch, n) with n at least 1")
-    if weight.dtype == object or np.issubdtype(weight.dtype, np.integer):
-        if (weight < 0).any():
+    given = np.asarray(weight)
+    if given.ndim != 2 or given.shape[1] == 0:
+        raise ValueError(f"weight has shape {given.shape}: must be (batch, n) with n at least 1")
+    if given.dtype == object or np.issubdtype(given.dtype, np.integer):
+        whole: Whole = given.astype(object)
+        for one in whole.flat if given.dtype == object else ():
+            require_whole("weight", one, "")
+        if (whole < 0).any():
             raise ValueError("weight has negative entries: must not be negative")
-        return weight.astype(object)
-    weight = weight.astype(np.float64)
-    if not (np.isfinite(weight) & (weight >= 0)).all():
-        raise ValueError(f"weight={weight[~(np.isfinite(weight) & (weight >= 0))][0]}: weights must be finite and not negative")
-    mantissa, exponent = np.frexp(weight)  # weight = mantissa · 2^exponent
-    whole = np.ldexp(mantissa, _MANTISSA).astype(np.int64).astype(object)
-    least = np.where(weight > 0, exponent, exponent.max(initial=0)).min(axis=1, keepdims=True)
-    shift = np.where(weight > 0, exponent - least, 0)
-    return np.left_shift(whole, shift.astype(object))
+        return whole
+    measured: NDArray[np.float64] = given.astype(np.float64)
+    allowed = np.isfinite(measured) & (measured >= 0)
+    if not allowed.all():
+        raise ValueError(f"weight={measured[~allowed][0]}: weights must be finite and not negative")
+    mantissa, exponent = np.frexp(measured)  # weight = mantissa · 2^exponent
+    mantissas: Whole = np.ldexp(mantissa, _MANTISSA).astype(np.int64).astype(object)
+    least = np.where(measured > 0, exponent, exponent.max(initial=0)).min(axis=1, keepdims=True)
+    shift = np.where(measured > 0, exponent - least, 0)
+    shifted: Whole = np.left_shift(mantissas, shift.astype(object))
+    return shifted
 
 
 def _rounded(amount: Whole, numerator: Whole, denominator: Whole) -> Whole:
@@ -158,4 +172,5 @@ def _rounded(amount: Whole, numerator: Whole, denominator: Whole) -> Whole:
     # a stable order by falling remainder: who comes first wins a tie
     order = np.argsort(-remainder, axis=1, kind="stable")
     place = np.argsort(order, axis=1, kind="stable")
-    return parts + (place < units[:, None]).astype(np.int64).astype(object)
+    rounded: Whole = parts + (place < units[:, None]).astype(np.int64).astype(object)
+    return rounded

@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 
 from ..settings import Settings
-from .apportionment import Whole, apportion_within, checked_amounts, require_whole, whole_weights
+from .apportionment import Whole, checked_amounts, require_whole, whole_weights, within
 
 LARGEST = 2**63 - 1
 """The largest amount, in minor units: of a revenue, of all that was ever paid, of the reserve."""
@@ -97,10 +97,9 @@ def aged(standing: NDArray[np.float64], now: int, credit: NDArray[np.float64], t
     if not np.isfinite(credit).all():
         raise ValueError(f"credit={credit[~np.isfinite(credit)][0]} of round {t}: must be finite")
     earned = (credit if policy.clawback else np.maximum(credit, 0.0)) * _power(policy.early, t)
+    older, younger = (max(now - t, 0), max(t - now, 0)) if now >= 0 else (0, 0)  # than the latest round so far
     with np.errstate(over="ignore"):
-        grown = (
-            standing * _power(policy.decay, t - now) + earned if t > now >= 0 else standing + earned * _power(policy.decay, max(now - t, 0))
-        )
+        grown: NDArray[np.float64] = standing * _power(policy.decay, younger) + earned * _power(policy.decay, older)
     if not np.isfinite(grown).all():
         raise ValueError(f"the credit of round {t} brings cumulative credit beyond what float64 holds: give credit in a larger unit")
     return grown
@@ -113,7 +112,8 @@ def shares(standing: NDArray[np.float64], policy: SettlementPolicy) -> Whole:
     weight = np.where((total == 0)[:, None], 1, weight)
     total = np.where(total == 0, n, total)
     solidarity = _decimal(policy.solidarity)
-    return solidarity.numerator * total[:, None] + (solidarity.denominator - solidarity.numerator) * n * weight
+    blended: Whole = solidarity.numerator * total[:, None] + (solidarity.denominator - solidarity.numerator) * n * weight
+    return blended
 
 
 def still_due(weight: Whole, paid: Whole, amount: Whole) -> Whole:
@@ -128,7 +128,8 @@ def still_due(weight: Whole, paid: Whole, amount: Whole) -> Whole:
         Whole numbers ``(batch, n)``; 0 for who has had more than its part.
     """
     total = weight.sum(axis=1)[:, None]
-    return np.maximum((amount + paid.sum(axis=1))[:, None] * weight - paid * total, 0)
+    due: Whole = np.maximum((amount + paid.sum(axis=1))[:, None] * weight - paid * total, 0)
+    return due
 
 
 @dataclass(frozen=True)
@@ -169,9 +170,18 @@ def settle(
         TypeError: If an amount is not a whole number.
     """
     batch, n = standing.shape
-    amount = checked_amounts(revenue, batch)
-    paid = np.zeros((batch, n), dtype=object) if paid is None else paid
-    reserve = np.zeros(batch, dtype=object) if reserve is None else reserve
+    amount = checked_amounts(revenue, batch, "revenue")
+    paid = np.zeros((batch, n), dtype=object) if paid is None else np.asarray(paid)
+    if paid.shape != standing.shape:
+        raise ValueError(f"paid has shape {paid.shape}: must be (batch, n) = {standing.shape}")
+    paid = checked_amounts(paid.ravel(), paid.size, "paid").reshape(paid.shape)
+    reserve = checked_amounts([0] * batch if reserve is None else reserve, batch, "reserve")
+    return _settled(amount, standing, policy, paid, reserve)
+
+
+def _settled(amount: Whole, standing: NDArray[np.float64], policy: SettlementPolicy, paid: Whole, reserve: Whole) -> Settlement:
+    """:func:`settle` of amounts that are known to be whole and not negative."""
+    n = standing.shape[1]
     kept_back = amount * _decimal(policy.reserve).numerator // _decimal(policy.reserve).denominator
     lacking = np.maximum(n * policy.floor - (amount - kept_back), 0)
     drawn = np.minimum(lacking, reserve + kept_back)
@@ -179,7 +189,7 @@ def settle(
     weight = shares(standing, policy)
     if policy.clawback:
         weight = still_due(weight, paid, to_pay)
-    payouts, left = apportion_within(to_pay, weight, policy.floor, policy.cap)
+    payouts, left = within(to_pay, weight, policy.floor, policy.cap)
     settlement = Settlement(amount, payouts, reserve + kept_back - drawn + left)
     for what, most in (("a revenue", amount), ("all payouts", (paid + payouts).sum(axis=1)), ("the reserve", settlement.reserve)):
         if (most > LARGEST).any():
@@ -222,7 +232,7 @@ class Accounts:
             ValueError: If there is not one number a member, one is not finite, or ``t`` is negative; nothing is changed.
             TypeError: If ``t`` is no integer.
         """
-        require_whole("t", t)
+        require_whole("t", t, "")
         credit = np.asarray(credit, dtype=np.float64)
         if t < 0 or credit.shape != self.standing.shape:
             raise ValueError(f"t={t}, credit of shape {credit.shape}: must be at least 0, and of shape (batch, n) = {self.standing.shape}")
@@ -231,7 +241,8 @@ class Accounts:
 
     def settle(self, revenue: Sequence[int] | Whole) -> Settlement:
         """Split revenue ``(batch,)`` and take note of it; raises as :func:`settle` does, and then nothing is changed."""
-        settlement = settle(revenue, self.standing, self.policy, paid=self.paid, reserve=self.reserve)
+        amount = checked_amounts(revenue, len(self.standing), "revenue")
+        settlement = _settled(amount, self.standing, self.policy, self.paid, self.reserve)
         self.paid = self.paid + settlement.payouts
         self.reserve = settlement.reserve
         return settlement

