@@ -14,6 +14,7 @@ from rich.table import Table
 from .. import __version__
 from .explain_command import EPILOG as EXPLAIN_EPILOG
 from .explain_command import explain
+from .ledger_commands import ledger
 from .library_commands import libraries
 from .options import (
     AgentOption,
@@ -189,7 +190,8 @@ def agents() -> None:
 
 @app.command(
     epilog="Examples: `proxycoop play --agent honest` · `proxycoop play -s breast_cancer -c loo --seat 0=none --seat 1=all` · "
-    "`proxycoop play -c 'shapley(budget=30)' --last` · `proxycoop play --policy out/run --picture round.png`"
+    "`proxycoop play -c 'shapley(budget=30)' --last` · `proxycoop play --policy out/run --picture round.png` · "
+    "`proxycoop play -s breast_cancer --set settlement.period=4 --ledger books.db`"
 )
 def play(
     scenario: ScenarioOption = "digits",
@@ -200,6 +202,13 @@ def play(
     policy: Annotated[Path | None, typer.Option("--policy", help="Play the policy of this training run.")] = None,
     last: Annotated[bool, typer.Option("--last", help="Show only the last round.")] = False,
     picture: Annotated[Path | None, typer.Option("--picture", help="Write a PNG of the last round.")] = None,
+    ledger: Annotated[
+        str | None, typer.Option("--ledger", help="Write rounds and settlements into this ledger: a file, or a database's URL.")
+    ] = None,
+    cooperative: Annotated[
+        str | None,
+        typer.Option("--cooperative", help="What the ledger calls the cooperative, before seed and episode. [default: SCENARIO/RULE]"),
+    ] = None,
     overrides: SetOption = None,
 ) -> None:
     """Play one episode and show every round as text."""
@@ -217,9 +226,18 @@ def play(
     everyone = agent_named(agent or ("learned" if policy else "honest"), policy)
     loaded = load_scenario(scenario, overrides)
     engine = Engine(loaded, credit)
+    bookkeeper = None
+    if cooperative is not None and ledger is None:
+        raise ValueError(f"--cooperative {cooperative!r} names it in a ledger: give --ledger FILE too")
+    if ledger is not None:
+        from ..envs.bookkeeping import Bookkeeper  # brings a database
+
+        bookkeeper = Bookkeeper(engine, ledger, cooperative)
     sys.stdout.write(f"credit: {working(credit, loaded.principals)}\n\n")
 
     def show(engine: Engine) -> None:
+        if bookkeeper is not None:
+            bookkeeper.write()
         if not last or engine.t == engine.horizon:
             sys.stdout.write(render_text(engine) + "\n\n")
 
@@ -237,6 +255,10 @@ def play(
         output_folder(picture.parent)
         write_atomically(picture, lambda file: imsave(file, render_picture(engine), format="png"))
         sys.stdout.write(f"wrote {picture}\n")
+    if bookkeeper is not None:
+        bookkeeper.close()
+        written = bookkeeper.ledger.name  # a URL without its password
+        sys.stdout.write(f"wrote {bookkeeper.cooperative!r} into the ledger {written}; next: proxycoop ledger verify {written}\n")
 
 
 @app.command(
@@ -429,6 +451,9 @@ def report(
 
 app.command(epilog=EXPLAIN_EPILOG)(explain)
 app.add_typer(profiles, name="profiles", epilog="Examples: `proxycoop profiles sample --help` · `proxycoop profiles fit choices.csv`")
+app.add_typer(
+    ledger, name="ledger", epilog="Examples: `proxycoop ledger init books.db -c clinics --member Ada` · `proxycoop ledger verify books.db`"
+)
 
 
 def _first_sentence(factory: Any) -> str:
