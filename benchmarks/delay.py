@@ -13,7 +13,7 @@ Stable-Baselines3's PPO with the settings that ship, splits of the data by the s
 Welfare is what the cooperative gained minus everybody's costs, whoever is paid when; as a share of the oracle's on the same episodes.
 Intervals are Student's over seeds.
 
-Run: ``python benchmarks/delay.py [--seeds 3] [--steps 120000] [--markdown FILE]``, which writes the picture beside the file. Finished
+Run: ``python benchmarks/delay.py [--seeds 5] [--steps 120000] [--markdown FILE]``, which writes the picture beside the file. Finished
 trainings are kept in ``--out`` and not run again.
 """
 
@@ -157,29 +157,24 @@ def findings(results: Results, oracle: Floats) -> str:
     """What the table says, in sentences made from its numbers."""
 
     def beside(pay: Pay, gamma: float, other: Pay) -> str:
-        """By how much it lies below another, in points of the oracle's welfare."""
-        points = 100 * float(((results[other, gamma]["welfare"] - results[pay, gamma]["welfare"]) / oracle).mean())
-        return f"{abs(points):.1f} points {'below' if points > 0 else 'above'}"
+        """By how much it lies below another, in points of the oracle's welfare, seed by seed."""
+        points = 100 * (results[other, gamma]["welfare"] - results[pay, gamma]["welfare"]) / oracle
+        of = Estimate.of(torch.from_numpy(points))
+        words = f"{abs(of.mean):.0f} points {'below' if of.mean > 0 else 'above'}"
+        if of.half_width is None:
+            return f"{words} (one seed)"
+        return f"{words} (± {of.half_width:.0f}{', so it cannot be told from none' if abs(of.mean) <= of.half_width else ''})"
 
-    text = [
-        "Two things set settlement apart from credit. Where it comes often, credit of old goes on drawing a part of what others earn now, "
-        "so that who has contributed early can rest; a single settlement at the end pays each about what its own credits come to. Where it "
-        "comes rarely, costs are borne now and pay comes late, which counts little for who does not look far."
-    ]
-    text += [
-        f"With γ = {gamma:g}, what proxies learn from settlements every round, where nothing is late, lies {beside(Pay(1), gamma, Pay())} "
-        f"what they learn from credit: shares are cumulative, and negative credit is not charged. Where old credit is all but forgotten "
-        f"(decay {FORGETFUL:g}), it lies {beside(Pay(1, FORGETFUL), gamma, Pay())}. Paid late, by settlements every 4 rounds, they lie "
-        f"{beside(Pay(4), gamma, Pay(1))} those of every round, and once an episode {beside(Pay(16), gamma, Pay(1))}."
-        for gamma in dict.fromkeys(gamma for _, gamma in results)
-    ]
-    by_welfare = sorted((key for key in results if key[0].period is not None), key=lambda key: float(results[key]["welfare"].mean()))
-    worst, best = (
-        f"{pay.words.removeprefix('settlement, ')} with γ = {gamma:g} ({estimate(results[pay, gamma]['welfare'] / oracle)} %)"
-        for pay, gamma in (by_welfare[0], by_welfare[-1])
+    return (
+        "\n\n".join(
+            f"With γ = {gamma:g}, what proxies learn from settlements every round, where nothing is late, lies "
+            f"{beside(Pay(1), gamma, Pay())} what they learn from credit; where old credit is all but forgotten (decay {FORGETFUL:g}), "
+            f"{beside(Pay(1, FORGETFUL), gamma, Pay())}. What settlements every 4 rounds teach lies {beside(Pay(4), gamma, Pay(1))} what "
+            f"those of every round teach, and once an episode {beside(Pay(16), gamma, Pay(1))}."
+            for gamma in dict.fromkeys(gamma for _, gamma in results)
+        )
+        + "\n"
     )
-    text.append(f"Of all settlements the best is {best}, the worst {worst} of the oracle's welfare.")
-    return "\n\n".join(text) + "\n"
 
 
 def picture(results: Results, oracle: Floats, path: Path) -> None:
@@ -237,7 +232,7 @@ def _points(ax: Axes, place: float, shift: float, shares: Floats, look: Look, fa
 def main() -> None:
     """Train, evaluate, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=10)
     parser.add_argument("--steps", type=int, default=120_000, help="agent-steps of each training")
     parser.add_argument("--jobs", type=int, default=2, help="trainings side by side, with one thread each")
@@ -263,7 +258,10 @@ def main() -> None:
     }
     references = {name: by_seed([played(agents.make(name), Pay(), seed) for seed in seeds]) for name in ("oracle", "honest", "random")}
     oracle = references["oracle"]["welfare"]
-    text = f"{table(results, references)}\n{findings(results, oracle)}"
+    text = (
+        f"PPO on `{SCENARIO}` under {RULE.capitalize()} credit, {arguments.steps:,} agent-steps, {arguments.seeds} seeds, "
+        f"{EPISODES} episodes a seed; ± is a 95 % interval over seeds:\n\n{table(results, references)}\n{findings(results, oracle)}"
+    )
     sys.stdout.write(f"\n{text}")
     if arguments.markdown is not None:
         write_text(arguments.markdown, text)

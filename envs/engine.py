@@ -400,7 +400,7 @@ class Engine:
 
     def _observe(self) -> Tensor:
         """What every proxy sees."""
-        money = () if self.treasury is None else self.treasury.features(self.t, self.device)
+        money = self.treasury.features(self.t, self.device) if self.treasury is not None and self.layout.settles else ()
         return self._memory.observe(self.t, self.prospect, self.profiles.holds, money)
 
     def _treasury(self) -> Treasury | None:
@@ -408,7 +408,9 @@ class Engine:
         terms, scenario = self.scenario.settlement, self.scenario
         if terms is None:
             return None
-        scale = money_scale(terms, self.reward_scale, reference(scenario) if needs_reference(terms) else None)
+        scale = 0.0
+        if terms.reward == "settlement":
+            scale = money_scale(terms, self.reward_scale, reference(scenario) if needs_reference(terms) else None)
         start = UTILITIES[scenario.utility](self.model.logits(self._theta_0[None], self._validation.x), self._validation.y)
         check_size(terms.revenue, self.horizon, CEILING[scenario.utility] - float(start))
         return Treasury(terms, (self.num_envs, self.num_agents), self.horizon, scale)

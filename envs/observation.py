@@ -36,15 +36,15 @@ _AGENT_FEATURES = (
     ("utility_change", "its last change, in reward units per agent"),
     ("admitted_share", "share of all contributed updates that were admitted last round"),
     ("last_credit", "the proxy's last credit, in reward units"),
-    ("payout_share", "the proxy's share of all positive cumulative credit"),
+    ("payout_share", "the proxy's share of all positive cumulative credit; of money paid_share tells, where there is any"),
     ("cost", "the proxy's costs so far over the most it could spend in an episode"),
     ("participation", "share of its lots that the proxy contributed last round"),
 )
 _MONEY_FEATURES = (
     ("paid_share", "the proxy's share of all that was paid so far, an equal one before"),
-    ("last_payout", "what the last settlement paid it, in reward units"),
-    ("waiting", "revenue that is not settled yet, in reward units per agent"),
-    ("until_settlement", "rounds until the next settlement, over the period"),
+    ("last_payout", "what the last settlement paid it, in reward units for each round of a period"),
+    ("waiting", "revenue that is not settled yet, in reward units per agent for each round of a period"),
+    ("until_settlement", "rounds until the next settlement, over those of a period"),
 )
 
 
@@ -55,7 +55,7 @@ class ObservationLayout:
     Attributes:
         n_lots: Lots K.
         values: Names of the values.
-        settles: Whether the scenario has a settlement, of which the agent's features then tell.
+        settles: Whether agents are rewarded by settlements, of which their features then tell.
         lot_features: Names within a lot's block.
         agent_features: Names within the agent's block.
     """
@@ -67,7 +67,8 @@ class ObservationLayout:
     @classmethod
     def of(cls, scenario: Scenario) -> ObservationLayout:
         """The layout of a scenario's observations."""
-        return cls(scenario.lots.per_principal, tuple(scenario.values), scenario.settlement is not None)
+        terms = scenario.settlement
+        return cls(scenario.lots.per_principal, tuple(scenario.values), terms is not None and terms.reward == "settlement")
 
     @cached_property
     def lot_features(self) -> tuple[str, ...]:

@@ -228,7 +228,7 @@ def load(name_or_path: str | Path, **overrides: Any) -> Scenario:
             allowed; the message names the key, its line and what is allowed.
     """
     data, lines, where = _read(name_or_path)
-    for dotted, value in overrides.items():
+    for dotted, value in sorted(overrides.items(), key=lambda one: one[0].rpartition(".")[2] != "kind"):  # a part's kind decides the rest
         _override(data, dotted.split("."), value)
     try:
         return Scenario.model_validate(data)
@@ -288,10 +288,15 @@ def _merge(base: dict[str, Any], extra: Mapping[str, Any]) -> None:
     """Lay ``extra`` over ``base``, mapping by mapping; an empty mapping, or a part of another ``kind``, replaces the old one whole."""
     for key, value in extra.items():
         old = base.get(key)
-        if value and isinstance(old, dict) and isinstance(value, Mapping) and value.get("kind", old.get("kind")) == old.get("kind"):
+        if value and isinstance(old, dict) and isinstance(value, Mapping) and _fits(value.get("kind"), old.get("kind")):
             _merge(old, value)
         else:
             base[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _fits(kind: object, old: object) -> bool:
+    """Whether settings of a kind go with settings of another; those that say none go with all."""
+    return kind is None or old is None or kind == old
 
 
 def _override(data: dict[str, Any], path: list[str], value: Any) -> None:
@@ -303,7 +308,7 @@ def _override(data: dict[str, Any], path: list[str], value: Any) -> None:
         data = data[key]
         if not isinstance(data, dict):
             raise ValueError(f"override {'.'.join(path)!r}: {key!r} is not a mapping")
-    if last == "kind" and data.get("kind") != value:
+    if last == "kind" and not _fits(value, data.get("kind")):
         data.clear()  # the settings of another kind would not fit
     _merge(data, {last: value})
 

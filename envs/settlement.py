@@ -205,7 +205,7 @@ class Treasury:
         terms: As above.
         shape: E and N.
         horizon: Rounds of an episode.
-        money_scale: As above.
+        money_scale: As above; 0 where agents are rewarded by credit, and nobody asks what money is worth to them.
     """
 
     def __init__(self, terms: SettlementTerms, shape: tuple[int, int], horizon: int, money_scale: float) -> None:
@@ -213,6 +213,7 @@ class Treasury:
         self.money_scale = money_scale
         self._shape = shape
         self._horizon = horizon
+        self._rounds = min(terms.period, horizon)  # of a period
 
     def begin(self, utility: Tensor) -> None:
         """An episode begins, at utility ``(E,)``."""
@@ -253,8 +254,9 @@ class Treasury:
         return Turnover(of_round, of_agents, torch.from_numpy(worth))
 
     def features(self, t: int, device: torch.device) -> list[Tensor | float]:
-        """What proxies see of the accounts before round t: one ``(E, N)`` or number a feature."""
-        waiting = np.broadcast_to(self.money_scale / self._shape[1] * self.waiting.astype(np.float64)[:, None], self._shape)
+        """What proxies see of the accounts before round t: one ``(E, N)`` or number a feature; amounts are for each round of a period."""
+        to_each = self.money_scale / (self._shape[1] * self._rounds) * self.waiting.astype(np.float64)
+        waiting = np.broadcast_to(to_each[:, None], self._shape)
         next_settlement = min((t // self.terms.period + 1) * self.terms.period, self._horizon)
-        seen = torch.from_numpy(np.stack([self._share, self._last_payout, waiting])).to(device, torch.float32)
-        return [*seen.unbind(), (next_settlement - t) / self.terms.period]
+        seen = torch.from_numpy(np.stack([self._share, self._last_payout / self._rounds, waiting])).to(device, torch.float32)
+        return [*seen.unbind(), (next_settlement - t) / self._rounds]

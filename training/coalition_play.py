@@ -64,8 +64,9 @@ class Background:
     r"""What proxies observe in other cooperatives, to stand in for what a policy may not see.
 
     A stand-in is what a random proxy of a random reference cooperative observed *in the same round*, one proxy for all features that are
-    hidden at once and for all lots. Only the feature ``time``, which is the same for everybody in a round, comes from a random round.
-    What is drawn depends on the cooperative's key, the round, the seat and the number of the draw, and not on which features are hidden.
+    hidden at once and for all lots. Only features that are the same for everybody in a round, the ``time`` and the rounds until
+    settlement, come from a random round. What is drawn depends on the cooperative's key, the round, the seat and the number of the draw,
+    and not on which features are hidden.
 
     Args:
         observations: Of reference cooperatives, ``(T, B, N, size)``.
@@ -74,7 +75,7 @@ class Background:
 
     def __init__(self, observations: Tensor, layout: ObservationLayout) -> None:
         self._rows = observations.flatten(1, 2)  # (T, B·N, size)
-        self._time = layout.slices["agent/time"]
+        self._clocks = [layout.slices[name] for name in ("agent/time", "agent/until_settlement") if name in layout.slices]
 
     def draw(self, keys: Tensor, n_agents: int, t: int, number: int) -> Tensor:
         """Stand-ins for everybody in round t: int64 keys ``(E,)`` → ``(E, N, size)``."""
@@ -82,7 +83,9 @@ class Background:
         which, when = randomness.uniform(fold(keys, _BACKGROUND, t, number), 2, n_agents).unbind(dim=1)  # (E, N) each
         row = (which * n_rows).long()
         drawn = self._rows[t][row]
-        drawn[..., self._time] = self._rows[(when * horizon).long(), row][..., self._time]
+        another = self._rows[(when * horizon).long(), row]
+        for clock in self._clocks:
+            drawn[..., clock] = another[..., clock]
         return drawn
 
 

@@ -187,6 +187,12 @@ class GroupSettings(Checkpointed):
     def _can_compare(self) -> GroupSettings:
         if self.algo == "ospo" and "gamma" in self.model_fields_set:
             raise ValueError("gamma: ospo looks at the reward of one round only and discounts nothing: leave it out, or use grpo")
+        terms = self.scenario.settlement
+        if self.algo == "ospo" and terms is not None and terms.reward == "settlement" and terms.period > 1:
+            raise ValueError(
+                f"settlement.period={terms.period}: ospo looks at the reward of one round only, and most rounds pay nothing: use grpo, or "
+                "settlement.period=1"
+            )
         if self.group == "agents" and "group_size" in self.model_fields_set:
             raise ValueError("group_size: where group='agents', the group is the proxies of a cooperative: leave it out")
         if self.group == "agents" and (self.rewards == "team" or self.scenario.principals < 2):

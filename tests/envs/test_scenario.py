@@ -313,3 +313,13 @@ def test_yaml_of_a_scenario_is_plain_data() -> None:
     data = yaml.safe_load(scenario.load("digits").to_yaml())
     assert data == scenario.load("digits").to_dict()
     assert data["values"]["eights"] == {"kind": "class_loss", "label": 8, "group": None}
+
+
+def test_settings_beside_a_kind_are_kept_in_whatever_order_they_come():
+    for overrides in (
+        {"settlement.revenue.per_unit": 5, "settlement.revenue.kind": "level"},
+        {"settlement.revenue.kind": "level", "settlement.revenue.per_unit": 5},
+        {"settlement": {"revenue": {"per_unit": 5}}, "settlement.revenue.kind": "level"},
+    ):
+        revenue = scenario.load("digits", **overrides).settlement.revenue
+        assert (revenue.kind, revenue.per_unit) == ("level", 5)

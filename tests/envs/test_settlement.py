@@ -228,12 +228,17 @@ def test_all_payouts_of_a_good_episode_are_worth_about_n_times_t(revenue: dict[s
 
 
 def test_a_number_as_reward_scale_weighs_money_as_it_weighs_utility() -> None:
-    made = scenario.load("breast_cancer", **{"settlement.revenue.kind": "level", "reward.scale": 3.0})
+    made = scenario.load("breast_cancer", **{"settlement.revenue.kind": "level", "settlement.reward": "settlement", "reward.scale": 3.0})
     path = reference(made)
     revenue = [round(1_000_000 * max(float(u) - float(path[0, e]), 0.0)) for e in range(32) for u in path[1:, e]]
     expected = 3.0 * float((path[-1] - path[0]).mean()) / (sum(revenue) / 32)
     assert Engine(made, None).treasury.money_scale == pytest.approx(expected, rel=1e-6)
-    assert Engine(scenario.load("breast_cancer", **{"settlement.revenue.per_unit": 50, "reward.scale": 3.0})).treasury.money_scale == 0.06
+    assert (
+        Engine(
+            scenario.load("breast_cancer", **{"settlement.revenue.per_unit": 50, "settlement.reward": "settlement", "reward.scale": 3.0})
+        ).treasury.money_scale
+        == 0.06
+    )
 
 
 def test_the_scale_of_utility_does_not_depend_on_the_settlement() -> None:
@@ -243,11 +248,22 @@ def test_the_scale_of_utility_does_not_depend_on_the_settlement() -> None:
 # --- observations
 
 
+def test_what_waits_for_a_whole_episode_stays_within_bounds() -> None:
+    engine = Engine(scenario.load("breast_cancer", settlement={"period": 100, "reward": "settlement"}), None, 8)
+    engine.reset(range(8))
+    most = 0.0
+    while engine.t < engine.horizon - 1:
+        engine.step(~engine.lots.corrupt)
+        most = max(most, float(engine.layout.agent(engine.observations, "waiting").max()))
+    assert 0.5 < most < 5
+
+
 MONEY = ("paid_share", "last_payout", "waiting", "until_settlement")
 
 
 def test_a_scenario_without_a_settlement_observes_what_it_always_did() -> None:
-    plain, booked = (ObservationLayout.of(made) for made in (scenario.load("breast_cancer"), with_money()))
+    plain, booked = (ObservationLayout.of(made) for made in (scenario.load("breast_cancer"), with_money(reward="settlement")))
+    assert ObservationLayout.of(with_money(reward="credit")) == plain, "what proxies are not rewarded by they need not see"
     assert booked.agent_features == (*plain.agent_features, *MONEY)
     assert booked.lot_features == plain.lot_features
     assert booked != plain
@@ -256,7 +272,7 @@ def test_a_scenario_without_a_settlement_observes_what_it_always_did() -> None:
 
 
 def test_proxies_see_their_share_their_last_payout_what_waits_and_until_when() -> None:
-    engine = played(with_money(period=2, revenue={"per_unit": 100_000}), [8, 9])
+    engine = played(with_money(period=2, revenue={"per_unit": 100_000}, reward="settlement"), [8, 9])
     engine.reset([8, 9])
     see = {name: [engine.layout.agent(engine.observations, name)] for name in MONEY}
     for choices in random_actions(Engine(with_money(), None)):
@@ -274,8 +290,8 @@ def test_proxies_see_their_share_their_last_payout_what_waits_and_until_when() -
                 last, waiting = scale * result.payouts, torch.zeros(2)
         share = paid / paid.sum(dim=1, keepdim=True) if t > 1 else torch.full((2, 6), 1 / 6)
         torch.testing.assert_close(see["paid_share"][t], share)
-        torch.testing.assert_close(see["last_payout"][t], last.clamp(-10, 10).float())
-        torch.testing.assert_close(see["waiting"][t], (scale / 6 * waiting)[:, None].expand(2, 6).float())
+        torch.testing.assert_close(see["last_payout"][t], (last / 2).clamp(-10, 10).float())
+        torch.testing.assert_close(see["waiting"][t], (scale / 12 * waiting)[:, None].expand(2, 6).float())
         assert see["until_settlement"][t].unique().tolist() == [until[t]]
 
 
@@ -286,7 +302,8 @@ def test_a_policy_from_a_scenario_without_money_is_refused_in_one_with_it(tmp_pa
     save(tmp_path / "policy.pt", network, torch.zeros(n_features), torch.ones(n_features), plain.layout)
     agents.play(plain, agents.make("learned", path=tmp_path), [0])
     with pytest.raises(ValueError, match=r"trained on other agent features.*until_settlement"):
-        agents.play(Engine(with_money(horizon=2), None), agents.make("learned", path=tmp_path), [0])
+        agents.play(Engine(with_money(horizon=2, reward="settlement"), None), agents.make("learned", path=tmp_path), [0])
+    agents.play(Engine(with_money(horizon=2), None), agents.make("learned", path=tmp_path), [0])
 
 
 @pytest.mark.parametrize("agent", ["honest", "planner", "random"])
@@ -445,7 +462,7 @@ def test_revenue_beyond_what_can_be_counted_is_refused_before_the_first_round(re
 
 
 def test_a_level_that_good_episodes_do_not_reach_cannot_be_weighed() -> None:
-    made = with_money(horizon=1, revenue={"kind": "level", "per_unit": 1})
+    made = with_money(horizon=1, revenue={"kind": "level", "per_unit": 1}, reward="settlement")
     with pytest.raises(ValueError, match=r"settlement.revenue: money is weighed .* earns 0 minor units: raise per_unit"):
         Engine(made, None)
 

@@ -17,6 +17,7 @@ from proxycoop.agents import Agent, LotNetwork, Nothing, Seats, make, network
 from proxycoop.envs import Engine, scenario
 from proxycoop.envs.observation import ObservationLayout
 from proxycoop.envs.randomness import fold
+from proxycoop.envs.settlement import SettlementTerms
 from proxycoop.training.coalition_play import TARGETS, Background, Blinkered, FeatureGame, ProxyGame, features
 from proxycoop.training.evaluate import Estimate
 from proxycoop.training.explain import explain, explain_features
@@ -462,3 +463,18 @@ def test_an_agent_without_probabilities_is_asked_for_its_choices(small_scenario)
     read = [name for name, is_read in zip(found.features.outcomes.players, found.features.is_read, strict=True) if is_read]
     assert read == ["lot/loss"]
     assert found.features.outcomes.method == "exact"
+
+
+class OnPayday(Agent):
+    """Contributes only in the round before a settlement."""
+
+    def choose(self, observations):
+        near = self.layout.agent(observations, "until_settlement") < 0.6
+        return near[..., None].expand(*near.shape, self.layout.n_lots)
+
+
+def test_the_rounds_until_settlement_are_a_clock_like_the_time(small_scenario):
+    paid = small_scenario.model_copy(update={"settlement": SettlementTerms(period=2, reward="settlement")})
+    found = explain(paid, OnPayday, credit="loo", episodes=2, budget=60).features
+    read = [name for name, is_read in zip(found.outcomes.players, found.is_read, strict=True) if is_read]
+    assert read == ["agent/until_settlement"]
