@@ -8,7 +8,7 @@ OUT    ?= out
 SEEDS  ?= 5
 QUIET  := FLWR_TELEMETRY_ENABLED=0 RAY_USAGE_STATS_ENABLED=0
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-postgres slow compat compat-changed $(OTHERS:%=compat-%) lint types bench estimators fidelity table lessons libraries values clean
+.PHONY: help setup demo test test-postgres slow compat compat-changed $(OTHERS:%=compat-%) lint types bench estimators fidelity table lessons libraries values settlement clean
 .PRECIOUS: .venv-%/.ready
 
 help:  ## list the targets
@@ -92,6 +92,12 @@ values: $(READY)  ## reproduce what values cost and how they hold: screening, ha
 	@$(BIN)/python benchmarks/governance.py --markdown docs/results/governance.md
 	@$(BIN)/python benchmarks/preferences.py --markdown docs/results/preferences.md
 	@$(BIN)/python benchmarks/fairness.py --markdown docs/results/fairness.md
+
+settlement: $(READY)  ## reproduce what delayed settlement costs, and the ledger under crashes, writers and tampering; 25 minutes
+	@$(BIN)/python benchmarks/delay.py --markdown docs/results/delay.md
+	@.ci/postgres $(BIN)/python benchmarks/ledger.py crash --markdown docs/results/ledger-crash.md
+	@.ci/postgres $(BIN)/python benchmarks/ledger.py writers --markdown docs/results/ledger-writers.md
+	@.ci/postgres $(BIN)/python benchmarks/ledger.py tamper --markdown docs/results/ledger-tamper.md
 
 libraries: $(READY) $(patsubst %,.venv-%/.ready,$(filter-out flower,$(OTHERS)))  ## reproduce what RL libraries reach, decompositions, ippo's speed, imports; an hour
 	@$(BIN)/python benchmarks/libraries.py libraries --markdown docs/results/libraries.md

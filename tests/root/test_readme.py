@@ -12,7 +12,11 @@ from proxycoop import credit
 from proxycoop.envs import Engine, scenario
 
 README = Path(__file__).parents[2] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+SETTLEMENT = README.parent / "docs" / "settlement.md"
+
+
+def blocks(language, path=README):
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 @pytest.fixture
@@ -21,18 +25,29 @@ def clean_rules(monkeypatch):
 
 
 def test_every_python_block_runs_one_after_another(clean_rules):
-    assert len(BLOCKS) >= 3
+    shown = blocks("python")
+    assert len(shown) >= 3
     names: dict[str, object] = {"__name__": "readme"}
-    for block in BLOCKS:
+    for block in shown:
         exec(compile(block, str(README), "exec"), names)
     assert credit.make("gain_or_nothing").values(names["glove"], 3).tolist() == [[1.0, 0.0, 0.0]]
 
 
+def test_what_the_page_on_settlement_shows_prints_what_it_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    shown = blocks("python", SETTLEMENT)
+    assert shown
+    for block in shown:
+        exec(compile(block, str(SETTLEMENT), "exec"), {"__name__": "page"})
+        assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*\)  # (.*)", block)
+
+
 @pytest.mark.fairness
 def test_every_scenario_that_it_shows_loads_and_plays(tmp_path):
-    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert blocks
-    for block in blocks:
+    shown = blocks("yaml") + blocks("yaml", SETTLEMENT)
+    assert shown
+    for block in shown:
         (tmp_path / "shown.yaml").write_text(block, encoding="utf-8")
         engine = Engine(scenario.load(tmp_path / "shown.yaml", **{"reward.scale": 1.0}), None)
         engine.reset([3])
@@ -70,4 +85,7 @@ def test_the_tables_of_results_are_those_that_the_command_wrote():
         "decompositions",
         "ippo",
     ):
+        assert (README.parent / "docs" / "results" / f"{name}.md").read_text(encoding="utf-8").strip() in text
+    text = SETTLEMENT.read_text(encoding="utf-8")
+    for name in ("ledger-crash", "ledger-writers", "ledger-tamper"):
         assert (README.parent / "docs" / "results" / f"{name}.md").read_text(encoding="utf-8").strip() in text
