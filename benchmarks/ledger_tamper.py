@@ -184,7 +184,7 @@ def contents(path: Path) -> list[Any] | None:
     connection.text_factory = bytes
     try:
         return [connection.execute(f"SELECT * FROM {table}").fetchall() for table in (*CHAINED, "heads", "ledger_version")]
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):  # an error may cite what is no text
         return None
     finally:
         connection.close()

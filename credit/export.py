@@ -214,7 +214,7 @@ def read_heads(path: str | Path) -> dict[str, Head]:
     """The heads, by cooperative, in a file of :func:`write_heads` or an audit bundle.
 
     Raises:
-        ValueError: If the file cannot be read or is neither.
+        ValueError: If the file cannot be read, is neither, or holds no head.
     """
     name = repr(str(path))
     try:
@@ -228,6 +228,8 @@ def read_heads(path: str | Path) -> dict[str, Head]:
         heads = {cooperative: head_of(f"{head['seq']}:{head['hash']}") for cooperative, head in found.items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{name} is neither an audit bundle nor a file of heads: {type(error).__name__} {error}") from error
+    if not heads:
+        raise ValueError(f"head file {name} holds no heads: there is nothing to compare with")
     return heads
 
 

@@ -10,8 +10,8 @@
         ledger.settle("clinics").payouts  # {"Ada": 75, "Bo": 25}, in cents
 
 One database holds many cooperatives, each with a chain of its own (:mod:`~proxycoop.credit.chain`). A round, and a settlement, is one
-transaction: all of it is there or nothing, and what was acknowledged stays. Doing the same again writes nothing and gives the first
-receipt, so that whoever crashed, or never got the answer, simply repeats it.
+transaction: all of it is there or nothing, and what was acknowledged stays. A round, or whatever has a key, is done once: doing it again
+writes nothing and gives the first receipt, so that whoever crashed, or never got the answer, simply repeats it.
 
 Any number of processes may write at once. A settlement covers the rounds and the revenue that stand before it and behind the one before,
 whatever the rounds' numbers are; it continues from the standings that the one before left in its rows.
@@ -36,12 +36,12 @@ from ..registry import unknown_name
 from .apportionment import require_whole
 from .chain import GENESIS, Entry, Head, Value, canonical
 from .ledger_connection import Damaged, Database
-from .ledger_rows import HEAD, Account, Known, Tip, chain_rows, lock, read_known
+from .ledger_rows import HEAD, Account, Known, Tip, chain_rows, latest_round, lock, read_known
 from .ledger_schema import COLUMNS, TABLES, migrate
 from .money import Currency
 from .names import checked_name, shown
 from .receipts import Receipt, SettlementReceipt, earlier_round, named_by, same_revenue, same_round, same_settlement
-from .settlement import LARGEST, SettlementPolicy
+from .settlement import LARGEST, SettlementPolicy, require_remembered
 from .statement import Statement, read_statement
 from .verification import Problem, Verification, verify_database
 
@@ -214,6 +214,8 @@ class Ledger:
             tip = lock(connection, known)
             rows = sorted((known.position(connection, member), one) for member, one in given.items())
             earlier = earlier_round(connection, known.id, number)
+            if known.policy.decay < 1 and earlier is None:  # a settlement could not refuse it any more
+                require_remembered(known.policy, latest_round(connection, known.id), number)
             named = None if key is None else named_by(connection, known.id, key)
             if earlier is not None:
                 return same_round(connection, known, earlier, dict(rows), amount, key)
@@ -282,8 +284,8 @@ class Ledger:
             The first receipt where it was settled before, by its key.
 
         Raises:
-            ValueError: If there is nothing to pay, the key stands for something else already, the cooperative is unknown, or all revenue
-                would come to more than 2^63 − 1.
+            ValueError: If there is nothing to pay (floors alone, from the reserve, only under a key), the key stands for something else
+                already, the cooperative is unknown, or all revenue would come to more than 2^63 − 1.
             TypeError: If the revenue is not a whole number.
         """
         amount, key = _whole("revenue", revenue), _checked_key(key)
@@ -297,9 +299,10 @@ class Ledger:
                 return same_settlement(connection, known, named, amount, str(key))
             account = Account.read(connection, known)
             due = account.revenue + amount
-            if not due and not (known.policy.floor and account.reserve):
+            if not due and (key is None or not (known.policy.floor and account.reserve)):
                 raise ValueError(
                     f"cooperative {shown(known.name)}: nothing came in since settlement {account.number}, so there is nothing to pay"
+                    + ("; to pay floors from the reserve, give a key, so that it is done but once" if known.policy.floor else "")
                 )
             at = self._at()
             if amount:

@@ -1,8 +1,15 @@
 """Connections to a ledger's database: SQLite or PostgreSQL, durable, patient, and with errors in one line.
 
-SQLite is used with a write-ahead log, ``synchronous=FULL`` (what was acknowledged survives a power cut), foreign keys, and ``BEGIN
+SQLite is used with a write-ahead log, ``synchronous=EXTRA`` (what was acknowledged survives a power cut), foreign keys, and ``BEGIN
 IMMEDIATE``, so that a writer waits at the door and not half-way. Its own way of waiting is not fair, nor does it cover every case (the
-first switch to the log, say): who finds the database busy starts anew after a short random time.
+first switch to the log, say): who finds the database busy starts anew after a short random time. ``FULL`` would do for the log; before the
+switch to it, and on file systems that have none, a commit is the removal of the journal, and only ``EXTRA`` syncs the folder after it: the
+journal that came back after a power cut would undo what was acknowledged.
+
+SQLite keeps its locks in a table of the process. A forked child inherits the table but not the locks, and as long as a connection from
+before the fork is in the table, the child's new connections lock nothing: its commits can go to a log that others removed. So idle
+connections are closed before a fork, and a file that is in use at that moment is refused in the child. Connections that were opened by
+others, not by this module, are not seen.
 """
 
 from __future__ import annotations
@@ -12,8 +19,10 @@ import random
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -36,10 +45,10 @@ _SCHEMA_LOCK = 0x70726F7879636F  # of PostgreSQL's advisory locks: "proxyco"
 _PAUSE, _LONGEST_PAUSE = 0.001, 0.016  # seconds between two looks, on average: at first, and for whoever waits long
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _NO_LOG = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
-_RETRY = {"40001", "40P01"}  # PostgreSQL: serialization failure, deadlock; nothing was written
+_RETRY = {"40001", "40P01", "55P03"}  # PostgreSQL: serialization failure, deadlock, lock_timeout; nothing was written
 _PLAIN = {  # what SQLite's codes mean for a ledger
     sqlite3.SQLITE_FULL: "the disk is full, nothing was written",
-    sqlite3.SQLITE_IOERR: "cannot be read or written, nothing was written: is the disk full?",
+    sqlite3.SQLITE_IOERR: "cannot be read or written: is the disk full?",
     sqlite3.SQLITE_CORRUPT: "is damaged",
     sqlite3.SQLITE_NOTADB: "is no ledger: no SQLite database",
     sqlite3.SQLITE_PERM: "may not be read",
@@ -47,6 +56,8 @@ _PLAIN = {  # what SQLite's codes mean for a ledger
     sqlite3.SQLITE_READONLY: "is read-only, nothing was written: open it read-only, or use a copy",
 }
 _PLAIN_STATES = {"53100": "the disk is full, nothing was written", "25006": "is read-only, nothing was written"}
+_UNKNOWN = "whether it was written is not known: do the same again, it counts once if it has a round or a key"
+_SHOWN = {"host", "hostaddr", "port", "dbname", "user", "service", "sslmode", "connect_timeout", "target_session_attrs", "application_name"}
 
 
 class Damaged(ValueError):  # noqa: N818
@@ -56,7 +67,8 @@ class Damaged(ValueError):  # noqa: N818
 class Database:
     """A database that holds a ledger, or shall.
 
-    Connections are made when they are needed, and anew in a forked process.
+    Connections are made when they are needed, and anew in a forked process. A file of SQLite's that is read or written at the moment of the
+    fork cannot be used in the child, see above.
 
     Args:
         where: A path of a SQLite file, or a URL: ``sqlite:///path``, ``postgresql://user:password@host/database``.
@@ -76,9 +88,9 @@ class Database:
         self.url = _url(where)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.path = Path(str(self.url.database))
-        secret = [key for key in self.url.query if "pass" in key]
+        hidden = self.url.query.keys() - _SHOWN  # what is not known might be a password
         self.name = repr(
-            str(self.path) if self.is_sqlite else self.url.difference_update_query(secret).render_as_string(hide_password=True)
+            str(self.path) if self.is_sqlite else self.url.difference_update_query(hidden).render_as_string(hide_password=True)
         )
         if not self.is_sqlite:
             try:
@@ -89,21 +101,29 @@ class Database:
             raise ValueError(f"ledger {self.name} does not exist")
         self._engine: Engine | None = None
         self._checked = False
-        self._pid = os.getpid()
-        self._inherited: list[Engine] = []
-        self._guard = threading.Lock()
+        self._calls = 0  # that are under way and may hold a connection
+        _watch_forks()
+        with _GUARD:
+            _ALL.add(self)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that sees the database as it stands when it begins, for reading.
 
         Raises:
-            ValueError: If the database holds no ledger of the newest version, or cannot be read.
+            ValueError: If the database holds no ledger of the newest version, or cannot be read; at the end also if it was written to
+                while it was read without any locks, where a reader may not write beside the file.
         """
-        with self.plain_errors():
+        with self.plain_errors(), self._call():
             connection = _patiently(self._reading)
+            content = _raw(connection).content if self.is_sqlite else None
             try:
                 yield connection
+            except Exception as error:
+                self._require_same(content, error)  # may be all that is wrong
+                raise
+            else:
+                self._require_same(content)
             finally:
                 connection.close()
 
@@ -124,9 +144,16 @@ class Database:
         with self.plain_errors():
             if create and self.is_sqlite:
                 self._make_file()
-            result = _patiently(lambda: self._writing(body, create))
-            if create and self.is_sqlite:
-                _patiently(self._log_ahead)
+            with self._call():
+                result = _patiently(lambda: self._writing(body, create))
+                if create and self.is_sqlite:
+                    try:
+                        _patiently(self._log_ahead)
+                    except (DBAPIError, sqlite3.Error) as error:
+                        line = _first_line(error.orig if isinstance(error, DBAPIError) else error)
+                        raise ValueError(
+                            f"ledger {self.name} was written, but cannot be switched to its write-ahead log ({line}): do the same again"
+                        ) from error
             return result
 
     def lock_schema(self, connection: Connection) -> None:
@@ -136,10 +163,10 @@ class Database:
 
     def close(self) -> None:
         """Close all connections; the next use opens new ones."""
-        with self._guard:
+        with _GUARD:
             engine, self._engine = self._engine, None
-        if engine is not None and self._pid == os.getpid():
-            engine.dispose()
+            if engine is not None:
+                engine.dispose()
 
     @contextmanager
     def plain_errors(self) -> Iterator[None]:
@@ -152,14 +179,46 @@ class Database:
         except sa.exc.NoResultFound as error:
             raise ValueError(f"ledger {self.name} is damaged: a row that must be there is missing; verify says which") from error
 
+    def before_fork(self) -> tuple[int, int] | None:
+        """Close what may be closed; where SQLite's file remains in use, which one it is: its device and number."""
+        if not self.is_sqlite:
+            return None
+        if self._engine is not None:
+            self._engine.pool.dispose()  # only what is idle; the rest comes back to the pool
+        return self._file() if self._calls else None
+
+    def after_fork(self) -> None:
+        """In the child: the parent's connections are kept as they are, since closing them here would disturb the parent."""
+        if self._engine is not None:
+            _INHERITED.append(self._engine)
+        self._engine = None
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        """What may hold a connection; refused in a child of a process that held one to the file."""
+        if self.is_sqlite and _REFUSED and self._file() in _REFUSED:
+            raise ValueError(
+                f"ledger {self.name} was being read or written when this process was forked, and SQLite cannot be used across a fork: fork "
+                "while nothing reads or writes it, or start a new process (spawn)"
+            )
+        with _GUARD:
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with _GUARD:
+                self._calls -= 1
+
     def _reading(self) -> Connection:
         connection = self._connect()
         try:
             if not self.is_sqlite:
                 connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             self._require_ledger(connection)  # the first look at it is what makes SQLite's snapshot
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, DBAPIError) and error.connection_invalidated:
+                raise _Stale(error) from error
             raise
         return connection
 
@@ -173,14 +232,15 @@ class Database:
                 committing = True
             return result
         except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-            if not committing:
+            if error.connection_invalidated and not committing:
                 raise _Stale(error) from error  # nothing was committed, so it may be done again
-            raise ValueError(
-                f"ledger {self.name} broke off while it wrote, and whether it was written is not known: do the same again, it counts once "
-                "if it has a round or a key"
-            ) from error
+            if error.connection_invalidated:
+                raise ValueError(f"ledger {self.name} broke off while it wrote, and {_UNKNOWN}") from error
+            if committing and _codes(error)[0] == sqlite3.SQLITE_IOERR:  # a failed sync, say: the commit may be in the file nevertheless
+                raise ValueError(
+                    f"ledger {self.name} could not be written or made safe on disk ({_first_line(error.orig)}), and {_UNKNOWN}"
+                ) from error
+            raise
 
     def _is_file(self) -> bool:
         try:
@@ -198,16 +258,10 @@ class Database:
     def _log_ahead(self) -> None:
         """Switch the file to the write-ahead log, for good; where a file system cannot do that, the ledger works without."""
         with self._connect() as connection:
-            raw = connection.connection.driver_connection
-            assert isinstance(raw, sqlite3.Connection)
-            raw.execute("PRAGMA journal_mode = WAL").fetchall()  # not in a transaction, as SQLAlchemy would have it
+            _raw(connection).execute("PRAGMA journal_mode = WAL").fetchall()  # not in a transaction, as SQLAlchemy would have it
 
     def _connect(self) -> Connection:
-        with self._guard:
-            if self._pid != os.getpid():  # connections do not survive a fork; closing them here would disturb the parent's
-                if self._engine is not None:
-                    self._inherited.append(self._engine)
-                self._engine, self._pid = None, os.getpid()
+        with _GUARD:
             if self._engine is None:
                 self._engine = self._sqlite() if self.is_sqlite else self._postgresql()
             engine = self._engine
@@ -226,27 +280,58 @@ class Database:
     def _sqlite(self) -> Engine:
         if not self._is_file():
             raise ValueError(f"ledger {self.name} {'is no file' if self.path.exists() else 'does not exist: create it with init'}")
-        engine = sa.create_engine("sqlite://", creator=self._open_file, poolclass=sa.QueuePool, max_overflow=-1)
+        # A reader opens the file for each read: whether it may do so without locks can change from one to the next.
+        pool: dict[str, Any] = {"poolclass": sa.NullPool} if self.read_only else {"poolclass": sa.QueuePool, "max_overflow": -1}
+        engine = sa.create_engine("sqlite://", creator=self._open_file, **pool)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
+
+    def _file(self) -> tuple[int, int] | None:
+        """The file's device and number, by which SQLite knows it; ``None`` if it cannot be found."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _content(self) -> tuple[int, ...]:
+        """What changes when the file is written to: the size of its log comes last."""
+        try:
+            log = Path(f"{self.path}-wal").stat().st_size
+        except FileNotFoundError:
+            log = 0
+        file = self.path.stat()
+        return file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, log
+
+    def _require_same(self, content: tuple[int, ...] | None, error: Exception | None = None) -> None:
+        """Refuse what was read without locks, where somebody wrote meanwhile."""
+        try:
+            same = content is None or content == self._content()
+        except OSError:
+            same = False
+        if not same:
+            raise ValueError(
+                f"ledger {self.name} was written to while it was read, without locks, since no log can be made beside it: read it again"
+            ) from error
 
     def _open_file(self) -> sqlite3.Connection:
         where = f"file:{quote(str(self.path.absolute()))}?mode="
         if not self.read_only:
             connection = _opened(where + "rw")
             connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA synchronous = EXTRA")
             return connection
         connection = _opened(where + "ro")
         try:
             connection.execute("SELECT 1 FROM sqlite_master").fetchall()
         except sqlite3.Error as error:
             connection.close()
-            log = Path(f"{self.path}-wal")
-            if error.sqlite_errorcode & 0xFF not in _NO_LOG or (log.exists() and log.stat().st_size):
+            content = self._content()
+            if error.sqlite_errorcode & 0xFF not in _NO_LOG or content[-1]:
                 raise
             # Even a reader writes beside the file, for the log; where it may not, and nobody has the file open to write, it needs none.
             connection = _opened(where + "ro&immutable=1")
+            connection.content = content
         return connection
 
     def _postgresql(self) -> Engine:
@@ -256,6 +341,34 @@ class Database:
 
 
 _VERSION = sa.select(sa.func.max(VERSIONS.c.version))
+_GUARD = threading.RLock()  # held over a fork, so that nobody opens a connection meanwhile
+_ALL: weakref.WeakSet[Database] = weakref.WeakSet()
+_REFUSED: set[tuple[int, int]] = set()  # files that were in use when this process was forked
+_HELD: set[tuple[int, int]] = set()  # the same, while it is forked
+_INHERITED: list[Engine] = []
+
+
+@cache
+def _watch_forks() -> None:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+
+
+def _before_fork() -> None:
+    _GUARD.acquire()
+    _HELD.clear()
+    _HELD.update(held for database in list(_ALL) if (held := database.before_fork()) is not None)
+
+
+def _after_in_parent() -> None:
+    _GUARD.release()
+
+
+def _after_in_child() -> None:
+    _REFUSED.update(_HELD)
+    for database in list(_ALL):
+        database.after_fork()
+    _GUARD.release()
 
 
 class _Stale(Exception):  # noqa: N818
@@ -291,6 +404,8 @@ def _url(where: str | os.PathLike[str]) -> URL:
         except (ArgumentError, ValueError):
             raise ValueError("ledger: the URL cannot be read; write sqlite:///path or postgresql://user@host/database") from None
         if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
+            if where.count("@") > (url.username is not None):  # what was read as host or database may be of the password
+                raise ValueError("ledger: the URL cannot be read: but for the @ before the host, write @ as %40, / as %2F and ? as %3F")
             return url.set(drivername="postgresql+psycopg")
         if url.drivername not in ("sqlite", "sqlite+pysqlite"):
             raise ValueError(f"ledger {shown(url.drivername)}://…: must be a path, sqlite:///path or postgresql://user@host/database")
@@ -303,8 +418,24 @@ def _url(where: str | os.PathLike[str]) -> URL:
     return url
 
 
-def _opened(where: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(where, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+class _Raw(sqlite3.Connection):
+    """A connection of SQLite's.
+
+    Attributes:
+        content: Of the file when it was opened, where nothing is locked.
+    """
+
+    content: tuple[int, ...] | None = None
+
+
+def _raw(connection: Connection) -> _Raw:
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, _Raw)
+    return raw
+
+
+def _opened(where: str) -> _Raw:
+    connection = sqlite3.connect(where, uri=True, timeout=0, isolation_level=None, check_same_thread=False, factory=_Raw)
     connection.text_factory = _text
     return connection
 
@@ -316,8 +447,7 @@ def _text(raw: bytes) -> str:
 
 def _begin_sqlite(connection: Connection) -> None:
     """Begin a transaction; a writer waits here until it is alone."""
-    raw = connection.connection.driver_connection
-    assert isinstance(raw, sqlite3.Connection)
+    raw = _raw(connection)
     if connection.get_execution_options().get("writes"):
         _patiently(lambda: raw.execute("BEGIN IMMEDIATE"))  # not through SQLAlchemy: many may wait, and look often
     else:
@@ -325,9 +455,10 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _prepare_postgresql(connection: Any, _: object) -> None:
-    """Text is UTF-8 whatever the database's encoding is, and a commit is on disk when it is acknowledged."""
+    """Text is UTF-8 whatever the database's encoding is, floats come exactly, and a commit is on disk when it is acknowledged."""
     with connection.cursor() as cursor:
         cursor.execute("SET client_encoding TO 'UTF8'")
+        cursor.execute("SET extra_float_digits TO 3")  # less than 1 rounds floats on their way here
         cursor.execute("SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'")
     connection.commit()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, bindparam
 
 from ..registry import unknown_name
+from ..text import one_line
 from .chain import CHAINED, Value, link
-from .ledger_schema import HEADS, TABLES
+from .ledger_schema import HEADS, TABLES, mistyped
 from .money import Currency
 from .names import shown
 from .settlement import LARGEST, Accounts, SettlementPolicy
@@ -43,8 +44,15 @@ class Known:
 
     def read_members(self, connection: Connection) -> None:
         """Take note of who joined."""
-        rows = connection.execute(_MEMBERS, {"own": self.id, "known": len(self.positions)})
-        self.positions = {**self.positions, **{row.name: row.position for row in rows}}
+        rows = connection.execute(_MEMBERS, {"own": self.id, "known": len(self.positions)}).all()
+        with readable(self):
+            joined = {**self.positions}
+            for row in rows:
+                require_sound("members", row)
+                if row.position != len(joined):
+                    raise ValueError(f"its member {shown(row.name)} is number {row.position}, and should be {len(joined)}")
+                joined[row.name] = row.position
+            self.positions = joined
 
     def position(self, connection: Connection, member: str) -> int:
         """Where a member stands.
@@ -138,25 +146,38 @@ class Account:
         own = {"own": known.id}
         accounts = Accounts(known.policy, len(known.positions))
         last = connection.execute(_LAST_SETTLEMENT, own).first()
-        number, since = (0, 0) if last is None else (last.number, last.seq)
+        number, since = 0, 0
         if last is not None:
+            payouts = read_payouts(connection, known, last)
+            number, since = last.number, last.seq
             accounts.now, accounts.reserve[0] = last.now, last.reserve
-            for row in connection.execute(PAYOUTS, {**own, "number": number}):
+            for row in payouts:
                 accounts.standing[0, row.position], accounts.paid[0, row.position] = row.standing, row.paid
-        revenue = sum(connection.execute(_REVENUE_SINCE, {**own, "since": since}).scalars())
-        rounds = connection.execute(_ROUNDS_SINCE, {**own, "since": since}).scalars().all()
-        new = connection.execute(_CREDITS_SINCE, {**own, "since": since}, execution_options={"yield_per": _AT_ONCE})
-        with closing(new):  # both in the order of the chain, where a round's credits stand behind it
-            of_rounds = groupby(new, key=lambda row: row.round)
-            behind, rows = next(of_rounds, (None, iter(())))
-            for number in rounds:
-                credit = np.zeros((1, len(known.positions)))
-                if number == behind:  # a round may have none
-                    for row in rows:
-                        credit[0, row.position] = row.credit
-                    behind, rows = next(of_rounds, (None, iter(())))
-                accounts.credit(credit, number)
-        return cls(number, accounts, revenue)
+        with readable(known):
+            earned = connection.execute(_REVENUE_SINCE, {**own, "since": since}).all()
+            for came in earned:
+                require_sound("revenue", came)
+            rounds = connection.execute(_ROUNDS_SINCE, {**own, "since": since}).all()
+            new = connection.execute(_CREDITS_SINCE, {**own, "since": since}, execution_options={"yield_per": _AT_ONCE})
+            with closing(new):  # both in the order of the chain, where a round's credits stand behind it
+                of_rounds = groupby(new, key=lambda row: row.round)
+                behind, rows = next(of_rounds, (None, iter(())))
+                for one in rounds:
+                    require_sound("rounds", one)
+                    credit = np.zeros((1, len(known.positions)))
+                    there = 0
+                    if one.round == behind:  # a round may have none
+                        for new_row in rows:
+                            require_sound("credits", new_row)
+                            credit[0, new_row.position] = new_row.credit
+                            there += 1
+                        behind, rows = next(of_rounds, (None, iter(())))
+                    if there != one.n_credits:
+                        raise ValueError(f"its round {one.round} should have {one.n_credits} credits, and has {there}")
+                    accounts.credit(credit, one.round)
+            if behind is not None:
+                raise ValueError(f"it has credits of round {shown(behind)} out of place")
+        return cls(number, accounts, sum(row.amount for row in earned))
 
 
 def read_known(connection: Connection, name: str) -> Known | None:
@@ -174,10 +195,67 @@ def read_known(connection: Connection, name: str) -> Known | None:
         raise ValueError(f"cooperative {shown(name)} is damaged: its currency or its policy cannot be read; verify the ledger") from error
 
 
+@contextmanager
+def readable(known: Known) -> Iterator[None]:
+    """Whatever goes wrong while rows of a cooperative are made sense of is damage, and said in one line; only verification reads on.
+
+    Raises:
+        ValueError: If something goes wrong.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        text = one_line(str(error))
+        raise ValueError(f"cooperative {shown(known.name)} is damaged: {text or type(error).__name__}; verify says which row") from error
+
+
+def require_sound(table: str, row: sa.Row[*tuple[Any, ...]]) -> None:
+    """Make sure that a row, or those of its columns that were read, holds what these columns may hold.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    wrong = mistyped(table, row._asdict())
+    if wrong:
+        raise ValueError(f"of a row of {table} {wrong[0]}")
+
+
+def read_payouts(connection: Connection, known: Known, settlement: sa.Row[Any]) -> Sequence[sa.Row[Any]]:
+    """A settlement's payouts, one for each who was a member then, in their order; the members must be known.
+
+    Raises:
+        ValueError: If one is missing, there is one too many, or one cannot be read.
+    """
+    with readable(known):
+        require_sound("settlements", settlement)
+        rows = connection.execute(_PAYOUTS, {"own": known.id, "number": settlement.number}).all()
+        for row in rows:
+            require_sound("payouts", row)
+        if [row.position for row in rows] != list(range(settlement.n_payouts)) or not 0 < len(rows) <= len(known.positions):
+            raise ValueError(
+                f"its settlement {settlement.number} should have {settlement.n_payouts} payouts, one a member, and has {len(rows)}"
+            )
+        return rows
+
+
 def lock(connection: Connection, known: Known) -> Tip:
-    """The tip of a cooperative's chain, which nobody else moves until the transaction ends."""
+    """The tip of a cooperative's chain, which nobody else moves until the transaction ends.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
     row = connection.execute(_LOCK, {"own": known.id}).one()
+    with readable(known):
+        require_sound("settlements", row)  # seq and revenue are of the same kinds
+        if type(row.hash) is not str:
+            raise ValueError("its head holds what it should not")
     return Tip(known.id, known.name, row.seq, row.hash, row.revenue)
+
+
+def latest_round(connection: Connection, own: int) -> int:
+    """The highest number of a round so far, or −1."""
+    number = connection.execute(_LATEST, {"own": own}).scalar()
+    return -1 if number is None else int(number)
 
 
 def chain_rows(connection: Connection, own: int) -> Generator[tuple[str, sa.Row[Any]], None, None]:
@@ -220,18 +298,18 @@ _MOVE_HEAD = sa.update(HEADS).where(HEADS.c.cooperative_id == _OWN)
 _LAST_SETTLEMENT = (
     sa.select(TABLES["settlements"]).where(_T["settlements"].cooperative_id == _OWN).order_by(_T["settlements"].number.desc()).limit(1)
 )
-PAYOUTS = (
+_PAYOUTS = (
     sa.select(TABLES["payouts"])
     .where(_T["payouts"].cooperative_id == _OWN, _T["payouts"].settlement == bindparam("number"))
     .order_by(_T["payouts"].position)
 )
-"""A settlement's payouts, by ``own`` and ``number``."""
 _REVENUE_SINCE = sa.select(_T["revenue"].amount).where(_T["revenue"].cooperative_id == _OWN, _T["revenue"].seq > bindparam("since"))
 _ROUNDS_SINCE = (
-    sa.select(_T["rounds"].round)
+    sa.select(_T["rounds"].round, _T["rounds"].n_credits)
     .where(_T["rounds"].cooperative_id == _OWN, _T["rounds"].seq > bindparam("since"))
     .order_by(_T["rounds"].seq)
 )
+_LATEST = sa.select(sa.func.max(_T["rounds"].round)).where(_T["rounds"].cooperative_id == _OWN)
 _CREDITS_SINCE = (
     sa.select(_T["credits"].round, _T["credits"].position, _T["credits"].credit)
     .where(_T["credits"].cooperative_id == _OWN, _T["credits"].seq > bindparam("since"))

@@ -6,14 +6,17 @@ or delete one. They keep honest programs honest; whoever owns the database can d
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Connection, Float, Text
 
 from .chain import CHAINED, GENESIS, Value, link
+from .names import shown
+from .settlement import LARGEST
 
 NUMBER = BigInteger()
 MEASURE = Float(53)
@@ -253,11 +256,29 @@ Migration = Callable[[str], Sequence[str]]
 MIGRATIONS: list[Migration] = [_version_1]
 """The migrations, version 1 first. One that was published is never changed: what is new is a migration more."""
 
-TRIGGERS = {
-    "sqlite": {f"{table}_{event}" for table in _ONCE for event in ("update", "delete", "insert")},
-    "postgresql": {f"{table}_{event}" for table in _ONCE for event in ("update", "delete", "truncate")},
-}
-"""The triggers that there must be."""
+
+def _plain(definition: str) -> str:
+    """A definition without what databases write in one way or another: letters' case, spaces, brackets."""
+    return re.sub(r"[\s()]+", "", definition).lower()
+
+
+def _made(dialect: str) -> dict[tuple[str, str], str]:
+    """What the migrations make, see :data:`DEFINITIONS`."""
+    made: dict[tuple[str, str], str] = {}
+    body = ""
+    for migration in MIGRATIONS:
+        for statement in migration(dialect):
+            if function := re.match(r"CREATE FUNCTION.*?\$\$(.*)\$\$", statement, re.DOTALL):
+                body = function[1]
+            if trigger := re.match(r"CREATE TRIGGER (\w+) BEFORE \w+ ON (\w+)", statement):
+                made[trigger[2], trigger[1]] = _plain(statement + body)
+            if dialect == "sqlite" and (table := re.match(r"CREATE TABLE (\w+)", statement)):
+                made[table[1], table[1]] = _plain(statement)
+    return made
+
+
+DEFINITIONS = {dialect: _made(dialect) for dialect in _WORDS}
+"""By dialect, the triggers that there must be, and in SQLite the tables: by table and name, how they are defined."""
 
 
 def version(connection: Connection, ledger: str) -> int:
@@ -306,13 +327,36 @@ def migrate(connection: Connection, ledger: str, at: str) -> None:
         connection.execute(sa.insert(VERSIONS), {**fields, "hash": link(previous or GENESIS, VERSIONS.name, fields)})
 
 
-def triggers(connection: Connection) -> set[str]:
-    """The names of the triggers that work in a database."""
+def definitions(connection: Connection) -> dict[tuple[str, str], str]:
+    """The triggers that work on a ledger's tables in a database, and in SQLite these, as :data:`DEFINITIONS` has them."""
     if connection.dialect.name == "sqlite":
-        query = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        query = "SELECT tbl_name, name, sql FROM sqlite_master WHERE type IN ('table', 'trigger')"
     else:
         query = (
-            "SELECT tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid "
+            "SELECT relname, tgname, pg_get_triggerdef(pg_trigger.oid, true) || prosrc FROM pg_trigger "
+            "JOIN pg_class ON pg_class.oid = tgrelid JOIN pg_proc ON pg_proc.oid = tgfoid "
             "WHERE NOT tgisinternal AND tgenabled IN ('O', 'A') AND pg_table_is_visible(pg_class.oid)"
         )
-    return set(connection.exec_driver_sql(query).scalars())
+    rows = connection.exec_driver_sql(query).all()
+    return {(str(table), str(name)): _plain(str(definition)) for table, name, definition in rows if table in NAMES}
+
+
+def mistyped(table: str, fields: Mapping[str, Any]) -> list[str]:
+    """What is of the wrong kind in a row, or in those of its columns that are given: SQLite's columns hold whatever they are given."""
+    wrong = []
+    for column, kind in COLUMNS[table].items():
+        if column not in fields:
+            continue
+        one = fields[column]
+        if one is None and (table, column) in OPTIONAL:
+            continue
+        if kind is NUMBER:
+            least = -1 if column == "now" else 0
+            if type(one) is not int or not least <= one <= LARGEST:
+                wrong.append(f"its {column} is {shown(one)}, and not a whole number from {least} to 2^63 − 1")
+        elif kind is MEASURE:
+            if type(one) is not float or not math.isfinite(one):
+                wrong.append(f"its {column} is {shown(one)}, and not a finite number")
+        elif type(one) is not str:
+            wrong.append(f"its {column} is {shown(one)}, and not text")
+    return wrong

@@ -8,7 +8,11 @@ LONGEST = 200
 """Characters in a name, at most."""
 
 _SHOWN = 60
-_JOINERS = "\u200c\u200d"  # Persian, Hindi and others cannot be spelt without them
+_JOINERS = "\u200c\u200d"
+_JOINING = {"ARABIC", "SYRIAC", "MONGOLIAN", "TIBETAN", "MYANMAR", "KHMER", "SINHALA", "DEVANAGARI", "BENGALI", "GURMUKHI", "GUJARATI"}
+_JOINING |= {"ORIYA", "TAMIL", "TELUGU", "KANNADA", "MALAYALAM"}  # scripts that cannot be spelt without joiners
+_BLANK = {0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10)}
+_BLANK |= set(range(0xE0100, 0xE01F0))  # letters, marks and selectors that show nothing
 _REFUSED = {
     "Cc": "a control character",
     "Cf": "an invisible formatting character",
@@ -39,17 +43,24 @@ def checked_name(kind: str, name: object) -> str:
     text = unicodedata.normalize("NFC", name)
     if not 1 <= len(text) <= LONGEST:
         raise ValueError(f"{kind} {shown(name)} has {len(text):,} characters: must have 1 to {LONGEST}")
-    for letter in text:
-        category = unicodedata.category(letter)
-        if category in _REFUSED and letter not in _JOINERS:
-            raise ValueError(f"{kind} {shown(name)} has {_REFUSED[category]}, U+{ord(letter):04X}: leave it out")
+    for i, letter in enumerate(text):
+        refused = "a character that shows nothing" if ord(letter) in _BLANK else _REFUSED.get(unicodedata.category(letter))
+        if refused and not (letter in _JOINERS and _joins(text[i - 1 : i], text[i + 1 : i + 2])):
+            raise ValueError(f"{kind} {shown(name)} has {refused}, U+{ord(letter):04X}: leave it out")
     if text != text.strip():
         raise ValueError(f"{kind} {shown(name)} begins or ends with a space: leave it out")
-    if text[0] in "=+-@":
+    if unicodedata.normalize("NFKC", text[0])[0] in "=+-@":  # full-width ones too
         raise ValueError(
             f"{kind} {shown(name)} begins with {text[0]!r}, which a spreadsheet would read as a formula: begin with another character"
         )
     return text
+
+
+def _joins(before: str, after: str) -> bool:
+    """Whether a joiner between two characters does something: within words of scripts that need it, and in composed pictures."""
+    if not before or not after or after in _JOINERS:
+        return False
+    return unicodedata.category(before) == "So" or unicodedata.name(before, " ").split(" ")[0] in _JOINING
 
 
 def shown(name: object) -> str:

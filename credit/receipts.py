@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from .ledger_rows import PAYOUTS, Known
+from .ledger_rows import Known, read_payouts, readable, require_sound
 from .ledger_schema import TABLES
 from .names import shown
 
@@ -84,19 +84,24 @@ def same_round(
     """The receipt of a round that was recorded already.
 
     Raises:
-        ValueError: If something about it was different.
+        ValueError: If something about it was different, or a row of it is damaged.
     """
     own = {"own": known.id, "round": earlier.round}
     rows = connection.execute(_CREDITS_OF_ROUND, own).all()
     income = connection.execute(_REVENUE_OF_ROUND, own).first()
-    there = {row.position: row.credit for row in rows}
     known.read_members(connection)
     names = list(known.positions)
-    differences = [
-        f"{shown(names[position])}'s credit was {there.get(position, 'none')}, now {credit.get(position, 'none')}"
-        for position in sorted(there.keys() | credit.keys())
-        if there.get(position) != credit.get(position)
-    ]
+    with readable(known):
+        for table, row in [("rounds", earlier), *(("credits", one) for one in rows), *([("revenue", income)] if income else [])]:
+            require_sound(table, row)
+        if len(rows) != earlier.n_credits:
+            raise ValueError(f"its round {earlier.round} should have {earlier.n_credits} credits, and has {len(rows)}")
+        there = {row.position: row.credit for row in rows}
+        differences = [
+            f"{shown(names[position])}'s credit was {there.get(position, 'none')}, now {credit.get(position, 'none')}"
+            for position in sorted(there.keys() | credit.keys())
+            if there.get(position) != credit.get(position)
+        ]
     if amount != (income.amount if income else 0):
         differences.append(f"revenue was {income.amount if income else 0}, now {amount}")
     if key != earlier.key:
@@ -119,6 +124,8 @@ def same_revenue(known: Known, named: Named, amount: int, key: str) -> Receipt:
     """
     if named.table != "revenue":
         raise ValueError(f"key {shown(key)} of {shown(known.name)} stands for {named.words} already: use another for this revenue")
+    with readable(known):
+        require_sound("revenue", named.row)
     if named.row.amount != amount:
         raise ValueError(
             f"key {shown(key)} of {shown(known.name)} stands for revenue of {named.row.amount} already, now it is {amount}: "
@@ -131,7 +138,7 @@ def same_settlement(connection: Connection, known: Known, named: Named, amount: 
     """The receipt of a settlement that was made already.
 
     Raises:
-        ValueError: If the key stands for something else, or other revenue came with it.
+        ValueError: If the key stands for something else, other revenue came with it, or a row of it is damaged.
     """
     words, row = named.words, named.row
     if named.table != "settlements":
@@ -142,8 +149,9 @@ def same_settlement(connection: Connection, known: Known, named: Named, amount: 
         raise ValueError(
             f"key {shown(key)} of {shown(known.name)} stands for {words}, which came with revenue of {came}, now {amount}: use another key"
         )
-    rows = dict(zip(known.positions, connection.execute(PAYOUTS, {"own": known.id, "number": row.number}).all(), strict=False))
-    last = list(rows.values())[-1]
+    payouts = read_payouts(connection, known, row)
+    rows = dict(zip(known.positions, payouts, strict=False))  # who joined later was not paid
+    last = payouts[-1]
     return SettlementReceipt(
         number=row.number,
         revenue=row.revenue,

@@ -13,16 +13,17 @@ A settlement, in order::
     payouts    D by the weights, nobody less than the floor or more than the cap; the reserve helps out where D does not reach for
                the floors, and takes what nobody may have
 
-Payouts plus what the reserve gained are the revenue, exactly. A member whose credit rises alone is never paid less; members with the same
-credit and the same payments so far get the same up to one unit, the odd one going to who joined first. Nobody is ever asked for money back.
+Payouts plus what the reserve gained are the revenue, exactly. In a settlement, a member whose credit is higher, all else alike, is never
+paid less; members with the same credit and the same payments so far get the same up to one unit, the odd one going to who joined first.
+Nobody is ever asked for money back. Credits that cancel to nothing may leave a rest of rounding, which counts where nobody has more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -53,9 +54,18 @@ class SettlementPolicy(Settings):
     reserve: float = Field(0.0, ge=0, lt=1, description="Part of every revenue that is kept back, for floors that revenue does not reach.")
     clawback: bool = Field(
         False,
-        description="Count credit with its sign and settle towards each member's part of all that was ever paid, so that who turns out to "
-        "have been overpaid waits; otherwise negative credit counts as none and what was paid is done with.",
+        description="Count credit with its sign and settle towards each member's part, by today's standings, of all that was ever paid: "
+        "who turns out to have been overpaid waits, and who joins late has a part in what was paid before; otherwise negative credit "
+        "counts as none and what was paid is done with.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _are_numbers(cls, data: Any) -> Any:
+        for name in ("decay", "early", "solidarity", "reserve"):
+            if isinstance(data, Mapping) and isinstance(data.get(name), bool):
+                raise ValueError(f"{name}={data[name]}: must be a number")
+        return data
 
     @model_validator(mode="after")
     def _check(self) -> SettlementPolicy:
@@ -91,9 +101,10 @@ def aged(standing: NDArray[np.float64], now: int, credit: NDArray[np.float64], t
         ``(..., n)``, as of round ``max(now, t)``.
 
     Raises:
-        ValueError: If a credit is not finite, or standings grow too large for float64.
+        ValueError: If a credit is not finite, standings grow too large for float64, or as :func:`require_remembered` does.
     """
     credit = np.asarray(credit, dtype=np.float64)
+    require_remembered(policy, now, t)
     if not np.isfinite(credit).all():
         raise ValueError(f"credit={credit[~np.isfinite(credit)][0]} of round {t}: must be finite")
     earned = (credit if policy.clawback else np.maximum(credit, 0.0)) * _power(policy.early, t)
@@ -103,6 +114,24 @@ def aged(standing: NDArray[np.float64], now: int, credit: NDArray[np.float64], t
     if not np.isfinite(grown).all():
         raise ValueError(f"the credit of round {t} brings cumulative credit beyond what float64 holds: give credit in a larger unit")
     return grown
+
+
+def require_remembered(policy: SettlementPolicy, now: int, t: int) -> None:
+    """Refuse a round so far ahead of the latest that by the policy's decay all credit so far would be forgotten: a wrong number, surely.
+
+    Args:
+        policy: Its ``decay``.
+        now: The latest round so far, or −1.
+        t: The round's number.
+
+    Raises:
+        ValueError: If a credit of 1 would be 0 by then.
+    """
+    if 0 <= now < t and _power(policy.decay, t - now) == 0:
+        raise ValueError(
+            f"round={t} is {t - now:,} rounds after the latest, {now}, by which with decay={policy.decay:g} all credit so far would be "
+            "forgotten: number rounds one by one"
+        )
 
 
 def shares(standing: NDArray[np.float64], policy: SettlementPolicy) -> Whole:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from .chain import Head
-from .ledger_rows import HEAD, Known
+from .ledger_rows import HEAD, Known, readable, require_sound
 from .ledger_schema import TABLES
 from .money import Currency
 from .settlement import SettlementPolicy
@@ -86,13 +86,24 @@ def read_statement(connection: Connection, known: Known, member: str) -> Stateme
     """The account of a member as it stands.
 
     Raises:
-        ValueError: If there is none of that name.
+        ValueError: If there is none of that name, or a row that matters for it is damaged.
     """
     own = {"own": known.id, "position": known.position(connection, member)}
+    with readable(known):
+        return _read(connection, known, own)
+
+
+def _read(connection: Connection, known: Known, own: dict[str, int]) -> Statement:
     joined = connection.execute(_JOINED, own).one()
     head = connection.execute(HEAD, own).one()
     rounds = connection.execute(_ROUNDS, own).all()
     revenue = connection.execute(_REVENUE, own).all()
+    require_sound("members", joined)
+    require_sound("revenue", head)  # its seq is of the same kind
+    for one in rounds:
+        require_sound("rounds", one)
+    for came in revenue:
+        require_sound("revenue", came)
     positive: dict[int, list[float]] = {}
     for standing in connection.execute(_STANDINGS, own):
         positive.setdefault(standing.settlement, []).append(max(standing.standing, 0.0))
@@ -106,6 +117,8 @@ def read_statement(connection: Connection, known: Known, member: str) -> Stateme
         last, reserve = row.seq, row.reserve
         if row.seq < joined.seq:
             continue
+        for table in ("settlements", "payouts"):  # which name none of these columns alike, but for seq
+            require_sound(table, row)
         total = math.fsum(positive[row.number])
         lines.append(
             StatementLine(

@@ -6,7 +6,6 @@ whatever was changed without a new chain being written from there on, and with a
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -21,10 +20,10 @@ from sqlalchemy.exc import DBAPIError
 from ..text import one_line
 from .chain import CHAINED, GENESIS, Head, link
 from .ledger_rows import HEAD, chain_rows
-from .ledger_schema import COLUMNS, MEASURE, NUMBER, OPTIONAL, TABLES, TRIGGERS, VERSIONS, triggers
+from .ledger_schema import COLUMNS, DEFINITIONS, HEADS, TABLES, VERSIONS, definitions, mistyped
 from .money import Currency
 from .names import shown
-from .settlement import LARGEST, Accounts, Settlement, SettlementPolicy
+from .settlement import Accounts, Settlement, SettlementPolicy
 
 MOST_PROBLEMS = 20
 """Problems that are listed; the first is what matters."""
@@ -74,6 +73,8 @@ class Verification:
 
 def verify_database(connection: Connection, cooperative: str | None, expected: Mapping[str, Head]) -> Verification:
     """Verify a ledger, or one of its cooperatives; see :meth:`~proxycoop.credit.ledger.Ledger.verify`."""
+    if cooperative is not None and expected and cooperative not in expected:
+        raise ValueError(f"no head of {shown(cooperative)} was given, but of {', '.join(map(shown, expected))}: nothing would be compared")
     found = Verification(rows=dict.fromkeys(CHAINED, 0))
     try:
         if connection.dialect.name == "sqlite":
@@ -107,16 +108,28 @@ def _verify_rest(connection: Connection, found: Verification) -> None:
             found.add(None, VERSIONS.name, None, f"version {shown(row.version)}: the row was changed, or one before it is missing")
         previous, last = row.hash, last + 1
     owners = sa.select(TABLES["cooperatives"].c.id)
-    for name in CHAINED[1:]:
-        table = TABLES[name]
+    for table in (*(TABLES[name] for name in CHAINED[1:]), HEADS):
+        name = table.name
         lost = sa.select(table.c.cooperative_id, table.c.seq).where(table.c.cooperative_id.not_in(owners)).limit(1)
         for row in connection.execute(lost):
             seq = row.seq if isinstance(row.seq, int) else None
             found.add(None, name, seq, f"rows of a cooperative number {shown(row.cooperative_id)}, which there is not")
-    for trigger in sorted(TRIGGERS[connection.dialect.name] - triggers(connection)):
-        found.add(
-            None, trigger.split("_")[0], None, f"the trigger {trigger} is missing or off, so rows may have been changed: their hashes tell"
-        )
+    there, should = definitions(connection), DEFINITIONS[connection.dialect.name]
+    for place in sorted(there.keys() | should.keys()):
+        table_name, trigger = place
+        if table_name == trigger:
+            if there.get(place) == should[place]:
+                continue
+            what = "the table is not defined as it should be, so rows may have been changed: their hashes tell"
+        elif place not in there:
+            what = f"the trigger {trigger} is missing or off, so rows may have been changed: their hashes tell"
+        elif place not in should:
+            what = f"the trigger {shown(trigger)} is none of a ledger's: whatever it does to rows, their hashes tell"
+        elif there[place] != should[place]:
+            what = f"the trigger {trigger} does not do what it should, so rows may have been changed: their hashes tell"
+        else:
+            continue
+        found.add(None, table_name, None, what)
 
 
 def _linked(previous: str, table: str, fields: Mapping[str, Any]) -> str | None:
@@ -166,12 +179,12 @@ class _Walk:
         """Take in the next row."""
         self._found.rows[table] += 1
         seq = fields["seq"]
-        misplaced, mistyped = self._misplaced(seq), _mistyped(table, fields)
+        misplaced, wrong_kind = self._misplaced(seq), mistyped(table, fields)
         if table not in ("credits", "payouts"):
             self._astray = self._astray or bool(misplaced)  # where rows are missing, those that are there need no count
             self._close()
             self._astray = False
-        wrong = misplaced + mistyped
+        wrong = misplaced + wrong_kind
         should = [_linked(previous, table, {**fields, "cooperative": self._name}) for previous in self._hashes]
         if should and hash not in should:
             wrong.append("its hash does not follow: this row was changed")
@@ -188,7 +201,7 @@ class _Walk:
             self._found.heads[self._name] = Head(seq, str(hash))
         if wrong:
             self._add(table, fields, "; ".join(wrong))
-        if mistyped:
+        if wrong_kind:
             self._astray = True
         else:
             for problem in self._takes[table](fields):
@@ -407,22 +420,3 @@ class _Settling:
     settlement: Settlement | None
     rows: list[tuple[int, float, int]] = field(default_factory=list)
     differs: bool = False
-
-
-def _mistyped(table: str, fields: Mapping[str, Any]) -> list[str]:
-    """What is of the wrong kind in a row."""
-    wrong = []
-    for column, kind in COLUMNS[table].items():
-        one = fields[column]
-        if one is None and (table, column) in OPTIONAL:
-            continue
-        if kind is NUMBER:
-            least = -1 if column == "now" else 0
-            if type(one) is not int or not least <= one <= LARGEST:
-                wrong.append(f"its {column} is {shown(one)}, and not a whole number from {least} to 2^63 − 1")
-        elif kind is MEASURE:
-            if type(one) is not float or not math.isfinite(one):
-                wrong.append(f"its {column} is {shown(one)}, and not a finite number")
-        elif type(one) is not str:
-            wrong.append(f"its {column} is {shown(one)}, and not text")
-    return wrong

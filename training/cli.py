@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import io
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,9 +55,25 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line: a wrong input is one line on standard error and exit code 2, never a traceback."""
+    """Run the command line: a wrong input is one line on standard error and exit code 2, never a traceback.
+
+    What a stream's encoding cannot show is shown escaped: that is no reason to fail after the work is done. Where output cannot be written,
+    on a full disk say, that is one line and exit code 1, which does not say that nothing was done.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # here, where a failure can be told, and not when Python ends
+    except OSError as error:
+        with suppress(io.UnsupportedOperation):  # of a stream that is no file
+            # what is left in the buffer has no place to go, and Python would try once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stderr.write(f"error: {error}: output is not complete; what was done stays done\n")
+        sys.exit(1)
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -114,6 +115,8 @@ def record(
         raise ValueError("--file takes rounds, credits and revenue from the file: leave out --round, --credit, --revenue and --key")
     if file is None and round is None and credit:
         raise ValueError("--credit needs the number of its round: --round NUMBER")
+    if round is not None and not credit and revenue is None:
+        raise ValueError("--round without --credit: give --credit NAME=NUMBER, or --revenue for a round that credits nobody")
     if file is None and round is None and revenue is None:
         raise ValueError("there is nothing to record: give --round with --credit, or --revenue, or --file")
     with _opened(where, cooperative) as (books, one):
@@ -136,8 +139,9 @@ def record(
 def settle(where: LedgerArgument, cooperative: CooperativeOption = None, revenue: RevenueOption = None, key: KeyOption = None) -> None:
     """Pay out what came in since the settlement before, by cumulative credit and the cooperative's policy.
 
-    Without new revenue there is nothing to settle, and that is said. A repeat with `--revenue` is another settlement, unless the same
-    `--key` tells that it is the same: then the first one is shown again.
+    Without new revenue, and without a key, there is nothing to settle, and that is said; under a key, a policy's floor is paid from the
+    reserve. A repeat with `--revenue` is another settlement, unless the same `--key` tells that it is the same: then the first one is
+    shown again.
     """
     from .ledger_page import console_table
 
@@ -177,8 +181,9 @@ def verify(
     from ..credit.export import write_heads
     from ..credit.ledger import Ledger
 
-    ready_for_files(save_head)
     with Ledger(where, read_only=True) as books:
+        _apart(books, save_head)
+        ready_for_files(save_head)
         expected = {} if head is None else _expected(books, head, cooperative)
         with _waiting("verifying"):
             found = books.verify(cooperative, expected)
@@ -210,8 +215,9 @@ def statement(
     """Show a member's account: what it was credited with and paid, settlement by settlement."""
     from .ledger_page import COLUMNS, cells, console_table, facts, policy_in_words, write_csv, write_statement
 
-    ready_for_files(csv_file, html_file)
     with _opened(where, cooperative, read_only=True) as (books, one):
+        _apart(books, csv_file, html_file)
+        ready_for_files(csv_file, html_file)
         account = books.statement(one.name, member)
     _say(f"{account.member}, member of {account.cooperative}; amounts in {account.currency.code}")
     if account.lines:
@@ -245,7 +251,8 @@ def export(
 
     `verify_bundle.py` needs Python and nothing else: `python verify_bundle.py BUNDLE.json --head SEQ:HASH`, with a head from elsewhere.
     """
-    from ..credit.export import require_parquet, write_bundle, write_csv, write_parquet
+    from ..credit.chain import CHAINED
+    from ..credit.export import SCRIPT, require_parquet, write_bundle, write_csv, write_parquet
     from ..files import output_folder
 
     if csv_folder is None and parquet_folder is None and bundle is None:
@@ -253,6 +260,9 @@ def export(
     if parquet_folder is not None:
         require_parquet()
     with _opened(where, cooperative, read_only=True) as (books, one):
+        tables = [(csv_folder, "csv"), (parquet_folder, "parquet")]
+        files = [folder / f"{table}.{end}" for folder, end in tables if folder is not None for table in CHAINED]
+        _apart(books, *files, *([] if bundle is None else {bundle, bundle.with_name(SCRIPT)}))
         for folder in (csv_folder, parquet_folder):
             if folder is not None:
                 output_folder(folder)
@@ -284,11 +294,19 @@ def policy_of(path: Path | None, overrides: list[str] | None) -> SettlementPolic
     data: Any = {}
     if path is not None:
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            node = yaml.compose(text, yaml.SafeLoader)
+            data = yaml.safe_load(text)
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"policy file {str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
         except yaml.YAMLError as error:
             raise ValueError(f"policy file {str(path)!r} is no valid YAML: {one_line(str(error))}") from None
+        except ValueError as error:  # a number of thousands of digits, a date that there is not
+            raise ValueError(f"policy file {str(path)!r} holds a value that cannot be read: {one_line(str(error))}") from None
+        keys = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise ValueError(f"policy file {str(path)!r} sets {twice!r} twice: leave one")
         if not isinstance(data, dict):
             raise ValueError(f"policy file {str(path)!r} must hold a mapping, such as decay: 0.9, not a {type(data).__name__}")
     settings = {**data, **assigned("--set", overrides)}
@@ -317,6 +335,35 @@ def _opened(where: str, cooperative: str | None, read_only: bool = False) -> Ite
         if len(known) != 1:
             raise ValueError(_which(books, [one.name for one in known]))
         yield books, books.cooperative(known[0].name)
+
+
+def _apart(books: Ledger, *outputs: Path | None) -> None:
+    """Make sure, before anything is written, that no output would replace the ledger or another output.
+
+    Raises:
+        ValueError: If one would; the message names it.
+    """
+    from sqlalchemy import make_url
+
+    url = make_url(books.url)
+    own = [Path(f"{url.database}{end}") for end in ("", "-wal", "-shm", "-journal")] if url.get_backend_name() == "sqlite" else []
+    before: list[Path] = []
+    for path in outputs:
+        if path is None:
+            continue
+        if any(_same_file(path, one) for one in own):
+            raise ValueError(f"output {str(path)!r} is the ledger itself: choose another file")
+        if any(_same_file(path, one) for one in before):
+            raise ValueError(f"output {str(path)!r} is named twice: choose a file for each")
+        before.append(path)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, by links too, or would if it were there."""
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there
+        return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _which(books: Ledger, known: list[str]) -> str:

@@ -68,6 +68,8 @@ def assigned(option: str, assignments: list[str] | None) -> dict[str, Any]:
             settings[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise ValueError(f"{option} {assignment!r}: {value!r} is no valid YAML value") from error
+        except ValueError as error:  # a number of thousands of digits, a date that there is not
+            raise ValueError(f"{option} {assignment[:60]!r}: the value cannot be read: {error}") from error
     return settings
 
 

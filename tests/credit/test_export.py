@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from proxycoop.credit.ledger import Ledger
 from proxycoop.credit.settlement import LARGEST, SettlementPolicy
 from proxycoop.credit.verify_bundle import verify
 
-HOSTILE = ['Ada "A", Lovelace; <b>&amp;</b>', "שלום עולם", "O'Neil [bold]", "名前\u200d,x"]
+HOSTILE = ['Ada "A", Lovelace; <b>&amp;</b>', "שלום עולם", "O'Neil [bold]", "می\u200cخواهم,名前"]
 AWKWARD = [0.1, -0.1, 1 / 3, 5e-324, 1.7976931348623157e299, -0.0, 2.5e-17, 123456789.123456789]
 
 
@@ -294,12 +295,14 @@ def test_a_chain_that_was_cut_off_or_written_anew_shows_by_a_noted_head(bundle, 
 @pytest.mark.parametrize(
     ("table", "column", "change", "said"),
     [
-        ("revenue", "amount", 1, "its revenue is not what came in since the last"),
-        ("settlements", "revenue", 1, "its revenue is not what came in since the last"),
+        ("revenue", "amount", 1, "its number or revenue does not follow"),
+        ("settlements", "revenue", 1, "its number or revenue does not follow"),
         ("settlements", "reserve", 1, "payouts and the reserve's gain are not the revenue"),
-        ("settlements", "n_payouts", 1, "does not belong here"),
-        ("settlements", "n_payouts", -1, "payouts and the reserve's gain are not the revenue"),
-        ("settlements", "number", 1, "does not belong here"),
+        ("settlements", "n_payouts", 1, "it is not its member's turn"),
+        ("settlements", "n_payouts", -1, "it is not its member's turn"),
+        ("settlements", "number", 1, "its number or revenue does not follow"),
+        ("members", "position", 1, "it is not its member's turn"),
+        ("payouts", "position", 77, "it is not its member's turn"),
         ("payouts", "amount", 1, "its member was paid"),
         ("payouts", "paid", 1, "its member was paid"),
         ("payouts", "settlement", 1, "does not belong here"),
@@ -328,6 +331,46 @@ def test_payments_moved_from_one_member_to_another_are_found_though_all_hashes_f
     assert "are not the revenue" in check(rehashed(data), tmp_path)[1]
     rows[1]["amount"] -= 1
     assert "its member was paid" in check(rehashed(data), tmp_path)[1]
+
+
+def changed(bundle: Path, tmp_path: Path, change: Callable[[list[dict]], object]) -> str:
+    """What the script says of a bundle whose rows were changed, and all hashes with them."""
+    data = json.loads(bundle.read_text())
+    change([{"table": entry["table"], "row": entry["fields"]} for entry in data["entries"]])
+    code, said = check(rehashed(data), tmp_path)
+    assert code == 1
+    return said
+
+
+def test_a_member_paid_twice_in_a_settlement_is_found_though_sums_and_hashes_fit(bundle, tmp_path):
+    def double(rows: list[dict]) -> None:
+        before, last = [one["row"] for one in rows if one["table"] == "payouts"][-2:]
+        last.update(position=before["position"], paid=before["paid"] + last["amount"])
+
+    assert "it is not its member's turn" in changed(bundle, tmp_path, double)
+
+
+def test_a_settlement_number_that_stands_twice_is_found_though_sums_and_hashes_fit(bundle, tmp_path):
+    def again(rows: list[dict]) -> None:
+        for one in rows:
+            column = {"settlements": "number", "payouts": "settlement"}.get(one["table"])
+            if column is not None and one["row"][column] == 4:
+                one["row"][column] = 3
+
+    assert "its number or revenue does not follow" in changed(bundle, tmp_path, again)
+
+
+def test_a_settlement_that_pays_nobody_is_found(tmp_path):
+    with Ledger(tmp_path / "l.db") as ledger:
+        ledger.init("clinics", ["Ada"], policy=SettlementPolicy(reserve=0.5))
+        ledger.settle("clinics", 10)
+        path = export.write_bundle(ledger, "clinics", tmp_path / "b.json")
+    data = json.loads(path.read_text())
+    *entries, settlement, payout = data["entries"]
+    assert payout["table"] == "payouts"
+    settlement["fields"].update(n_payouts=0, reserve=10)
+    code, said = check(rehashed({**data, "entries": [*entries, settlement]}), tmp_path)
+    assert (code, "after it rows are missing" in said) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -402,11 +445,12 @@ def test_heads_are_read_back_from_a_file_of_heads_and_from_a_bundle(books, bundl
         ("[]", "is neither"),
         ("3", "is neither"),
         ('{"heads": 3}', "is neither"),
+        ('{"heads": {}}', "holds no heads: there is nothing to compare with"),
         ('{"heads": {"a": {"seq": 1}}}', "is neither"),
         ('{"cooperative": "a", "head": {"seq": "x", "hash": "y"}}', "is neither"),
         ('{"cooperative": ["a"], "head": {"seq": 1, "hash": "y"}}', "is neither"),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_what_is_no_file_of_heads_is_refused(tmp_path, text, said):
     (tmp_path / "f.json").write_text(text)

@@ -295,11 +295,23 @@ def test_floors_are_paid_from_the_reserve_where_nothing_came_in(ledger):
     ledger.init("clinics", ["Ada", "Bo"], policy=SettlementPolicy(floor=3, reserve=0.1))
     ledger.record("clinics", 0, {"Ada": 1.0}, revenue=100)
     assert ledger.settle("clinics").reserve == 10
-    second = ledger.settle("clinics")
+    with pytest.raises(ValueError, match=r"nothing came in since settlement 1.*to pay floors from the reserve, give a key"):
+        ledger.settle("clinics")  # which would pay them again each time it is repeated
+    second = ledger.settle("clinics", key="May")
     assert (second.revenue, second.payouts, second.reserve) == (0, {"Ada": 3, "Bo": 3}, 4)
-    assert ledger.settle("clinics").payouts == {"Ada": 2, "Bo": 2}
+    assert ledger.settle("clinics", key="May").repeated
+    assert ledger.settle("clinics", key="June").payouts == {"Ada": 2, "Bo": 2}
     with pytest.raises(ValueError, match="nothing came in"):
-        ledger.settle("clinics")
+        ledger.settle("clinics", key="July")
+
+
+def test_a_round_by_which_all_credit_would_be_forgotten_is_refused_before_it_stands(ledger):
+    ledger.init("clinics", ["Ada", "Bo"], policy=SettlementPolicy(decay=0.5))
+    ledger.record("clinics", 7, {"Ada": 3.0, "Bo": 1.0})
+    with pytest.raises(ValueError, match=r"round=20260701 is 20,260,694 rounds after the latest, 7, .* number rounds one by one"):
+        ledger.record("clinics", 20260701, {"Ada": 1.0})
+    ledger.record("clinics", 1000, {})
+    assert ledger.settle("clinics", revenue=100).payouts == {"Ada": 75, "Bo": 25}
 
 
 POLICIES = [

@@ -1,11 +1,12 @@
 import sqlite3
+from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
 
 from proxycoop.credit import ledger_schema
 from proxycoop.credit.ledger import Ledger
-from proxycoop.credit.ledger_schema import COLUMNS, HEADS, MIGRATIONS, NAMES, OPTIONAL, TABLES, TRIGGERS, VERSIONS, triggers
+from proxycoop.credit.ledger_schema import COLUMNS, DEFINITIONS, HEADS, MIGRATIONS, NAMES, OPTIONAL, TABLES, VERSIONS, definitions
 
 
 @pytest.fixture
@@ -123,9 +124,30 @@ def test_the_tables_take_nothing_that_makes_no_sense(ledger, engine, table, valu
         connection.exec_driver_sql(f"INSERT INTO {table} VALUES ({values})")
 
 
-def test_all_triggers_are_there(ledger, engine):
+def test_all_tables_and_triggers_are_there_as_the_migrations_make_them(ledger, engine):
     with engine.connect() as connection:
-        assert triggers(connection) == TRIGGERS[engine.dialect.name]
+        there = definitions(connection)
+    assert there == DEFINITIONS[engine.dialect.name]
+    events = ("update", "delete", "insert" if engine.dialect.name == "sqlite" else "truncate")
+    triggers = {(table, f"{table}_{event}") for table in NAMES for event in events}
+    tables = {(table, table) for table in NAMES} if engine.dialect.name == "sqlite" else set()
+    assert there.keys() == triggers | tables
+    assert all("isappend-only" in there[trigger] for trigger in triggers)
+
+
+def test_a_table_of_sqlite_that_is_defined_otherwise_is_found(tmp_path):
+    with Ledger(tmp_path / "l.db") as ledger:
+        ledger.init("clinics", ["Ada"])
+    with closing(sqlite3.connect(tmp_path / "l.db")) as connection:
+        connection.executescript(
+            "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = replace(sql, 'amount > 0', 'amount > 1') WHERE name = 'revenue'"
+        )
+    with Ledger(tmp_path / "l.db") as ledger:
+        problem = ledger.verify().problems[0]
+    assert (problem.table, problem.what) == (
+        "revenue",
+        "the table is not defined as it should be, so rows may have been changed: their hashes tell",
+    )
 
 
 # migrations

@@ -499,3 +499,17 @@ def test_policies_cannot_be_changed_afterwards():
     policy = SettlementPolicy()
     with pytest.raises(ValidationError, match="frozen"):
         policy.reserve = 0.5
+
+
+def test_switches_are_no_shares():
+    for name in ("decay", "early", "solidarity", "reserve"):
+        with pytest.raises(ValueError, match=f"{name}=False: must be a number"):
+            SettlementPolicy(**{name: False})
+
+
+def test_a_round_so_late_that_all_credit_would_be_forgotten_is_refused():
+    accounts = Accounts(SettlementPolicy(decay=0.5), 2)
+    accounts.credit([[3.0, 1.0]], 0)
+    with pytest.raises(ValueError, match="round=2000 is 2,000 rounds after the latest, 0"):
+        accounts.credit([[1.0, 1.0]], 2000)
+    assert accounts.now == 0

@@ -1,3 +1,5 @@
+from contextlib import suppress
+
 import pytest
 import sqlalchemy as sa
 
@@ -313,6 +315,161 @@ def test_missing_triggers_are_found(ledger, tamperer):
     tamperer.run("SELECT 1" if tamperer.sqlite else "DROP TRIGGER credits_update ON credits")
     problems = ledger.verify().problems
     assert any("the trigger credits_update is missing or off" in one.what for one in problems)
+
+
+def test_a_trigger_that_was_replaced_by_one_that_does_nothing_is_found(ledger, tamperer):
+    if tamperer.sqlite:
+        changes = ["DROP TRIGGER credits_update", "CREATE TRIGGER credits_update BEFORE UPDATE ON credits BEGIN SELECT 1; END"]
+    else:
+        changes = [
+            "CREATE FUNCTION idle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$",
+            "CREATE OR REPLACE TRIGGER credits_update BEFORE UPDATE ON credits FOR EACH ROW EXECUTE FUNCTION idle()",
+        ]
+    with tamperer.engine.begin() as connection:
+        for change in changes:
+            connection.exec_driver_sql(change)
+    (problem,) = ledger.verify().problems
+    assert (problem.table, "the trigger credits_update does not do what it should" in problem.what) == ("credits", True)
+
+
+def test_a_trigger_that_grew_a_condition_is_found(ledger, tamperer):
+    if tamperer.sqlite:
+        end = "WHEN NEW.round > 5 BEGIN SELECT RAISE(ABORT, 'credits is append-only: no row may be changed'); END"
+        changes = ["DROP TRIGGER credits_update", f"CREATE TRIGGER credits_update BEFORE UPDATE ON credits {end}"]
+    else:
+        end = "FOR EACH ROW WHEN (NEW.round > 5) EXECUTE FUNCTION ledger_is_append_only()"
+        changes = [f"CREATE OR REPLACE TRIGGER credits_update BEFORE UPDATE ON credits {end}"]
+    with tamperer.engine.begin() as connection:
+        for change in changes:
+            connection.exec_driver_sql(change)
+    (problem,) = ledger.verify().problems
+    assert "the trigger credits_update does not do what it should" in problem.what
+
+
+def test_a_function_of_the_triggers_that_was_gutted_is_found(ledger, tamperer):
+    if tamperer.sqlite:
+        pytest.skip("SQLite's triggers have no function")
+    with tamperer.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE OR REPLACE FUNCTION ledger_is_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RETURN coalesce(NEW, OLD); END $$"
+        )
+    assert all("does not do what it should" in one.what for one in ledger.verify().problems)
+    assert len(ledger.verify().problems) == MOST_PROBLEMS
+
+
+def test_a_foreign_trigger_on_a_table_of_the_ledger_is_found_and_one_elsewhere_is_not(ledger, tamperer):
+    if tamperer.sqlite:
+        make = "CREATE TRIGGER extra AFTER INSERT ON {table} BEGIN SELECT 1; END"
+    else:
+        make = "CREATE TRIGGER extra AFTER INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION ledger_is_append_only()"
+    with tamperer.engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE recipes (name TEXT)")
+        connection.exec_driver_sql(make.format(table="recipes"))
+    assert ledger.verify().ok
+    with tamperer.engine.begin() as connection:
+        connection.exec_driver_sql(make.format(table="revenue").replace("extra", "more"))
+    (problem,) = ledger.verify().problems
+    assert (problem.table, problem.what) == (
+        "revenue",
+        "the trigger 'more' is none of a ledger's: whatever it does to rows, their hashes tell",
+    )
+
+
+def test_a_cooperative_that_was_deleted_with_all_its_rows_is_found_by_the_head_it_left(ledger, tamperer):
+    tables = ["payouts", "settlements", "revenue", "credits", "rounds", "members"]
+    tamperer.run(*(f"DELETE FROM {table} WHERE cooperative_id = 2" for table in tables), "DELETE FROM cooperatives WHERE id = 2")
+    problem = next(one for one in ledger.verify().problems if one.table == "heads")
+    assert problem.what == "rows of a cooperative number 2, which there is not"
+
+
+def test_heads_of_other_cooperatives_alone_are_nothing_to_verify_one_against(ledger):
+    head = ledger.head("clinics")
+    with pytest.raises(ValueError, match="no head of 'farms' was given, but of 'clinics': nothing would be compared"):
+        ledger.verify("farms", expected={"clinics": head})
+    assert ledger.verify("clinics", expected={"clinics": head}).ok
+
+
+DAMAGE = {
+    "no payouts": ["DELETE FROM payouts WHERE cooperative_id = 2 AND settlement = 2"],
+    "the last payout is missing": ["DELETE FROM payouts WHERE cooperative_id = 2 AND position = 2"],
+    "the first payout is missing": ["DELETE FROM payouts WHERE cooperative_id = 2 AND position = 0"],
+    "a payout to nobody": ["UPDATE payouts SET position = 9 WHERE cooperative_id = 2 AND position = 1"],
+    "fewer payouts by the settlement": ["UPDATE settlements SET n_payouts = 1 WHERE cooperative_id = 2"],
+    "standing is text": ["UPDATE payouts SET standing = 'x' WHERE cooperative_id = 2"],
+    "paid is negative": ["UPDATE payouts SET paid = -5 WHERE cooperative_id = 2"],
+    "paid is half": ["UPDATE payouts SET paid = 0.5 WHERE cooperative_id = 2"],
+    "reserve is text": ["UPDATE settlements SET reserve = 'x' WHERE cooperative_id = 2"],
+    "a member is missing": ["DELETE FROM members WHERE cooperative_id = 2 AND position = 1"],
+    "a member is elsewhere": ["UPDATE members SET position = 9 WHERE cooperative_id = 2 AND position = 1"],
+    "a member is no text": ["UPDATE members SET name = x'ff' WHERE cooperative_id = 2 AND position = 1"],
+    "the head is text": ["UPDATE heads SET seq = 'x' WHERE cooperative_id = 2"],
+    "the head is missing": ["DELETE FROM heads WHERE cooperative_id = 2"],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_who_settles_on_damaged_rows_is_told_so_in_one_line_and_nothing_is_paid(tmp_path, damage):
+    """Tables of PostgreSQL take no such values, so that this is about SQLite."""
+    damaged(tmp_path, DAMAGE[damage])
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        count = ledger.verify().rows
+        for call in (
+            lambda: ledger.settle("farms", 5),
+            lambda: ledger.settle("farms", 7, key="s2"),
+            lambda: ledger.settle("farms", 5, key="new"),
+        ):
+            with pytest.raises(ValueError, match=r"is damaged.*verify says which") as refused:
+                call()
+            assert str(refused.value).isprintable()
+            assert str(refused.value).count("is damaged") == 1
+        for member in ("Ada", "Bo", "Cy"):  # a statement reads the rows of its member alone, and may be sound
+            with suppress(ValueError):
+                assert ledger.statement("farms", member).member == member
+        verification = ledger.verify()
+        assert not verification.ok
+        assert verification.rows == count
+        assert ledger.settle("clinics", 5).number == 1, "the other cooperative goes on"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ["UPDATE credits SET credit = 'much' WHERE cooperative_id = 2 AND round = 9"],
+        ["UPDATE credits SET position = 77 WHERE cooperative_id = 2 AND round = 9"],
+        ["DELETE FROM credits WHERE cooperative_id = 2 AND round = 9"],
+        ["DELETE FROM rounds WHERE cooperative_id = 2 AND round = 9"],
+        ["UPDATE rounds SET round = 'x' WHERE cooperative_id = 2 AND round = 9"],
+        ["UPDATE rounds SET n_credits = 0 WHERE cooperative_id = 2 AND round = 9"],
+        ["UPDATE revenue SET amount = 'x' WHERE cooperative_id = 2 AND round = 9"],
+    ],
+)
+def test_damaged_rows_since_the_last_settlement_are_not_settled(tmp_path, damage):
+    damaged(tmp_path, damage)
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        with pytest.raises(ValueError, match=r"cooperative 'farms' is damaged: .*verify says which"):
+            ledger.settle("farms", 5)
+        if "DELETE FROM rounds" not in damage[0] and "'x' WHERE cooperative_id = 2 AND round = 9" not in damage[0]:
+            with pytest.raises(ValueError, match=r"cooperative 'farms' is damaged: .*verify says which"):
+                ledger.record("farms", 9, {"Cy": 2.0}, revenue=3)
+        assert not ledger.verify().ok
+
+
+def damaged(folder, changes):
+    """A ledger of which rows are damaged and triggers are whole."""
+    url = f"sqlite:///{folder / 'ledger.db'}"
+    with Ledger(url) as ledger:
+        ledger.init("clinics", ["Ada"])
+        ledger.init("farms", ["Ada", "Bo", "Cy"])
+        ledger.record("farms", 0, {"Ada": 1.0, "Bo": 0.5}, revenue=10)
+        ledger.settle("farms", 5, key="s1")
+        ledger.settle("farms", 7, key="s2")
+        ledger.record("farms", 9, {"Cy": 2.0}, revenue=3)
+    tamperer = Tamperer(url)
+    with tamperer.engine.connect() as connection:
+        triggers = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE type = 'trigger'").scalars().all()
+    tamperer.run(*changes, *triggers)
+    tamperer.engine.dispose()
 
 
 def test_a_damaged_file_is_a_problem_and_no_crash(tmp_path):

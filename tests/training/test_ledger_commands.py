@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -352,6 +353,14 @@ def test_a_ledger_that_is_not_there_is_one_clear_line_and_is_not_made(run, tmp_p
         (("init", "/dev/null/x.db", "-c", "c", "--member", "a"), "/dev/null/x.db"),
         (("record", "BOOKS"), "there is nothing to record: give --round with --credit, or --revenue, or --file"),
         (("record", "BOOKS", "--credit", "Ada=1"), "--credit needs the number of its round"),
+        (("record", "BOOKS", "--round", "5"), "--round without --credit: give --credit NAME=NUMBER, or --revenue for a round that"),
+        (("init", "NEW", "-c", "c", "--member", "a", "--set", "decay=" + "9" * 5000), "error: --set 'decay=999"),
+        (("verify", "BOOKS", "--save-head", "BOOKS"), "books.db' is the ledger itself: choose another file"),
+        (("statement", "BOOKS", "Ada", "--csv", "BOOKS"), "books.db' is the ledger itself: choose another file"),
+        (("statement", "BOOKS", "Ada", "--html", "BOOKS"), "books.db' is the ledger itself: choose another file"),
+        (("export", "BOOKS", "--bundle", "BOOKS"), "books.db' is the ledger itself: choose another file"),
+        (("statement", "BOOKS", "Ada", "--csv", "x", "--html", "./x"), "output 'x' is named twice: choose a file for each"),
+        (("export", "BOOKS", "--csv", "t", "--bundle", "t/members.csv"), "output 't/members.csv' is named twice"),
         (("record", "BOOKS", "--round", "5", "--credit", "Ada"), "--credit 'Ada': write NAME=NUMBER"),
         (("record", "BOOKS", "--round", "5", "--credit", "Ada=x"), "credit 'x': must be a number"),
         (("record", "BOOKS", "--round", "5", "--credit", "Ada=inf"), "credit 'inf': must be a number"),
@@ -385,7 +394,7 @@ def test_a_ledger_that_is_not_there_is_one_clear_line_and_is_not_made(run, tmp_p
         (("settle", "mysql://user:secret@host/db"), "host"),
         (("settle", "/dev/null"), "/dev/null"),
     ],
-    ids=range(51),
+    ids=range(59),
 )
 def test_a_wrong_input_is_one_clear_line_and_changes_nothing(run, books, tmp_path, monkeypatch, words, said):
     (tmp_path / "empty").mkdir()
@@ -409,6 +418,96 @@ def test_parquet_without_pyarrow_is_refused_before_anything_is_written(run, book
     assert code == 2
     assert err == "error: Parquet files need pyarrow: pip install 'proxycoop[parquet]'\n"
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("beside", ["-wal", "-shm", "link", "hard link"])
+def test_no_output_replaces_a_file_of_the_ledger_by_another_name(run, books, tmp_path, beside):
+    place = books.with_name(f"books.db{beside}")
+    if beside == "link":
+        place.symlink_to(books)
+    elif beside == "hard link":
+        place.hardlink_to(books)
+    before = books.read_bytes()
+    code, _, err = run("ledger", "statement", books, "Ada", "--csv", place)
+    assert (code, "is the ledger itself" in err) == (2, True)
+    assert books.read_bytes() == before
+
+
+def test_no_table_is_written_over_a_ledger_of_its_name(run, original, tmp_path):
+    for table in ("members.csv", "verify_bundle.py"):
+        books = shutil.copy(original, tmp_path / table)
+        code, _, err = run("ledger", "export", books, "--csv", tmp_path, "--bundle", tmp_path / "b.json")
+        assert (code, f"{table}' is the ledger itself" in err) == (2, True)
+        assert heads(books) == heads(original)
+
+
+def test_a_policy_file_that_sets_something_twice_is_refused(run, tmp_path):
+    (tmp_path / "p.yaml").write_text("decay: .9\nfloor: 1\ndecay: .5\n")
+    code, _, err = run("ledger", "init", tmp_path / "b.db", "-c", "c", "--member", "Ada", "--policy", tmp_path / "p.yaml")
+    assert (code, "sets 'decay' twice: leave one" in err) == (2, True)
+    (tmp_path / "p.yaml").write_text(f"decay: {'9' * 5000}\n")
+    code, _, err = run("ledger", "init", tmp_path / "b.db", "-c", "c", "--member", "Ada", "--policy", tmp_path / "p.yaml")
+    assert (code, "p.yaml' holds a value that cannot be read" in err) == (2, True)
+    assert not (tmp_path / "b.db").exists()
+
+
+def test_a_file_without_heads_verifies_nothing_and_says_so(run, books, tmp_path):
+    (tmp_path / "h.json").write_text('{"heads": {}}')
+    code, out, err = run("ledger", "verify", books, "--head", tmp_path / "h.json")
+    assert (code, out, "holds no heads: there is nothing to compare with" in err) == (2, "", True)
+
+
+def command(*words, encoding="utf-8", out=subprocess.PIPE):
+    """The command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "proxycoop", *map(str, words)],
+        stdout=out,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped_and_the_settlement_is_no_error(run, tmp_path):
+    books = tmp_path / "b.db"
+    run("ledger", "init", books, "-c", "c", "--member", "\u0646\u0631\u06af\u0633")
+    done = command("ledger", "settle", books, "--revenue", "5.00", encoding="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"\u0646\u0631\u06af\u0633" in done.stdout
+    with Ledger(books) as ledger:
+        assert ledger.statement("c", "\u0646\u0631\u06af\u0633").paid == 500
+
+
+def test_output_that_cannot_be_written_is_one_line_and_says_that_what_was_done_stays(books):
+    with open("/dev/full", "w") as full:
+        done = command("ledger", "settle", books, out=full)
+    assert done.returncode == 1
+    assert done.stderr == "error: [Errno 28] No space left on device: output is not complete; what was done stays done\n"
+    with Ledger(books) as ledger:
+        assert ledger.statement("clinics", "Ada").paid > 0
+
+
+def test_a_closed_pipe_ends_without_a_traceback(books):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = command("ledger", "settle", books, out=writer)
+    os.close(writer)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_a_floor_is_paid_from_the_reserve_under_a_key_and_not_by_a_repeat(run, tmp_path):
+    books = tmp_path / "b.db"
+    run("ledger", "init", books, "-c", "c", "--member", "Ada", "--set", "floor=100", "--set", "reserve=.5")
+    assert run("ledger", "settle", books, "--revenue", "10")[0] == 0
+    code, _, err = run("ledger", "settle", books)
+    assert (code, "nothing came in since settlement 1" in err) == (2, True)
+    code, first, _ = run("ledger", "settle", books, "--key", "august")
+    assert (code, "settlement 2 of c: made, revenue 0.00 EUR" in first) == (0, True)
+    assert "in reserve: 4.00 EUR" in first
+    assert run("ledger", "settle", books, "--key", "august")[1] == first.replace(": made", ": was made already")
 
 
 def test_a_file_of_heads_of_other_cooperatives_is_refused(run, books, tmp_path):
