@@ -226,8 +226,10 @@ def read_heads(path: str | Path) -> dict[str, Head]:
     try:
         found = data["heads"] if "heads" in data else {data["cooperative"]: data["head"]}
         heads = {cooperative: head_of(f"{head['seq']}:{head['hash']}") for cooperative, head in found.items()}
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{name} is neither an audit bundle nor a file of heads: {type(error).__name__} {error}") from error
+    except ValueError as error:
+        raise ValueError(f"head file {name}: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{name} is neither an audit bundle nor a file of heads, as verify --save-head writes them") from error
     if not heads:
         raise ValueError(f"head file {name} holds no heads: there is nothing to compare with")
     return heads

@@ -414,7 +414,7 @@ def _url(where: str | os.PathLike[str]) -> URL:
     else:
         url = URL.create("sqlite", database=os.fspath(where))
     if not url.database or url.database == ":memory:" or "\0" in url.database:
-        raise ValueError(f"ledger {shown(url.database)}: a ledger is kept in a file: give a path")
+        raise ValueError(f"ledger {shown(str(where))}: a ledger is kept in a file: give a path")
     return url
 
 

@@ -447,8 +447,8 @@ def test_heads_are_read_back_from_a_file_of_heads_and_from_a_bundle(books, bundl
         ('{"heads": 3}', "is neither"),
         ('{"heads": {}}', "holds no heads: there is nothing to compare with"),
         ('{"heads": {"a": {"seq": 1}}}', "is neither"),
-        ('{"cooperative": "a", "head": {"seq": "x", "hash": "y"}}', "is neither"),
-        ('{"cooperative": ["a"], "head": {"seq": 1, "hash": "y"}}', "is neither"),
+        ('{"cooperative": "a", "head": {"seq": "x", "hash": "y"}}', "write a row's number and its hash"),
+        ('{"cooperative": ["a"], "head": {"seq": 1, "hash": "y"}}', "write a row's number and its hash|is neither"),
     ],
     ids=range(9),
 )
