@@ -346,16 +346,20 @@ def test_a_trigger_that_grew_a_condition_is_found(ledger, tamperer):
     assert "the trigger credits_update does not do what it should" in problem.what
 
 
-def test_a_function_of_the_triggers_that_was_gutted_is_found(ledger, tamperer):
-    if tamperer.sqlite:
-        pytest.skip("SQLite's triggers have no function")
-    with tamperer.engine.begin() as connection:
-        connection.exec_driver_sql(
-            "CREATE OR REPLACE FUNCTION ledger_is_append_only() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN RETURN coalesce(NEW, OLD); END $$"
-        )
-    assert all("does not do what it should" in one.what for one in ledger.verify().problems)
-    assert len(ledger.verify().problems) == MOST_PROBLEMS
+@pytest.mark.postgres
+def test_a_function_of_the_triggers_that_was_gutted_is_found(postgres_url):
+    with Ledger(postgres_url) as ledger:
+        ledger.init("clinics", ["Ada"])
+        burglar = Tamperer(postgres_url)
+        with burglar.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "CREATE OR REPLACE FUNCTION ledger_is_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RETURN coalesce(NEW, OLD); END $$"
+            )
+        burglar.engine.dispose()
+        problems = ledger.verify().problems
+    assert all("does not do what it should" in one.what for one in problems)
+    assert len(problems) == MOST_PROBLEMS
 
 
 def test_a_foreign_trigger_on_a_table_of_the_ledger_is_found_and_one_elsewhere_is_not(ledger, tamperer):
