@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -179,7 +180,7 @@ def careless(connection: Any, record: Any, _: object) -> None:
     """Let a connection not wait for the disk."""
     if not record.info.get("careless"):
         cursor = connection.cursor()
-        cursor.execute("PRAGMA synchronous = OFF" if type(connection).__module__.startswith("sqlite3") else "SET synchronous_commit TO off")
+        cursor.execute("PRAGMA synchronous = OFF" if isinstance(connection, sqlite3.Connection) else "SET synchronous_commit TO off")
         cursor.close()
         connection.commit()
         record.info["careless"] = True
