@@ -33,7 +33,7 @@ def test_killed_writers_lose_and_double_nothing(scripts, ledger_url):
 
 @pytest.mark.parametrize("together", [True, False], ids=["one cooperative", "each its own"])
 def test_racing_writers_lose_and_double_nothing(scripts, ledger_url, together):
-    result = scripts["ledger_writers"].race(ledger_url, processes=2, seconds=0.5, members=3, together=together)
+    result = scripts["ledger_writers"].race(ledger_url, processes=2, seconds=0.5, members=3, together=together, safe=together)
     assert result.problems == []
     assert all(one.new for one in result.work)
     assert result.rows >= 4 * sum(len(one.new) for one in result.work)
