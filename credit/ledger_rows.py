@@ -246,9 +246,7 @@ def lock(connection: Connection, known: Known) -> Tip:
     """
     row = connection.execute(_LOCK, {"own": known.id}).one()
     with readable(known):
-        require_sound("settlements", row)  # seq and revenue are of the same kinds
-        if type(row.hash) is not str:
-            raise ValueError("its head holds what it should not")
+        require_sound(HEADS.name, row)
     return Tip(known.id, known.name, row.seq, row.hash, row.revenue)
 
 

@@ -341,10 +341,13 @@ def definitions(connection: Connection) -> dict[tuple[str, str], str]:
     return {(str(table), str(name)): _plain(str(definition)) for table, name, definition in rows if table in NAMES}
 
 
+_KINDS: dict[str, Mapping[str, sa.types.TypeEngine[Any]]] = {**COLUMNS, HEADS.name: {"seq": NUMBER, "hash": Text(), "revenue": NUMBER}}
+
+
 def mistyped(table: str, fields: Mapping[str, Any]) -> list[str]:
     """What is of the wrong kind in a row, or in those of its columns that are given: SQLite's columns hold whatever they are given."""
     wrong = []
-    for column, kind in COLUMNS[table].items():
+    for column, kind in _KINDS[table].items():
         if column not in fields:
             continue
         one = fields[column]

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from .chain import Head
 from .ledger_rows import HEAD, Known, readable, require_sound
-from .ledger_schema import TABLES
+from .ledger_schema import HEADS, TABLES
 from .money import Currency
 from .settlement import SettlementPolicy
 
@@ -99,7 +99,7 @@ def _read(connection: Connection, known: Known, own: dict[str, int]) -> Statemen
     rounds = connection.execute(_ROUNDS, own).all()
     revenue = connection.execute(_REVENUE, own).all()
     require_sound("members", joined)
-    require_sound("revenue", head)  # its seq is of the same kind
+    require_sound(HEADS.name, head)
     for one in rounds:
         require_sound("rounds", one)
     for came in revenue:
