@@ -16,11 +16,11 @@ help:  ## list the targets
 
 setup: $(READY)  ## create .venv with everything in it (done once)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints/core.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "proxycoop needs Python >= 3.11; $(PYTHON) is $$($(PYTHON) --version 2>&1). Call: make PYTHON=python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once; a few minutes on a slow line) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints/core.txt --editable '.[dev]'
 	@touch $@
 
 demo: $(READY)  ## train proxies under four credit rules on digits; writes $(OUT)/demo/report.html
@@ -37,25 +37,25 @@ slow: $(READY)  ## train under every credit rule; a minute or two
 	@$(BIN)/python -m pytest -n 2 -m slow
 
 compat: $(READY) $(OTHERS:%=compat-%)  ## train for real with every RL library, and test Flower, each in an environment of its own
-	@$(BIN)/python -m pytest tests/training/test_sb3.py tests/training/test_ippo.py tests/root/test_examples.py -m 'slow or not slow'
+	@$(BIN)/python -m pytest tests/training/libraries/test_sb3.py tests/training/libraries/test_ippo.py tests/root/test_examples.py -m 'slow or not slow'
 
 # Ray, BenchMARL with TorchRL, AgileRL and Flower want versions that exclude each other, so none of them is in .venv.
-# A library's tests are in tests/LIBRARY, its examples begin with its name, the versions known to work are in constraints-LIBRARY.txt.
+# A library's tests are in tests/LIBRARY, its examples begin with its name, the versions known to work are in constraints/LIBRARY.txt.
 $(OTHERS:%=compat-%): compat-%: .venv-%/.ready
 	@$(QUIET) .venv-$*/bin/python -m pytest tests/$*
 	@for example in examples/$*_*.py; do echo "$$example"; $(QUIET) .venv-$*/bin/python $$example || exit 1; done
 	@$(if $(filter flower,$*),,.ci/fingerprint --record $*)
 
-# compat.lock says for which state of its adapter, of the environments and of the training's core (see .ci/fingerprint) each library passed last;
+# .ci/compat.lock says for which state of its adapter, of the environments and of the training's core (see .ci/fingerprint) each library passed last;
 # only those for which that has changed are run again.
 compat-changed: $(READY)  ## the same, but only where something that matters to the library changed since it passed last
 	@for library in $(filter-out flower,$(OTHERS)); do \
 		if .ci/fingerprint --passed $$library; then echo "$$library: unchanged since it passed"; else $(MAKE) compat-$$library || exit 1; fi; done
 
-.venv-%/.ready: pyproject.toml constraints-%.txt
+.venv-%/.ready: pyproject.toml constraints/%.txt
 	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
 	@echo "installing into .venv-$* (once; a few minutes on a slow line) ..."
-	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-$*.txt --editable '.[$*]' pytest hypothesis
+	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints/$*.txt --editable '.[$*]' pytest hypothesis
 	@touch $@
 
 lint: $(READY)  ## check style and formatting
@@ -69,16 +69,16 @@ types: $(READY)  ## check the types of an installed copy (checkers cannot see th
 	@rm -rf build
 
 bench: $(READY)  ## print the speed of the engine and of exact credit beside others', and how screening holds
-	@$(BIN)/python benchmarks/engine.py
-	@$(BIN)/python benchmarks/credit.py
-	@$(BIN)/python benchmarks/screening.py
+	@$(BIN)/python benchmarks/training/engine.py
+	@$(BIN)/python benchmarks/credit/exact.py
+	@$(BIN)/python benchmarks/values/screening.py
 
 estimators: $(READY)  ## reproduce the README's errors of estimators beside shapiq's; six minutes
-	@$(BIN)/python benchmarks/estimators.py --markdown docs/results/estimators.md
+	@$(BIN)/python benchmarks/credit/estimators.py --markdown docs/results/estimators.md
 
 fidelity: $(READY)  ## reproduce the README's fidelity of every rule and published facts, and the page on vetoes; four minutes
-	@$(BIN)/python benchmarks/fidelity.py --markdown docs/results/fidelity.md
-	@$(BIN)/python benchmarks/vetoes.py --markdown docs/vetoes.md
+	@$(BIN)/python benchmarks/credit/fidelity.py --markdown docs/results/fidelity.md
+	@$(BIN)/python benchmarks/credit/vetoes.py --markdown docs/vetoes.md
 
 table: $(READY)  ## reproduce the README's results: four scenarios, five rules, $(SEEDS) seeds
 	@$(BIN)/proxycoop compare -s digits -s breast_cancer -s digits-mean -s adult \
@@ -86,25 +86,25 @@ table: $(READY)  ## reproduce the README's results: four scenarios, five rules, 
 	@$(BIN)/proxycoop report $(OUT)/table --parts docs/results
 
 values: $(READY)  ## reproduce what values cost and how they hold: screening, harm, filters, governance, fairness; a quarter of an hour
-	@$(BIN)/python benchmarks/screening.py --markdown docs/results/screening.md
-	@$(BIN)/python benchmarks/harm.py --markdown docs/results/harm.md
-	@$(BIN)/python benchmarks/strictness.py --markdown docs/results/price.md
-	@$(BIN)/python benchmarks/governance.py --markdown docs/results/governance.md
-	@$(BIN)/python benchmarks/preferences.py --markdown docs/results/preferences.md
-	@$(BIN)/python benchmarks/fairness.py --markdown docs/results/fairness.md
+	@$(BIN)/python benchmarks/values/screening.py --markdown docs/results/screening.md
+	@$(BIN)/python benchmarks/values/harm.py --markdown docs/results/harm.md
+	@$(BIN)/python benchmarks/values/strictness.py --markdown docs/results/price.md
+	@$(BIN)/python benchmarks/values/governance.py --markdown docs/results/governance.md
+	@$(BIN)/python benchmarks/values/preferences.py --markdown docs/results/preferences.md
+	@$(BIN)/python benchmarks/values/fairness.py --markdown docs/results/fairness.md
 
 settlement: $(READY)  ## reproduce what delayed settlement costs, and the ledger under crashes, writers and tampering; 25 minutes
-	@$(BIN)/python benchmarks/delay.py --markdown docs/results/delay.md
-	@.ci/postgres $(BIN)/python benchmarks/ledger.py crash --markdown docs/results/ledger-crash.md
-	@.ci/postgres $(BIN)/python benchmarks/ledger.py writers --markdown docs/results/ledger-writers.md
-	@.ci/postgres $(BIN)/python benchmarks/ledger.py tamper --markdown docs/results/ledger-tamper.md
+	@$(BIN)/python benchmarks/training/delay.py --markdown docs/results/delay.md
+	@.ci/postgres $(BIN)/python benchmarks/ledger/ledger.py crash --markdown docs/results/ledger-crash.md
+	@.ci/postgres $(BIN)/python benchmarks/ledger/ledger.py writers --markdown docs/results/ledger-writers.md
+	@.ci/postgres $(BIN)/python benchmarks/ledger/ledger.py tamper --markdown docs/results/ledger-tamper.md
 
 libraries: $(READY) $(patsubst %,.venv-%/.ready,$(filter-out flower,$(OTHERS)))  ## reproduce what RL libraries reach, decompositions, ippo's speed, imports; an hour
-	@$(BIN)/python benchmarks/libraries.py libraries --markdown docs/results/libraries.md
-	@$(BIN)/python benchmarks/libraries.py decompositions --seeds 5 --first-seed 20 --markdown docs/results/decompositions.md
-	@$(BIN)/python benchmarks/ippo.py --seeds 3 --steps 60000 --markdown docs/results/ippo.md
-	@$(BIN)/python benchmarks/ippo.py --groups --seeds 2 --steps 60000 --markdown docs/results/groups.md
-	@$(BIN)/python benchmarks/imports.py --markdown docs/results/imports.md
+	@$(BIN)/python benchmarks/training/libraries.py libraries --markdown docs/results/libraries.md
+	@$(BIN)/python benchmarks/training/libraries.py decompositions --seeds 5 --first-seed 20 --markdown docs/results/decompositions.md
+	@$(BIN)/python benchmarks/training/ippo.py --seeds 3 --steps 60000 --markdown docs/results/ippo.md
+	@$(BIN)/python benchmarks/training/ippo.py --groups --seeds 2 --steps 60000 --markdown docs/results/groups.md
+	@$(BIN)/python benchmarks/training/imports.py --markdown docs/results/imports.md
 
 lessons: $(READY)  ## reproduce what the rules of learning cooperatives teach: digits, 14 rules, three seeds
 	@$(BIN)/proxycoop compare -s digits -r comfedsv -r data_shapley -r in_run -r cgsv -r shapfed -r "fael(window=8)" -r g_shapley \

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..envs.engine import Engine
 from ..envs.metrics import episode_metrics
-from ..envs.observation import ObservationLayout
+from ..envs.observations.layout import ObservationLayout
 from ..envs.randomness import Purpose, fold
 from ..envs.scenario import Scenario
 from ..registry import Registry

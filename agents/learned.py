@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..envs import randomness
-from ..envs.observation import ObservationLayout
+from ..envs.observations.layout import ObservationLayout
 from .agent import AGENTS, Agent
 from .network import FORMAT, LotNetwork, Normaliser
 

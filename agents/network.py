@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..credit import coalition_matrix
-from ..envs.observation import ObservationLayout
+from ..envs.observations.layout import ObservationLayout
 from ..files import write_atomically
 
 FORMAT = 2

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from ..credit import CreditRule
 from ..envs.engine import Engine
 from ..envs.metrics import episode_metrics
+from ..envs.observations.spaces import ActionCodec, ActionForm, observation_space
 from ..envs.randomness import fold
 from ..envs.scenario import Scenario
-from ..envs.spaces import ActionCodec, ActionForm, observation_space
 from .agent import Agent, make
 
 
@@ -22,8 +22,8 @@ class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
     """A cooperative in which one proxy is you and all others play a fixed policy.
 
     Spaces, rewards and the end of an episode are those of one proxy in :mod:`~proxycoop.envs.cooperative_v0`: the horizon truncates.
-    ``info`` holds ``action_mask`` (side by side, as :meth:`~proxycoop.envs.spaces.ActionCodec.flat_mask`), and after the last round
-    ``metrics``: the episode's, see :func:`~proxycoop.envs.episode_metrics`.
+    ``info`` holds ``action_mask`` (side by side, as :meth:`~proxycoop.envs.observations.spaces.ActionCodec.flat_mask`), and after the last
+    round ``metrics``: the episode's, see :func:`~proxycoop.envs.episode_metrics`.
 
     Args:
         scenario: A scenario, its name, or the path of its YAML file.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from ..envs.engine import Engine
-from ..envs.observation import ObservationLayout
+from ..envs.observations.layout import ObservationLayout
 from .agent import Agent
 
 

@@ -14,49 +14,49 @@ if __name__ != "proxycoop.credit":
     raise ImportError(f"{__name__!r} is part of proxycoop: use 'import proxycoop.credit'")
 
 from . import games
-from .antithetic import AntitheticPermutations
-from .apportionment import apportion, apportion_within
-from .aristocrat import Aristocrat
-from .axioms import RuleReport, RuleViolation, check_rule
-from .banzhaf import Banzhaf, BanzhafMsr
-from .battery import Case, game_round, learning_round
-from .beta_shapley import BetaShapley
-from .bridge import from_shapiq, to_shapiq
-from .cgsv import CosineGradientShapley
-from .comfedsv import ComFedSv
-from .complementary import ComplementaryContributions
-from .core import LeastCore, Nucleolus, least_core, nucleolus
-from .data_shapley import DataShapley
-from .data_size import DataSize
-from .difference import Difference
-from .equal import Equal
-from .estimate import Estimate, Estimator
-from .fael import FairYetEqual
-from .fedsv import FedSv
-from .from_updates import from_updates
-from .g_shapley import GradientShapley
-from .game import CoalitionGame, as_game, coalition_matrix
-from .games import table_game
-from .in_run import InRun
-from .joint_shapley import JointShapley, joint_shapley_values
-from .kernelshap import KernelShap, LeverageShap
-from .loo import LeaveOneOut
-from .lots import LotGame
-from .myerson import Myerson
-from .owen import Owen
-from .peer_ranking import PeerRanking, peer_incentives
-from .round import Round
+from .estimators.antithetic import AntitheticPermutations
+from .estimators.bridge import from_shapiq, to_shapiq
+from .estimators.complementary import ComplementaryContributions
+from .estimators.estimate import Estimate, Estimator
+from .estimators.kernelshap import KernelShap, LeverageShap
+from .estimators.size_regression import SizeRegression
+from .estimators.svarm import StratifiedSvarm, Svarm
+from .estimators.truncated import GuidedTruncationGradient, TruncatedMonteCarlo
+from .games.from_updates import from_updates
+from .games.game import CoalitionGame, as_game, coalition_matrix
+from .games.known import table_game
+from .games.lots import LotGame
+from .games.round import Round
+from .money.apportionment import apportion, apportion_within
+from .money.settlement import Accounts, Settlement, SettlementPolicy, settle
+from .rounds.aristocrat import Aristocrat
+from .rounds.cgsv import CosineGradientShapley
+from .rounds.comfedsv import ComFedSv
+from .rounds.data_shapley import DataShapley
+from .rounds.fael import FairYetEqual
+from .rounds.fedsv import FedSv
+from .rounds.g_shapley import GradientShapley
+from .rounds.in_run import InRun
+from .rounds.peer_ranking import PeerRanking, peer_incentives
+from .rounds.shapfed import ShapFed
+from .rounds.time_aware import Cumulation, Valuation, dividends
+from .rounds.verfedsv import VerFedSv
+from .rounds.veto import VetoOwn, VetoShapley, VetoShared, veto_split
 from .rule import RULES, CreditRule, GameRule, LotRule, make
-from .settlement import Accounts, Settlement, SettlementPolicy, settle
-from .shapfed import ShapFed
-from .shapley import Shapley, shapley_values
-from .size_regression import SizeRegression
-from .standalone import Standalone
-from .svarm import StratifiedSvarm, Svarm
-from .time_aware import Cumulation, Valuation, dividends
-from .truncated import GuidedTruncationGradient, TruncatedMonteCarlo
-from .verfedsv import VerFedSv
-from .veto import VetoOwn, VetoShapley, VetoShared, veto_split
+from .solutions.banzhaf import Banzhaf, BanzhafMsr
+from .solutions.beta_shapley import BetaShapley
+from .solutions.core import LeastCore, Nucleolus, least_core, nucleolus
+from .solutions.data_size import DataSize
+from .solutions.difference import Difference
+from .solutions.equal import Equal
+from .solutions.joint_shapley import JointShapley, joint_shapley_values
+from .solutions.loo import LeaveOneOut
+from .solutions.myerson import Myerson
+from .solutions.owen import Owen
+from .solutions.shapley import Shapley, shapley_values
+from .solutions.standalone import Standalone
+from .suite.axioms import RuleReport, RuleViolation, check_rule
+from .suite.battery import Case, game_round, learning_round
 from .wrappers import Clipped, Coopetition, Normalised, Smoothed
 
 __all__ = [

@@ -10,8 +10,8 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from ..registry import Registry, unknown_name
-from .game import CoalitionGame, GameLike, as_game
-from .round import REMEDIES, Need, Round
+from .games.game import CoalitionGame, GameLike, as_game
+from .games.round import REMEDIES, Need, Round
 
 RULES: Registry[CreditRule] = Registry("credit rule", "proxycoop.credit_rules")
 

@@ -10,13 +10,11 @@ import torch
 from torch import Tensor
 
 from .arguments import is_number
-from .game import CoalitionGame
-from .round import Round
+from .games.game import CoalitionGame
+from .games.round import Round
+from .rounds.running_mean import RunningMean
+from .rounds.shares import MAX_SCALE, rescaled
 from .rule import RULES, CreditRule, Family, GameRule, make
-from .running_mean import RunningMean
-
-MAX_SCALE = 10.0
-"""The largest factor by which credit is rescaled, unless told otherwise."""
 
 
 class _Wrapper(GameRule):
@@ -75,17 +73,6 @@ class _Wrapper(GameRule):
     @abstractmethod
     def change(self, credit: Tensor, gain: Callable[[], Tensor]) -> Tensor:
         """What is paid instead of ``credit`` ``(E, N)`` in a round that gained ``gain()`` ``(E,)``; asking for that is an evaluation."""
-
-
-def rescaled(credit: Tensor, worth: Tensor, max_scale: float = MAX_SCALE) -> Tensor:
-    """Credit ``(E, N)``, scaled to sum to ``worth`` ``(E,)`` where a positive factor can; see :class:`Normalised`."""
-    credit = credit.to(torch.promote_types(credit.dtype, worth.dtype))
-    total = credit.sum(dim=1)
-    rounding = 10 * torch.finfo(credit.dtype).eps * credit.abs().sum(dim=1)
-    one_sign = (total.sign() * worth.sign() > 0) & (torch.minimum(total.abs(), worth.abs()) > rounding)
-    factor = torch.where(one_sign, worth / torch.where(one_sign, total, 1.0), 1.0).clamp(max=max_scale)[:, None]
-    scaled = factor * credit
-    return scaled + (worth[:, None] - scaled.sum(dim=1, keepdim=True)) / credit.shape[1]
 
 
 @RULES.register("normalised")

@@ -12,12 +12,12 @@ if __name__ != "proxycoop.envs":
 import pettingzoo
 
 from . import cooperative_v0, scenario
-from .comparisons import Comparisons
 from .engine import Engine
 from .metrics import episode_metrics
-from .observation import ObservationLayout
-from .populations import PopulationFit, fit_population
-from .preferences import ProfileFit, fit_profile
+from .observations.layout import ObservationLayout
+from .people.comparisons import Comparisons
+from .people.populations import PopulationFit, fit_population
+from .people.preferences import ProfileFit, fit_profile
 from .scenario import Scenario
 
 if hasattr(pettingzoo, "register") and "proxycoop/cooperative-v0" not in pettingzoo.parallel_registry:  # PettingZoo >= 1.27

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ..credit.ledger import Ledger
+from ..credit.ledger.ledger import Ledger
 from .engine import Engine
 from .records import RoundResult
 

@@ -23,8 +23,8 @@ entered, below 1 where a filter mended it), ``blocked_by`` (K × N: which princi
 now, and after the last round ``episode``, the episode's metrics. Under rules that can tell (:class:`~proxycoop.credit.LotRule`) there is
 ``lot_credit`` too: what each of its lots earned.
 
-A scenario with the key ``settlement`` has money in it (:mod:`proxycoop.envs.settlement`), and then infos (unless ``"mask"``) hold three
-things more, the amounts as whole minor units (cents, say):
+A scenario with the key ``settlement`` has money in it (:mod:`proxycoop.envs.money.settlement`), and then infos (unless ``"mask"``) hold
+three things more, the amounts as whole minor units (cents, say):
 
 ==============  ========================================================================================================
 ``payout``      what was paid to the proxy after this round; 0 in a round without a settlement
@@ -72,12 +72,12 @@ from ..credit import CreditRule, LotRule
 from ..registry import unknown_name
 from .engine import Engine
 from .metrics import episode_metrics
-from .observation import ObservationLayout
+from .observations.layout import ObservationLayout
+from .observations.spaces import ActionCodec, ActionForm, Pay, RewardForm, observation_space, state_space
 from .scenario import Scenario
-from .spaces import ActionCodec, ActionForm, Pay, RewardForm, observation_space, state_space
 
 if TYPE_CHECKING:  # a database is slow to import, and most runs keep no ledger
-    from ..credit.ledger import Ledger
+    from ..credit.ledger.ledger import Ledger
 
 RenderMode = Literal["human", "ansi", "rgb_array"]
 Observations = dict[str, NDArray[np.float32]]

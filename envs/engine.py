@@ -21,25 +21,25 @@ from torch import Tensor
 
 from .. import credit as credit_rules
 from ..credit import CreditRule, LotGame, LotRule, Round
-from .bargaining import Bargain
-from .coalitions import UTILITIES, RoundStep, UtilityGame, accuracy
-from .columns import ColumnSource
+from .data.columns import ColumnSource
+from .data.lots import DrawnLots, LotSource
 from .devices import checked_device
-from .harm import Harm, predicted_harm
-from .likelihood import log_softmax, residual, right
-from .lots import DrawnLots, LotSource
-from .memory import Memory
-from .observation import ObservationLayout
-from .peers import peer_gains
-from .profiles import Profiles, ProfileTable
+from .model.coalitions import UTILITIES, RoundStep, UtilityGame, accuracy
+from .model.likelihood import log_softmax, residual, right
+from .model.peers import peer_gains
+from .money.settlement import CEILING, Treasury, check_size, money_scale, needs_reference
+from .observations.layout import ObservationLayout
+from .observations.memory import Memory
 from .randomness import Purpose, checked_seeds, fold, seeds_from
 from .records import Prospect, RoundResult
 from .scenario import Scenario, load
-from .screener import Guarded, Screener
-from .screening import forbidden_by, let_through
-from .settlement import CEILING, Treasury, check_size, money_scale, needs_reference
+from .screening.bargaining import Bargain
+from .screening.harm import Harm, predicted_harm
+from .screening.procedure import Guarded, Screener
+from .screening.profiles import Profiles, ProfileTable
+from .screening.verdicts import forbidden_by, let_through
 from .shared import name_of, require_served, shared
-from .values import losses_and_gradients, protected_classes
+from .values.gradients import losses_and_gradients, protected_classes
 
 
 class Engine:
@@ -134,7 +134,7 @@ class Engine:
         self.profiles: Profiles = self._profile_table.deal(fold(self._keys, Purpose.PROFILES))
         owned = (self.profiles.holds.float() @ self._protects.float()) > 0  # (E, N, n_classes)
         drawn = self._lot_source.draw(self._keys, owned)
-        self.lots: DrawnLots = (drawn.seated(seats) if copies else drawn).prepared(self.model)
+        self.lots: DrawnLots = (drawn.seated(seats) if copies else drawn).prepared(self.model.prepare)
 
         self.theta = self._theta_0.repeat(self.num_envs, 1)  # (E, P)
         self.server_state = self.scenario.server.start(self.theta)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .bargaining import measures
 from .engine import Engine
+from .screening.bargaining import measures
 
 
 def episode_metrics(engine: Engine) -> dict[str, Tensor]:
@@ -31,7 +31,7 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
           ``(E, N)``, both float64, in minor units;
         * under governance negotiate, ``negotiated/<measure>`` and ``unanimous/<measure>``: how satisfied the principals were with the
           sets that were bargained, and would have been with the unanimous ones, means over rounds of what
-          :func:`~proxycoop.envs.bargaining.measures` says.
+          :func:`~proxycoop.envs.screening.bargaining.measures` says.
 
     Raises:
         RuntimeError: If no round has been played.

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .bargaining import Bargain
-from .filters import Filtered
-from .screening import Verdicts
-from .substrates import Proposals
+from .model.substrates import Proposals
+from .screening.bargaining import Bargain
+from .screening.filters import Filtered
+from .screening.verdicts import Verdicts
 
 
 @dataclass(frozen=True)

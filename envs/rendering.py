@@ -25,10 +25,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ..text import one_line
-from .bargaining import explain
 from .engine import Engine
-from .profiles import Profile
 from .records import RoundResult
+from .screening.bargaining import explain
+from .screening.profiles import Profile
 
 _UNITS = {"neg_log_loss": "nats", "accuracy": "share right"}
 _UNDECIDED, _WITHHELD, _ADMITTED, _SCREENED, _MENDED = range(5)

@@ -23,17 +23,17 @@ from pydantic_core import PydanticCustomError
 from ..registry import unknown_name
 from ..settings import Settings, models_in
 from ..text import one_line
-from .coalitions import UtilityName, WeightsName
-from .data import Data
-from .lots import Lots
-from .mixtures import DirichletMixture
-from .models import ModelSettings, Softmax
-from .profiles import Profile
-from .screening import Screening
-from .server import ServerSettings, Sgd
-from .settlement import SettlementTerms
-from .substrates import FedAvg, SubstrateSettings, Vertical
-from .values import VALUES, Value
+from .data.lots import Lots
+from .data.mixtures import DirichletMixture
+from .data.sources import Data
+from .model.coalitions import UtilityName, WeightsName
+from .model.models import ModelSettings, Softmax
+from .model.server import ServerSettings, Sgd
+from .model.substrates import FedAvg, SubstrateSettings, Vertical
+from .money.settlement import SettlementTerms
+from .screening.profiles import Profile
+from .screening.verdicts import Screening
+from .values.interface import VALUES, Value
 
 
 class Start(Settings):

@@ -11,11 +11,11 @@ import yaml
 from torch import Tensor
 
 from ..credit import RULES, CreditRule
-from ..credit.round import lacking
-from .data import Rows, Splits, split
+from ..credit.games.round import lacking
+from .data.sources import Rows, Splits, split
 from .devices import CPU
-from .likelihood import residual
-from .models import Model
+from .model.likelihood import residual
+from .model.models import Model
 from .scenario import Scenario
 
 _NO_LOSS = 1e-6  # a value loss, in its unit, that cannot be told from 0 in single precision

@@ -18,9 +18,9 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices,
 from ..credit import CreditRule
 from .engine import Engine
 from .metrics import episode_metrics
+from .observations.spaces import ActionCodec, ActionForm, Pay, RewardForm, observation_space
 from .randomness import seeds_from
 from .scenario import Scenario
-from .spaces import ActionCodec, ActionForm, Pay, RewardForm, observation_space
 
 
 class CooperativeVecEnv(VecEnv):
@@ -70,7 +70,7 @@ class CooperativeVecEnv(VecEnv):
 
     @property
     def policy_kwargs(self) -> dict[str, int]:
-        """What :class:`~proxycoop.training.policy.LotPolicy` must know of the observations."""
+        """What :class:`~proxycoop.training.libraries.policy.LotPolicy` must know of the observations."""
         return self.engine.layout.sizes
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:

@@ -7,7 +7,7 @@ import torch
 from agilerl.algorithms import IPPO
 from agilerl.training.train_multi_agent_on_policy import train_multi_agent_on_policy
 
-from proxycoop.training.agilerl_env import CooperativeAgileRLEnv
+from proxycoop.training.libraries.agilerl_env import CooperativeAgileRLEnv
 
 SCENARIO, CREDIT = "digits", "shapley"
 NUM_COOPERATIVES, UPDATES, SEED = 16, 40, 0

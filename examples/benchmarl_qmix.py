@@ -7,7 +7,7 @@ from benchmarl.experiment import Callback, Experiment, ExperimentConfig
 from torchrl.envs import TransformedEnv
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from proxycoop.training.benchmarl import CooperativeTask, LotModelConfig, episode_means
+from proxycoop.training.libraries.benchmarl import CooperativeTask, LotModelConfig, episode_means
 
 COOPERATIVES, ROUNDS = 16, 16  # played at once; in an episode
 ITERATIONS = 30  # of one episode of each cooperative; 78 teach the whole lesson

@@ -6,7 +6,7 @@ import torch
 
 from proxycoop import agents
 from proxycoop.envs import Engine, scenario
-from proxycoop.training.libraries import settings_for
+from proxycoop.training.libraries.registry import settings_for
 from proxycoop.training.train import train
 
 settings = settings_for(

@@ -5,7 +5,7 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from proxycoop.envs import scenario
-from proxycoop.training.rllib import POLICY, CooperativeMultiAgentEnv, EpisodeMetrics, LotModule, everyone, model_config
+from proxycoop.training.libraries.rllib import POLICY, CooperativeMultiAgentEnv, EpisodeMetrics, LotModule, everyone, model_config
 
 UPDATES = 6  # of 1,536 agent-steps; 78 teach the whole lesson
 COOPERATIVES = 16

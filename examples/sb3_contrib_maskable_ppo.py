@@ -7,7 +7,7 @@ from sb3_contrib import MaskablePPO
 
 from proxycoop.envs import scenario
 from proxycoop.envs.vector import CooperativeVecEnv
-from proxycoop.training.sb3_contrib import MaskableLotPolicy
+from proxycoop.training.libraries.sb3_contrib import MaskableLotPolicy
 
 STEPS = 30_000  # agent-steps
 

@@ -3,7 +3,7 @@
 from stable_baselines3 import PPO
 
 from proxycoop.envs.vector import CooperativeVecEnv
-from proxycoop.training.policy import LotPolicy
+from proxycoop.training.libraries.policy import LotPolicy
 
 STEPS = 30_000  # agent-steps; 120,000 teach the whole lesson
 

@@ -9,7 +9,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecMonitor
 
 from proxycoop.envs import cooperative_v0
-from proxycoop.training.policy import LotPolicy
+from proxycoop.training.libraries.policy import LotPolicy
 
 STEPS = 20_000  # agent-steps
 COOPERATIVES = 8

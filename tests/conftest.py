@@ -56,11 +56,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def benchmark_script() -> Callable[[str], ModuleType]:
-    """Loads a script of the folder benchmarks by its name, without running it."""
+    """Loads a script of the folder benchmarks by its path there (``"credit/fidelity"``), without running it."""
 
     def load(name: str) -> ModuleType:
         script = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(f"benchmark_{name}", script)
+        spec = importlib.util.spec_from_file_location("benchmark_" + name.replace("/", "_"), script)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)

@@ -29,8 +29,8 @@ from ..envs.scenario import Scenario
 from ..envs.shared import require_served
 from ..files import output_folder, read_json, write_json, write_text
 from .evaluate import EXACT_COMPARISON, agent_maker, evaluate
-from .libraries import settings_for
-from .modules import import_modules, modules_of
+from .libraries.registry import settings_for
+from .rule_modules import import_modules, modules_of
 from .settings import TrainSettings
 from .train import train
 

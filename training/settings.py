@@ -8,9 +8,9 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from .. import credit
+from ..envs.observations.spaces import ActionForm, RewardForm
 from ..envs.scenario import Scenario
 from ..envs.shared import require_served
-from ..envs.spaces import ActionForm, RewardForm
 from ..settings import Settings
 
 

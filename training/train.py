@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..agents.network import save
-from ..envs.observation import ObservationLayout
+from ..envs.observations.layout import ObservationLayout
 from ..files import output_folder, read_json, write_json, write_text
-from .libraries import learner
+from .libraries.registry import learner
 from .run import Progress, Run
 from .settings import TrainSettings
 
@@ -28,7 +28,7 @@ def train(
     The folder then holds ``run.json`` (settings, versions, state, and the seconds that training took),
     ``scenario.yaml``, ``policy.pt`` (the policy with the normalisation of its observations), ``curve.json`` (metrics of every update's
     episodes), ``checkpoint.pt`` and TensorBoard's ``tb/``. A run that was cut off goes on from its last checkpoint, to the same numbers as
-    if it had not been; in libraries that write none (see :mod:`~proxycoop.training.libraries`) it begins again.
+    if it had not been; in libraries that write none (see :mod:`~proxycoop.training.libraries.registry`) it begins again.
 
     Args:
         settings: What to train, with which library, and how.

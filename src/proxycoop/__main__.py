@@ -1,6 +1,6 @@
 """``python -m proxycoop`` is the command ``proxycoop``."""
 
-from proxycoop.training.cli import main
+from proxycoop.training.commands.cli import main
 
 if __name__ == "__main__":
     main()

@@ -32,14 +32,14 @@ from torch import Tensor, nn
 
 from . import credit as credit_rules
 from .credit import CreditRule, Round, from_updates
-from .credit.from_updates import step_weights
-from .credit.head import class_head
-from .credit.replica import Replica, Utility
-from .credit.round import lacking
-from .envs.filters import filtered
-from .envs.harm import predicted_harm
-from .envs.profiles import Profile, Profiles, ProfileTable
-from .envs.screening import Screening, Verdicts, guard_factor, let_through, weights_of
+from .credit.games.from_updates import step_weights
+from .credit.games.head import class_head
+from .credit.games.replica import Replica, Utility
+from .credit.games.round import lacking
+from .envs.screening.filters import filtered
+from .envs.screening.harm import predicted_harm
+from .envs.screening.profiles import Profile, Profiles, ProfileTable
+from .envs.screening.verdicts import Screening, Verdicts, guard_factor, let_through, weights_of
 from .registry import unknown_name
 
 try:
@@ -133,8 +133,8 @@ class ValueConstrainedStrategy(FedAvg):  # type: ignore[misc]  # an extra: type 
             because the clients' data is not here.
         values: Differentiable losses of a module, by name, on data that the server holds; their unit is that of the tolerances.
         profiles: Value profiles, one a client in the roster's order (with ``holders``, one for several), or by client id. Clients without
-            have none. Settings of a :class:`~proxycoop.envs.profiles.Profile` will do.
-        screening: Governance, filter and guard; see :class:`~proxycoop.envs.screening.Screening`. Unanimous by default. Harm is
+            have none. Settings of a :class:`~proxycoop.envs.screening.profiles.Profile` will do.
+        screening: Governance, filter and guard; see :class:`~proxycoop.envs.screening.verdicts.Screening`. Unanimous by default. Harm is
             foreseen to first order, and nothing is negotiated.
         weights: fixed: a client's share of all the roster's data, so that who is missing changes nothing for the others; participants:
             renormalised over what was admitted (what ``FedAvg`` does). Amounts of data are those that ``clients`` gives, or else what

@@ -16,9 +16,9 @@ from proxycoop import agents
 from proxycoop.agents.network import LotNetwork, Normaliser
 from proxycoop.envs import Engine, scenario
 from proxycoop.envs.vector import CooperativeVecEnv
-from proxycoop.training.agilerl import _CentralCritic, _GumbelActor, _Logits, _Networks, _StochasticActor, _View
-from proxycoop.training.agilerl_env import CooperativeAgileRLEnv
-from proxycoop.training.libraries import settings_for
+from proxycoop.training.libraries.agilerl import _CentralCritic, _GumbelActor, _Logits, _Networks, _StochasticActor, _View
+from proxycoop.training.libraries.agilerl_env import CooperativeAgileRLEnv
+from proxycoop.training.libraries.registry import settings_for
 from proxycoop.training.run import Run
 from proxycoop.training.train import train
 
@@ -229,7 +229,7 @@ def test_the_learning_rate_of_ippo_falls_linearly(settings, monkeypatch):
         return learned(agent, experiences)
 
     monkeypatch.setattr(IPPO, "learn", watched)
-    from proxycoop.training.agilerl import learn
+    from proxycoop.training.libraries.agilerl import learn
 
     learn(Run(settings("ippo", total_steps=288, learning_rate=0.01), Path()))
     assert np.array(rates) == pytest.approx(np.array([[0.01, 0.0075, 0.005, 0.0025]] * 2).T)

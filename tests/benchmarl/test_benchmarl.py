@@ -18,10 +18,10 @@ from torchrl.envs.utils import ExplorationType, check_env_specs, set_exploration
 from proxycoop import agents
 from proxycoop.envs import Engine, cooperative_v0, scenario
 from proxycoop.envs.vector import CooperativeVecEnv
-from proxycoop.training import benchmarl as adapter
-from proxycoop.training.benchmarl import CooperativeTask, LotModelConfig, episode_means
-from proxycoop.training.libraries import settings_for
-from proxycoop.training.torchrl_env import CooperativeTorchRLEnv
+from proxycoop.training.libraries import benchmarl as adapter
+from proxycoop.training.libraries.benchmarl import CooperativeTask, LotModelConfig, episode_means
+from proxycoop.training.libraries.registry import settings_for
+from proxycoop.training.libraries.torchrl_env import CooperativeTorchRLEnv
 from proxycoop.training.train import train
 
 pytestmark = [

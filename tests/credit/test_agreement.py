@@ -8,7 +8,7 @@ from shapiq import ExactComputer
 from torch import Tensor
 
 from proxycoop import credit
-from proxycoop.credit.joint_shapley import groups
+from proxycoop.credit.solutions.joint_shapley import groups
 
 GAMES = [(n, seed) for n in range(2, 11) for seed in range(2)] + [(3, 2), (5, 2)]  # 20 of them
 

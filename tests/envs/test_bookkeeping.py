@@ -12,10 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from proxycoop.credit.ledger import Ledger
-from proxycoop.credit.settlement import SettlementPolicy
+from proxycoop.credit.money.settlement import SettlementPolicy
 from proxycoop.envs import Engine, Scenario, cooperative_v0, scenario
 from proxycoop.envs.bookkeeping import Bookkeeper
-from proxycoop.training.cli import app
+from proxycoop.training.commands.cli import app
 
 HORIZON, PERIOD = 5, 2
 POLICIES = (

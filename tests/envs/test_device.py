@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from proxycoop import agents, credit
 from proxycoop.envs import Engine, episode_metrics, scenario
 from proxycoop.envs.devices import checked_device, devices
-from proxycoop.envs.observation import ObservationLayout
+from proxycoop.envs.observations.layout import ObservationLayout
 from proxycoop.envs.records import RoundResult
 from proxycoop.envs.rendering import render_text
 from proxycoop.envs.scenario import Scenario

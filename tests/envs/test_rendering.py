@@ -9,8 +9,8 @@ import torch
 
 from proxycoop import credit
 from proxycoop.envs import Engine, scenario
-from proxycoop.envs.profiles import Profile
 from proxycoop.envs.rendering import profile_in_short, render_picture, render_text
+from proxycoop.envs.screening.profiles import Profile
 
 
 def engine_of(

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from proxycoop import credit
 from proxycoop.credit import Round, coalition_matrix
 from proxycoop.envs import Engine, Scenario, cooperative_v0, scenario
-from proxycoop.envs.server import Adam, ServerState
+from proxycoop.envs.model.server import Adam, ServerState
 
 N, K, E = 4, 2, 2
 SMALL: dict[str, object] = {

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from proxycoop.envs import Engine, Scenario, scenario
-from proxycoop.envs.substrates import Traversal
+from proxycoop.envs.model.substrates import Traversal
 from proxycoop.envs.values import Disparity
 
 UNSCALED = {"reward.scale": 1.0}

@@ -22,7 +22,7 @@ from flwr.serverapp.strategy import FedAvg, Result
 
 from proxycoop import credit
 from proxycoop.envs import Engine, scenario
-from proxycoop.envs.profiles import Profile
+from proxycoop.envs.screening.profiles import Profile
 from proxycoop.flower import ValueConstrainedStrategy
 
 ROOT = Path(__file__).parents[2]

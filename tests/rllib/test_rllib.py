@@ -23,8 +23,8 @@ from ray.rllib.utils.pre_checks.env import check_multiagent_environments
 
 from proxycoop import agents
 from proxycoop.envs import Engine, cooperative_v0, scenario
-from proxycoop.training.libraries import settings_for
-from proxycoop.training.rllib import CooperativeMultiAgentEnv, LotModule, _ray, _tidy, configure, model_config
+from proxycoop.training.libraries.registry import settings_for
+from proxycoop.training.libraries.rllib import CooperativeMultiAgentEnv, LotModule, _ray, _tidy, configure, model_config
 from proxycoop.training.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Overriding environment rllib-multi-agent-env-v0:UserWarning")  # RLlib's, by its own calls
@@ -338,7 +338,7 @@ def test_settings_arrive_at_rllib_under_its_names(small):
 
 
 def test_a_rule_that_other_processes_cannot_find_is_refused(small, monkeypatch):
-    monkeypatch.setattr("proxycoop.training.rllib.modules_of", lambda rule: {"__mp_main__"})
+    monkeypatch.setattr("proxycoop.training.libraries.rllib.modules_of", lambda rule: {"__mp_main__"})
     with pytest.raises(ValueError, match="credit rule 'loo' is defined in a script, where Ray's processes cannot find it"):
         configure(settings(small, num_env_runners=2))
     configure(settings(small))

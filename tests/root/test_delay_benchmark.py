@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def delay(benchmark_script):
-    return benchmark_script("delay")
+    return benchmark_script("training/delay")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from proxycoop.training.libraries import LIBRARIES
+from proxycoop.training.libraries.registry import LIBRARIES
 
 FOLDER = Path(__file__).parents[2] / "examples"
 ELSEWHERE = ("flower", "rllib", "benchmarl", "agilerl")

@@ -1,4 +1,4 @@
-"""The published facts that `benchmarks/fidelity.py` reproduces, the quick ones on fewer runs."""
+"""The published facts that `benchmarks/credit/fidelity.py` reproduces, the quick ones on fewer runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def fidelity(benchmark_script) -> ModuleType:
-    return benchmark_script("fidelity")
+    return benchmark_script("credit/fidelity")
 
 
 def test_identical_clients_that_take_part_at_different_times_agree_better_under_comfedsv(fidelity: ModuleType) -> None:

@@ -9,7 +9,7 @@ import pytest
 # Python from 3.12 on warns where other threads might hold locks: those of libraries here hold none that a child needs.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "ledger"
 
 
 @pytest.fixture(scope="module")
@@ -17,14 +17,14 @@ def scripts(benchmark_script):
     """The script and its neighbours, which it finds as scripts do: beside itself."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(BENCHMARKS)
-        yield {name: benchmark_script(name) for name in ("ledger", "ledger_crash", "ledger_writers", "ledger_tamper")}
+        yield {name: benchmark_script(f"ledger/{name}") for name in ("ledger", "crash", "writers", "tamper")}
 
 
 # In small
 
 
 def test_killed_writers_lose_and_double_nothing(scripts, ledger_url):
-    result = scripts["ledger_crash"].crash(ledger_url, kills=8, every=4)
+    result = scripts["crash"].crash(ledger_url, kills=8, every=4)
     assert result.problems == []
     assert sum(result.places.values()) == 8
     assert result.ledgers == 2
@@ -33,14 +33,14 @@ def test_killed_writers_lose_and_double_nothing(scripts, ledger_url):
 
 @pytest.mark.parametrize("together", [True, False], ids=["one cooperative", "each its own"])
 def test_racing_writers_lose_and_double_nothing(scripts, ledger_url, together):
-    result = scripts["ledger_writers"].race(ledger_url, processes=2, seconds=0.5, members=3, together=together, safe=together)
+    result = scripts["writers"].race(ledger_url, processes=2, seconds=0.5, members=3, together=together, safe=together)
     assert result.problems == []
     assert all(one.new for one in result.work)
     assert result.rows >= 4 * sum(len(one.new) for one in result.work)
 
 
 def test_changed_values_and_bytes_are_found(scripts, ledger_url):
-    result = scripts["ledger_tamper"].tamper(ledger_url, rows=110, trials=55, n_bytes=20)
+    result = scripts["tamper"].tamper(ledger_url, rows=110, trials=55, n_bytes=20)
     assert result.problems == []
     assert result.columns == 52
     assert result.named + result.refused == 55
@@ -54,7 +54,7 @@ def test_changed_values_and_bytes_are_found(scripts, ledger_url):
 
 @pytest.fixture
 def plan(scripts):
-    return scripts["ledger_crash"].Plan()
+    return scripts["crash"].Plan()
 
 
 def rows(plan, n):
@@ -62,7 +62,7 @@ def rows(plan, n):
 
 
 def test_rows_of_the_acknowledged_or_of_one_operation_more_are_right(scripts, plan):
-    check = scripts["ledger_crash"].after_a_crash
+    check = scripts["crash"].after_a_crash
     assert check(rows(plan, 6), 6, plan) == (False, [])
     assert check(rows(plan, 6), 5, plan) == (True, [])
     assert check([], 0, plan) == (False, [])
@@ -79,7 +79,7 @@ def test_rows_of_the_acknowledged_or_of_one_operation_more_are_right(scripts, pl
     ],
 )
 def test_lost_doubled_and_changed_rows_are_noticed(scripts, plan, spoil, what):
-    done, problems = scripts["ledger_crash"].after_a_crash(spoil(rows(plan, 6)), 6, plan)
+    done, problems = scripts["crash"].after_a_crash(spoil(rows(plan, 6)), 6, plan)
     assert not done
     assert len(problems) == 1
     assert what in problems[0]
@@ -88,7 +88,7 @@ def test_lost_doubled_and_changed_rows_are_noticed(scripts, plan, spoil, what):
 def test_half_of_the_operation_under_way_is_noticed(scripts, plan):
     for more in range(1, len(plan.rows(6))):
         found = rows(plan, 6) + plan.rows(6)[:more]
-        assert "not whole" in scripts["ledger_crash"].after_a_crash(found, 6, plan)[1][0]
+        assert "not whole" in scripts["crash"].after_a_crash(found, 6, plan)[1][0]
 
 
 def test_the_plan_pays_out_what_came_in(plan):
@@ -104,7 +104,7 @@ def test_the_plan_pays_out_what_came_in(plan):
 @pytest.fixture
 def raced(scripts):
     """Two writers' rounds 1 to 3 of one member, the second recorded by both, and a settlement of 1003 minor units."""
-    script = scripts["ledger_writers"]
+    script = scripts["writers"]
     found = []
     for t in (1, 2, 3):
         credit = script.credited(t)["member 00"]
@@ -116,7 +116,7 @@ def raced(scripts):
 
 
 def test_races_that_went_well_are_right(scripts, raced):
-    assert scripts["ledger_writers"].after_a_race(*raced, members=1) == []
+    assert scripts["writers"].after_a_race(*raced, members=1) == []
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_races_that_went_well_are_right(scripts, raced):
 )
 def test_races_that_went_wrong_are_noticed(scripts, raced, spoil, what):
     spoil(*raced)
-    assert what in scripts["ledger_writers"].after_a_race(*raced, members=1)
+    assert what in scripts["writers"].after_a_race(*raced, members=1)
 
 
 def test_problems_fail_the_command_and_tables_are_written(scripts, tmp_path, monkeypatch, capsys):

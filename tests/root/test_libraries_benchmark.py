@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from proxycoop.training.libraries import LIBRARIES
+from proxycoop.training.libraries.registry import LIBRARIES
 
 
 @pytest.fixture(scope="module")
 def script(benchmark_script):
-    return benchmark_script("libraries")
+    return benchmark_script("training/libraries")
 
 
 def result(script, welfare, curves):

@@ -9,8 +9,10 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_folder_of_code_is_packaged_under_one_name():
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    folders = {path.parent.name for path in ROOT.glob("*/__init__.py") if path.parent.name not in {"build", "tests", "benchmarks"}}
-    assert setuptools["package-dir"] == {"proxycoop": "src/proxycoop"} | {f"proxycoop.{name}": name for name in folders}
+    tops = ("envs", "agents", "credit", "training")
+    ours = [path.parent.relative_to(ROOT) for top in tops for path in ROOT.glob(f"{top}/**/__init__.py")]
+    expected = {".".join(["proxycoop", *folder.parts]): str(folder) for folder in ours}
+    assert setuptools["package-dir"] == {"proxycoop": "src/proxycoop"} | expected
     assert set(setuptools["packages"]) == set(setuptools["package-dir"])
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from proxycoop.envs import scenario
-from proxycoop.training import cli
+from proxycoop.training.commands import cli
 from proxycoop.training.settings import TrainSettings
 from proxycoop.training.train import train
 

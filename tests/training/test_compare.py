@@ -12,7 +12,7 @@ import pytest
 from proxycoop.envs import scenario
 from proxycoop.training import compare as module
 from proxycoop.training.compare import BASELINES, CLASSIC_RULES, cells, compare, results, rules_named
-from proxycoop.training.modules import modules_of
+from proxycoop.training.rule_modules import modules_of
 
 QUICK = {"total_steps": 300, "num_cooperatives": 2, "episodes": 2}
 RULES = ("equal", "loo", "normalised(rule='loo', max_scale=5.0)")

@@ -11,9 +11,9 @@ from stable_baselines3 import PPO
 
 from proxycoop import credit
 from proxycoop.envs import scenario
-from proxycoop.training import sb3
 from proxycoop.training.evaluate import agent_maker, evaluate
-from proxycoop.training.libraries import settings_for
+from proxycoop.training.libraries import sb3
+from proxycoop.training.libraries.registry import settings_for
 from proxycoop.training.train import train
 
 # 16 rounds of 6 agents; an update sees 16 episodes

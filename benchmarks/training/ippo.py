@@ -1,0 +1,178 @@
+"""Training by ``ippo`` beside Stable-Baselines3's PPO: same algorithm, network, steps, batch and seeds.
+
+Both train from the first line to the saved policy, in turns, on as many threads as torch is given; both policies then play the same
+episodes. Beside them stands the engine alone, under random choices: training cannot be faster than its environment, so "at most" is how
+many times as fast as Stable-Baselines3 a learner would be that takes no time at all.
+
+On a machine with CUDA there is another table: throughput of the engine and of training by number of cooperatives. ``--groups`` compares
+PPO with GRPO and OSPO instead, by who is compared and what gaps are divided by.
+
+Run: ``python benchmarks/training/ippo.py [--groups] [--seeds 5] [--steps 120000] [--markdown FILE]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from proxycoop import agents
+from proxycoop.envs import Engine, Scenario, scenario
+from proxycoop.files import write_text
+from proxycoop.training.evaluate import Estimate
+from proxycoop.training.libraries.registry import settings_for
+from proxycoop.training.train import train
+
+CELLS = [("digits", 16), ("digits", 64), ("breast_cancer", 16), ("breast_cancer", 64)]
+LIBRARIES = ("sb3", "ippo")
+EPISODES, FIRST_EPISODE = 128, 1_000_000
+SIZES = (64, 256, 1024, 4096)
+
+
+def trained(library: str, one: Scenario, num_envs: int, steps: int, seed: int, algo: str = "ppo", **fields: Any) -> tuple[float, float]:
+    """Agent-steps per second of one training, and the welfare that its policy reaches."""
+    settings = settings_for(library, algo, scenario=one, num_cooperatives=num_envs, total_steps=steps, seed=seed, **fields)
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        run = train(settings, Path(folder) / "run", tensorboard=False)
+        rate = _whole_updates(one, num_envs, steps) / (time.perf_counter() - began)
+        episodes = range(FIRST_EPISODE, FIRST_EPISODE + EPISODES)
+        metrics = agents.play(Engine(one, "shapley", EPISODES), agents.make("learned", path=run), episodes)
+    return rate, float(metrics["welfare"].mean())
+
+
+def engine_alone(one: Scenario, num_envs: int, seconds: float, device: str = "cpu") -> float:
+    """Agent-steps per second of the engine under random choices, resets included."""
+    engine = Engine(one, "shapley", num_envs, device=device)
+    generator = torch.Generator(engine.device).manual_seed(0)
+    shape = (num_envs, engine.num_agents, engine.num_lots)
+    choices = torch.rand(engine.horizon, *shape, generator=generator, device=engine.device) < 0.5
+
+    def episode() -> None:
+        engine.reset()
+        for chosen in choices:
+            result = engine.step(chosen)
+        result.rewards.sum().item()  # waits for the device
+
+    engine.reset(range(num_envs))
+    episode()
+    began, steps = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - began) < seconds:
+        episode()
+        steps += engine.horizon * num_envs * engine.num_agents
+    return steps / elapsed
+
+
+def _whole_updates(one: Scenario, num_envs: int, steps: int) -> int:
+    """The steps that a training takes: whole updates."""
+    update = one.horizon * one.principals * num_envs
+    return -(-steps // update) * update
+
+
+def _interval(sample: list[float]) -> str:
+    estimate = Estimate.of(torch.tensor(sample))
+    return f"{estimate.mean:.1f}" + ("" if estimate.half_width is None else f" ± {estimate.half_width:.1f}")
+
+
+def side_by_side(seeds: int, steps: int, seconds: float) -> list[str]:
+    """The table of both libraries on the CPU."""
+    lines = [
+        f"Agent-steps per second, {torch.get_num_threads()} threads, {steps:,} steps of training, {seeds} seeds; mean welfare of",
+        f"{EPISODES} episodes with a 95 % interval over seeds:",
+        "",
+        "| scenario | E | sb3 | ippo | ippo / sb3 | engine alone | at most | welfare, sb3 | welfare, ippo | difference |",
+        "|---|" + "---:|" * 9,
+    ]
+    for name, num_envs in CELLS:
+        one = scenario.load(name)
+        for library in LIBRARIES:
+            trained(library, one, num_envs, 1, 0)  # imports, and the scale of rewards
+        rates: dict[str, list[float]] = {library: [] for library in LIBRARIES}
+        welfare: dict[str, list[float]] = {library: [] for library in LIBRARIES}
+        alone = []
+        for seed in tqdm(range(seeds), desc=f"{name}, E = {num_envs}", unit=" seeds"):
+            alone.append(engine_alone(one, num_envs, seconds))
+            for library in LIBRARIES:
+                rate, reached = trained(library, one, num_envs, steps, seed)
+                rates[library].append(rate)
+                welfare[library].append(reached)
+        sb3, ours = (len(rates[library]) / sum(1 / rate for rate in rates[library]) for library in LIBRARIES)  # of all seconds together
+        floor = len(alone) / sum(1 / rate for rate in alone)
+        gap = [b - a for a, b in zip(welfare["sb3"], welfare["ippo"], strict=True)]
+        lines.append(
+            f"| {name} | {num_envs} | {sb3:,.0f} | {ours:,.0f} | {ours / sb3:.2f} | {floor:,.0f} | {floor / sb3:.2f} | "
+            f"{_interval(welfare['sb3'])} | {_interval(welfare['ippo'])} | {_interval(gap)} |"
+        )
+    return lines
+
+
+def on_cuda(steps: int, seconds: float) -> list[str]:
+    """Throughput of the engine and of training on the accelerator."""
+    lines = [
+        "",
+        f"On {torch.cuda.get_device_name()}, agent-steps per second:",
+        "",
+        "| scenario | E | engine alone | training by ippo | its welfare |",
+        "|---|" + "---:|" * 4,
+    ]
+    for name in ("digits", "breast_cancer"):
+        one = scenario.load(name)
+        for num_envs in SIZES:
+            whole = max(steps, 20 * _whole_updates(one, num_envs, 1))
+            trained("ippo", one, num_envs, 1, 0, device="cuda")
+            rate, reached = trained("ippo", one, num_envs, whole, 0, device="cuda")
+            lines.append(f"| {name} | {num_envs} | {engine_alone(one, num_envs, seconds, 'cuda'):,.0f} | {rate:,.0f} | {reached:.1f} |")
+    return lines
+
+
+def without_critic(seeds: int, steps: int) -> list[str]:
+    """The table of groups."""
+    variants: list[tuple[str, dict[str, Any]]] = [("ppo", {})]
+    for algo in ("grpo", "ospo"):
+        for spread in ("update", "group"):
+            variants += [(algo, {"group": "replicas", "group_size": size, "spread": spread}) for size in (4, 8)]
+            variants.append((algo, {"group": "agents", "spread": spread}))
+    lines = [
+        f"Mean welfare of {EPISODES} episodes after {steps:,} agent-steps, E = 16, {seeds} seeds, with a 95 % interval over seeds:",
+        "",
+        "| algorithm | group | spread | digits | breast_cancer |",
+        "|---|---|---|---:|---:|",
+    ]
+    for algo, fields in tqdm(variants, unit=" variants"):
+        cells = []
+        for name in ("digits", "breast_cancer"):
+            one = scenario.load(name)
+            cells.append(_interval([trained("ippo", one, 16, steps, seed, algo, **fields)[1] for seed in range(seeds)]))
+        group = f"{fields['group_size']} replicas" if "group_size" in fields else fields.get("group", "")
+        lines.append(f"| {algo} | {group} | {fields.get('spread', '')} | {' | '.join(cells)} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--seeds", type=int, default=5, help="Trainings of each library in each cell.")
+    parser.add_argument("--steps", type=int, default=120_000, help="Agent-steps of a training.")
+    parser.add_argument("--seconds", type=float, default=3, help="Seconds of each measurement of the engine alone.")
+    parser.add_argument("--markdown", type=Path, help="write the tables into this file")
+    parser.add_argument("--groups", action="store_true", help="Compare algorithms without a critic instead of libraries.")
+    arguments = parser.parse_args()
+    if arguments.groups:
+        lines = without_critic(arguments.seeds, arguments.steps)
+    else:
+        lines = side_by_side(arguments.seeds, arguments.steps, arguments.seconds)
+        if torch.cuda.is_available():
+            lines += on_cuda(arguments.steps, arguments.seconds)
+    text = "\n".join(lines) + "\n"
+    sys.stdout.write(f"\n{text}")
+    if arguments.markdown is not None:
+        write_text(arguments.markdown, text)
+
+
+if __name__ == "__main__":
+    main()

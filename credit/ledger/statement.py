@@ -1,0 +1,185 @@
+"""A member's account: what it was credited with, what its standing came to, and what it was paid, settlement by settlement."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from ..money.money import Currency
+from ..money.settlement import SettlementPolicy
+from .chain import Head
+from .rows import HEAD, Known, readable, require_sound
+from .schema import HEADS, TABLES
+
+
+@dataclass(frozen=True)
+class StatementLine:
+    """One settlement, as it was for one member.
+
+    Attributes:
+        number: Of the settlement, from 1.
+        at: When, UTC in ISO 8601.
+        n_rounds: How many rounds it covered.
+        first_round: The lowest of their numbers; ``None`` if there were none.
+        last_round: The highest.
+        credit: The member's, summed over these rounds, in the utility's unit.
+        standing: The member's cumulative credit by the policy's reckoning, in the same unit.
+        share: Its part of all members' positive standings, 0 to 1; 0 where nobody has one. What the policy makes of it (solidarity,
+            floors, clawback) shows in the payout.
+        revenue: What was settled, for all members, in minor units.
+        payout: To the member, in minor units.
+        paid: To the member so far, this included.
+        reserve: The cooperative's, afterwards.
+    """
+
+    number: int
+    at: str
+    n_rounds: int
+    first_round: int | None
+    last_round: int | None
+    credit: float
+    standing: float
+    share: float
+    revenue: int
+    payout: int
+    paid: int
+    reserve: int
+
+
+@dataclass(frozen=True)
+class Statement:
+    """The account of a member.
+
+    Attributes:
+        cooperative: Its name.
+        member: The member's name.
+        currency: What amounts are in the minor units of.
+        policy: How the cooperative settles.
+        joined: When the member joined, UTC in ISO 8601.
+        lines: The settlements since, in their order.
+        n_rounds: Rounds since the last settlement.
+        credit: The member's in these, summed, in the utility's unit.
+        revenue: What came in since the last settlement, in minor units.
+        paid: To the member so far, in minor units.
+        reserve: The cooperative's, in minor units.
+        head: The tip of the chain when the statement was made.
+    """
+
+    cooperative: str
+    member: str
+    currency: Currency
+    policy: SettlementPolicy
+    joined: str
+    lines: tuple[StatementLine, ...]
+    n_rounds: int
+    credit: float
+    revenue: int
+    paid: int
+    reserve: int
+    head: Head
+
+
+def read_statement(connection: Connection, known: Known, member: str) -> Statement:
+    """The account of a member as it stands.
+
+    Raises:
+        ValueError: If there is none of that name, or a row that matters for it is damaged.
+    """
+    own = {"own": known.id, "position": known.position(connection, member)}
+    with readable(known):
+        return _read(connection, known, own)
+
+
+def _read(connection: Connection, known: Known, own: dict[str, int]) -> Statement:
+    joined = connection.execute(_JOINED, own).one()
+    head = connection.execute(HEAD, own).one()
+    rounds = connection.execute(_ROUNDS, own).all()
+    revenue = connection.execute(_REVENUE, own).all()
+    require_sound("members", joined)
+    require_sound(HEADS.name, head)
+    for one in rounds:
+        require_sound("rounds", one)
+    for came in revenue:
+        require_sound("revenue", came)
+    positive: dict[int, list[float]] = {}
+    for standing in connection.execute(_STANDINGS, own):
+        positive.setdefault(standing.settlement, []).append(max(standing.standing, 0.0))
+    lines = []
+    at_round, last, reserve = 0, 0, 0
+    for row in connection.execute(_SETTLEMENTS, own):
+        covered = []
+        while at_round < len(rounds) and rounds[at_round].seq < row.seq:
+            covered.append(rounds[at_round])
+            at_round += 1
+        last, reserve = row.seq, row.reserve
+        if row.seq < joined.seq:
+            continue
+        for table in ("settlements", "payouts"):  # which name none of these columns alike, but for seq
+            require_sound(table, row)
+        total = math.fsum(positive[row.number])
+        lines.append(
+            StatementLine(
+                number=row.number,
+                at=row.at,
+                n_rounds=len(covered),
+                first_round=min((one.round for one in covered), default=None),
+                last_round=max((one.round for one in covered), default=None),
+                credit=math.fsum(one.credit or 0.0 for one in covered),
+                standing=row.standing,
+                share=max(row.standing, 0.0) / total if total else 0.0,
+                revenue=row.revenue,
+                payout=row.amount,
+                paid=row.paid,
+                reserve=row.reserve,
+            )
+        )
+    rest = rounds[at_round:]
+    return Statement(
+        cooperative=known.name,
+        member=joined.name,
+        currency=known.currency,
+        policy=known.policy,
+        joined=joined.at,
+        lines=tuple(lines),
+        n_rounds=len(rest),
+        credit=math.fsum(one.credit or 0.0 for one in rest),
+        revenue=sum(one.amount for one in revenue if one.seq > last),
+        paid=lines[-1].paid if lines else 0,
+        reserve=reserve,
+        head=Head(head.seq, head.hash),
+    )
+
+
+_OWN: sa.BindParameter[int] = sa.bindparam("own")
+_POSITION: sa.BindParameter[int] = sa.bindparam("position")
+_MEMBERS, _ROUND, _CREDIT, _REVENUES, _SETTLED, _PAID = (
+    TABLES[name].c for name in ("members", "rounds", "credits", "revenue", "settlements", "payouts")
+)
+_JOINED = sa.select(TABLES["members"]).where(_MEMBERS.cooperative_id == _OWN, _MEMBERS.position == _POSITION)
+_ROUNDS = (
+    sa.select(_ROUND.seq, _ROUND.round, _CREDIT.credit)
+    .select_from(
+        TABLES["rounds"].outerjoin(
+            TABLES["credits"],
+            (_CREDIT.cooperative_id == _ROUND.cooperative_id) & (_CREDIT.round == _ROUND.round) & (_CREDIT.position == _POSITION),
+        )
+    )
+    .where(_ROUND.cooperative_id == _OWN)
+    .order_by(_ROUND.seq)
+)
+_REVENUE = sa.select(_REVENUES.seq, _REVENUES.amount).where(_REVENUES.cooperative_id == _OWN)
+_STANDINGS = sa.select(_PAID.settlement, _PAID.standing).where(_PAID.cooperative_id == _OWN)
+_SETTLEMENTS = (
+    sa.select(_SETTLED.seq, _SETTLED.number, _SETTLED.at, _SETTLED.revenue, _SETTLED.reserve, _PAID.standing, _PAID.amount, _PAID.paid)
+    .select_from(
+        TABLES["settlements"].outerjoin(
+            TABLES["payouts"],
+            (_PAID.cooperative_id == _SETTLED.cooperative_id) & (_PAID.settlement == _SETTLED.number) & (_PAID.position == _POSITION),
+        )
+    )
+    .where(_SETTLED.cooperative_id == _OWN)
+    .order_by(_SETTLED.seq)
+)

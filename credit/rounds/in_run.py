@@ -1,0 +1,69 @@
+"""In-Run Data Shapley: the round's gain expanded in the updates, and divided term by term."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from ..games.round import Need, Round
+from ..rule import RULES, Family, LotRule
+
+
+@RULES.register("in_run")
+class InRun(LotRule):
+    r"""The Shapley value of the utility's Taylor expansion: no coalition is evaluated.
+
+    .. math:: c_i = \langle g, u_i \rangle + \tfrac12 \Bigl\langle u_i, H \sum_j u_j \Bigr\rangle
+
+    where u_i is agent i's part in the step, :math:`p_i \Delta_i`, and g and H are the utility's gradient and Hessian at the parameters on
+    which the round starts. The first term is the linear part of what i adds; the second shares each interaction
+    :math:`\langle u_i, H u_j \rangle` alike between i and j. Costs no evaluations, but one gradient and, for order 2, one Hessian-vector
+    product a round. It is linear in u_i, and so tells what each lot earned. With order 2 it is the Shapley value wherever the utility is
+    quadratic in reach of the step, and then symmetric and null-player; else it is off by terms of third order in the step (of second
+    order where rectified units pass their kinks), and only agents with equal updates are sure to get the same, and only those with none
+    to get nothing. With order 1 it is off by terms of second order. Not efficient in either order, because v(N) is not looked at. Its
+    known failure is a large step, which the expansion at its start does not reach: an update that overshoots is paid for its direction
+    (order 1), or for a curvature that ends sooner (order 2).
+
+    In the paper players are data points and the step is plain gradient descent; here they are agents and u_i is an agent's part in
+    whatever the server did. With an Adam server that part is a secant's: each coordinate of the step is shared in proportion to what
+    enters it. The game v, in which the server's step is redone for each coalition, is then not even quadratic for a
+    quadratic utility, and the credit is of the applied step. So it is with weights that depend on who takes part.
+
+    Args:
+        order: 1 for the gradient alone, 2 for the Hessian too.
+
+    References:
+        Wang, Mittal, Song & Jia (2025), *Data Shapley in one training run*, ICLR, arXiv 2406.11011.
+    """
+
+    family: ClassVar[Family] = "gradient"
+    source = "In-Run Data Shapley (arXiv 2406.11011)"
+    needs: tuple[Need, ...] = ("utility_gradient", "utility_curvature")
+
+    def __init__(self, order: int = 2) -> None:
+        if isinstance(order, bool) or order not in (1, 2):
+            raise ValueError(f"order={order!r}: must be 1 (gradient) or 2 (gradient and Hessian)")
+        self.order = order
+        if order == 1:
+            self.needs = ("utility_gradient",)
+
+    def method(self, n_players: int) -> str:
+        """What is computed instead of coalitions."""
+        curvature = " and a Hessian-vector product" if self.order == 2 else ""
+        return f"{super().method(n_players)}, but a gradient{curvature}"
+
+    def assign(self, round: Round) -> Tensor:
+        """Credit of every agent for this round, ``(E, N)``, in the utility's unit."""
+        return (round.updates @ self._slope(round)[:, :, None])[:, :, 0]
+
+    def assign_lots(self, round: Round) -> Tensor:
+        """Credit of every lot for this round, ``(E, N, K)``, in the utility's unit."""
+        return (round.lot_updates @ self._slope(round)[:, None, :, None])[..., 0]
+
+    def _slope(self, round: Round) -> Tensor:
+        """What a unit of each parameter is worth, ``(E, P)``: the gradient, halfway along the step for order 2."""
+        if self.order == 1:
+            return round.utility_gradient()
+        return round.utility_gradient() + 0.5 * round.utility_curvature(round.updates.sum(dim=1))

@@ -1,0 +1,172 @@
+"""Time-aware credit: who came first counts for more."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from math import log
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..arguments import is_number
+from ..games.game import BLOCK_PLAYERS, CoalitionGame, coalition_matrix
+from ..games.round import Round
+from ..rule import RULES, CreditRule, Family
+
+NEVER = 2**31
+"""The time at which those join who have not joined yet."""
+
+
+def dividends(v: Tensor) -> Tensor:
+    r"""Harsanyi dividends of a batch of games: what each coalition brings beyond all its parts.
+
+    .. math:: d(T) = \sum_{S \subseteq T} (-1)^{|T| - |S|} \, v(S)
+
+    Args:
+        v: Coalition values, ``(batch, 2**n)``, v(∅) = 0. Bit ``i`` of the column says whether player ``i`` is in.
+
+    Returns:
+        ``(batch, 2**n)``, same unit; v(S) is the sum of the dividends of all parts of S.
+
+    References:
+        Harsanyi (1963), *A simplified bargaining model for the n-person cooperative game*, International Economic Review 4(2).
+    """
+    d = v.clone()
+    for i in range(v.shape[-1].bit_length() - 1):
+        with_i = d.view(len(d), -1, 2, 2**i)
+        with_i[:, :, 1] -= with_i[:, :, 0]
+    return d
+
+
+class _TimeAware(CreditRule):
+    """A rule that pays dividends by when the last member of a coalition joined."""
+
+    family: ClassVar[Family] = "time"
+    source = "time-aware data valuation (NeurIPS 2025, arXiv 2510.09240)"
+    evaluations = "2^n"
+    null_player = True
+    max_players = BLOCK_PLAYERS
+
+    def __init__(self) -> None:
+        self._joined: Tensor | None = None  # round of everybody's first contribution, (E, N)
+
+    def cost(self, n_players: int) -> int:
+        """Every coalition."""
+        return 1 << n_players
+
+    def reset(self, num_envs: int, num_agents: int) -> None:
+        """Begin episodes, in which nobody has joined yet."""
+        super().reset(num_envs, num_agents)
+        self._joined = None
+
+    def assign(self, round: Round) -> Tensor:
+        """Credit of every agent for this round, ``(E, N)``, in the utility's unit."""
+        now = torch.where(round.took_part, round.t, NEVER)
+        self._joined = now if self._joined is None else torch.where(self._joined < NEVER, self._joined, now)
+        return self.divide(round.game, self._joined, round.t)
+
+    def divide(self, game: CoalitionGame, joined: Tensor, t: int) -> Tensor:
+        """Credit in a game whose players joined at different times.
+
+        Args:
+            game: The game.
+            joined: When each player joined, int64 ``(E, N)``; :data:`NEVER` for players yet to come.
+            t: The time now.
+
+        Returns:
+            ``(E, N)``, in the game's unit.
+        """
+        n = game.n_players
+        d = dividends(game.values())  # (E, 2^n)
+        latest = joined.new_zeros(len(d), 2**n)
+        for i in range(n):
+            torch.maximum(latest[:, : 2**i], joined[:, i, None], out=latest[:, 2**i : 2 ** (i + 1)])
+        members = coalition_matrix(n, d.device)
+        size = members.sum(dim=1)
+        part = members.to(d.dtype) / size.clamp(min=1)[:, None]  # (2^n, n)
+        return (d * self.weight(latest, size, t).to(d.dtype)) @ part
+
+    @abstractmethod
+    def weight(self, latest: Tensor, size: Tensor, t: int) -> Tensor:
+        """What part of its dividend a coalition is paid.
+
+        Args:
+            latest: When the last of its members joined, int64 ``(E, 2^n)``.
+            size: Number of members, int64 ``(2^n,)``.
+            t: The time now.
+
+        Returns:
+            float64 ``(E, 2^n)``, from 0 to 1.
+        """
+
+
+@RULES.register("cumulation")
+class Cumulation(_TimeAware):
+    r"""The average, over the rounds so far, of the Shapley values of those who had joined by then.
+
+    .. math:: c_i^t = \sum_{\tau=0}^{t} w_\tau \, \phi_i\bigl(v^t|_{J_\tau}\bigr), \qquad
+        w_\tau = \frac{\beta^\tau}{\sum_{\tau'=0}^t \beta^{\tau'}}
+
+    J_τ are the agents who had contributed a lot by round τ, and :math:`v|_J(S) = v(S \cap J)`. In Harsanyi dividends d it is
+    :math:`c_i = \sum_{T \ni i} \frac{d(T)}{|T|} \sum_{\tau \ge \max_{j \in T} t_j} w_\tau` for joining times t_j, which is how it is
+    computed. As β grows it tends to the Shapley value. Costs 2^n evaluations and takes n ≤ 14. Null-player; symmetric only among agents
+    who joined together; not efficient: what the late have to wait for is paid to nobody. The source takes v to be monotone and
+    superadditive; a round's game need not be, and then an early agent may also bear more of a loss. Its known failure is the
+    newcomer: who comes late with the better data is paid like somebody with the worse.
+
+    Args:
+        beta: β, positive: how much more later rounds count; 1 counts all alike.
+
+    References:
+        The cumulation rule of *time-aware data valuation*, NeurIPS 2025, arXiv 2510.09240. There one game is played over time; here every
+        round has a game of its own, restricted to those who had joined by each round so far.
+    """
+
+    def __init__(self, beta: float = 1.0) -> None:
+        super().__init__()
+        if not is_number(beta) or beta <= 0:
+            raise ValueError(f"beta={beta!r}: must be a positive number")
+        self.beta = beta
+
+    def weight(self, latest: Tensor, size: Tensor, t: int) -> Tensor:
+        """Σ of w_τ over the rounds τ in which all members had joined."""
+        del size
+        # as a softmax, so that no power overflows
+        w = (torch.arange(t + 1, dtype=torch.float64) * log(self.beta)).softmax(dim=0)
+        from_then_on = torch.cat([w.flip(0).cumsum(dim=0).flip(0), w.new_zeros(1)])  # (t + 2,)
+        from_then_on[0] = 1.0  # but for rounding
+        return from_then_on.to(latest.device)[latest.clamp(max=t + 1)]
+
+
+@RULES.register("valuation")
+class Valuation(_TimeAware):
+    r"""Everybody alone is paid in full, and what is done together the less the later it became possible.
+
+    .. math:: c_i = d(\{i\}) + \sum_{T \ni i,\, |T| \ge 2} \frac{d(T)}{|T|} \, \min_{j \in T} e^{-\gamma t_j}
+
+    for Harsanyi dividends d of the round's game and the rounds t_j in which the agents first contributed, from 0. γ = 0 is the Shapley
+    value. Costs 2^n evaluations and takes n ≤ 14. Null-player; symmetric only among agents who joined together; not efficient: the
+    discount is paid to nobody. Where joint dividends are negative, as they are among agents with like data, lateness lessens what
+    redundancy costs: that is its known failure, by which copies gain by coming late.
+
+    Args:
+        gamma: γ, at least 0: discount per round of delay.
+
+    References:
+        The valuation rule of *time-aware data valuation*, NeurIPS 2025, arXiv 2510.09240, for monotone superadditive games; see
+        :class:`Cumulation`.
+    """
+
+    def __init__(self, gamma: float = 0.1) -> None:
+        super().__init__()
+        if not is_number(gamma) or gamma < 0:
+            raise ValueError(f"gamma={gamma!r}: must be a number of at least 0")
+        self.gamma = gamma
+        self.efficient = self.symmetric = gamma == 0
+
+    def weight(self, latest: Tensor, size: Tensor, t: int) -> Tensor:
+        """e^(−γ max t_j), and 1 for singletons."""
+        del t
+        discount = (-self.gamma * latest.double()).exp()
+        return torch.where(size > 1, discount, 1.0)

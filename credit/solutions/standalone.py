@@ -1,0 +1,36 @@
+"""What each agent would have achieved alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..games.game import CoalitionGame
+from ..rule import RULES, GameRule
+
+
+@RULES.register("standalone")
+class Standalone(GameRule):
+    r"""Individual worth.
+
+    .. math:: c_i = v(\{i\})
+
+    Costs n evaluations. Symmetric and null-player; not efficient: what several agents know is paid several times, and
+    what they can only do together is paid to nobody. Its known failure is the copy, which earns as much as the original.
+
+    References:
+        Individual rationality's benchmark in von Neumann & Morgenstern (1944), *Theory of Games and Economic Behavior*.
+    """
+
+    source = "individual worth (von Neumann & Morgenstern 1944)"
+    evaluations = "n"
+    symmetric = True
+    null_player = True
+
+    def cost(self, n_players: int) -> int:
+        """Everybody alone."""
+        return n_players
+
+    def divide(self, game: CoalitionGame) -> Tensor:
+        """v({i}) for every player, ``(n_envs, n_players)``."""
+        return game.value(torch.eye(game.n_players, dtype=torch.bool))

@@ -1,0 +1,115 @@
+"""Columns: how a vertical cooperative's data is drawn, in which principals hold columns of the same rows.
+
+The data's columns are cut, in their order, into N·K consecutive blocks: block (i, k) is lot k of principal i. All lots share the same
+R rows, drawn anew at each reset. Records of one row lie with many principals and must be linked; in a corrupt lot most links are wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .. import randomness
+from ..randomness import Purpose, fold
+from .lots import DrawnLots, Lots
+from .sources import Splits
+
+
+def column_blocks(n_columns: int, n_blocks: int) -> Tensor:
+    """Which of the consecutive blocks each column is in, int64 ``(n_columns,)``; their sizes differ by one at most."""
+    return torch.arange(n_columns) * n_blocks // n_columns
+
+
+@dataclass(frozen=True)
+class DrawnColumns(DrawnLots):
+    """The lots of a vertical cooperative: every lot's ``x``, ``inputs`` and ``y`` are views of the rows that all share.
+
+    ``x`` holds every lot's rows with all columns, as the holder of the labels puts them together; a principal sees its own.
+    """
+
+    def prepared(self, prepare: Callable[[Tensor], Tensor]) -> DrawnColumns:
+        """The same rows, ready for a model, stored once for all lots.
+
+        Args:
+            prepare: The model's :meth:`~proxycoop.envs.model.models.Model.prepare`.
+        """
+        shape = self.x.shape
+        inputs = prepare(self.x[:, 0, 0])[:, None, None].expand(*shape[:-1], -1)
+        return replace(self, x=inputs[..., : shape[-1]], inputs=inputs)
+
+    def seated(self, seats: Sequence[int]) -> DrawnLots:
+        """Refused: a column in two seats would be in the model twice.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(f"seats={list(seats)}: in a vertical cooperative a seat cannot hold copies of another's lots, which are columns")
+
+
+class ColumnSource:
+    """Draws the lots of a vertical scenario.
+
+    Args:
+        lots: The settings.
+        splits: The cooperative's data.
+        n_principals: Number of principals N.
+
+    Raises:
+        ValueError: If there are fewer columns than lots, or fewer rows in the train pool than are asked for.
+    """
+
+    def __init__(self, lots: Lots, splits: Splits, n_principals: int) -> None:
+        self.lots = lots
+        self.splits = splits
+        samples = lots.samples(n_principals)
+        self.device = splits.train.y.device
+        self.samples, self.n_rows = samples.to(self.device), int(samples[0, 0])
+        n_pool, n_columns = splits.train.x.shape
+        n_lots = self.samples.numel()
+        if n_columns < n_lots:
+            raise ValueError(
+                f"substrate vertical: {n_columns} columns cannot be cut into {n_principals} × {lots.per_principal} = {n_lots} lots: keep "
+                "more data.columns, or lower principals or lots.per_principal"
+            )
+        if self.n_rows > n_pool:
+            raise ValueError(f"lots.rows={self.n_rows}: the train pool has only {n_pool} rows for a vertical cooperative to share")
+        self.block = column_blocks(n_columns, n_lots).to(self.device)  # (D,)
+
+    def draw(self, keys: Tensor, owned: Tensor) -> DrawnColumns:
+        """Draw the rows that all share, and what went wrong in linking them.
+
+        Args:
+            keys: One key an environment, int64 ``(E,)``.
+            owned: Not needed: which classes profiles protect decides nothing where everybody has the same rows.
+        """
+        del owned
+        n_envs, (n_agents, n_lots), train = len(keys), self.samples.shape, self.splits.train
+        rows = randomness.permutation(fold(keys, Purpose.ROWS), len(train))[:, : self.n_rows]  # (E, R)
+        corrupt = self.lots.corruption.lots(keys, n_agents, n_lots)
+        links = self._links(fold(keys, Purpose.CORRUPTION, 1), corrupt.flatten(start_dim=1))  # (E, N·K, R)
+        x = train.x[rows].gather(1, links[:, self.block].transpose(1, 2))  # (E, R, D)
+        shape = (n_envs, n_agents, n_lots, self.n_rows)
+        x = x[:, None, None].expand(*shape, -1)
+        return DrawnColumns(
+            x=x,
+            inputs=x,
+            y=train.y[rows][:, None, None].expand(shape),
+            present=torch.ones(shape[1:], dtype=torch.bool, device=self.device),
+            corrupt=corrupt,
+            tags=self.lots.drawn_tags(keys, n_agents),
+            samples=self.samples,
+            rows=rows[:, None, None].expand(shape),
+        )
+
+    def _links(self, keys: Tensor, corrupt: Tensor) -> Tensor:
+        """Whose values each row carries in each lot, int64 ``(E, N·K, R)``.
+
+        In corrupt lots, ``(E, N·K)``, so many rows as the rate says pass their values on in a circle: nobody of them keeps its own.
+        """
+        n_wrong = round(self.lots.corruption.rate * self.n_rows)
+        circle = randomness.permutation(keys, corrupt.shape[1], self.n_rows)[..., :n_wrong]
+        right = torch.arange(self.n_rows, device=self.device).expand(*corrupt.shape, -1)
+        return torch.where(corrupt[..., None], right.scatter(2, circle, circle.roll(1, dims=-1)), right)

@@ -1,0 +1,148 @@
+"""Mixtures: of which kinds the rows of a lot are.
+
+A row's *kind* is its class; or, where lots have strata, its class and its stratum (the level of an attribute, such as sex). With S strata
+and C classes, kind s·C + c is class c in stratum s; without strata S is 1, and kinds are classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ...settings import Settings
+from .. import randomness
+from ..randomness import fold
+from .dataset import Dataset
+
+
+class DirichletMixture(Settings):
+    r"""Class shares of a lot by Dirichlet weights on a random subset of the common classes (label skew).
+
+    Protected classes, if any, are rare: they are present with one probability in the lots of principals whose profile protects
+    them and another elsewhere, with weight ``protected_weight`` · U(0.5, 1.5), relative to the common classes' sum of 1.
+
+    References:
+        Hsu, Qi & Brown (2019), *Measuring the effects of non-identical data distribution for federated visual classification*.
+    """
+
+    kind: Literal["dirichlet"] = "dirichlet"
+    concentration: int = Field(3, ge=1, description="Dirichlet parameter of each class present; larger is more even.")
+    classes_per_lot: int | None = Field(None, ge=1, description="Common classes present in a lot; all by default.")
+    protected: tuple[int | str, ...] = Field((), description="Protected classes, by name or number.")
+    owner_share: float = Field(0.7, ge=0, le=1, description="Share of the owners' lots in which a protected class is present.")
+    other_share: float = Field(0.25, ge=0, le=1, description="The same for other principals' lots.")
+    protected_weight: float = Field(0.12, ge=0, description="Mean weight of a protected class that is present.")
+
+    @property
+    def every_class(self) -> bool:
+        """Whether the mixture may ask for rows of every class."""
+        return True
+
+    def shares(self, keys: Tensor, n_lots: int, owned: Tensor, counts: Tensor, dataset: Dataset) -> Tensor:
+        """Shares of the classes in every lot; see :meth:`LogisticNormalMixture.shares`."""
+        n_envs, n_agents, n_classes = owned.shape
+        del counts
+        rare_classes = sorted({dataset.class_index(label) for label in self.protected})
+        protected = torch.tensor(rare_classes, dtype=torch.int64, device=keys.device)
+        common = torch.tensor([c for c in range(n_classes) if c not in rare_classes], device=keys.device)
+        shape = (n_agents, n_lots, len(common))
+        weight = randomness.gamma(fold(keys, 1), self.concentration, *shape)  # (E, N, K, common)
+        rank = randomness.permutation(fold(keys, 2), *shape)
+        weight = weight * (rank < (self.classes_per_lot or len(common)))
+        shares = weight.new_zeros(n_envs, n_agents, n_lots, n_classes)
+        shares[..., common] = weight / weight.sum(dim=-1, keepdim=True)
+        if rare_classes:
+            present = torch.where(owned, self.owner_share, self.other_share)[:, :, None]  # (E, N, 1, n_classes)
+            u = randomness.uniform(fold(keys, 3), n_agents, n_lots, n_classes, 2)
+            rare = (u[..., 0] < present) * self.protected_weight * (0.5 + u[..., 1])
+            shares[..., protected] = rare[..., protected]
+        return shares / shares.sum(dim=-1, keepdim=True)
+
+    def check(self, dataset: Dataset) -> None:
+        """Refuse classes that do not exist, and subsets larger than what there is.
+
+        Raises:
+            ValueError: In those cases.
+        """
+        n_common = len(dataset.class_names) - len({dataset.class_index(label) for label in self.protected})
+        if n_common < 1:
+            raise ValueError("lots.mixture.protected: at least one class must stay unprotected")
+        if self.classes_per_lot is not None and self.classes_per_lot > n_common:
+            raise ValueError(f"lots.mixture.classes_per_lot={self.classes_per_lot}: there are only {n_common} common classes")
+
+
+class LogisticNormalMixture(Settings):
+    """Shares of a lot by base rates whose log odds vary from site to site and from lot to lot.
+
+    With strata, a class's share is divided among them as it is in the rows that the principal's lots are dealt from; ``natural`` takes
+    the shares of the classes from there as well.
+    """
+
+    kind: Literal["logistic_normal"] = "logistic_normal"
+    prevalence: dict[int | str, float] | Literal["natural"] = Field(
+        default_factory=dict,
+        description="Typical share of a class, by name or number; the other classes split the rest evenly. natural: the shares of classes "
+        "in the principal's site, or in the train pool where there are no sites.",
+    )
+    site_deviation: float = Field(0.6, ge=0, description="Standard deviation between sites (principals) of the log odds.")
+    lot_deviation: float = Field(1.2, ge=0, description="Standard deviation between lots of the log odds.")
+
+    @property
+    def every_class(self) -> bool:
+        """Whether the mixture may ask for rows of every class, also of those that a site does not have."""
+        return self.prevalence != "natural"
+
+    def shares(self, keys: Tensor, n_lots: int, owned: Tensor, counts: Tensor, dataset: Dataset) -> Tensor:
+        """Shares of the kinds of rows in every lot.
+
+        Args:
+            keys: One key an environment, int64 ``(E,)``.
+            n_lots: Lots K of a principal.
+            owned: Whether a principal's profile protects a class, bool ``(E, N, n_classes)``; not needed by this mixture.
+            counts: How many rows of each kind a principal's lots can be dealt from, float64 ``(N, n_strata, n_classes)``.
+            dataset: Where classes are looked up.
+
+        Returns:
+            float64 ``(E, N, K, n_strata · n_classes)``, rows summing to 1; 0 for a kind of which there are no rows.
+        """
+        del owned
+        base = self._base(counts, dataset).flatten(start_dim=1)  # (N, n_kinds)
+        n_agents, n_kinds = base.shape
+        # noise of variance s²/2 on each kind's log weight is noise of variance s² on the log odds of two kinds
+        site = self.site_deviation * 0.5**0.5 * randomness.normal(fold(keys, 1), n_agents, 1, n_kinds)
+        lot = self.lot_deviation * 0.5**0.5 * randomness.normal(fold(keys, 2), n_agents, n_lots, n_kinds)
+        shares: Tensor = (base.log()[:, None] + site + lot).softmax(dim=-1)
+        return shares
+
+    def check(self, dataset: Dataset) -> None:
+        """Refuse unknown classes and shares that leave nothing for the other classes.
+
+        Raises:
+            ValueError: In those cases.
+        """
+        if self.prevalence != "natural":
+            self._prevalence(self.prevalence, dataset)
+
+    def _base(self, counts: Tensor, dataset: Dataset) -> Tensor:
+        """Typical shares, ``(N, n_strata, n_classes)``."""
+        if self.prevalence == "natural":
+            return counts / counts.sum(dim=(1, 2), keepdim=True)
+        return self._prevalence(self.prevalence, dataset).to(counts) * (counts / counts.sum(dim=1, keepdim=True))
+
+    def _prevalence(self, prevalence: Mapping[int | str, float], dataset: Dataset) -> Tensor:
+        """The classes' typical shares, ``(n_classes,)``."""
+        n_classes = len(dataset.class_names)
+        base = torch.full((n_classes,), float("nan"), dtype=torch.float64)
+        for label, share in prevalence.items():
+            if not 0 < share < 1:
+                raise ValueError(f"lots.mixture.prevalence[{label!r}]={share}: must lie strictly between 0 and 1")
+            base[dataset.class_index(label)] = share
+        rest, n_rest = 1 - base.nansum(), int(base.isnan().sum())
+        if (rest < 1e-9 and n_rest) or rest < -1e-9:
+            raise ValueError(f"lots.mixture.prevalence={prevalence}: shares must leave something for the {n_rest} other classes")
+        base[base.isnan()] = rest / max(n_rest, 1)
+        return base / base.sum()

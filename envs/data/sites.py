@@ -1,0 +1,83 @@
+"""Sites: how rows are divided among principals, so that each holds data of its own kind of people."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from ...settings import Settings
+from .dataset import Dataset
+
+
+class Sites(Settings):
+    """How the rows are divided into sites: by the levels of an attribute, or by a number.
+
+    Principal i holds rows of site i alone. Where there are fewer sites than principals, site j goes to the principals j, j + n_sites, and
+    so on, who are dealt different rows of it.
+    """
+
+    attribute: str | None = Field(None, description="Attribute whose levels make the sites.")
+    levels: tuple[str | tuple[str, ...], ...] | None = Field(
+        None,
+        min_length=1,
+        description="The level, or levels, of each site; rows of other levels are nobody's. By default one level a site, the most frequent "
+        "first, as far as there are principals. Where there are fewer sites than principals, these share them in turn.",
+    )
+    column: str | None = Field(
+        None, description="Column of numbers that is cut at quantiles into equally many rows a principal, the lowest first."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Sites:
+        if (self.attribute is None) == (self.column is None):
+            raise ValueError("sites: give exactly one of 'attribute' and 'column'")
+        if self.levels is not None and self.attribute is None:
+            raise ValueError("sites: 'levels' goes with 'attribute'")
+        named = [level for site in self._groups() for level in site]
+        for level in named:
+            if named.count(level) > 1:
+                raise ValueError(f"sites: level {level!r} is named twice; it can belong to one site")
+        if not all(self._groups()):
+            raise ValueError("sites: every site needs at least one level")
+        return self
+
+    def _groups(self) -> list[tuple[str, ...]]:
+        """The levels of each site, as far as they are named."""
+        return [(site,) if isinstance(site, str) else site for site in self.levels or ()]
+
+    def divide(self, dataset: Dataset, n_principals: int) -> tuple[list[str], NDArray[np.int64]]:
+        """Divide a data set.
+
+        Args:
+            dataset: The data.
+            n_principals: Number of principals N, and so the largest number of sites.
+
+        Returns:
+            The sites' names, and each row's site by its number, int64 ``(n_rows,)``; −1 for rows that belong to none.
+
+        Raises:
+            ValueError: If the attribute, a level or the column is unknown, there are more sites than principals, or the column has too few
+                different numbers.
+        """
+        if self.column is not None:
+            return self._cut(self.column, dataset, n_principals)
+        assert self.attribute is not None
+        groups = self._groups() or [(level,) for level in dataset.levels(self.attribute)[:n_principals]]
+        if len(groups) > n_principals:
+            raise ValueError(f"lots.sites.levels names {len(groups)} sites for {n_principals} principals: join some, or add principals")
+        site = np.full(len(dataset.labels), -1, dtype=np.int64)
+        for j, levels in enumerate(groups):
+            site[dataset.with_levels(self.attribute, levels)] = j
+        return [" + ".join(levels) for levels in groups], site
+
+    def _cut(self, column: str, dataset: Dataset, n_principals: int) -> tuple[list[str], NDArray[np.int64]]:
+        numbers = dataset.features[:, dataset.column(column)]
+        edges = np.quantile(numbers, np.arange(1, n_principals) / n_principals)
+        site = np.searchsorted(edges, numbers, side="left").astype(np.int64)
+        if len(np.unique(site)) < n_principals:
+            raise ValueError(
+                f"lots.sites.column={column!r} has too few different numbers to be cut into {n_principals} parts: name another column, or "
+                "an attribute"
+            )
+        return [f"part {j + 1} of {column!r}" for j in range(n_principals)], site

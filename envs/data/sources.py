@@ -1,0 +1,304 @@
+"""Real data sets, and how a cooperative's data is split.
+
+Every split is disjoint from every other: a *public* set on which the shared model starts, a *train* pool from which the
+principals' lots are drawn, a *validation* set that defines the utility, a *test* set that credit never touches, and for every
+value a *probe* set (used for screening) with a *probe test* set beside it (used for reporting).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from ...settings import Settings
+from . import fairness  # noqa: F401  # registers its data sources
+from .dataset import DATA, Bools, Dataset, Floats
+
+__all__ = [
+    "DATA",
+    "Bools",
+    "Data",
+    "Dataset",
+    "Floats",
+    "Group",
+    "HeldOut",
+    "Rows",
+    "Splits",
+    "load",
+    "split",
+]
+
+
+@DATA.register("digits")
+def digits() -> Dataset:
+    """Handwritten digits, 8 × 8 pixels in [0, 1], 1,797 rows (UCI, bundled with scikit-learn)."""
+    from sklearn.datasets import load_digits  # slow to import
+
+    bunch = load_digits()
+    return Dataset(
+        features=bunch.data / 16.0,
+        labels=bunch.target.astype(np.int64),
+        class_names=tuple(str(digit) for digit in range(10)),
+        feature_names=tuple(str(name) for name in bunch.feature_names),
+    )
+
+
+@DATA.register("breast_cancer")
+def breast_cancer() -> Dataset:
+    """Wisconsin diagnostic breast cancer, 569 rows, 30 measurements of cell nuclei; class 1 is malignant (bundled with scikit-learn)."""
+    from sklearn.datasets import load_breast_cancer  # slow to import
+
+    bunch = load_breast_cancer()
+    return Dataset(
+        features=bunch.data,
+        labels=(1 - bunch.target).astype(np.int64),  # scikit-learn has malignant as 0
+        class_names=("benign", "malignant"),
+        feature_names=tuple(str(name) for name in bunch.feature_names),
+    )
+
+
+@lru_cache(maxsize=8)
+def load(source: str) -> Dataset:
+    """The data set called ``source``, read once.
+
+    Raises:
+        ValueError: If the name is unknown; the message lists the known ones.
+    """
+    return DATA.make(source)
+
+
+class Group(Settings):
+    """A group of people (rows), for values that protect groups: by a column of the data, or by an attribute of its rows."""
+
+    column: str | None = Field(None, description="Column that decides, by name; goes with above or below.")
+    above: float | None = Field(None, ge=0, lt=1, description="Rows above this quantile of the column belong to the group.")
+    below: float | None = Field(None, gt=0, le=1, description="Rows below this quantile of the column belong to the group.")
+    attribute: str | None = Field(None, description="Attribute that decides, by name; goes with equals.")
+    equals: str | tuple[str, ...] = Field((), description="Rows with this level of the attribute, or one of these, belong to the group.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Group:
+        given = {name for name in type(self).model_fields if getattr(self, name) not in (None, ())}
+        if given not in ({"column", "above"}, {"column", "below"}, {"attribute", "equals"}):
+            raise ValueError(
+                f"group on {self.column or self.attribute!r}: give either a column with exactly one of 'above' and 'below', or an "
+                "attribute with 'equals'"
+            )
+        return self
+
+    def members(self, dataset: Dataset) -> Bools:
+        """Which rows belong to the group, bool ``(n_rows,)``.
+
+        Raises:
+            ValueError: If the column, the attribute or a level is unknown; the message lists the known.
+        """
+        if self.attribute is not None:
+            return dataset.with_levels(self.attribute, (self.equals,) if isinstance(self.equals, str) else self.equals)
+        assert self.column is not None
+        column = dataset.features[:, dataset.column(self.column)]
+        if self.above is not None:
+            return np.asarray(column > np.quantile(column, self.above))
+        assert self.below is not None
+        return np.asarray(column < np.quantile(column, self.below))
+
+
+class HeldOut(Settings):
+    """A held-out set whose classes may be thinned, so that the majority's interest differs from the protected one's."""
+
+    rows: int = Field(150, ge=2, description="Number of rows.")
+    thin: dict[int | str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="Factor on a class's natural frequency, by class name or number: {8: 0.15}."
+    )
+
+
+class Data(Settings):
+    """Where the data comes from and how it is split."""
+
+    source: str = Field("digits", description="Name of a data source.")
+    columns: tuple[int | str, ...] | None = Field(
+        None, min_length=1, description='Columns to keep, by number, name or shell pattern ("education_*"); all by default.'
+    )
+    scaling: Literal["none", "centre", "standardise"] = Field(
+        "none", description="centre: zero mean; standardise: unit deviation as well; both by the train pool's statistics."
+    )
+    split_seed: int = Field(0, ge=0, description="Seed of the split.")
+    public_rows: int = Field(40, ge=0, description="Rows of the public set on which the shared model starts.")
+    validation: HeldOut = Field(default_factory=HeldOut, description="The set that defines the utility.")
+    test: HeldOut = Field(default_factory=lambda: HeldOut(rows=400), description="The set that credit never touches.")
+    train_rows: int | None = Field(
+        None, ge=1, description="Rows of the train pool at most, for large data: a reset shuffles it. All that are left by default."
+    )
+    probe_rows: int = Field(40, ge=2, description="Rows of each value's probe set, and as many of its probe test set, per stratum.")
+    groups: dict[str, Group] = Field(default_factory=dict, description="Groups that values may protect, by name.")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a data set as tensors.
+
+    Attributes:
+        x: ``(n_rows, n_features)``.
+        y: int64 ``(n_rows,)``.
+        groups: bool ``(n_rows,)`` by group name.
+        reference: The start model's logits, ``(n_rows, n_classes)``, on probe sets of values that are about change.
+    """
+
+    x: Tensor
+    y: Tensor
+    groups: Mapping[str, Tensor]
+    reference: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def to(self, device: torch.device) -> Rows:
+        """The same rows on a device."""
+        groups = {name: members.to(device) for name, members in self.groups.items()}
+        return Rows(self.x.to(device), self.y.to(device), groups, None if self.reference is None else self.reference.to(device))
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A cooperative's data, split; see the module's docstring.
+
+    Attributes:
+        dataset: Where it came from.
+        train_index: Which rows of the data set are the train pool, int64 ``(n_rows,)``.
+        probe: Per value, the rows on which its loss is screened.
+        probe_test: Per value, the rows on which its loss is reported.
+    """
+
+    dataset: Dataset
+    train_index: NDArray[np.int64]
+    public: Rows
+    train: Rows
+    validation: Rows
+    test: Rows
+    probe: Mapping[str, Rows]
+    probe_test: Mapping[str, Rows]
+
+    def to(self, device: torch.device) -> Splits:
+        """The same splits with all rows on a device."""
+        return Splits(
+            dataset=self.dataset,
+            train_index=self.train_index,
+            public=self.public.to(device),
+            train=self.train.to(device),
+            validation=self.validation.to(device),
+            test=self.test.to(device),
+            probe={name: rows.to(device) for name, rows in self.probe.items()},
+            probe_test={name: rows.to(device) for name, rows in self.probe_test.items()},
+        )
+
+    @property
+    def n_features(self) -> int:
+        """Number of features of a row."""
+        return self.train.x.shape[1]
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.dataset.class_names)
+
+
+class _Deck:
+    """Rows in random order, dealt without replacement."""
+
+    def __init__(self, dataset: Dataset, seed: int) -> None:
+        self.labels = dataset.labels
+        self.random = np.random.default_rng(seed)
+        self.order = self.random.permutation(len(dataset.labels))
+        self.free = np.ones(len(dataset.labels), dtype=bool)
+
+    def deal(self, mask: Bools, rows: int, what: str) -> NDArray[np.int64]:
+        """Take ``rows`` free rows within ``mask``."""
+        chosen = self.order[(self.free & mask)[self.order]][:rows]
+        if len(chosen) < rows:
+            raise ValueError(f"data: {what} wants {rows} rows but only {len(chosen)} are left: lower the rows of some split")
+        self.free[chosen] = False
+        if any(0 < mask[self.labels == label].mean() < 1 for label in np.unique(self.labels)):
+            # only some rows of a class were wanted, and are now missing where the deck is dealt from next: what is left is shuffled
+            self.order = self.random.permutation(self.order)
+        return chosen
+
+    def deal_by_class(self, rows: int, thin: Mapping[int, float], what: str) -> NDArray[np.int64]:
+        """Take ``rows`` free rows with classes in their natural proportions times ``thin``, by largest remainder."""
+        counts = np.bincount(self.labels)
+        share = counts * np.array([thin.get(label, 1.0) for label in range(len(counts))])
+        if not share.sum() > 0:
+            raise ValueError(f"data: {what} has every class thinned to nothing: leave a class with a factor above 0")
+        exact = rows * share / share.sum()
+        whole = np.floor(exact).astype(int)
+        whole[np.argsort(whole - exact, kind="stable")[: rows - whole.sum()]] += 1
+        return np.concatenate([self.deal(self.labels == label, n, what) for label, n in enumerate(whole)])
+
+
+def split(data: Data, strata: Mapping[str, Callable[[Dataset, Mapping[str, Bools]], Sequence[Bools]]], dtype: torch.dtype) -> Splits:
+    """Split a data source.
+
+    Args:
+        data: The settings.
+        strata: For each value, a function from the data set and its groups' members to the bool masks of the strata that its
+            probe set must hold.
+        dtype: Type of the features.
+
+    Returns:
+        The splits; the same settings give the same splits.
+
+    Raises:
+        ValueError: If the source, a class, a column or a group is unknown, or there are too few rows.
+    """
+    dataset = load(data.source)
+    groups = {name: group.members(dataset) for name, group in data.groups.items()}
+    deck = _Deck(dataset, data.split_seed)
+    public = deck.deal_by_class(data.public_rows, {}, "the public set")
+    probes = [
+        {
+            name: np.concatenate([deck.deal(mask, data.probe_rows, f"the {what} set of value {name!r}") for mask in of(dataset, groups)])
+            for name, of in strata.items()
+        }
+        for what in ("probe", "probe test")
+    ]
+    held_out = {
+        what: deck.deal_by_class(part.rows, {dataset.class_index(label): f for label, f in part.thin.items()}, f"the {what} set")
+        for what, part in (("validation", data.validation), ("test", data.test))
+    }
+    left = deck.order[deck.free[deck.order]]
+    if data.validation.thin or data.test.thin:  # of the thinned classes fewer were dealt, so that too many stand at the front
+        left = deck.random.permutation(left)
+    train = np.sort(left[: data.train_rows])
+    if len(train) == 0:
+        raise ValueError("data: no rows are left for the train pool: lower the rows of the other splits")
+
+    features = dataset.features if data.columns is None else dataset.features[:, dataset.columns(data.columns)]
+    if data.scaling != "none":
+        features = features - features[train].mean(axis=0)
+    if data.scaling == "standardise":
+        deviation = features[train].std(axis=0)
+        features = features / np.where(deviation > 0, deviation, 1.0)
+
+    def rows(index: NDArray[np.int64]) -> Rows:
+        return Rows(
+            x=torch.tensor(features[index], dtype=dtype),
+            y=torch.tensor(dataset.labels[index]),
+            groups={name: torch.tensor(members[index]) for name, members in groups.items()},
+        )
+
+    return Splits(
+        dataset=dataset,
+        train_index=train,
+        public=rows(public),
+        train=rows(train),
+        validation=rows(held_out["validation"]),
+        test=rows(held_out["test"]),
+        probe={name: rows(index) for name, index in probes[0].items()},
+        probe_test={name: rows(index) for name, index in probes[1].items()},
+    )

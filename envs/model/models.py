@@ -1,0 +1,276 @@
+"""Shared models as functions of one flat parameter vector, batched over parameters.
+
+A cooperative needs two things of a model: its answers (:meth:`Model.logits`), and the transposed Jacobian on a cotangent of
+those answers (:meth:`Model.pullback`), which turns the gradient of any loss of the logits into a gradient of the parameters.
+Softmax regression has both in closed form; any other ``nn.Module`` gets them from :mod:`torch.func`.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vjp, vmap
+
+from ...credit.games.head import class_head
+from ...settings import Settings, default_kind
+from .likelihood import cross_entropy, log_softmax
+
+
+class Model(ABC):
+    """A model with P parameters, D features and C classes.
+
+    Attributes:
+        n_parameters: P.
+        n_classes: C.
+        linear: Whether logits are linear in the parameters: logits(θ + Δ, x) = logits(θ, x) + logits(Δ, x).
+        class_head: Which class each parameter of the last layer gives its answer for, int64 ``(P,)``, −1 for other parameters; ``None``
+            for a model whose last layer is not linear.
+    """
+
+    n_parameters: int
+    n_classes: int
+    linear: bool = False
+    class_head: Tensor | None = None
+
+    @abstractmethod
+    def start(self) -> Tensor:
+        """The parameters before any training, ``(P,)``."""
+
+    def to(self, device: torch.device) -> Model:
+        """The same model for parameters and rows on a device."""
+        moved = copy.copy(self)
+        moved.class_head = None if self.class_head is None else self.class_head.to(device)
+        return moved
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Rows as the model reads them, ``(..., D)`` → ``(..., any)``, for rows that are asked often; prepared rows stay as they are."""
+        return x
+
+    @abstractmethod
+    def logits(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Answers.
+
+        Args:
+            theta: ``(B, P)``.
+            x: Rows, prepared or not, ``(B, R, D)``, or ``(R, D)`` to ask all B models the same.
+
+        Returns:
+            ``(B, R, C)``.
+        """
+
+    @abstractmethod
+    def pullback(self, theta: Tensor, x: Tensor, cotangent: Tensor) -> Tensor:
+        """Transposed Jacobian of the logits on a cotangent, summed over the rows.
+
+        Args:
+            theta: ``(B, P)``.
+            x: Rows, prepared or not, ``(B, R, D)`` or ``(R, D)``.
+            cotangent: Gradient of some loss with respect to the logits, ``(B, R, C)``.
+
+        Returns:
+            Gradient of that loss with respect to the parameters, ``(B, P)``.
+        """
+
+    @abstractmethod
+    def curvature(self, theta: Tensor, x: Tensor, y: Tensor, direction: Tensor) -> Tensor:
+        """Hessian of the mean cross-entropy on some rows, times a direction.
+
+        Args:
+            theta: ``(B, P)``.
+            x: Rows, prepared or not, ``(R, D)``.
+            y: Labels, int64 ``(R,)``.
+            direction: ``(B, P)``.
+
+        Returns:
+            ``(B, P)``, in nats per squared unit of the parameters, times the direction's.
+        """
+
+
+class SoftmaxRegression(Model):
+    r"""Multinomial logistic regression, :math:`\text{logits} = [x, 1]\,W` with W of shape (D + 1, C), flattened; starts at zero."""
+
+    linear = True
+
+    def __init__(self, n_features: int, n_classes: int) -> None:
+        self.n_features = n_features
+        self.n_classes = n_classes
+        self.n_parameters = (n_features + 1) * n_classes
+        self.class_head = torch.arange(n_classes).repeat(n_features + 1)
+
+    def start(self) -> Tensor:
+        """Zeros, ``(P,)``: the problem is convex, so the start needs no randomness."""
+        return torch.zeros(self.n_parameters)
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """[x, 1], ``(..., D + 1)``: so that logits and pullback are one product each."""
+        if x.shape[-1] == self.n_features + 1:
+            return x
+        return torch.cat([x, x.new_ones(*x.shape[:-1], 1)], dim=-1)
+
+    def logits(self, theta: Tensor, x: Tensor) -> Tensor:
+        """[x, 1] W, ``(B, R, C)``."""
+        x = self.prepare(x)
+        w = theta.reshape(-1, self.n_features + 1, self.n_classes)  # (B, D + 1, C)
+        if x.dim() == 3:
+            return x @ w
+        # one product for all models: (R, D + 1) × (D + 1, B·C)
+        answers = x @ w.transpose(0, 1).reshape(self.n_features + 1, -1)
+        return answers.reshape(len(x), -1, self.n_classes).transpose(0, 1)
+
+    def pullback(self, theta: Tensor, x: Tensor, cotangent: Tensor) -> Tensor:
+        """[x, 1]ᵀ times the cotangent, ``(B, P)``; it does not depend on θ."""
+        del theta
+        x = self.prepare(x)
+        if x.dim() == 3:
+            return (x.transpose(1, 2) @ cotangent).flatten(start_dim=1)  # (B, D + 1, C) → (B, P)
+        gradient = x.T @ cotangent.transpose(0, 1).reshape(len(x), -1)  # (D + 1, B·C): one product for all models
+        return gradient.reshape(len(gradient), -1, self.n_classes).transpose(0, 1).flatten(start_dim=1)
+
+    def curvature(self, theta: Tensor, x: Tensor, y: Tensor, direction: Tensor) -> Tensor:
+        """In closed form, which does not depend on the labels: the pullback of (diag(p) − p pᵀ) times the direction's logits."""
+        del y
+        x = self.prepare(x)
+        p = log_softmax(self.logits(theta, x)).exp()  # (B, R, C)
+        moved = self.logits(direction, x)
+        cotangent = p * (moved - (p * moved).sum(dim=-1, keepdim=True))
+        return self.pullback(theta, x, cotangent / len(x))
+
+
+class ModuleModel(Model):
+    """Any ``nn.Module`` from rows ``(R, D)`` to logits ``(R, C)`` through :func:`torch.func.functional_call`.
+
+    Args:
+        module: The module; its parameters are the start, however they came about.
+        n_features: D, to try the module out.
+        n_classes: C.
+
+    Raises:
+        ValueError: If the module has no parameters, has buffers (batch statistics belong to nobody in a cooperative), or its
+            answers have the wrong shape.
+    """
+
+    def __init__(self, module: nn.Module, n_features: int, n_classes: int) -> None:
+        if not isinstance(module, nn.Module):
+            raise ValueError(f"model: got a {type(module).__name__}, must be an nn.Module")
+        if list(module.buffers()):
+            raise ValueError("model: the module has buffers (batch normalisation?): use layers whose only state is parameters")
+        self.module = module.eval().requires_grad_(False)
+        self.shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
+        self.n_parameters = sum(shape.numel() for shape in self.shapes.values())
+        self.n_classes = n_classes
+        if self.n_parameters == 0:
+            raise ValueError("model: the module has no parameters to learn")
+        try:
+            answer = module(torch.zeros(2, n_features, dtype=next(module.parameters()).dtype))
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"model: the module does not take rows of {n_features} features: {error}") from error
+        if answer.shape != (2, n_classes):
+            raise ValueError(f"model: the module maps (2, {n_features}) to {tuple(answer.shape)}, must be (2, {n_classes})")
+        self.class_head = class_head(module, n_classes)
+
+    def start(self) -> Tensor:
+        """The module's own parameters, ``(P,)``."""
+        return torch.cat([parameter.detach().flatten() for parameter in self.module.parameters()])
+
+    def to(self, device: torch.device) -> Model:
+        """The same model, with a module of its own, for parameters and rows on a device."""
+        moved = cast(ModuleModel, super().to(device))
+        moved.module = copy.deepcopy(self.module).to(device)
+        return moved
+
+    def logits(self, theta: Tensor, x: Tensor) -> Tensor:
+        """The module's answers, ``(B, R, C)``."""
+        in_dims = (0, 0 if x.dim() == 3 else None)
+        answers: Tensor = vmap(self._one, in_dims=in_dims)(theta, x)
+        return answers
+
+    def pullback(self, theta: Tensor, x: Tensor, cotangent: Tensor) -> Tensor:
+        """By reverse-mode differentiation, ``(B, P)``."""
+
+        def one(theta: Tensor, x: Tensor, cotangent: Tensor) -> Tensor:
+            back: Callable[[Tensor], tuple[Tensor]] = vjp(lambda parameters: self._one(parameters, x), theta)[1]
+            (gradient,) = back(cotangent)
+            return gradient
+
+        in_dims = (0, 0 if x.dim() == 3 else None, 0)
+        gradients: Tensor = vmap(one, in_dims=in_dims)(theta, x, cotangent)
+        return gradients
+
+    def curvature(self, theta: Tensor, x: Tensor, y: Tensor, direction: Tensor) -> Tensor:
+        """By differentiating twice, ``(B, P)``; of ReLU units almost everywhere."""
+
+        def slope(theta: Tensor, direction: Tensor) -> Tensor:
+            gradient: Tensor = grad(lambda parameters: cross_entropy(self._one(parameters, x), y).mean())(theta)
+            return (gradient * direction).sum()
+
+        products: Tensor = vmap(grad(slope))(theta, direction)
+        return products
+
+    def _one(self, theta: Tensor, x: Tensor) -> Tensor:
+        parts = theta.split([shape.numel() for shape in self.shapes.values()])
+        parameters = {name: part.reshape(shape) for part, (name, shape) in zip(parts, self.shapes.items(), strict=True)}
+        answers: Tensor = functional_call(self.module, parameters, (x,))
+        return answers
+
+
+class Softmax(Settings):
+    """Softmax regression: convex, and every quantity of a round has a closed form."""
+
+    kind: Literal["softmax"] = "softmax"
+
+    def build(self, n_features: int, n_classes: int) -> Model:
+        """The model for this many features and classes."""
+        return SoftmaxRegression(n_features, n_classes)
+
+
+class Mlp(Settings):
+    """A multilayer perceptron with ReLU units."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field((32,), description="Units of each hidden layer.")
+
+    def build(self, n_features: int, n_classes: int) -> Model:
+        """The model for this many features and classes."""
+        layers: list[nn.Module] = []
+        width = n_features
+        for units in self.hidden:
+            layers += [nn.Linear(width, units), nn.ReLU()]
+            width = units
+        return ModuleModel(nn.Sequential(*layers, nn.Linear(width, n_classes)), n_features, n_classes)
+
+
+class Module(Settings):
+    """Any ``nn.Module``, by a factory that is imported by name."""
+
+    kind: Literal["module"] = "module"
+    factory: str = Field(description="'package.module:function'; called with n_features, n_classes and the arguments below.")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for the factory.")
+
+    def build(self, n_features: int, n_classes: int) -> Model:
+        """The model for this many features and classes.
+
+        Raises:
+            ValueError: If the factory cannot be imported or does not build a fitting module.
+        """
+        module_name, _, attribute = self.factory.partition(":")
+        try:
+            factory: Callable[..., nn.Module] = getattr(importlib.import_module(module_name), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(f"model.factory={self.factory!r} cannot be imported ({error}): write 'package.module:function'") from error
+        try:
+            module = factory(n_features, n_classes, **self.arguments)
+        except TypeError as error:
+            raise ValueError(
+                f"model.factory={self.factory!r} cannot be called with ({n_features}, {n_classes}, {self.arguments}): {error}"
+            ) from error
+        return ModuleModel(module, n_features, n_classes)
+
+
+ModelSettings = Annotated[Annotated[Softmax | Mlp | Module, Field(discriminator="kind")], default_kind("softmax")]

@@ -1,0 +1,34 @@
+"""What agents find when they try each other's updates on their own data."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..data.lots import DrawnLots
+from .likelihood import cross_entropy
+from .models import Model
+
+
+@torch.no_grad()
+def peer_gains(model: Model, lots: DrawnLots, start: Tensor, parts: Tensor) -> Tensor:
+    """By how much each agent's part in a step, alone, lowers the mean loss on everybody's own data.
+
+    Args:
+        model: The shared model.
+        lots: Everybody's lots.
+        start: Parameters before the step, ``(E, P)``.
+        parts: Each agent's part in it, ``(E, N, P)``.
+
+    Returns:
+        ``(E, N, N)``, in nats: what agent i's part does to agent j's loss stands at ``[:, j, i]``.
+    """
+    x, y = lots.inputs.flatten(1, 3), lots.y.flatten(1, 3)  # (E, NKR, D), (E, NKR)
+    weight = (lots.present.to(start.dtype) / lots.samples.sum(dim=1)[:, None, None]).flatten(1)  # (N, KR)
+
+    def loss(theta: Tensor) -> Tensor:
+        of_rows: Tensor = cross_entropy(model.logits(theta, x), y).unflatten(1, weight.shape)  # (E, N, KR)
+        return (of_rows * weight).sum(dim=-1)
+
+    before = loss(start)
+    return torch.stack([before - loss(start + part) for part in parts.unbind(dim=1)], dim=2)

@@ -1,0 +1,200 @@
+"""Substrates: how lots become candidate updates, and what weight each has in the whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ...settings import Settings, default_kind
+from .. import randomness
+from ..data.columns import column_blocks
+from ..data.lots import DrawnLots
+from .likelihood import loss_and_residual, residual
+from .models import Model
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """What every lot would do to the shared model this round.
+
+    Attributes:
+        updates: Δ, ``(E, N, K, P)``.
+        share: Each lot's share of all data, ``(E, N, K)``, summing to 1 over lots: p of the aggregate's fixed weights.
+        loss: Mean cross-entropy of the shared model on each lot, ``(E, N, K)``, in nats.
+    """
+
+    updates: Tensor
+    share: Tensor
+    loss: Tensor
+
+
+def _lot_logits(model: Model, theta: Tensor, x: Tensor) -> Tensor:
+    """One shared model an environment on all its lots' rows: ``(E, P)``, ``(E, N, K, R, D)`` → ``(E, N, K, R, C)``."""
+    n_envs, *lot, n_rows, n_features = x.shape
+    return model.logits(theta, x.reshape(n_envs, -1, n_features)).reshape(n_envs, *lot, n_rows, model.n_classes)
+
+
+def _lot_gradient(model: Model, theta: Tensor, x: Tensor, error: Tensor, row_weight: Tensor) -> Tensor:
+    """Gradient of each lot's weighted cross-entropy, Σ_r w_r ce_r, by the rows' errors (softmax − one-hot).
+
+    Parameters ``(E·N·K, P)``, errors ``(E, N, K, R, C)`` → ``(E, N, K, P)``.
+    """
+    cotangent = error * row_weight[..., None]
+    gradient = model.pullback(theta, x.flatten(end_dim=2), cotangent.flatten(end_dim=2))
+    return gradient.reshape(*x.shape[:3], -1)
+
+
+def _per_lot(theta: Tensor, x: Tensor) -> Tensor:
+    """The shared parameters, once a lot: ``(E, P)`` → ``(E·N·K, P)``."""
+    n_envs, n_agents, n_lots = x.shape[:3]
+    return theta[:, None, None].expand(n_envs, n_agents, n_lots, -1).reshape(n_envs * n_agents * n_lots, -1)
+
+
+class FedAvg(Settings):
+    """Federated averaging: every lot takes a few gradient steps of its own.
+
+    References:
+        McMahan et al. (2017), *Communication-efficient learning of deep networks from decentralized data*, AISTATS.
+    """
+
+    kind: Literal["fedavg"] = "fedavg"
+    local_lr: float = Field(0.4, gt=0, description="Learning rate of the local steps.")
+    local_steps: int = Field(1, ge=1, description="Full-lot gradient steps a round.")
+
+    def propose(self, model: Model, theta: Tensor, lots: DrawnLots, keys: Tensor, t: int) -> Proposals:
+        """Every lot's update from the shared parameters.
+
+        Args:
+            model: The shared model.
+            theta: ``(E, P)``.
+            lots: Everybody's lots.
+            keys: One key an environment for this episode; not needed here, since whole lots are used.
+            t: Index of the round; not needed either.
+        """
+        del keys, t
+        weight = (lots.present / lots.samples[..., None]).to(theta.dtype)  # (N, K, R)
+        logits = _lot_logits(model, theta, lots.inputs)
+        row_loss, error = loss_and_residual(logits, lots.y)
+        loss = (row_loss * weight).sum(dim=-1)
+        start = _per_lot(theta, lots.inputs)
+        updates = _lot_gradient(model, start, lots.inputs, error, -self.local_lr * weight)
+        for _ in range(self.local_steps - 1):
+            local = start + updates.flatten(end_dim=2)
+            logits = model.logits(local, lots.inputs.flatten(end_dim=2)).reshape(logits.shape)
+            updates = updates + _lot_gradient(model, local, lots.inputs, residual(logits, lots.y), -self.local_lr * weight)
+        share = (lots.samples / lots.samples.sum()).to(theta.dtype).expand(loss.shape)
+        return Proposals(updates, share, loss)
+
+
+class Traversal(Settings):
+    r"""Traversal learning: one virtual batch over all lots, and each lot's exact share of its pooled gradient.
+
+    The orchestrator draws a batch of b rows over all lots, b_ik of them from lot (i, k). The lots' rows go forward, the loss
+    comes back for the batch as a whole, and a weight gradient is the sum of its lots' parts (output error times own
+    activations). So :math:`\Delta_{ik} = -\eta\,\frac{1}{b_{ik}} \sum_{r \in \text{batch} \cap ik} \nabla \text{ce}_r` with
+    share :math:`p_{ik} = b_{ik}/b`, and :math:`\sum_{ik} p_{ik} \Delta_{ik}` is the centralised step on the same rows: lossless.
+
+    The batch is drawn before proxies choose, because they choose by what their share would do. Shares that are then withheld or
+    screened out are missing from the step, which is the centralised step on the batch's rows in the lots that remain.
+
+    References:
+        Batbaatar et al. (2025), *Traversal learning*, arXiv 2504.07471.
+    """
+
+    kind: Literal["traversal"] = "traversal"
+    lr: float = Field(0.4, gt=0, description="Learning rate η of the pooled step.")
+    batch: int | None = Field(None, ge=1, description="Rows b of the virtual batch; all rows by default.")
+
+    def propose(self, model: Model, theta: Tensor, lots: DrawnLots, keys: Tensor, t: int) -> Proposals:
+        """Every lot's share of the pooled gradient step.
+
+        Args:
+            model: The shared model.
+            theta: ``(E, P)``.
+            lots: Everybody's lots.
+            keys: One key an environment for this episode, int64 ``(E,)``.
+            t: Index of the round, which has a virtual batch of its own.
+        """
+        batch = self.virtual_batch(lots, randomness.fold(keys, randomness.Purpose.VIRTUAL_BATCH, t))  # (E, N, K, R)
+        counts = batch.sum(dim=-1)  # (E, N, K)
+        logits = _lot_logits(model, theta, lots.inputs)
+        row_loss, error = loss_and_residual(logits, lots.y)
+        loss = (row_loss * lots.present).sum(dim=-1) / lots.samples
+        weight = (batch / counts.clamp(min=1)[..., None]).to(theta.dtype)
+        updates = _lot_gradient(model, _per_lot(theta, lots.inputs), lots.inputs, error, -self.lr * weight)
+        share = counts / counts.sum(dim=(1, 2), keepdim=True)
+        return Proposals(updates, share.to(theta.dtype), loss)
+
+    def virtual_batch(self, lots: DrawnLots, keys: Tensor) -> Tensor:
+        """Which rows are in the batch, bool ``(E, N, K, R)``: b rows drawn without replacement from all."""
+        present = lots.present.expand(lots.y.shape)
+        if self.batch is None:
+            return present
+        order = randomness.uniform(keys, *lots.present.shape)
+        order = torch.where(present, order, 2.0).flatten(start_dim=1)  # padding comes last
+        size = min(self.batch, int(lots.samples.sum()))
+        chosen = torch.zeros_like(order, dtype=torch.bool).scatter(1, order.topk(size, largest=False).indices, True)
+        return chosen.reshape(present.shape)
+
+
+@lru_cache(maxsize=16)
+def _own_parameters(n_columns: int, n_blocks: int, n_classes: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """1 for the parameters of softmax regression that read each block of columns, else 0, ``(n_blocks, P)``: the bias is in none."""
+    block = column_blocks(n_columns, n_blocks).repeat_interleave(n_classes)  # (P - C,)
+    own = (block == torch.arange(n_blocks)[:, None]).to(dtype)
+    return torch.nn.functional.pad(own, (0, n_classes)).to(device)
+
+
+class Vertical(Settings):
+    r"""Vertical federated learning of a linear model: principals hold columns of the same rows, the server holds their labels.
+
+    Each lot (i, k) holds a block of columns, and the parameters :math:`W_{ik}` that read it. For every row it sends its embedding
+    :math:`x_{r,ik} W_{ik}` to the server, which has the labels and the bias b and answers with the residuals of the full model,
+
+    .. math:: \epsilon_r = \text{softmax}\Bigl(\sum_{ik} x_{r,ik} W_{ik} + b\Bigr) - \text{onehot}(y_r), \qquad
+        \Delta_{ik} = -\eta\,N K\,\frac{1}{R} \sum_r x_{r,ik}^\top \epsilon_r, \qquad p_{ik} = \frac{1}{N K},
+
+    from which each lot has the gradient of its own parameters. The parts :math:`p_{ik} \Delta_{ik}` lie in disjoint blocks, and their
+    sum is the centralised gradient step of rate η on the R rows: lossless, the bias apart, which stays where the public start left it.
+    With the factor N·K the shares sum to one, as in the other substrates, so that screening, which looks at Δ, and its theorem hold.
+
+    A lot that is withheld or screened out keeps its parameters: it is in the next round's residuals with the embedding it had. So v(S)
+    is the gain of the new embeddings of S beside the others' old ones, and what is wrong with a lot's links is in everybody's residuals.
+
+    References:
+        Fan et al. (2022), *Fair and efficient contribution valuation for vertical federated learning* (VerFedSV), arXiv 2201.02658: its
+        synchronous setting for logistic regression. Its rounds take mini-batches and its v is a fall of the training loss; here
+        rounds take all rows, and v is, as everywhere, a rise of the utility. Liu et al. (2022), *Vertical federated learning: concepts,
+        advances and challenges*, arXiv 2211.12814.
+    """
+
+    kind: Literal["vertical"] = "vertical"
+    lr: float = Field(0.4, gt=0, description="Learning rate η of the pooled step.")
+
+    def propose(self, model: Model, theta: Tensor, lots: DrawnLots, keys: Tensor, t: int) -> Proposals:
+        """Every lot's part of the pooled gradient step, in its own columns' parameters.
+
+        Args:
+            model: The shared model; softmax regression, whose parameters are columns by classes and a bias at the end.
+            theta: ``(E, P)``.
+            lots: Everybody's lots: blocks of columns of rows that all share.
+            keys: One key an environment for this episode; not needed here, since all rows are used.
+            t: Index of the round; not needed either.
+        """
+        del keys, t
+        n_envs, n_agents, n_lots, n_rows, n_columns = lots.x.shape
+        x, y = lots.inputs[:, 0, 0], lots.y[:, 0, 0]  # (E, R, D + 1), (E, R)
+        row_loss, error = loss_and_residual(model.logits(theta, x), y)
+        gradient = model.pullback(theta, x, error / n_rows)  # (E, P)
+        own = _own_parameters(n_columns, n_agents * n_lots, model.n_classes, theta.dtype, theta.device).reshape(n_agents, n_lots, -1)
+        updates = -self.lr * n_agents * n_lots * own * gradient[:, None, None]  # (E, N, K, P)
+        share = theta.new_full((n_envs, n_agents, n_lots), 1 / (n_agents * n_lots))
+        return Proposals(updates, share, row_loss.mean(dim=-1)[:, None, None].expand(share.shape))
+
+
+SubstrateSettings = Annotated[Annotated[FedAvg | Traversal | Vertical, Field(discriminator="kind")], default_kind("fedavg")]

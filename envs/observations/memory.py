@@ -1,0 +1,126 @@
+"""What an episode leaves behind round by round, and what proxies see of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..records import Prospect
+from ..scenario import Scenario
+from .layout import ObservationLayout
+
+
+class Memory:
+    """What observations need of an episode's past.
+
+    Attributes:
+        last_step: The step that was applied last, ``(E, P)``.
+
+    Args:
+        scenario: The cooperative.
+        layout: Where everything is in an observation.
+        reward_scale: Reward units a unit of utility.
+        theta: Where the episodes start, ``(E, P)``.
+    """
+
+    def __init__(self, scenario: Scenario, layout: ObservationLayout, reward_scale: float, theta: Tensor) -> None:
+        self._scenario = scenario
+        self._layout = layout
+        self._reward_scale = reward_scale
+        shape = (len(theta), scenario.principals, scenario.lots.per_principal)
+        self.last_step = torch.zeros_like(theta)
+        self._last_contributed = theta.new_zeros(shape, dtype=torch.bool)
+        self._last_admitted = theta.new_zeros(shape, dtype=torch.bool)
+        self._n_contributed = theta.new_zeros(shape)
+        self._n_admitted = theta.new_zeros(shape)
+        self._lot_credit = theta.new_zeros(shape)  # summed, in reward units
+        self._last_credit = theta.new_zeros(shape[:2])
+        self._credited = theta.new_zeros(shape[:2])  # cumulative non-negative credit
+        self._spent = theta.new_zeros(shape[:2])
+        self._last_utility: Tensor | None = None
+
+    def remember(
+        self,
+        contributed: Tensor,
+        admitted: Tensor,
+        credit: Tensor,
+        lot_credit: Tensor | None,
+        cost: Tensor,
+        step: Tensor,
+        utility: Tensor,
+    ) -> None:
+        """Take note of a round.
+
+        Args:
+            contributed: bool ``(E, N, K)``.
+            admitted: bool ``(E, N, K)``.
+            credit: ``(E, N)``, in the utility's unit.
+            lot_credit: ``(E, N, K)``, or ``None`` under rules that cannot tell.
+            cost: ``(E, N)``, in reward units.
+            step: What was added to the shared parameters, ``(E, P)``.
+            utility: Before it, ``(E,)``.
+        """
+        self._last_credit = self._reward_scale * credit
+        if lot_credit is None:  # a proxy that is told nothing better takes its admitted lots to have earned alike
+            n_admitted = admitted.sum(dim=-1, keepdim=True).clamp(min=1)  # (E, N, 1)
+            self._lot_credit = self._lot_credit + admitted * (self._last_credit[..., None] / n_admitted)
+        else:
+            self._lot_credit = self._lot_credit + self._reward_scale * lot_credit
+        self._n_contributed = self._n_contributed + contributed
+        self._n_admitted = self._n_admitted + admitted
+        self._last_contributed, self._last_admitted = contributed, admitted
+        self._credited = self._credited + credit.clamp(min=0)
+        self._spent = self._spent + cost
+        self.last_step = step
+        self._last_utility = utility
+
+    def observe(self, t: int, look: Prospect, holds: Tensor, money: Sequence[Tensor | float] = ()) -> Tensor:
+        """What every proxy sees, from what it could know: its own lots, its own profile, and what the cooperative announces.
+
+        Args:
+            t: Rounds played.
+            look: What stands before the proxies.
+            holds: Whose profile names which value, ``(E, N, M)``.
+            money: Features of the accounts, where there are any.
+
+        Returns:
+            float32 ``(E, N, layout.size)``.
+        """
+        scenario, scale = self._scenario, self._reward_scale
+        n_agents, n_lots = scenario.principals, scenario.lots.per_principal
+        finite = look.verdicts.finite
+        norm = torch.where(finite, look.verdicts.norm, 0.0).clamp_(min=1e-12)  # a lot that overflows must not blind the others
+        mean_norm = norm.sum(dim=(1, 2), keepdim=True) / finite.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+        last_norm = self.last_step.norm(dim=-1)[:, None, None].clamp(min=1e-12)
+        n_offered = self._last_contributed.sum(dim=(1, 2))
+        credited = self._credited.sum(dim=1, keepdim=True)
+        worst_cost = (scenario.reward.contribution_cost + scenario.reward.violation_penalty) * n_lots * scenario.horizon
+        last_utility = look.utility if self._last_utility is None else self._last_utility
+        lots: list[Tensor] = [
+            look.proposals.loss,
+            look.proposals.loss - look.validation_loss[:, None, None],
+            (norm / mean_norm).log_(),
+            look.along / (norm * last_norm),
+            ~look.own_blocked,
+            self._last_contributed,
+            self._last_admitted,
+            (self._n_admitted + 0.5) / (self._n_contributed + 1),
+            self._lot_credit / self._n_contributed.clamp(min=1),
+            *(look.verdicts.harm / look.verdicts.profiles.yardstick[:, :, None]).clamp_(-3, 3).unbind(dim=-1),
+        ]
+        agent: list[Tensor | float] = [
+            t / scenario.horizon,
+            look.utility[:, None],
+            (scale / n_agents) * (look.utility - last_utility)[:, None],
+            (self._last_admitted.sum(dim=(1, 2)) / n_offered.clamp(min=1))[:, None],
+            self._last_credit,
+            torch.where(credited > 0, self._credited / credited.clamp(min=1e-12), 1 / n_agents),
+            self._spent / max(worst_cost, 1e-12),
+            self._last_contributed.to(look.utility.dtype).mean(dim=-1),
+            *look.value_losses[:, :, None].unbind(dim=1),
+            *holds.unbind(dim=-1),
+            *money,
+        ]
+        return self._layout.join(lots, agent, (len(self.last_step), n_agents))

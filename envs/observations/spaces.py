@@ -1,0 +1,122 @@
+"""Action and observation spaces of a proxy, and whose reward it is given: shared by all faces of the engine."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...credit import coalition_matrix
+from ...registry import unknown_name
+from .layout import BOUND, ObservationLayout
+
+ActionForm = Literal["multi_discrete", "discrete"]
+RewardForm = Literal["own", "team"]
+"""``own``: every proxy gets what its credit and costs come to; ``team``: all get the mean of that, as fully cooperative learners assume."""
+
+
+class Pay:
+    """From the rewards of a round to what each proxy is given.
+
+    Args:
+        form: ``own`` or ``team``.
+
+    Raises:
+        ValueError: If the form is unknown.
+    """
+
+    def __init__(self, form: RewardForm) -> None:
+        if form not in get_args(RewardForm):
+            raise unknown_name("form of the rewards", form, list(get_args(RewardForm)))
+        self.form = form
+
+    def __call__(self, rewards: Tensor) -> Tensor:
+        """``(E, N)`` → ``(E, N)``, in reward units."""
+        return rewards if self.form == "own" else rewards.mean(dim=1, keepdim=True).expand_as(rewards)
+
+
+class ActionCodec:
+    """Between a library's actions and the engine's ``(…, K)`` choices.
+
+    Args:
+        form: ``multi_discrete`` for ``MultiDiscrete([2] * K)``; ``discrete`` for ``Discrete(2**K)``, where bit k says whether
+            lot k is contributed: for value-based learners.
+        n_lots: Lots K.
+
+    Raises:
+        ValueError: If the form is unknown.
+    """
+
+    def __init__(self, form: ActionForm, n_lots: int) -> None:
+        if form not in get_args(ActionForm):
+            raise unknown_name("action form", form, list(get_args(ActionForm)))
+        self.form = form
+        self.n_lots = n_lots
+        self.table = coalition_matrix(n_lots)  # (2**K, K): every set of lots
+
+    def space(self) -> spaces.Space[Any]:
+        """A fresh action space."""
+        return spaces.MultiDiscrete([2] * self.n_lots) if self.form == "multi_discrete" else spaces.Discrete(2**self.n_lots)
+
+    def decode(self, actions: object, whose: str) -> Tensor:
+        """Choices behind some actions.
+
+        Args:
+            actions: ``(…, K)`` of 0 and 1, or ``(…)`` of codes below 2**K, by form.
+            whose: Whose they are, for the message.
+
+        Returns:
+            bool ``(…, K)``.
+
+        Raises:
+            ValueError: If an action is not a whole number, out of range, or of the wrong shape.
+        """
+        array = np.asarray(actions)
+        allowed = (
+            f"{self.n_lots} numbers, each 0 or 1" if self.form == "multi_discrete" else f"a whole number from 0 to {2**self.n_lots - 1}"
+        )
+        if self.form == "multi_discrete" and (array.ndim == 0 or array.shape[-1] != self.n_lots):
+            raise ValueError(f"action of {whose} has shape {array.shape}: must be {allowed}")
+        if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool) or not np.isfinite(array).all():
+            raise ValueError(f"action of {whose} is {actions!r}: must be {allowed}")
+        high = 2 if self.form == "multi_discrete" else 2**self.n_lots
+        if (array != np.floor(array)).any() or (array < 0).any() or (array >= high).any():
+            raise ValueError(f"action of {whose} is {array.tolist()}: must be {allowed}")
+        whole = torch.from_numpy(array.astype(np.int64))
+        return whole.bool() if self.form == "multi_discrete" else self.table[whole]
+
+    def mask(self, available: Tensor) -> tuple[NDArray[np.int8], ...] | NDArray[np.int8]:
+        """One proxy's action mask, in the form that ``space.sample(mask)`` takes.
+
+        Args:
+            available: Which of its lots there is anything to contribute of, bool ``(K,)``.
+
+        Returns:
+            For ``multi_discrete`` a tuple of K arrays ``[1, available]``; for ``discrete`` a flat ``(2**K,)``.
+        """
+        if self.form == "multi_discrete":
+            return tuple(np.array([1, int(lot)], dtype=np.int8) for lot in available.tolist())
+        return self._codes_allowed(available)
+
+    def flat_mask(self, available: Tensor) -> NDArray[np.bool_]:
+        """Masks side by side, as sb3-contrib's MaskablePPO takes them: ``(…, K)`` → ``(…, 2K)`` or ``(…, 2**K)``."""
+        if self.form == "multi_discrete":
+            return torch.stack([torch.ones_like(available), available], dim=-1).flatten(start_dim=-2).numpy()
+        return self._codes_allowed(available).astype(bool)
+
+    def _codes_allowed(self, available: Tensor) -> NDArray[np.int8]:
+        return (~(self.table & ~available[..., None, :]).any(dim=-1)).numpy().astype(np.int8)
+
+
+def observation_space(layout: ObservationLayout) -> spaces.Box:
+    """A fresh observation space of one proxy."""
+    return spaces.Box(-BOUND, BOUND, (layout.size,), np.float32)
+
+
+def state_space(layout: ObservationLayout, n_agents: int) -> spaces.Box:
+    """A fresh space of the global state: everybody's observations side by side."""
+    return spaces.Box(-BOUND, BOUND, (n_agents * layout.size,), np.float32)

@@ -1,0 +1,45 @@
+r"""Losses and gradients of all values of a cooperative at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ..data.sources import Dataset, Rows
+from ..model.models import Model
+from .interface import Value
+
+
+def losses_and_gradients(
+    values: Mapping[str, Value], probes: Sequence[Rows], probe_logits: Sequence[Tensor], model: Model, theta: Tensor, dataset: Dataset
+) -> tuple[Tensor, Tensor]:
+    """Value losses and their gradients.
+
+    Args:
+        values: The M values.
+        probes: The probe set of each, prepared or not.
+        probe_logits: The model's answers on them, ``(E, n_rows, n_classes)`` each.
+        model: The shared model.
+        theta: Its parameters, ``(E, P)``.
+        dataset: Where the probe sets came from.
+
+    Returns:
+        ``(E, M)`` and ``(E, M, P)``.
+    """
+    losses = theta.new_empty(len(theta), len(values))
+    gradients = theta.new_empty(len(theta), len(values), theta.shape[-1])
+    for m, (value, probe, logits) in enumerate(zip(values.values(), probes, probe_logits, strict=True)):
+        losses[:, m], cotangent = value.loss_and_gradient(logits, probe, dataset)
+        gradients[:, m] = model.pullback(theta, probe.x, cotangent)
+    return losses, gradients
+
+
+def protected_classes(values: Mapping[str, Value], dataset: Dataset) -> Tensor:
+    """Which class each value protects, bool ``(M, n_classes)``."""
+    protects = torch.zeros(len(values), len(dataset.class_names), dtype=torch.bool)
+    for m, value in enumerate(values.values()):
+        if (label := value.protected_class(dataset)) is not None:
+            protects[m, label] = True
+    return protects

@@ -1,0 +1,1 @@
+"""What was measured: summaries, audits and explanations of runs."""

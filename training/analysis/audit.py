@@ -1,0 +1,230 @@
+r"""Audit screening: play episodes and keep, for every contributed update, who objected, on what account, what was foreseen, and what it
+would have done.
+
+Harm is foreseen from the screening's own probe sets. What an update would truly have done to a value,
+:math:`\ell_m(\theta + \Delta) - \ell_m(\theta)`, is measured here on the probe test sets, which the screening never sees, and on its own
+probe sets beside: the difference of the two is the screening's luck with its sample. Either way it is the update alone, at full length;
+the step that is applied takes only the lot's share of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ...agents import Agent, play
+from ...credit import CreditRule
+from ...envs import Engine, Scenario
+from ...envs.data.sources import Rows
+from ...envs.rendering import direction_in_short, profile_in_short
+from ...envs.screening.bargaining import explain
+from ...envs.screening.harm import Harm
+from ...envs.screening.verdicts import Verdicts
+from ..blocks import by_profile, by_seat
+from ..evaluate import value_losses_of
+
+BARGAINS_TOLD = 2
+"""Rounds of the first episode of which it is told how they were negotiated."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What screening did in E episodes of T rounds, with N agents, K lots each, M values, D directions, C profiles.
+
+    Attributes:
+        scenario: The cooperative.
+        seeds: Each episode's.
+        directions: The directions in words, in order.
+        kind: Which profile a principal holds, int64 ``(E, N)``; C for none.
+        corrupt: bool ``(E, N, K)``.
+        contributed: bool ``(T, E, N, K)``.
+        admitted: bool ``(T, E, N, K)``.
+        kept: ``(T, E, N, K)``: 1 for what entered as it was, 0 for what was not admitted.
+        norm: Norm of each update, ``(T, E, N, K)``; not finite for those that are not.
+        predicted: Foreseen harm of each update as proposed, and how far it goes against each direction, ``(T, E, N, K, M + D)``.
+        realised: The same as it turned out on the probe test sets, had the update entered alone and whole.
+        on_probe: The same on the screening's own probe sets.
+        entered: What it turned out to be on the probe test sets of what a filter made of it; ``realised`` where it entered as it was.
+        limit: Everybody's limits, ``(T, E, N, M + D)``, infinite where there is none.
+        max_norm: ``(E, N)``.
+        objections: One row an objection to a contributed update, int64 ``(n, 6)``: round, episode, proxy, lot, who objects, account; see
+            :attr:`accounts`.
+        value_losses: On the screening's probe sets, start included, ``(T + 1, E, M)``.
+        unscreened_value_losses: The same where the same agents play and nobody screens.
+        tolerance: The strictest in each round, ``(T, E, M)``; infinite where nobody has one.
+        blocks_by_profile: See :func:`~proxycoop.training.blocks.by_profile`, ``(C + 1, C)``.
+        blocks_by_seat: See :func:`~proxycoop.training.blocks.by_seat`, ``(N, N)``.
+        bargains: Under governance negotiate, how the first rounds of the first episode were negotiated, in words.
+    """
+
+    scenario: Scenario
+    seeds: tuple[int, ...]
+    directions: tuple[str, ...]
+    kind: Tensor
+    corrupt: Tensor
+    contributed: Tensor
+    admitted: Tensor
+    kept: Tensor
+    norm: Tensor
+    predicted: Tensor
+    realised: Tensor
+    on_probe: Tensor
+    entered: Tensor
+    limit: Tensor
+    max_norm: Tensor
+    objections: Tensor
+    value_losses: Tensor
+    unscreened_value_losses: Tensor
+    tolerance: Tensor
+    blocks_by_profile: Tensor
+    blocks_by_seat: Tensor
+    bargains: tuple[str, ...]
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """On what account one can object: values, directions, the norm, each tag, and numbers that are not finite."""
+        directions = (f"direction {name}" for name in self.directions)
+        return (*self.scenario.values, *directions, "norm", *(f"tag {tag}" for tag in self.scenario.lots.tags), "not finite")
+
+    @property
+    def profile_names(self) -> tuple[str, ...]:
+        """The profiles in short, and what holders of none are called."""
+        return (*(profile_in_short(profile) for profile in self.scenario.profiles), "no profile")
+
+
+def audit(
+    scenario: Scenario,
+    agent: Callable[[], Agent],
+    *,
+    credit: CreditRule | str | None = "shapley",
+    episodes: int = 16,
+    seed: int = 0,
+) -> Audit:
+    """Play episodes twice, with screening and where nobody screens, and keep what screening did.
+
+    Args:
+        scenario: The cooperative.
+        agent: Makes everybody's policy.
+        credit: The credit rule; it matters to agents that look at their pay.
+        episodes: Number of episodes, at least 1, all side by side.
+        seed: Seed of the first; the others follow by a step of one.
+
+    Raises:
+        ValueError: If there is no episode, or the agent or the rule does not fit the scenario.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes={episodes}: must be at least 1")
+    seeds = range(seed, seed + episodes)
+    engine = Engine(scenario, credit, episodes)
+    recorder = _Recorder(engine)
+    play(engine, agent(), seeds, before_round=recorder.before, on_round=recorder.after)
+    unscreened = Engine(scenario.unscreened(engine.reward_scale), engine.rule, episodes)
+    play(unscreened, agent(), seeds)
+    return recorder.audit(seeds, value_losses_of(unscreened))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What was measured of one round's updates; attributes as of :class:`Audit`, without the axis T."""
+
+    norm: Tensor
+    predicted: Tensor
+    realised: Tensor
+    on_probe: Tensor
+    entered: Tensor
+    limit: Tensor
+    objections: Tensor
+
+
+class _Recorder:
+    """Watches an engine play one episode in every environment."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.seen: list[_Seen] = []
+        self.bargains: list[str] = []
+
+        def measured_on(probes: Mapping[str, Rows]) -> Harm:
+            prepared = [replace(probes[name], x=engine.model.prepare(probes[name].x)) for name in engine.values]
+            return Harm("measured", engine.values, prepared, engine.model, engine.splits.dataset)
+
+        self._on_probe, self._on_test = measured_on(engine.splits.probe), measured_on(engine.splits.probe_test)
+
+    def before(self, engine: Engine) -> None:
+        """Keep what stands before a round."""
+        self._theta, self._prospect = engine.theta, engine.prospect
+
+    @torch.no_grad()
+    def after(self, engine: Engine) -> None:
+        """Measure the round's updates from where they began."""
+        prospect, result = self._prospect, engine.history[-1]
+        verdicts = prospect.verdicts
+        updates, mended = prospect.proposals.updates, prospect.filtered.updates
+        realised = self._measured(self._on_test, updates)
+        is_mended = result.admitted & (result.kept < 1)
+        entered = torch.where(is_mended[..., None], self._measured(self._on_test, mended), realised) if is_mended.any() else realised
+        effects = verdicts.profiles.effects
+        self.seen.append(
+            _Seen(
+                norm=verdicts.norm,
+                predicted=effects(verdicts.harm),
+                realised=effects(realised),
+                on_probe=effects(self._measured(self._on_probe, updates)),
+                entered=effects(entered),
+                limit=verdicts.profiles.limit,
+                objections=_objections(verdicts, result.contributed, engine.t - 1),
+            )
+        )
+        if result.bargain is not None and len(self.bargains) < BARGAINS_TOLD:
+            names = [f"proxy_{i}" for i in range(engine.num_agents)]
+            self.bargains.append(f"round {engine.t}:\n{explain(result.bargain, 0, names, list(engine.values))}")
+
+    def audit(self, seeds: Sequence[int], unscreened: Tensor) -> Audit:
+        """Everything that was kept."""
+        engine, history = self.engine, self.engine.history
+        kind, scenario = engine.profiles.kind, engine.scenario
+        assert kind is not None
+
+        def over_rounds(name: str) -> Tensor:
+            return torch.stack([getattr(part, name) for part in self.seen])
+
+        return Audit(
+            scenario=scenario,
+            seeds=tuple(seeds),
+            directions=tuple(direction_in_short(profile.direction) for profile in scenario.profiles if profile.direction),
+            kind=kind,
+            corrupt=engine.lots.corrupt,
+            contributed=torch.stack([result.contributed for result in history]),
+            admitted=torch.stack([result.admitted for result in history]),
+            kept=torch.stack([result.kept for result in history]),
+            norm=over_rounds("norm"),
+            predicted=over_rounds("predicted"),
+            realised=over_rounds("realised"),
+            on_probe=over_rounds("on_probe"),
+            entered=over_rounds("entered"),
+            limit=over_rounds("limit"),
+            max_norm=engine.profiles.max_norm,
+            objections=torch.cat([part.objections for part in self.seen]),
+            value_losses=value_losses_of(engine),
+            unscreened_value_losses=unscreened,
+            tolerance=torch.stack([result.tolerance for result in history]),
+            blocks_by_profile=by_profile(history, kind, len(scenario.profiles)),
+            blocks_by_seat=by_seat(history),
+            bargains=tuple(self.bargains),
+        )
+
+    def _measured(self, harm: Harm, updates: Tensor) -> Tensor:
+        """ℓ(θ + Δ) − ℓ(θ) of every update: ``(E, N, K, P)`` → ``(E, N, K, M)``."""
+        return harm(self._theta, updates, harm.losses(self._theta), self._prospect.value_gradients)
+
+
+def _objections(verdicts: Verdicts, contributed: Tensor, t: int) -> Tensor:
+    """Every objection to a contributed update, int64 ``(n, 6)``: round, episode, proxy, lot, who objects, account."""
+    finite = verdicts.finite[..., None, None]
+    not_finite = (~finite).expand(*verdicts.blocked_by.shape, 1)
+    objects = torch.cat([verdicts.objects & finite, not_finite], dim=-1)  # (E, N, K, N, A + 1)
+    where = (objects & contributed[..., None, None]).nonzero()  # (n, 5)
+    return torch.cat([torch.full_like(where[:, :1], t), where], dim=1)

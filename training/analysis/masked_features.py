@@ -1,0 +1,81 @@
+"""What a policy would do in the situations that it got into, if it saw less of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ...agents import Agent
+from ...envs.observations.layout import ObservationLayout
+from .coalition_play import LOTS_AT_ONCE, Background, Blinkered, features
+
+MOST_LOTS = 4096
+"""Lots in situations beyond which evenly chosen rounds stand for all, so that memory stays bounded."""
+_NOTHING = 1e-6
+"""Differences of probabilities that are rounding."""
+
+
+class MaskedFeatures:
+    """The policy, asked what it would do in situations of which it sees only some features.
+
+    Calling it with coalitions of features, bool ``(m, n_features)``, gives the probability of contributing each lot,
+    ``(m, T', E, N, K)``, where T' of the T rounds were chosen.
+
+    Args:
+        agent: The policy.
+        observations: The situations, ``(T, E, N, size)``: what everybody observed in every round.
+        keys: Each episode's, int64 ``(E,)``.
+        layout: Where everything is in the observations.
+        background: What stands in for features that are not seen.
+        draws: Stand-ins over which probabilities are averaged.
+        progress: Called with the number of coalitions that were asked about.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        observations: Tensor,
+        keys: Tensor,
+        layout: ObservationLayout,
+        background: Background,
+        draws: int,
+        progress: Callable[[int], None],
+    ) -> None:
+        horizon, self._lots = len(observations), observations[0, ..., 0].numel() * layout.n_lots
+        n_rounds = min(horizon, max(1, MOST_LOTS // self._lots))
+        self.rounds = torch.linspace(0, horizon - 1, n_rounds).round().long().tolist()
+        self.observations = observations[self.rounds]  # (T', E, N, size)
+        self.layout = layout
+        self._agent, self._keys, self._background, self._draws, self._progress = agent, keys, background, draws, progress
+
+    def __call__(self, coalitions: Tensor) -> Tensor:
+        """Probabilities, ``(m, T', E, N, K)``; see the class."""
+        n_episodes = len(self._keys)
+        answers = []
+        for block in coalitions.split(max(1, LOTS_AT_ONCE // self._lots)):
+            policy = Blinkered(self._agent, block.repeat_interleave(n_episodes, dim=0), self._background, self._draws)
+            policy.begin(self.layout, self._keys.repeat(len(block)))
+            rounds = []
+            for t, observations in zip(self.rounds, self.observations, strict=True):
+                policy.t = t
+                rounds.append(policy.probabilities(observations.repeat(len(block), 1, 1)).unflatten(0, (len(block), n_episodes)))
+            answers.append(torch.stack(rounds, dim=1))  # (m, T', E, N, K)
+            self._progress(len(block))
+        return torch.cat(answers)
+
+    def is_read(self) -> Tensor:
+        """Which features the policy reads at all, bool ``(n_features,)``.
+
+        Not read is a feature that changes no probability in any situation, neither when it alone is hidden nor when it alone is seen.
+        """
+        alone = torch.eye(len(features(self.layout)), dtype=torch.bool)
+        lost = self(~alone) - self(torch.ones_like(alone[:1]))
+        gained = self(alone) - self(torch.zeros_like(alone[:1]))
+        return torch.maximum(lost.abs(), gained.abs()).flatten(1).amax(dim=1) > _NOTHING
+
+    def feature_values(self) -> Tensor:
+        """What each feature was for each lot, ``(T', E, N, K, n_features)``; the agent's are the same for all lots."""
+        lots, agent = self.layout.split(self.observations)
+        return torch.cat([lots, agent[..., None, :].expand(*lots.shape[:-1], -1)], dim=-1)

@@ -1,0 +1,481 @@
+"""The command ``proxycoop``."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from ... import __version__
+from .explain_command import EPILOG as EXPLAIN_EPILOG
+from .explain_command import explain
+from .ledger_commands import ledger
+from .library_commands import libraries
+from .options import (
+    AgentOption,
+    AlgoOption,
+    CreditOption,
+    FirstSeedOption,
+    HyperOption,
+    LibraryOption,
+    MeanwhileCreditOption,
+    PlayedRunArgument,
+    PlayedScenarioOption,
+    ScenarioOption,
+    SeedOption,
+    SetOption,
+    agent_named,
+    console,
+    hyperparameters,
+    load_scenario,
+    player,
+    ready_for_files,
+)
+from .profile_commands import profiles
+
+if TYPE_CHECKING:  # the commands import what they need: `--help` must not wait for torch
+    from ...agents import Agent
+
+app = typer.Typer(
+    name="proxycoop",
+    help="What do self-interested agents learn to do when a learning cooperative pays them by a given credit rule?",
+    epilog="Begin with: proxycoop play --agent honest · proxycoop compare --seeds 1 --out out/first · proxycoop report out/first",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+def main() -> None:
+    """Run the command line: a wrong input is one line on standard error and exit code 2, never a traceback.
+
+    What a stream's encoding cannot show is shown escaped: that is no reason to fail after the work is done. Where output cannot be written,
+    on a full disk say, that is one line and exit code 1, which does not say that nothing was done.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # here, where a failure can be told, and not when Python ends
+    except OSError as error:
+        with suppress(io.UnsupportedOperation):  # of a stream that is no file
+            # what is left in the buffer has no place to go, and Python would try once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stderr.write(f"error: {error}: output is not complete; what was done stays done\n")
+        sys.exit(1)
+    except ValueError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+
+
+def _version(value: bool) -> None:
+    if value:
+        sys.stdout.write(f"proxycoop {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option("--import", help="Import this module first, for what it registers: rules, agents, values, data. May be repeated."),
+    ] = None,
+) -> None:
+    del version
+    for module in modules or []:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ValueError(
+                f"--import {module!r} failed ({error}); for a module in this folder, run 'python -m proxycoop --import …'"
+            ) from error
+
+
+@app.command(
+    epilog="Examples: `proxycoop scenarios` · `proxycoop scenarios digits` · `proxycoop scenarios --settings` · "
+    "`proxycoop scenarios my.yaml --set horizon=8`"
+)
+def scenarios(
+    name: Annotated[str | None, typer.Argument(help="Print this scenario in full, as YAML, with what proxies observe in it.")] = None,
+    settings: Annotated[bool, typer.Option("--settings", help="List every setting that a scenario has, its default and meaning.")] = False,
+    overrides: SetOption = None,
+) -> None:
+    """List the scenarios, print one in full, or list what can be set."""
+    from ...envs import scenario
+    from ...envs.observations.layout import ObservationLayout
+    from ...envs.values import VALUES
+    from ...settings import describe
+
+    if settings:
+        table = Table("setting", "default", "meaning")
+        for row in describe(scenario.Scenario):
+            table.add_row(*(escape(cell) for cell in row))
+        for kind in VALUES:
+            value: Any = VALUES[kind]
+            table.add_row(escape(f"values.<…>[{kind}]"), "–", _first_sentence(value))
+            for row in describe(value, f"values.<…>[{kind}]."):
+                table.add_row(*(escape(cell) for cell in row))
+        console().print(table)
+        return
+    if name is not None:
+        loaded = load_scenario(name, overrides)
+        sys.stdout.write(loaded.to_yaml())
+        layout = ObservationLayout.of(loaded)
+        sys.stdout.write(f"\n# A proxy observes {layout.size} numbers: for each of its {layout.n_lots} lots\n")
+        meaning = layout.describe()
+        for title, features in (("", layout.lot_features), ("# and for itself and the cooperative\n", layout.agent_features)):
+            sys.stdout.write(title)
+            for feature in features:
+                sys.stdout.write(f"#   {feature:24} {meaning[feature]}\n")
+        return
+    table = Table("scenario", "N", "K", "T", "data", "values", "governance", "weights", "what is at stake")
+    for known in scenario.names():
+        one = scenario.load(known)
+        table.add_row(
+            known,
+            str(one.principals),
+            str(one.lots.per_principal),
+            str(one.horizon),
+            one.data.source,
+            ", ".join(one.values) or "–",
+            one.screening.governance,
+            one.weights,
+            one.description,
+        )
+    console().print(table)
+
+
+@app.command(
+    epilog="Examples: `proxycoop rules` · `proxycoop rules --agents 64` (what each would cost) · `proxycoop rules shapley` · "
+    "`proxycoop rules 'shapley(budget=600)' --agents 64` · `python -m proxycoop --import my_module rules mine --check`"
+)
+def rules(
+    rule: Annotated[
+        str | None, typer.Argument(help="Print this rule's manual; with arguments, as in `'shapley(budget=60)'`, of the rule with them.")
+    ] = None,
+    agents: Annotated[int | None, typer.Option("--agents", min=1, help="Say what a round of so many agents would cost.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Put the rule through the test-suite: does it keep what it promises?")] = False,
+) -> None:
+    """List the credit rules: what they cost and which axioms they satisfy; or print one rule's manual, or test it."""
+    from ...credit import RuleViolation, check_rule
+    from .rules import manual, table
+
+    if check:
+        if rule is None:
+            raise ValueError("--check tests one rule: name it, as in proxycoop rules loo --check")
+        try:
+            sys.stdout.write(f"{check_rule(rule)}\n")
+        except RuleViolation as violation:
+            sys.stdout.write(f"{violation}\n")
+            raise typer.Exit(1) from None
+        return
+    if rule is not None:
+        sys.stdout.write(manual(rule, agents))
+        return
+    console().print(table(agents))
+    sys.stdout.write(
+        "Rules take arguments, as in --credit 'shapley(budget=60)' or --credit \"normalised(rule='banzhaf')\":\n"
+        "`proxycoop rules shapley` prints a rule's manual, with `--agents 64` also what it would cost for so many.\n"
+    )
+
+
+app.command(epilog="Examples: `proxycoop libraries` · `proxycoop libraries benchmarl qmix`")(libraries)
+
+
+@app.command(epilog="Example: `proxycoop agents`")
+def agents() -> None:
+    """List the agents."""
+    from ...agents import AGENTS
+
+    table = Table("agent", "sees", "what it does")
+    for name in AGENTS:
+        factory: Any = AGENTS[name]
+        sees = "what no proxy could: for reference only" if factory.privileged else "what a proxy sees"
+        table.add_row(name, sees, _first_sentence(factory))
+    console().print(table)
+
+
+@app.command(
+    epilog="Examples: `proxycoop play --agent honest` · `proxycoop play -s breast_cancer -c loo --seat 0=none --seat 1=all` · "
+    "`proxycoop play -c 'shapley(budget=30)' --last` · `proxycoop play --policy out/run --picture round.png` · "
+    "`proxycoop play -s breast_cancer --set settlement.period=4 --ledger books.db`"
+)
+def play(
+    scenario: ScenarioOption = "digits",
+    agent: AgentOption = None,
+    credit: CreditOption = "shapley",
+    seed: SeedOption = 0,
+    seat: Annotated[list[str] | None, typer.Option("--seat", help="Another agent in one seat: `--seat 0=none`. May be repeated.")] = None,
+    policy: Annotated[Path | None, typer.Option("--policy", help="Play the policy of this training run.")] = None,
+    last: Annotated[bool, typer.Option("--last", help="Show only the last round.")] = False,
+    picture: Annotated[Path | None, typer.Option("--picture", help="Write a PNG of the last round.")] = None,
+    ledger: Annotated[
+        str | None, typer.Option("--ledger", help="Write rounds and settlements into this ledger: a file, or a database's URL.")
+    ] = None,
+    cooperative: Annotated[
+        str | None,
+        typer.Option("--cooperative", help="What the ledger calls the cooperative, before seed and episode. [default: SCENARIO/RULE]"),
+    ] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Play one episode and show every round as text."""
+    from ... import agents as proxies
+    from ...envs import Engine
+    from ...envs.rendering import render_picture, render_text
+    from .rules import working
+
+    others: dict[int, Agent] = {}
+    for assignment in seat or []:
+        number, _, name = assignment.partition("=")
+        if not number.isdigit() or not name:
+            raise ValueError(f"--seat {assignment!r}: write a seat's number and an agent's name, such as --seat 0=none")
+        others[int(number)] = agent_named(name, policy)
+    everyone = agent_named(agent or ("learned" if policy else "honest"), policy)
+    loaded = load_scenario(scenario, overrides)
+    engine = Engine(loaded, credit)
+    bookkeeper = None
+    if cooperative is not None and ledger is None:
+        raise ValueError(f"--cooperative {cooperative!r} names it in a ledger: give --ledger FILE too")
+    if ledger is not None:
+        from ...envs.bookkeeping import Bookkeeper  # brings a database
+
+        bookkeeper = Bookkeeper(engine, ledger, cooperative)
+    sys.stdout.write(f"credit: {working(credit, loaded.principals)}\n\n")
+
+    def show(engine: Engine) -> None:
+        if bookkeeper is not None:
+            bookkeeper.write()
+        if not last or engine.t == engine.horizon:
+            sys.stdout.write(render_text(engine) + "\n\n")
+
+    metrics = proxies.play(engine, proxies.Seats(everyone, others) if others else everyone, [seed], on_round=show)
+    returns = ", ".join(f"{value:z.2f}" for value in metrics["return"][0].tolist())
+    sys.stdout.write(
+        f"welfare {float(metrics['welfare'][0]):z.2f} (gain minus costs, in reward units); returns {returns}; "
+        f"clean lots contributed {float(metrics['clean_share'][0]):.0%}, corrupt {float(metrics['corrupt_share'][0]):.0%}\n"
+    )
+    if picture is not None:
+        from matplotlib.image import imsave
+
+        from ...files import output_folder, write_atomically
+
+        output_folder(picture.parent)
+        write_atomically(picture, lambda file: imsave(file, render_picture(engine), format="png"))
+        sys.stdout.write(f"wrote {picture}\n")
+    if bookkeeper is not None:
+        bookkeeper.close()
+        written = bookkeeper.ledger.name  # a URL without its password
+        sys.stdout.write(f"wrote {bookkeeper.cooperative!r} into the ledger {written}; next: proxycoop ledger verify {written}\n")
+
+
+@app.command(
+    epilog="Examples: `proxycoop train --out out/run` · `proxycoop train -s breast_cancer -c loo --seed 1 --out out/loo-1` · "
+    "`proxycoop train --library benchmarl --algo qmix --out out/qmix` · `proxycoop train --out out/run --resume` · "
+    "watch with `tensorboard --logdir out/run/tb`"
+)
+def train(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")],
+    scenario: ScenarioOption = "digits",
+    credit: CreditOption = "shapley",
+    seed: SeedOption = 0,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Agent-steps.")] = 120_000,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")] = False,
+    library: LibraryOption = "sb3",
+    algo: AlgoOption = None,
+    hyper: HyperOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Train proxies under a credit rule, with any of the RL libraries; saves the policy with its scenario and seed."""
+    from ..libraries.registry import settings_for
+    from ..train import tqdm_progress
+    from ..train import train as run
+    from .rules import working
+
+    settings = settings_for(
+        library,
+        algo,
+        scenario=load_scenario(scenario, overrides),
+        credit=credit,
+        seed=seed,
+        total_steps=steps,
+        **hyperparameters(library, algo, hyper),
+    )
+    sys.stdout.write(f"credit: {working(credit, settings.scenario.principals)}\n")
+    bar, progress = tqdm_progress(f"{settings.scenario.name}, {credit}, {settings.library} {settings.algo}")
+    with bar:
+        folder = run(settings, out, resume=resume, progress=progress)
+    sys.stdout.write(f"wrote {folder / 'policy.pt'}; next: proxycoop evaluate {folder}\n")
+
+
+@app.command(
+    epilog="Examples: `proxycoop evaluate out/run` · `proxycoop evaluate --agent planner -s breast_cancer` · "
+    "`proxycoop evaluate out/run -c loo --json loo.json` (other pay for the same policy)"
+)
+def evaluate(
+    run: PlayedRunArgument = None,
+    agent: AgentOption = None,
+    scenario: PlayedScenarioOption = None,
+    credit: Annotated[
+        str | None, typer.Option("--credit", "-c", help="Credit rule, as for `train`; the run's own by default, else shapley.")
+    ] = None,
+    episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes.")] = 64,
+    seed: FirstSeedOption = 1_000_000,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all measures and series here.")] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Evaluate a trained policy or a scripted agent: every measure that needs no second training."""
+    from ...files import output_folder, write_json
+    from ..evaluate import evaluate as measure
+    from .rules import working
+
+    maker, _, scenario, credit = player("evaluate", run, agent, scenario, credit)
+    loaded = load_scenario(scenario, overrides)
+    sys.stdout.write(f"credit: {working(credit, loaded.principals)}\n")
+    evaluation = measure(loaded, credit, maker, episodes=episodes, seed=seed)
+    table = Table("measure", "mean", "± 95 %")
+    for name, estimate in evaluation.measures.items():
+        cells = ["–" if number is None else f"{number:.4g}" for number in (estimate.mean, estimate.half_width)]
+        table.add_row(name, *cells)
+    console().print(table)
+    if json_file is not None:
+        output_folder(json_file.parent)
+        write_json(json_file, evaluation.to_dict())
+
+
+@app.command(
+    epilog="Examples: `proxycoop audit out/run` · `proxycoop audit --agent honest -s breast_cancer --out audit.html` · "
+    "`proxycoop audit --agent all --set screening.filter=project --csv objections.csv`"
+)
+def audit(
+    run: PlayedRunArgument = None,
+    agent: AgentOption = None,
+    scenario: PlayedScenarioOption = None,
+    credit: MeanwhileCreditOption = None,
+    episodes: Annotated[int, typer.Option("--episodes", min=1, help="Episodes.")] = 16,
+    seed: FirstSeedOption = 1_000_000,
+    top: Annotated[int, typer.Option("--top", min=0, help="How many of the worst blocked updates to tell.")] = 10,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write every objection here, a row each.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write totals, table and the worst here.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page. [default: audit.html in the run's folder]")] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Explain which updates were blocked, by whose profile, on which value, with how much predicted and realised harm."""
+    from ...files import write_json, write_text
+    from ..analysis.audit import audit as play
+    from ..analysis.objections import Findings
+    from ..pages.audit_page import console_table, totals_in_words, write_audit
+
+    maker, who, scenario, credit = player("audit", run, agent, scenario, credit)
+    loaded = load_scenario(scenario, overrides)
+    out = run / "audit.html" if out is None and run is not None else out
+    ready_for_files(csv_file, json_file, out)
+    findings = Findings(play(loaded, maker, credit=credit, episodes=episodes, seed=seed))
+    sys.stdout.write(f"{loaded.name}, {episodes} episodes, played by {who}\n\n" + "\n".join(totals_in_words(findings.totals)) + "\n")
+    if findings.accounts:
+        console().print(console_table(findings.accounts))
+    if worst := findings.worst(top):
+        sys.stdout.write("blocked or mended, the most harmful first (of each lot and value the worst round):\n")
+        sys.stdout.write("".join(f"{text}\n" for text in worst))
+    if bargains := findings.audit.bargains:
+        sys.stdout.write(f"\nhow the first rounds of episode {seed} were negotiated\n" + "\n".join(f"{text}\n" for text in bargains))
+    if csv_file is not None:
+        sys.stdout.write(f"wrote {write_text(csv_file, findings.to_csv())}\n")
+    if json_file is not None:
+        sys.stdout.write(f"wrote {write_json(json_file, findings.to_dict(top))}\n")
+    if out is not None:
+        sys.stdout.write(f"wrote {write_audit(findings, out, agents=who, top=top)}\n")
+
+
+@app.command(
+    epilog="Examples: `proxycoop compare --seeds 5 --out out/table` · `proxycoop compare -s digits -r equal -r shapley --out out/two` · "
+    "`proxycoop compare -r shapley -r 'shapley(budget=30)' -r \"normalised(rule='loo')\" --out out/three` · "
+    "run it again to go on where it was cut off"
+)
+def compare(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the comparison.")],
+    scenario: Annotated[list[str] | None, typer.Option("--scenario", "-s", help="May be repeated. [default: digits]")] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rule",
+            "-r",
+            help="Credit rule, with arguments if it takes any, or `all` for every one that can serve the scenarios. May be repeated. "
+            "[default: equal, data_size, standalone, loo, shapley]",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds.")] = 5,
+    first_seed: Annotated[int, typer.Option("--first-seed", min=0, help="The first of them.")] = 0,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Agent-steps of each training.")] = 120_000,
+    episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes of each evaluation.")] = 64,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes side by side. [default: one a core]")] = None,
+    same_split: Annotated[bool, typer.Option("--same-split", help="Keep the scenario's own data split for all seeds.")] = False,
+    library: LibraryOption = "sb3",
+    algo: AlgoOption = None,
+    hyper: HyperOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Train and evaluate rules × scenarios × seeds, beside the scripted agents; finished cells are not run again."""
+    from ..analysis.summary import console_table, summarise
+    from ..compare import cells, results, rules_named
+    from ..compare import compare as run
+
+    loaded = [load_scenario(name, overrides) for name in scenario or ["digits"]]
+    todo = cells(
+        loaded,
+        rules_named(rule, loaded),
+        range(first_seed, first_seed + seeds),
+        episodes=episodes,
+        resplit=not same_split,
+        library=library,
+        algo=algo,
+        total_steps=steps,
+        **hyperparameters(library, algo, hyper),
+    )
+    n_trainings = sum(cell.agent == "learned" for cell in todo)
+    sys.stderr.write(f"{len(todo)} cells, {n_trainings} of them trainings of {steps:,} agent-steps; finished ones are kept\n")
+    path = run(todo, out, jobs=jobs)
+    for table in summarise(results(out)):
+        console().print(console_table(table))
+    sys.stdout.write(f"wrote {path}; next: proxycoop report {out}\n")
+
+
+@app.command(epilog="Examples: `proxycoop report out/table` · `proxycoop report out/table --parts docs/results`")
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a comparison.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML file. [default: report.html in the folder]")] = None,
+    parts: Annotated[
+        Path | None, typer.Option("--parts", help="Write the tables as Markdown and the figures as SVG into this folder.")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page with pictures of a comparison."""
+    from ..pages.report import parts as write_parts
+    from ..pages.report import report as write
+
+    sys.stdout.write(f"wrote {write(folder, out)}\n")
+    if parts is not None:
+        sys.stdout.write(f"wrote {len(write_parts(folder, parts))} files to {parts}\n")
+
+
+app.command(epilog=EXPLAIN_EPILOG)(explain)
+app.add_typer(profiles, name="profiles", epilog="Examples: `proxycoop profiles sample --help` · `proxycoop profiles fit choices.csv`")
+app.add_typer(
+    ledger, name="ledger", epilog="Examples: `proxycoop ledger init books.db -c clinics --member Ada` · `proxycoop ledger verify books.db`"
+)
+
+
+def _first_sentence(factory: Any) -> str:
+    """What a class says of itself, for a table."""
+    sentence = (factory.__doc__ or "").strip().split("\n")[0].removeprefix("For reference only: ").replace("`", "")
+    return sentence[:1].upper() + sentence[1:]

@@ -1,0 +1,108 @@
+"""The command ``proxycoop explain``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import (
+    AgentOption,
+    FirstSeedOption,
+    MeanwhileCreditOption,
+    PlayedRunArgument,
+    PlayedScenarioOption,
+    SetOption,
+    console,
+    load_scenario,
+    player,
+    ready_for_files,
+)
+
+EPILOG = (
+    "Examples: `proxycoop explain out/run` · `proxycoop explain --agent honest -s breast_cancer --out explain.html` · "
+    "`proxycoop explain out/run --episodes 64 --budget 460` (narrower intervals)"
+)
+
+
+def explain(
+    run: PlayedRunArgument = None,
+    agent: AgentOption = None,
+    scenario: PlayedScenarioOption = None,
+    credit: MeanwhileCreditOption = None,
+    episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes that every coalition plays.")] = 16,
+    seed: FirstSeedOption = 1_000_000,
+    budget: Annotated[int | None, typer.Option("--budget", help="Most coalitions of features. [default: 10 a feature]")] = None,
+    proxy_budget: Annotated[
+        int | None, typer.Option("--proxy-budget", help="Most coalitions of proxies. [default: all, for more than 10 proxies 20 a proxy]")
+    ] = None,
+    draws: Annotated[int, typer.Option("--draws", help="Stand-ins for hidden features over which a policy is averaged.")] = 4,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write worth and pay of every proxy in every episode here.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything that was found here.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page. [default: explain.html in the run's folder]")] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Explain what was learned: what each proxy's policy is worth to all, beside its pay, and which features the policy lives on.
+
+    Both are Shapley values: of proxies that play or contribute nothing, and of features that are seen or hidden.
+    """
+    from tqdm import tqdm
+
+    from ...files import write_json, write_text
+    from ..analysis.explain import explain as find
+    from ..pages.explain_page import (
+        FEATURE_COLUMNS,
+        MOST_ROWS,
+        PROXY_COLUMNS,
+        console_table,
+        feature_rows,
+        proxy_rows,
+        sentences,
+        to_csv,
+        to_dict,
+        write_explanation,
+    )
+
+    maker, who, scenario, credit = player("explain", run, agent, scenario, credit)
+    loaded = load_scenario(scenario, overrides)
+    out = run / "explain.html" if out is None and run is not None else out
+    ready_for_files(csv_file, json_file, out)
+    with tqdm(unit=" coalitions", dynamic_ncols=True, delay=1, disable=None) as bar:
+        current = ""
+
+        def progress(stage: str, done: int, total: int) -> None:
+            nonlocal current
+            if stage != current:
+                current = stage
+                bar.set_description(stage, refresh=False)
+                bar.reset(total)
+            bar.update(done - bar.n)
+
+        found = find(
+            loaded,
+            maker,
+            credit=credit,
+            episodes=episodes,
+            seed=seed,
+            budget=budget,
+            proxy_budget=proxy_budget,
+            draws=draws,
+            progress=progress,
+        )
+    sys.stdout.write(f"{loaded.name}, {episodes} episodes, played by {who}\n\n")
+    sys.stdout.write(f"what proxies are worth to all, in reward units an episode ({found.proxies.worth.method})\n")
+    console().print(console_table(PROXY_COLUMNS, proxy_rows(found)))
+    if rows := feature_rows(found):
+        sys.stdout.write(f"what seeing a feature is worth and does ({found.features.outcomes.method})\n")
+        console().print(console_table(FEATURE_COLUMNS, rows[:MOST_ROWS]))
+        if len(rows) > MOST_ROWS:
+            sys.stdout.write(f"{len(rows) - MOST_ROWS} features of less influence are on the page and in the JSON file\n\n")
+    sys.stdout.write("".join(f"{text[0].upper()}{text[1:]}.\n" for text in sentences(found)))
+    if csv_file is not None:
+        sys.stdout.write(f"wrote {write_text(csv_file, to_csv(found))}\n")
+    if json_file is not None:
+        sys.stdout.write(f"wrote {write_json(json_file, to_dict(found))}\n")
+    if out is not None:
+        sys.stdout.write(f"wrote {write_explanation(found, out, agents=who)}\n")

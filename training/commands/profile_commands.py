@@ -1,0 +1,104 @@
+"""The commands ``proxycoop profiles``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import ScenarioOption, SeedOption, SetOption, load_scenario
+
+profiles = typer.Typer(
+    help="Learn value profiles from people's choices between updates.", no_args_is_help=True, rich_markup_mode="markdown"
+)
+
+
+@profiles.command(
+    "sample",
+    epilog="Examples: `proxycoop profiles sample -s digits --pairs 200 --out choices.csv` (then fill in the column `choice`) · "
+    "`proxycoop profiles sample --pairs 600 --choose-by 0 --out choices.csv` · "
+    "`proxycoop profiles sample --pairs 30 --persons 40 --choose-by 0 --choose-by 1 --out many.csv`",
+)
+def profiles_sample(
+    out: Annotated[Path, typer.Option("--out", "-o", help="CSV file.")],
+    scenario: ScenarioOption = "digits",
+    pairs: Annotated[int, typer.Option("--pairs", min=1, help="Pairs of updates for each person.")] = 200,
+    persons: Annotated[int, typer.Option("--persons", min=1, help="Persons who will choose.")] = 1,
+    choose_by: Annotated[
+        list[int] | None,
+        typer.Option("--choose-by", help="Simulate answers by this profile of the scenario, counted from 0. Repeated: persons in turn."),
+    ] = None,
+    seed: SeedOption = 0,
+    overrides: SetOption = None,
+) -> None:
+    """Draw pairs of real updates for people to judge: a CSV file whose column `choice` awaits a or b.
+
+    `a:VALUE` and `b:VALUE` are the predicted harms of the two updates to a value (positive is worse, in the value's unit), `a:gain` and
+    `b:gain` their predicted gains in utility. All 0 is no update at all.
+    """
+    from ...files import output_folder
+    from .profiles import answer, chosen_profiles, sample
+
+    loaded = load_scenario(scenario, overrides)
+    holders = chosen_profiles(loaded, choose_by or [])
+    comparisons = sample(loaded, pairs, persons, seed)
+    if holders:
+        comparisons = answer(comparisons, holders, seed)
+    output_folder(out.parent)
+    comparisons.to_csv(out, answered=bool(holders))
+    before = "" if holders else "write a or b into every line's choice, then "
+    sys.stdout.write(f"wrote {len(comparisons)} pairs to {out}; next: {before}proxycoop profiles fit {out} --scenario {scenario}\n")
+
+
+@profiles.command(
+    "fit",
+    epilog="Examples: `proxycoop profiles fit choices.csv` · `proxycoop profiles fit choices.csv -s digits --out fitted.yaml`, then "
+    "`proxycoop play -s fitted.yaml` · `proxycoop profiles fit many.csv -s digits --components auto --out types.yaml`",
+)
+def profiles_fit(
+    choices: Annotated[Path, typer.Argument(help="CSV file of the choices.")],
+    scenario: Annotated[
+        str | None, typer.Option("--scenario", "-s", help="Write a scenario that extends this one; the choices must be about its values.")
+    ] = None,
+    components: Annotated[str, typer.Option("--components", help="1: one profile for all; a number of types of people; or `auto`.")] = "1",
+    holders: Annotated[
+        int | None, typer.Option("--holders", min=1, help="Principals who hold the profiles. [default: all of the scenario's, else 1]")
+    ] = None,
+    direction: Annotated[
+        bool | None,
+        typer.Option("--direction/--no-direction", help="Whether profiles hold the direction. [default: only where no tolerance shows]"),
+    ] = None,
+    confidence: Annotated[float, typer.Option("--confidence", help="Level of intervals and tests.")] = 0.95,
+    seed: SeedOption = 0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="YAML file. [default: shown below the report]")] = None,
+) -> None:
+    """Fit a value profile to choices between updates, say how sure it is, and write it for a scenario.
+
+    The file needs the columns `a:VALUE` and `b:VALUE` for every value (harm of the two updates, positive is worse, in the value's unit) and
+    `choice` (a or b). `a:gain` and `b:gain` (utility) and `person` (who chose) are optional; types of people need `person`.
+    """
+    from ...envs.people.comparisons import Comparisons
+    from .profiles import as_yaml, fit, profiles_of, require_values, write
+
+    if components != "auto" and not components.isdigit():
+        raise ValueError(f"--components {components!r}: write a number of types, or auto")
+    if components != "auto" and int(components) < 1:
+        raise ValueError(f"--components {components}: must be at least 1")
+    comparisons = Comparisons.from_csv(choices)
+    if comparisons.person is None and components != "1":
+        raise ValueError(f"--components {components}: {choices} has no column 'person', which types of people need: leave --components out")
+    principals = 1
+    if scenario is not None:
+        loaded = load_scenario(scenario, None)
+        require_values(comparisons, loaded, str(choices))
+        principals = loaded.principals
+    fitted = fit(comparisons, "auto" if components == "auto" else int(components), confidence=confidence, seed=seed)
+    sys.stdout.write(f"{fitted}\n")
+    text = as_yaml(profiles_of(fitted, holders or principals, direction), choices.name, scenario, out)
+    if out is None:
+        sys.stdout.write(f"\n{text}")
+        return
+    write(text, out)
+    sys.stdout.write(f"wrote {out}" + (f"; next: proxycoop play -s {out}\n" if scenario is not None else "\n"))

@@ -1,0 +1,387 @@
+"""BenchMARL on TorchRL: IPPO, MAPPO, IQL, VDN and QMIX, on cooperatives that are stepped all at once.
+
+What a script of one's own needs is here too: :class:`CooperativeTask` is the task, :class:`LotModelConfig` the shared network;
+``examples/benchmarl_qmix.py`` shows them at work. Other models of BenchMARL's work on the task as well.
+
+Other than in Stable-Baselines3, observations are normalised by statistics that are fixed beforehand, rewards and advantages are not
+normalised, and actor and critic have an optimiser each. BenchMARL's VDN and QMIX learn the team's value from the mean of the agents'
+rewards. BenchMARL's checkpoints leave the optimisers out, so a run that was cut off begins again.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarl.algorithms import IppoConfig, IqlConfig, MappoConfig, QmixConfig, VdnConfig
+from benchmarl.algorithms.common import AlgorithmConfig
+from benchmarl.environments import TaskClass
+from benchmarl.experiment import Callback, Experiment, ExperimentConfig
+from benchmarl.experiment import experiment as experiment_module
+from benchmarl.models.common import Model, ModelConfig
+from tensordict import TensorDictBase
+from torch import Tensor
+from torchrl.data import Composite
+from torchrl.envs import EnvBase, Transform
+
+from ...agents.network import LotNetwork, Normaliser
+from ...envs.observations.layout import ObservationLayout
+from ...envs.observations.spaces import RewardForm
+from ...envs.scenario import Scenario, load
+from ..run import Run, Trained
+from ..settings import PPOSettings, QSettings
+from .normalise import reference_statistics
+from .torchrl_env import GROUP, CooperativeTorchRLEnv
+
+Q_ALGORITHMS = {"iql": IqlConfig, "vdn": VdnConfig, "qmix": QmixConfig}
+PPO_ALGORITHMS = {"ippo": IppoConfig, "mappo": MappoConfig}
+
+
+class NormaliseObservations(Transform):  # type: ignore[misc]  # TorchRL ships no types
+    """Normalises what each proxy observes, and with it the state, which is everybody's observations side by side.
+
+    Args:
+        normaliser: For the observations of one proxy.
+        n_agents: Proxies N.
+    """
+
+    def __init__(self, normaliser: Normaliser, n_agents: int) -> None:
+        keys = [(GROUP, "observation"), "state"]
+        super().__init__(in_keys=keys, out_keys=keys)
+        self.normaliser = normaliser
+        self.n_agents = n_agents
+
+    def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
+        observations = self.normaliser(next_tensordict.get((GROUP, "observation")))  # (E, N, size), within the bounds of the spec still
+        next_tensordict.set((GROUP, "observation"), observations)
+        return next_tensordict.set("state", observations.flatten(start_dim=-2))
+
+    def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
+        del tensordict
+        return self._call(tensordict_reset)
+
+
+class CooperativeTask(TaskClass):  # type: ignore[misc]  # BenchMARL ships no types
+    """A cooperative as a task of BenchMARL, vectorised: ``Experiment(CooperativeTask("digits"), …)``.
+
+    Proxies are the one group ``proxy``. Observations come normalised by
+    :func:`~proxycoop.training.libraries.normalise.reference_statistics`.
+
+    Args:
+        scenario: A scenario, its name, or the path of its YAML file.
+        credit: Name of a credit rule (with arguments, if it takes any).
+        rewards: ``own``, or ``team``: every proxy gets the mean of its cooperative's rewards. BenchMARL's VDN and QMIX take the mean of
+            either.
+
+    Raises:
+        ValueError: If the scenario is unknown or not valid; a rule or form of rewards that is wrong is named when the experiment begins.
+    """
+
+    def __init__(self, scenario: Scenario | str | Path = "digits", credit: str = "shapley", rewards: RewardForm = "own") -> None:
+        scenario = scenario if isinstance(scenario, Scenario) else load(scenario)
+        super().__init__(scenario.name, {"scenario": scenario, "credit": credit, "rewards": rewards})
+
+    @cached_property
+    def layout(self) -> ObservationLayout:
+        """What every entry of an observation is."""
+        scenario = self.config["scenario"]
+        return ObservationLayout.of(scenario)
+
+    @cached_property
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance by which observations are normalised."""
+        return reference_statistics(self.config["scenario"], self.config["credit"])
+
+    def get_env_fun(
+        self, num_envs: int, continuous_actions: bool, seed: int | None, device: torch.device | str
+    ) -> Callable[[], CooperativeTorchRLEnv]:
+        """What makes an environment of ``num_envs`` cooperatives."""
+        del continuous_actions
+        return partial(CooperativeTorchRLEnv, num_cooperatives=num_envs, seed=seed, device=device, **self.config)
+
+    def get_env_transforms(self, env: EnvBase) -> list[Transform]:
+        """The normalisation of observations and state."""
+        normaliser = Normaliser(*self.statistics, self.layout.sizes["n_lot_features"], self.layout.n_lots)
+        return [NormaliseObservations(normaliser.to(env.device), env.engine.num_agents)]
+
+    def supports_continuous_actions(self) -> bool:
+        """Lots are contributed or not."""
+        return False
+
+    def supports_discrete_actions(self) -> bool:
+        """Actions are codes of sets of lots."""
+        return True
+
+    def max_steps(self, env: EnvBase) -> int:
+        """Rounds of an episode."""
+        horizon: int = env.engine.horizon
+        return horizon
+
+    def has_render(self, env: EnvBase) -> bool:
+        """No pictures: watch one cooperative through :mod:`~proxycoop.envs.cooperative_v0` instead."""
+        del env
+        return False
+
+    def group_map(self, env: EnvBase) -> dict[str, list[str]]:
+        """All proxies are one group."""
+        groups: dict[str, list[str]] = env.group_map
+        return groups
+
+    def observation_spec(self, env: EnvBase) -> Composite:
+        """Of the group's observations."""
+        return self._of_group(env, "observation")
+
+    def action_mask_spec(self, env: EnvBase) -> Composite:
+        """Of the group's masks."""
+        return self._of_group(env, "action_mask")
+
+    def info_spec(self, env: EnvBase) -> Composite:
+        """Of the group's metrics."""
+        return self._of_group(env, "info")
+
+    def state_spec(self, env: EnvBase) -> Composite:
+        """Of the state."""
+        return Composite({"state": env.full_observation_spec_unbatched["state"].clone()})
+
+    def action_spec(self, env: EnvBase) -> Composite:
+        """Of the group's actions."""
+        return env.full_action_spec_unbatched
+
+    @staticmethod
+    def env_name() -> str:
+        """Name of the environment, for BenchMARL's folders and logs."""
+        return "proxycoop"
+
+    @staticmethod
+    def log_info(batch: TensorDictBase) -> dict[str, float]:
+        """What BenchMARL's loggers are told: metrics of the episodes that ended in a batch, means over them."""
+        return {f"collection/episode/{name}": value for name, value in episode_means(batch).items()}
+
+    @staticmethod
+    def _of_group(env: EnvBase, key: str) -> Composite:
+        spec = env.full_observation_spec_unbatched[GROUP]
+        return Composite({GROUP: Composite({key: spec[key].clone()}, shape=spec.shape)})
+
+
+def episode_means(batch: TensorDictBase) -> dict[str, float]:
+    """Metrics of the episodes that ended in a batch of collected rounds, ``(E, T)``: means over them, by name; none if none ended."""
+    ended = batch.get(("next", "done"))[..., 0]  # (E, T)
+    metrics = batch.get(("next", GROUP, "info")) if ended.any() else {}
+    return {name: float(each[ended].mean()) for name, each in metrics.items()}
+
+
+class LotModel(Model):  # type: ignore[misc]  # BenchMARL ships no types
+    """:class:`~proxycoop.agents.LotNetwork` as a model of BenchMARL's: an actor, action values or a critic, by what is asked for.
+
+    As an actor it gives the logits of codes; as action values ones that are additive over a proxy's lots; as a critic the
+    value of each proxy's situation; and as a central critic one value for all, which does not depend on the proxies' order: the value of
+    the mean of what the network makes of each proxy's situation.
+
+    Args:
+        n_lot_features: Features of a lot.
+        n_agent_features: Features of the agent.
+        hidden: Units of each hidden layer.
+        **kwargs: What BenchMARL passes to every model.
+
+    Raises:
+        ValueError: If proxies are not to share parameters, or something else is asked for.
+    """
+
+    def __init__(self, *, n_lot_features: int, n_agent_features: int, hidden: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.network = LotNetwork(n_lot_features, n_agent_features, hidden).to(self.device)
+
+    def _perform_checks(self) -> None:
+        super()._perform_checks()
+        if not self.share_params:
+            raise ValueError("share_params=False: proxies share one network, so set share_policy_params and share_param_critic to True")
+        self.gives = self.out_key[-1] if isinstance(self.out_key, tuple) else self.out_key
+        if self.gives not in ("logits", "action_value", "state_value") or (self.centralised and self.gives != "state_value"):
+            whose = "central" if self.centralised else "each proxy's"
+            raise ValueError(f"LotModel does not give {whose} {self.gives}: use a model of BenchMARL's for it, such as MlpConfig")
+
+    def _forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        seen, network = tensordict.get(self.in_key), self.network  # (…, N, size), or (…, N·size) if central
+        if self.gives == "logits":
+            answer = network.code_logits(seen)  # (…, N, 2**K)
+        elif self.gives == "action_value":
+            answer = network.q_values(seen)  # (…, N, 2**K)
+        elif not self.centralised:
+            answer = network.state_value(seen)[..., None]  # (…, N, 1)
+        else:
+            each = seen if self.input_has_agent_dim else seen.unflatten(-1, (self.n_agents, -1))  # (…, N, size)
+            answer = network.value(network.pooled(each).mean(dim=-2))  # (…, 1)
+        return tensordict.set(self.out_key, answer)
+
+
+@dataclass
+class LotModelConfig(ModelConfig):  # type: ignore[misc]  # BenchMARL ships no types
+    """Config of :class:`LotModel`: ``LotModelConfig(**task.layout.sizes)``."""
+
+    n_lot_features: int
+    n_agent_features: int
+    hidden: int = 64
+
+    @staticmethod
+    def associated_class() -> type[LotModel]:
+        """The model."""
+        return LotModel
+
+
+def learn(run: Run) -> Trained:
+    """Train by one of BenchMARL's algorithms.
+
+    Raises:
+        ValueError: If the replay buffer is too small for an episode of all cooperatives.
+    """
+    settings = run.settings
+    task = CooperativeTask(settings.scenario, settings.credit, settings.rewards)
+    with _quiet(), tempfile.TemporaryDirectory(prefix="benchmarl_", dir=run.folder) as folder:
+        experiment = Experiment(
+            task,
+            _algorithm(run),
+            LotModelConfig(**task.layout.sizes, hidden=settings.hidden),
+            seed=settings.seed,
+            config=_config(run, folder),
+            callbacks=[_Recorder(run)],
+        )
+        experiment.run()
+    return Trained(_network(task, experiment, settings.hidden), *task.statistics, greedy=isinstance(settings, QSettings))
+
+
+def _algorithm(run: Run) -> AlgorithmConfig:
+    """BenchMARL's configuration of the algorithm."""
+    settings = run.settings
+    if isinstance(settings, PPOSettings):
+        return PPO_ALGORITHMS[settings.algo](
+            share_param_critic=True,
+            clip_epsilon=settings.clip_range,
+            entropy_coef=settings.ent_coef,
+            critic_coef=1.0,
+            loss_critic_type="l2",
+            lmbda=settings.gae_lambda,
+            scale_mapping="exp",  # for continuous actions, as the next one
+            use_tanh_normal=False,
+            minibatch_advantage=False,
+        )
+    mixer = {"mixing_embed_dim": 32} if settings.algo == "qmix" else {}
+    return Q_ALGORITHMS[settings.algo](delay_value=True, loss_function="l2", **mixer)
+
+
+def _config(run: Run, folder: str) -> ExperimentConfig:
+    """BenchMARL's configuration of the experiment: an iteration collects one episode of every cooperative, and learns from it.
+
+    A *frame* of BenchMARL's is a round of one cooperative: N agent-steps.
+    """
+    settings = run.settings
+    n_agents, horizon, n_envs = settings.scenario.principals, settings.scenario.horizon, settings.num_cooperatives
+    frames = n_envs * horizon
+    n_iterations = math.ceil(settings.total_steps / (frames * n_agents))
+    config = ExperimentConfig.get_from_yaml()
+    changes: dict[str, Any] = {
+        "save_folder": folder,
+        "loggers": [],
+        "create_json": False,
+        "evaluation": False,
+        "evaluation_episodes": 1,
+        "render": False,
+        "prefer_continuous_actions": False,
+        "gamma": settings.gamma,
+        "lr": settings.learning_rate,
+        "max_n_iters": n_iterations,
+        "max_n_frames": None,
+    }
+    if isinstance(settings, PPOSettings):
+        changes |= {
+            "clip_grad_val": 0.5,
+            "on_policy_collected_frames_per_batch": frames,
+            "on_policy_n_envs_per_worker": n_envs,
+            "on_policy_n_minibatch_iters": settings.n_epochs,
+            "on_policy_minibatch_size": settings.minibatch(frames, n_agents),
+        }
+    elif isinstance(settings, QSettings):
+        if settings.buffer_size < frames * n_agents:
+            raise ValueError(
+                f"buffer_size={settings.buffer_size} agent-steps do not hold an episode of {n_envs} cooperatives: "
+                f"use at least {frames * n_agents}"
+            )
+        changes |= {
+            "clip_grad_val": 10.0,
+            "polyak_tau": settings.target_tau,
+            "exploration_eps_init": 1.0,
+            "exploration_eps_end": settings.exploration_end,
+            "exploration_anneal_frames": math.ceil(settings.exploration_share * n_iterations * frames),
+            "off_policy_collected_frames_per_batch": frames,
+            "off_policy_n_envs_per_worker": n_envs,
+            "off_policy_n_optimizer_steps": max(round(settings.updates_per_round * horizon), 1),
+            "off_policy_train_batch_size": max(settings.batch_size // n_agents, 1),
+            "off_policy_memory_size": settings.buffer_size // n_agents,
+            "off_policy_init_random_frames": 0,
+        }
+    for name, value in changes.items():
+        setattr(config, name, value)
+    return config
+
+
+def _network(task: CooperativeTask, experiment: Experiment, hidden: int) -> LotNetwork:
+    """The network that was trained, put together from what BenchMARL trained as an actor and what as a critic, if there is one."""
+    weights: dict[str, Tensor] = {}
+    for name, parameter in experiment.losses[GROUP].named_parameters():  # the actor's, or the action values', before the critic's
+        owner, found, part = name.partition(".network.")
+        if found and (not owner.startswith("critic") or part.startswith(("critic", "value"))):
+            weights[part] = parameter.detach().clone()
+    network = LotNetwork(**task.layout.sizes, hidden=hidden)
+    network.load_state_dict(weights)
+    return network
+
+
+class _Recorder(Callback):  # type: ignore[misc]  # BenchMARL ships no types
+    """After every iteration: report it, and let the learning rate of PPO fall."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+
+    def on_batch_collected(self, batch: TensorDictBase) -> None:
+        """Measure the episodes."""
+        self.metrics = episode_means(batch)
+
+    def on_train_end(self, training_td: TensorDictBase, group: str) -> None:
+        """Report them."""
+        del training_td
+        settings, done = self.run.settings, self.experiment.total_frames
+        self.run.report(done * settings.scenario.principals, self.metrics)
+        if isinstance(settings, PPOSettings):
+            remaining = 1 - done / self.experiment.config.get_max_n_frames(on_policy=True)
+            for optimiser in self.experiment.optimizers[group].values():
+                for parameters in optimiser.param_groups:
+                    parameters["lr"] = settings.learning_rate * remaining
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # BenchMARL pickles callbacks to reload experiments, which nobody does here
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without BenchMARL's progress bar beside ours, TorchRL's notes, and what they warn of in each other."""
+    logger = logging.getLogger("torchrl")
+    level, bar = logger.level, experiment_module.tqdm
+    logger.setLevel(logging.WARNING)
+    experiment_module.tqdm = partial(bar, disable=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="SyncDataCollector has been deprecated", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", message="size_average and reduce args will be deprecated", category=UserWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+        experiment_module.tqdm = bar

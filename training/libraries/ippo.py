@@ -1,0 +1,274 @@
+r"""PPO in a single file, straight on the engine's tensors (after CleanRL's), and two variants without a critic.
+
+All proxies share one policy, and each is a learner of its own (independent PPO). An update plays an episode of every cooperative: T rounds,
+E cooperatives, N proxies, K lots. Nothing leaves the tensors: the engine takes choices (E, N, K) and gives observations and rewards, on
+the CPU or on an accelerator. Algorithm, network, normalisation and settings are those of ``--library sb3 --algo ppo``.
+
+An action is K coins, one for each lot:
+
+.. math:: \log \pi(a | s) = \sum_{k \text{ available}} a_k \log p_k + (1 - a_k) \log(1 - p_k)
+
+A lot that has nothing to contribute is withheld with certainty: it adds 0 to the log-probability and to the entropy.
+
+``grpo`` and ``ospo`` put a comparison within a group in the place of the critic. With x the discounted reward-to-go (``grpo``) or the
+reward of this one round (``ospo``), the advantage is
+
+.. math:: A = (x - \text{mean of } x \text{ in the group}) / \text{spread}
+
+The groups of Zhao & Li are the agents of a fleet at one time, which could stand for each other. Proxies could not: one with clean lots is
+paid more than one with corrupt lots whatever the two do, and all that it does would be praised. So ``group: replicas`` compares a seat
+with itself, in G replicas of its cooperative (same seed, so same lots and profiles) where other coins fell, as Shao et al. compare answers
+to one question. From the second round on the replicas' models differ: their mean is then a baseline of seat and time, not of the state.
+``group: agents`` compares the proxies of a cooperative with each other. ``spread: group`` divides by the spread of x in the same group, as
+Shao et al. do. Then late rounds, in which little more is to be gained than a contribution costs, weigh as much as early ones, and proxies
+learn to withhold too much; ``spread: update`` divides by the spread of the gaps in the whole update. Other than in Shao et al. no reference
+policy holds the policy back: there is none.
+
+With replicas and ``spread: update`` both algorithms come within a few per cent of PPO's welfare; comparing agents costs a few per cent on
+breast_cancer, and ``spread: group`` a sixth to nearly a half on digits, and nothing on breast_cancer
+(``python benchmarks/training/ippo.py --groups``).
+
+References:
+    Schulman et al. (2017), *Proximal policy optimization algorithms*, arXiv 1707.06347.
+    de Witt et al. (2020), *Is independent learning all you need in the StarCraft multi-agent challenge?*, arXiv 2011.09533.
+    Huang et al. (2022), *CleanRL: high-quality single-file implementations of deep reinforcement learning algorithms*, JMLR 23.
+    Shao et al. (2024), *DeepSeekMath*, arXiv 2402.03300: GRPO.
+    Zhao & Li (2025), *One step is enough*, arXiv 2507.15351: GRPO for many agents, and OSPO.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from ...agents.network import CLIP, LotNetwork
+from ...envs.engine import Engine
+from ...envs.metrics import episode_metrics
+from ...envs.observations.layout import ObservationLayout
+from ...envs.observations.spaces import Pay
+from ...envs.randomness import seeds_from
+from ..run import Run, Trained
+from ..settings import EngineSettings, GroupSettings
+from .closed_form import ClosedFormNetwork
+
+MAX_GRAD_NORM = 0.5
+VALUE_COEF = 0.5
+EPSILON = 1e-8
+GROUP_EPSILON = 1e-4
+"""Smallest spread that counts, in reward units: what differs by rounding does not differ."""
+
+
+def learn(run: Run) -> Trained:
+    """Train; a run that was cut off goes on from its checkpoint to the same numbers.
+
+    Raises:
+        ValueError: If there is no such device.
+    """
+    settings = run.settings
+    assert isinstance(settings, EngineSettings | GroupSettings)
+    seeds = cooperatives(settings)
+    engine = Engine(settings.scenario, settings.credit, settings.num_cooperatives, device=settings.device)
+    layout, device, pay = engine.layout, engine.device, Pay(settings.rewards)
+    n_rounds, n_envs, n_agents, n_lots = engine.horizon, engine.num_envs, engine.num_agents, engine.num_lots
+    n_rows = n_rounds * n_envs * n_agents
+    n_updates = math.ceil(settings.total_steps / n_rows)
+    n_minibatches = math.ceil(n_rows / settings.batch_size)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = LotNetwork(**layout.sizes, hidden=settings.hidden).to(device)
+    has_critic = isinstance(settings, EngineSettings)
+    closed = ClosedFormNetwork(network, has_critic)
+    gradient = closed.vector.grad
+    assert gradient is not None
+    optimizer = torch.optim.Adam([closed.vector], lr=settings.learning_rate, eps=1e-5, fused=True)
+    generator = torch.Generator(device).manual_seed(settings.seed)
+    seen, seen_returns = RunningMoments(layout.size, device), RunningMoments(1, device)
+    update = 0
+    if run.checkpoint is not None:
+        update = run.checkpoint["update"]
+        network.load_state_dict(run.checkpoint["network"])
+        optimizer.load_state_dict(run.checkpoint["optimizer"])
+        generator.set_state(run.checkpoint["generator"])
+        for moments, saved in zip((seen, seen_returns), run.checkpoint["moments"], strict=True):
+            moments.mean, moments.variance, moments.count = saved[0].to(device), saved[1].to(device), saved[2]
+
+    observations = torch.empty(n_rounds, n_envs, n_agents, layout.size, device=device)  # normalised, (T, E, N, size)
+    available = torch.empty(n_rounds, n_envs, n_agents, n_lots, dtype=torch.bool, device=device)  # (T, E, N, K)
+    actions = torch.empty_like(available)
+    logits = torch.empty(n_rounds, n_envs, n_agents, n_lots, device=device)
+    rewards = torch.empty(n_rounds, n_envs, n_agents, device=device)
+
+    while update < n_updates:
+        # play one episode of every cooperative
+        observation = engine.reset(seeds, episode=update) if engine.seeds is None else engine.reset()  # (E, N, size)
+        with torch.no_grad():
+            for t in range(n_rounds):
+                seen.update(*pooled(layout, observation), n_envs * n_agents)
+                observations[t] = seen.normalise(observation)
+                available[t] = engine.prospect.available
+                logits[t] = network.logits(observations[t].flatten(end_dim=1)).unflatten(0, (n_envs, n_agents))
+                coins = torch.rand(n_envs, n_agents, n_lots, generator=generator, device=device)
+                actions[t] = available[t] & (coins < logits[t].sigmoid())
+                result = engine.step(actions[t])
+                observation, rewards[t] = result.observations, pay(result.rewards)
+
+            # what each action was worth
+            if isinstance(settings, EngineSettings):
+                returns = discounted(rewards, settings.gamma)
+                variance, mean = torch.var_mean(returns.flatten().double(), dim=0, correction=0, keepdim=True)
+                seen_returns.update(mean, variance, n_rows)
+                scaled = (rewards / (seen_returns.variance + EPSILON).sqrt().float()).clamp(-CLIP, CLIP)
+                values = network.state_value(observations.flatten(end_dim=2)).unflatten(0, rewards.shape)
+                advantages = gae(scaled, values, settings.gamma, settings.gae_lambda)  # (T, E, N)
+                targets = (advantages + values).flatten()
+            else:
+                worth = rewards if settings.algo == "ospo" else reward_to_go(rewards, settings.gamma)
+                advantages = relative(worth, settings)
+                targets = torch.zeros_like(advantages)  # there is no critic
+
+        # learn from it
+        optimizer.param_groups[0]["lr"] = settings.learning_rate * (1 - update / n_updates)
+        parts = (observations, actions.float(), available.float(), log_prob(logits, actions.float(), available), advantages, targets)
+        rows = torch.cat([part.reshape(n_rows, -1) for part in parts], dim=1)  # one table, so that drawing from it is one operation
+        widths = [part.numel() // n_rows for part in parts]
+        for _ in range(settings.n_epochs):
+            for chosen in torch.randperm(n_rows, generator=generator, device=device).tensor_split(n_minibatches):
+                x, a, can, *columns = rows[chosen].split(widths, dim=1)
+                old_log_prob, advantage, target = (column[:, 0] for column in columns)
+                if has_critic and len(advantage) > 1:
+                    advantage = (advantage - advantage.mean()) / (advantage.std() + EPSILON)
+                logit, value = closed.forward(x)  # (B, K), (B,)
+                closed.backward(*loss_gradient(settings, logit, value, a, can, old_log_prob, advantage, target))
+                gradient.mul_((MAX_GRAD_NORM / (gradient.norm() + EPSILON)).clamp(max=1))
+                optimizer.step()
+        update += 1
+
+        metrics = {name: measure.float().mean() for name, measure in episode_metrics(engine).items()}
+        run.report(update * n_rows, dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True)))
+        if run.is_due:
+            run.keep(
+                {
+                    "update": update,
+                    "network": network.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "generator": generator.get_state(),
+                    "moments": [(one.mean, one.variance, one.count) for one in (seen, seen_returns)],
+                }
+            )
+    lots, own = layout.split(torch.stack([seen.mean, seen.variance]).float().cpu())  # (2, K, F), (2, G)
+    mean, variance = torch.cat([lots[:, 0], own], dim=1)
+    return Trained(network.cpu(), mean, variance, float(seen_returns.variance))
+
+
+def cooperatives(settings: EngineSettings | GroupSettings) -> list[int]:
+    """A seed for each cooperative, those that Stable-Baselines3's has too; replicas share theirs."""
+    replicas = settings.group_size if isinstance(settings, GroupSettings) and settings.group == "replicas" else 1
+    return [seed for seed in seeds_from(settings.seed, settings.num_cooperatives // replicas) for _ in range(replicas)]
+
+
+def log_prob(logits: Tensor, actions: Tensor, available: Tensor) -> Tensor:
+    """Log-probability of choices 0 or 1, ``(..., K)`` each → ``(...)``."""
+    return ((actions * logits - softplus(logits)) * available).sum(dim=-1)
+
+
+def gae(rewards: Tensor, values: Tensor, gamma: float, lam: float) -> Tensor:
+    r"""Generalised advantage estimation (Schulman et al. 2016), ``(T, ...)``; nothing is earned after the last round.
+
+    .. math:: A_t = \delta_t + \gamma \lambda A_{t+1}, \quad \delta_t = r_t + \gamma V(s_{t+1}) - V(s_t)
+    """
+    advantages = torch.empty_like(rewards)
+    advantage = next_value = torch.zeros_like(rewards[0])
+    for t in reversed(range(len(rewards))):
+        advantage = rewards[t] + gamma * next_value - values[t] + gamma * lam * advantage
+        advantages[t], next_value = advantage, values[t]
+    return advantages
+
+
+def reward_to_go(rewards: Tensor, gamma: float) -> Tensor:
+    r"""Discounted sum of this round's and later rewards, ``(T, ...)``: :math:`G_t = r_t + \gamma G_{t+1}`."""
+    return discounted(rewards.flip(0), gamma).flip(0)
+
+
+def discounted(rewards: Tensor, gamma: float) -> Tensor:
+    r"""Discounted sum of this round's and earlier rewards, ``(T, ...)``: :math:`R_t = r_t + \gamma R_{t-1}`, as VecNormalize scales by."""
+    sums = rewards.clone()
+    for t in range(1, len(sums)):
+        sums[t] += gamma * sums[t - 1]
+    return sums
+
+
+def relative(worth: Tensor, settings: GroupSettings) -> Tensor:
+    """Advantages over the group, ``(T, E, N)`` → the same, from what is compared; replicas are adjacent cooperatives."""
+    among_agents = settings.group == "agents"
+    groups = worth[:, :, None] if among_agents else worth.unflatten(1, (-1, settings.group_size))  # (T, E, 1, N) or (T, E / G, G, N)
+    dim = 3 if among_agents else 2
+    gaps = groups - groups.mean(dim=dim, keepdim=True)
+    spread = gaps.std(correction=0) if settings.spread == "update" else gaps.std(dim=dim, correction=0, keepdim=True)
+    return (gaps / (spread + GROUP_EPSILON)).flatten(1, 2)
+
+
+def loss_gradient(
+    settings: EngineSettings | GroupSettings,
+    logits: Tensor,
+    values: Tensor,
+    actions: Tensor,
+    available: Tensor,
+    old_log_prob: Tensor,
+    advantages: Tensor,
+    targets: Tensor,
+) -> tuple[Tensor, Tensor]:
+    r"""Gradient of PPO's loss with respect to the logits ``(B, K)`` and the values ``(B,)``.
+
+    .. math::
+        L = \frac1B \sum_b -\min(\rho A, \text{clip}(\rho, 1 - \epsilon, 1 + \epsilon) A) - c_H H + c_V (V - R)^2, \quad
+        \rho = \pi(a|s) / \pi_\text{old}(a|s)
+
+    with :math:`\partial \log \pi / \partial l_k = a_k - p_k` and :math:`\partial H / \partial l_k = -l_k p_k (1 - p_k)`.
+    """
+    p, epsilon = logits.sigmoid(), settings.clip_range
+    ratio = (log_prob(logits, actions, available) - old_log_prob).exp()  # (B,)
+    surrogate = advantages * ratio
+    is_kept = surrogate <= advantages * ratio.clamp(1 - epsilon, 1 + epsilon)  # where the minimum is the clipped one, nothing flows
+    d_log_prob = -surrogate * is_kept
+    d_logits = (d_log_prob[:, None] * (actions - p) + settings.ent_coef * logits * p * (1 - p)) * available
+    return d_logits / len(logits), (2 * VALUE_COEF / len(logits)) * (values - targets)
+
+
+class RunningMoments:
+    """Mean and variance of all that was seen so far, as Stable-Baselines3's ``RunningMeanStd`` keeps them (Chan, Golub & LeVeque 1979).
+
+    Attributes:
+        mean: float64 ``(size,)``.
+        variance: The same.
+        count: How many rows were seen.
+    """
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        self.mean = torch.zeros(size, dtype=torch.float64, device=device)
+        self.variance = torch.ones(size, dtype=torch.float64, device=device)
+        self.count = 1e-4
+
+    def update(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Take in rows with these moments, ``(size,)`` each."""
+        total = self.count + count
+        delta = mean - self.mean
+        within = self.variance * self.count + variance * count
+        self.variance = (within + delta.square() * (self.count * count / total)) / total
+        self.mean = self.mean + delta * (count / total)
+        self.count = total
+
+    def normalise(self, observations: Tensor) -> Tensor:
+        """With mean 0 and variance 1, within ±:data:`CLIP`, ``(..., size)``, in single precision."""
+        return ((observations - self.mean.float()) / (self.variance + EPSILON).sqrt().float()).clamp(-CLIP, CLIP)
+
+
+def pooled(layout: ObservationLayout, observations: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of every entry, ``(E, N, size)`` → float64 ``(size,)`` each; those of a lot are the same for all lots."""
+    lots, own = layout.split(observations.double())  # (E, N, K, F), (E, N, G)
+    lot_variance, lot_mean = torch.var_mean(lots, dim=(0, 1, 2), correction=0)
+    own_variance, own_mean = torch.var_mean(own, dim=(0, 1), correction=0)
+    return torch.cat([lot_mean.repeat(layout.n_lots), own_mean]), torch.cat([lot_variance.repeat(layout.n_lots), own_variance])

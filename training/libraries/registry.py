@@ -1,0 +1,191 @@
+"""The RL libraries that can train proxies, what each needs, and which algorithms it brings.
+
+No library is imported here, nor by anybody who does not ask for it: an adapter, ``training/<library>.py``, is imported when it trains.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from ...envs.observations.spaces import ActionForm
+from ...registry import unknown_name
+from ..run import Run, Trained
+from ..settings import (
+    A2CSettings,
+    CheckpointedA2CSettings,
+    CheckpointedPPOSettings,
+    EngineSettings,
+    GroupSettings,
+    MADDPGSettings,
+    PPOSettings,
+    QSettings,
+    RayPPOSettings,
+    TeamQSettings,
+    TrainSettings,
+)
+
+BOTH: tuple[ActionForm, ...] = get_args(ActionForm)
+CODES: tuple[ActionForm, ...] = ("discrete",)
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An algorithm of a library.
+
+    Attributes:
+        settings: Its settings.
+        actions: Forms of actions that it takes.
+        masks: Whether it keeps to action masks. Where it does not, choosing a lot that has nothing to contribute contributes nothing.
+    """
+
+    settings: type[TrainSettings]
+    actions: tuple[ActionForm, ...] = BOTH
+    masks: bool = False
+
+
+@dataclass(frozen=True)
+class Library:
+    """An RL library.
+
+    Attributes:
+        what: What it is, in words.
+        algorithms: By name; the first is the one that trains if none is named.
+        extra: Extra of this package that installs it; ``None`` for what is always there.
+        packages: What must be importable.
+    """
+
+    what: str
+    algorithms: Mapping[str, Algorithm]
+    extra: str | None = None
+    packages: tuple[str, ...] = field(default=())
+
+
+LIBRARIES: Mapping[str, Library] = {
+    "sb3": Library(
+        "Stable-Baselines3 on the vectorised face; a row for every proxy",
+        {"ppo": Algorithm(CheckpointedPPOSettings), "a2c": Algorithm(CheckpointedA2CSettings), "dqn": Algorithm(QSettings, CODES)},
+    ),
+    "sb3-contrib": Library(
+        "its contributed algorithms, on the same face",
+        {"maskable_ppo": Algorithm(CheckpointedPPOSettings, masks=True)},
+        "sb3-contrib",
+        ("sb3_contrib",),
+    ),
+    "supersuit": Library(
+        "Stable-Baselines3 on the PettingZoo face, vectorised by SuperSuit",
+        {"ppo": Algorithm(PPOSettings), "a2c": Algorithm(A2CSettings), "dqn": Algorithm(QSettings, CODES)},
+        "supersuit",
+        ("supersuit",),
+    ),
+    "rllib": Library("Ray's RLlib, for more than one machine", {"ppo": Algorithm(RayPPOSettings, masks=True)}, "rllib", ("ray",)),
+    "benchmarl": Library(
+        "BenchMARL on TorchRL",
+        {
+            "ippo": Algorithm(PPOSettings, CODES, masks=True),
+            "mappo": Algorithm(PPOSettings, CODES, masks=True),
+            "iql": Algorithm(QSettings, CODES, masks=True),
+            "vdn": Algorithm(TeamQSettings, CODES, masks=True),
+            "qmix": Algorithm(TeamQSettings, CODES, masks=True),
+        },
+        "benchmarl",
+        ("benchmarl", "torchrl"),
+    ),
+    "agilerl": Library(
+        "AgileRL",
+        {
+            "ippo": Algorithm(PPOSettings, masks=True),
+            "maddpg": Algorithm(MADDPGSettings, CODES, masks=True),
+            "matd3": Algorithm(MADDPGSettings, CODES, masks=True),
+        },
+        "agilerl",
+        ("agilerl", "peft"),
+    ),
+    "ippo": Library(
+        "our own single file on the engine's tensors: the fastest",
+        {
+            "ppo": Algorithm(EngineSettings, ("multi_discrete",), masks=True),
+            "grpo": Algorithm(GroupSettings, ("multi_discrete",), masks=True),
+            "ospo": Algorithm(GroupSettings, ("multi_discrete",), masks=True),
+        },
+    ),
+}
+
+
+def find(library: str, algo: str | None = None) -> tuple[str, Algorithm]:
+    """An algorithm of a library: its name, and what is known of it.
+
+    Args:
+        library: The library's name.
+        algo: The algorithm's; the library's first if not given.
+
+    Raises:
+        ValueError: If the library is unknown, or has no such algorithm; the message says who has.
+    """
+    if library not in LIBRARIES:
+        raise unknown_name("library", library, list(LIBRARIES))
+    algorithms = LIBRARIES[library].algorithms
+    if algo is None:
+        algo = next(iter(algorithms))
+    if algo not in algorithms:
+        elsewhere = [f"--library {name}" for name, other in LIBRARIES.items() if algo in other.algorithms]
+        hint = f"; {algo} is in {', '.join(elsewhere)}" if elsewhere else ""
+        every = "; ".join(f"{name}: {', '.join(other.algorithms)}" for name, other in LIBRARIES.items())
+        raise ValueError(f"library {library!r} has no algorithm {algo!r}{hint}. What is possible: {every}")
+    return algo, algorithms[algo]
+
+
+def settings_for(library: str = "sb3", algo: str | None = None, **fields: Any) -> TrainSettings:
+    """Settings of a run.
+
+    Args:
+        library: Who trains.
+        algo: By which algorithm; the library's first if not given.
+        **fields: Fields of the algorithm's settings.
+
+    Raises:
+        ValueError: If the pair is not possible, or a field is wrong.
+    """
+    algo, algorithm = find(library, algo)
+    try:
+        return algorithm.settings(library=library, algo=algo, **{"actions": algorithm.actions[0], **fields})
+    except ValidationError as error:
+        problems = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
+        raise ValueError("; ".join(f"{where}: {what}" if where else what for where, what in problems)) from None
+
+
+def missing_packages(library: Library) -> list[str]:
+    """What a library needs and is not installed."""
+    return [package for package in library.packages if find_spec(package) is None]
+
+
+def learner(settings: TrainSettings) -> Callable[[Run], Trained]:
+    """What trains by these settings; only now is the library imported.
+
+    Raises:
+        ValueError: If the pair of library and algorithm is not possible, the settings are not its, it does not take such actions, or the
+            library is not installed: the message has the line to type.
+    """
+    algo, algorithm = find(settings.library, settings.algo)
+    if type(settings) is not algorithm.settings:
+        raise ValueError(
+            f"{settings.library} {algo} takes {algorithm.settings.__name__}, got {type(settings).__name__}: use libraries.settings_for"
+        )
+    if settings.actions not in algorithm.actions:
+        raise ValueError(f"actions={settings.actions!r}: {settings.library} {algo} takes {' or '.join(algorithm.actions)}")
+    library = LIBRARIES[settings.library]
+    if missing := missing_packages(library):
+        raise ValueError(
+            f"library {settings.library!r} needs {', '.join(missing)}, which is not installed: pip install 'proxycoop[{library.extra}]'"
+        )
+    try:
+        adapter = importlib.import_module(f".{settings.library.replace('-', '_')}", __package__)
+    except ImportError as error:  # parts of it are missing
+        raise ValueError(f"library {settings.library!r} cannot be imported ({error}): pip install 'proxycoop[{library.extra}]'") from error
+    learn: Callable[[Run], Trained] = adapter.learn
+    return learn

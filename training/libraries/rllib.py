@@ -1,0 +1,320 @@
+"""Ray's RLlib: PPO on its new API stack, with one policy for all proxies, in one process or many.
+
+What a script of one's own needs is here too: :class:`CooperativeMultiAgentEnv` is the environment, :class:`LotModule` the shared network,
+:class:`EpisodeMetrics` brings the metrics back from where the cooperatives are played; ``examples/rllib_ppo.py`` shows them at work.
+
+Other than in Stable-Baselines3, observations are normalised by statistics that are fixed beforehand, rewards are not, and advantages are
+over a whole update. RLlib steps its environments one after the other, each an engine with one cooperative: that costs several times
+what the vectorised face does. Runners on many processors make up for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, cast
+
+import gymnasium
+import numpy as np
+import ray
+import torch
+from gymnasium import spaces
+from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.distribution.torch.torch_distribution import TorchCategorical, TorchMultiCategorical
+from ray.rllib.core.rl_module.apis import ValueFunctionAPI
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.core.rl_module.torch import TorchRLModule
+from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
+from ray.rllib.utils.torch_utils import FLOAT_MIN
+from torch import Tensor
+
+from ...agents.network import LotNetwork, Normaliser
+from ...envs.cooperative_v0 import parallel_env
+from ...envs.observations.layout import ObservationLayout
+from ...envs.scenario import Scenario
+from ..rule_modules import import_modules, modules_of
+from ..run import Run, Trained
+from ..settings import RayPPOSettings
+from .normalise import reference_statistics
+
+ByAgent = dict[Any, Any]
+"""By the number of the agent, and in terminations and truncations ``"__all__"``."""
+POLICY = "proxies"
+"""RLlib's id of the policy of all proxies."""
+
+
+class CooperativeMultiAgentEnv(ParallelPettingZooEnv):  # type: ignore[misc]  # an extra: type checkers may not see it
+    """The PettingZoo face as RLlib takes it: ``PPOConfig().environment(CooperativeMultiAgentEnv, env_config={"scenario": "digits"})``.
+
+    RLlib's agents are numbers, i for ``proxy_i``: it goes through sets of agents, and the order in a set of names differs from process to
+    process, so that no seed would give the same run twice.
+
+    Args:
+        config: Arguments of :func:`~proxycoop.envs.cooperative_v0.parallel_env` by name, and ``masks``: whether observations are
+            ``{"observations": …, "action_mask": …}``, as RLlib's own masking modules have them too, the mask flat: ``(2K,)`` of pairs
+            *withhold, contribute*, or ``(2**K,)``; and ``modules`` to import first, for the rules that they register in each process.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        arguments = dict(config)
+        self.masks = bool(arguments.pop("masks", False))
+        import_modules(arguments.pop("modules", ()))
+        self._runner = getattr(config, "worker_index", 0)
+        super().__init__(parallel_env(**arguments))
+        self._names = list(self.par_env.possible_agents)
+        self._agent_ids = set(range(len(self._names)))
+        self.agents = self.possible_agents = list(range(len(self._names)))
+        self.observation_spaces = {agent: self._space(name) for agent, name in enumerate(self._names)}
+        self.action_spaces = {agent: self.par_env.action_space(name) for agent, name in enumerate(self._names)}
+        self.observation_space = spaces.Dict(self.observation_spaces)  # type: ignore[arg-type]  # numbers serve as well as names
+        self.action_space = spaces.Dict(self.action_spaces)  # type: ignore[arg-type]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[ByAgent, ByAgent]:
+        """Begin an episode.
+
+        Args:
+            seed: Seed of this and the following episodes. RLlib counts seeds up over environments and over runners alike, so that
+                neighbouring runners would play the same cooperatives: the runner's number goes into the seed that is used.
+            options: As in PettingZoo.
+        """
+        if seed is not None:
+            seed = int(np.random.SeedSequence([seed, self._runner]).generate_state(1)[0])
+        observations, infos = super().reset(seed=seed, options=options)
+        return self._observed(observations, infos), self._numbered(infos)
+
+    def step(self, action_dict: Mapping[int, Any]) -> tuple[ByAgent, ByAgent, ByAgent, ByAgent, ByAgent]:
+        """Play one round. The horizon is told as a termination: see :class:`~proxycoop.envs.vector.CooperativeVecEnv` for why."""
+        actions = {self._names[agent]: action for agent, action in action_dict.items()}
+        observations, rewards, _, truncations, infos = self.par_env.step(actions)
+        done = all(truncations.values())
+        going = dict.fromkeys([*self.agents, "__all__"], False)
+        ended = dict.fromkeys(going, done)
+        return self._observed(observations, infos), self._numbered(rewards), ended, going, self._numbered(infos)
+
+    def _numbered(self, by_name: Mapping[str, Any]) -> ByAgent:
+        return {agent: by_name[name] for agent, name in enumerate(self._names)}
+
+    def _space(self, name: str) -> spaces.Space[Any]:
+        space: spaces.Box = self.par_env.observation_space(name)
+        if not self.masks:
+            return space
+        action = self.par_env.action_space(name)
+        size = int(action.n) if isinstance(action, spaces.Discrete) else int(action.nvec.sum())
+        return spaces.Dict({"action_mask": spaces.Box(0, 1, (size,), np.int8), "observations": space})
+
+    def _observed(self, observations: Mapping[str, Any], infos: Mapping[str, Any]) -> ByAgent:
+        if not self.masks:
+            return self._numbered(observations)
+        return {
+            agent: {"action_mask": np.hstack(infos[name]["action_mask"]), "observations": observations[name]}
+            for agent, name in enumerate(self._names)
+        }
+
+
+class LotModule(TorchRLModule, ValueFunctionAPI):  # type: ignore[misc]  # an extra: type checkers may not see it
+    """:class:`~proxycoop.agents.network.LotNetwork` as a module of RLlib, for either form of actions, with masks or without.
+
+    Its ``model_config`` is what :func:`model_config` says. An action that its mask forbids has probability 0.
+
+    Raises:
+        ValueError: If its ``model_config`` is none of these.
+    """
+
+    def setup(self) -> None:
+        """Build the network; RLlib calls this."""
+        config = self.model_config
+        if not isinstance(config, Mapping) or "n_lot_features" not in config:
+            raise ValueError("LotModule does not know its sizes: pass RLModuleSpec(LotModule, model_config=model_config(scenario, credit))")
+        width = config["n_lot_features"]
+        self._discrete = isinstance(self.action_space, spaces.Discrete)
+        n_lots = int(self.action_space.n).bit_length() - 1 if self._discrete else len(self.action_space.nvec)
+        self.network = LotNetwork(width, config["n_agent_features"], config["hidden"])
+        self.normaliser = Normaliser(torch.tensor(config["mean"]), torch.tensor(config["variance"]), width, n_lots)
+        self.action_dist_cls = TorchCategorical if self._discrete else TorchMultiCategorical.get_partial_dist_cls(input_lens=[2] * n_lots)
+
+    def _forward(self, batch: Mapping[str, Any], **kwargs: Any) -> dict[str, Tensor]:
+        del kwargs
+        observations, mask = self._split(batch)
+        if self._discrete:
+            logits = self.network.code_logits(observations)  # (B, 2**K)
+        else:
+            logits = self.network.pair_logits(observations)  # (B, 2K)
+        if mask is not None:
+            logits = logits.masked_fill(mask == 0, FLOAT_MIN)
+        return {Columns.ACTION_DIST_INPUTS: logits}
+
+    def compute_values(self, batch: Mapping[str, Any], embeddings: Any = None) -> Tensor:
+        """The critic's values, ``(B,)``."""
+        del embeddings
+        return self.network.state_value(self._split(batch)[0])
+
+    def _split(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
+        """Normalised observations, and the mask if there is one."""
+        observations = batch[Columns.OBS]
+        mask = None
+        if isinstance(observations, Mapping):
+            observations, mask = observations["observations"], observations["action_mask"]
+        return self.normaliser(observations), mask
+
+
+class EpisodeMetrics(RLlibCallback):  # type: ignore[misc]  # an extra: type checkers may not see it
+    """Brings every episode's metrics, means over agents, to ``result["env_runners"]["cooperative"]``, means over the iteration's episodes.
+
+    With several runners, these are means of the runners' means, which RLlib takes without weights.
+    """
+
+    def on_episode_end(self, *, episode: Any, metrics_logger: Any, **kwargs: Any) -> None:
+        """An episode has ended; RLlib calls this."""
+        del kwargs
+        of_agents = [info["episode"] for info in episode.get_infos(-1).values()]
+        for name in of_agents[0]:
+            metrics_logger.log_value(("cooperative", name), float(np.mean([one[name] for one in of_agents])), reduce="mean")
+
+
+def everyone(agent: int, episode: Any, **kwargs: Any) -> str:
+    """RLlib's policy mapping: all proxies have the same policy."""
+    del agent, episode, kwargs
+    return POLICY
+
+
+def model_config(scenario: Scenario, credit: str, hidden: int = 64) -> dict[str, Any]:
+    """What :class:`LotModule` must know: the sizes of the network and the statistics that normalise its inputs.
+
+    Args:
+        scenario: The cooperative.
+        credit: The credit rule.
+        hidden: Units of each hidden layer.
+    """
+    layout = ObservationLayout.of(scenario)
+    mean, variance = reference_statistics(scenario, credit)
+    return {
+        "n_lot_features": len(layout.lot_features),
+        "n_agent_features": len(layout.agent_features),
+        "hidden": hidden,
+        "mean": mean.tolist(),
+        "variance": variance.tolist(),
+    }
+
+
+def configure(settings: RayPPOSettings) -> PPOConfig:
+    """The settings in RLlib's words.
+
+    Raises:
+        ValueError: If other processes could not find the credit rule.
+    """
+    modules = sorted(modules_of(settings.credit)) if settings.num_env_runners else []
+    if "__mp_main__" in modules:
+        raise ValueError(
+            f"credit rule {settings.credit!r} is defined in a script, where Ray's processes cannot find it: put it into a module"
+        )
+    runners = max(settings.num_env_runners, 1)
+    episode = settings.scenario.horizon * settings.scenario.principals  # agent-steps
+    update = settings.num_cooperatives * episode
+    rows = update + settings.num_cooperatives * settings.scenario.principals  # RLlib adds one to an episode, and leaves it out of the loss
+    rounds = settings.num_cooperatives * settings.scenario.horizon * -(-settings.total_steps // update)
+    return (
+        PPOConfig()
+        .environment(
+            CooperativeMultiAgentEnv,
+            env_config={
+                "scenario": settings.scenario,
+                "credit": settings.credit,
+                "actions": settings.actions,
+                "rewards": settings.rewards,
+                "masks": settings.masks,
+                "modules": modules,
+            },
+        )
+        .env_runners(
+            num_env_runners=settings.num_env_runners,
+            num_envs_per_env_runner=settings.num_cooperatives // runners,
+            rollout_fragment_length=episode,
+        )
+        .fault_tolerance(restart_failed_env_runners=False)  # a runner that begins again plays the same cooperatives again
+        .learners(num_learners=0)
+        .multi_agent(policies={POLICY}, policy_mapping_fn=everyone, count_steps_by="agent_steps")
+        .rl_module(
+            rl_module_spec=RLModuleSpec(
+                module_class=LotModule, model_config=model_config(settings.scenario, settings.credit, settings.hidden)
+            )
+        )
+        .training(
+            lr=[[0, settings.learning_rate], [rounds, 0.0]],
+            train_batch_size_per_learner=update,
+            minibatch_size=min(rows // (update // settings.minibatch(update)), update),
+            num_epochs=settings.n_epochs,
+            gamma=settings.gamma,
+            lambda_=settings.gae_lambda,
+            clip_param=settings.clip_range,
+            entropy_coeff=settings.ent_coef,
+            vf_loss_coeff=0.5,
+            vf_clip_param=float("inf"),
+            use_kl_loss=False,
+            grad_clip=0.5,
+            grad_clip_by="global_norm",
+        )
+        .callbacks(EpisodeMetrics)
+        # neighbouring seeds would share all cooperatives but one
+        .debugging(seed=int(np.random.SeedSequence(settings.seed).generate_state(1)[0]) >> 1, log_level="ERROR")
+    )
+
+
+def learn(run: Run) -> Trained:
+    """Train, on the Ray that runs already or that ``RAY_ADDRESS`` names, or else on one that is started here and ends with the training.
+
+    The same seed gives the same run on the same number of runners. A run that was cut off begins again.
+
+    Raises:
+        ValueError: As :func:`configure` does.
+    """
+    settings = cast(RayPPOSettings, run.settings)
+    config = configure(settings)
+    known = config.rl_module_spec.model_config
+    logging.getLogger("ray.rllib").setLevel(logging.ERROR)
+    deterministic = torch.are_deterministic_algorithms_enabled()  # RLlib turns it on here when it is given a seed
+    gymnasium.registry.pop("rllib-multi-agent-env-v0", None)  # RLlib registers it anew, of which gymnasium warns
+    with _ray(settings.num_env_runners):
+        algorithm = None
+        try:
+            algorithm = config.build_algo()
+            while run.steps_done < settings.total_steps:
+                played = algorithm.train()["env_runners"]
+                metrics = {name: float(value) for name, value in sorted(played["cooperative"].items())}
+                run.report(int(sum(played["num_agent_steps_sampled_lifetime"].values())), metrics)
+            weights = algorithm.learner_group.get_weights()[POLICY]
+        finally:
+            if algorithm is not None:
+                algorithm.stop()
+                _tidy(Path(algorithm.logdir))
+            torch.use_deterministic_algorithms(deterministic)
+    network = LotNetwork(known["n_lot_features"], known["n_agent_features"], known["hidden"])
+    network.load_state_dict({name.removeprefix("network."): torch.from_numpy(weight) for name, weight in weights.items()})
+    return Trained(network, torch.tensor(known["mean"]), torch.tensor(known["variance"]))
+
+
+@contextmanager
+def _ray(num_env_runners: int) -> Iterator[None]:
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # a runner takes a processor by Ray's count, whether or not there are as many
+    here = {} if os.environ.get("RAY_ADDRESS") else {"address": "local", "num_cpus": num_env_runners + 1, "include_dashboard": False}
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, **here)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _tidy(logs: Path) -> None:
+    """Remove the folder that RLlib makes for logs in ``~/ray_results``, though it was asked for none."""
+    shutil.rmtree(logs, ignore_errors=True)
+    with suppress(OSError):  # others' logs are there too
+        logs.parent.rmdir()

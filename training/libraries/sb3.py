@@ -1,0 +1,205 @@
+"""Stable-Baselines3: PPO, A2C and DQN on the vectorised face, where every proxy of every cooperative is a row.
+
+Runs of PPO and A2C that were cut off go on from their checkpoint to the same numbers; those of DQN, whose replay buffer would have to be
+written too, begin again.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecNormalize
+
+from ...envs.engine import Engine
+from ...envs.vector import CooperativeVecEnv
+from ..run import Run, Trained
+from ..settings import A2CSettings, PPOSettings, QSettings, TrainSettings
+from .policy import LotPolicy, LotQPolicy
+from .sb3_normalise import PooledMeanStd, normalised
+
+
+def learn(run: Run) -> Trained:
+    """Train by PPO, A2C or DQN."""
+    return learn_on_rows(run, algorithm, A2C if isinstance(run.settings, A2CSettings) else PPO)
+
+
+def learn_on_rows(run: Run, begin: Callable[[Run, VecNormalize, dict[str, int]], BaseAlgorithm], kind: type[BaseAlgorithm]) -> Trained:
+    """Train on the vectorised face.
+
+    Args:
+        run: The run.
+        begin: Makes the algorithm; see :func:`algorithm`.
+        kind: Its class, to load a checkpoint with.
+    """
+    settings = run.settings
+    rows = CooperativeVecEnv(
+        settings.scenario, settings.credit, settings.num_cooperatives, actions=settings.actions, rewards=settings.rewards
+    )
+    env, seen = normalised(rows, rows.engine.layout, settings.gamma)
+    model = begin(run, env, rows.policy_kwargs) if run.checkpoint is None else _restore(run, kind, env, seen, rows)
+
+    def metrics() -> dict[str, float]:
+        return {name: float(measure.mean()) for name, measure in rows.last_episode.items()}
+
+    def keep(model: BaseAlgorithm) -> None:
+        if rows.engine.t == 0:  # every cooperative stands at an episode's start
+            run.keep(_checkpoint(model, env, seen, rows.engine))
+
+    return fit(run, model, env, seen, metrics, keep)
+
+
+def algorithm(run: Run, env: VecNormalize, policy_kwargs: dict[str, int]) -> BaseAlgorithm:
+    """The algorithm that a run's settings name, ready to begin.
+
+    Args:
+        run: The run.
+        env: Rows, normalised.
+        policy_kwargs: What the policy must know of the observations.
+    """
+    settings = run.settings
+    common = common_arguments(run, env.num_envs, policy_kwargs)
+    if isinstance(settings, A2CSettings):
+        return A2C(LotPolicy, env, n_steps=settings.n_steps, gae_lambda=settings.gae_lambda, ent_coef=settings.ent_coef, **common)
+    if isinstance(settings, PPOSettings):
+        return PPO(LotPolicy, env, **ppo_arguments(settings, env.num_envs), **common)
+    assert isinstance(settings, QSettings)
+    per_update = max(round(1 / settings.updates_per_round), 1)  # rounds, for as many gradient steps:
+    gradient_steps = max(round(settings.updates_per_round), 1)
+    return DQN(
+        LotQPolicy,
+        env,
+        buffer_size=settings.buffer_size,
+        batch_size=settings.batch_size,
+        learning_starts=settings.scenario.horizon * env.num_envs,
+        train_freq=per_update,
+        gradient_steps=gradient_steps,
+        tau=1 - (1 - settings.target_tau) ** gradient_steps,  # of all of them at once
+        target_update_interval=per_update * env.num_envs,
+        exploration_fraction=settings.exploration_share,
+        exploration_final_eps=settings.exploration_end,
+        **common,
+    )
+
+
+def steps_of(settings: TrainSettings, n_rows: int) -> tuple[int, int]:
+    """Agent-steps of an update (for DQN, of an episode, in whose middle it would stop) and of the training, in whole ones of these."""
+    per_update = n_rows * (settings.n_steps if isinstance(settings, A2CSettings) else settings.scenario.horizon)
+    return per_update, -(-settings.total_steps // per_update) * per_update
+
+
+def common_arguments(run: Run, n_rows: int, policy_kwargs: dict[str, int]) -> dict[str, Any]:
+    """What all algorithms take; the learning rate of on-policy ones falls towards 0, from the whole of it in the first update.
+
+    Stable-Baselines3 asks for the rate when an update's steps have been counted as done already, so they are added again.
+    """
+    settings = run.settings
+    per_update, total = steps_of(settings, n_rows)
+    falls = isinstance(settings, PPOSettings | A2CSettings)
+    return {
+        "learning_rate": (
+            (lambda remaining: settings.learning_rate * min(remaining + per_update / total, 1.0)) if falls else settings.learning_rate
+        ),
+        "gamma": settings.gamma,
+        "policy_kwargs": {**policy_kwargs, "hidden": settings.hidden},
+        "tensorboard_log": run.logs,
+        "seed": settings.seed,
+        "device": "cpu",
+    }
+
+
+def ppo_arguments(settings: PPOSettings, n_rows: int) -> dict[str, Any]:
+    """What only PPO takes."""
+    return {
+        "n_steps": settings.scenario.horizon,
+        "batch_size": settings.minibatch(settings.scenario.horizon * n_rows),
+        "n_epochs": settings.n_epochs,
+        "gae_lambda": settings.gae_lambda,
+        "clip_range": settings.clip_range,
+        "ent_coef": settings.ent_coef,
+    }
+
+
+def fit(
+    run: Run,
+    model: BaseAlgorithm,
+    env: VecNormalize,
+    seen: PooledMeanStd,
+    metrics: Callable[[], dict[str, float]],
+    keep: Callable[[BaseAlgorithm], None] | None = None,
+) -> Trained:
+    """Train to the end.
+
+    Args:
+        run: The run.
+        model: The algorithm, as it begins or as it was at the checkpoint.
+        env: Its environment.
+        seen: The statistics of its observations.
+        metrics: Means over the episodes that ended last.
+        keep: Writes a checkpoint; called between a rollout and the next when one is due.
+    """
+    remaining = steps_of(run.settings, env.num_envs)[1] - model.num_timesteps
+    if remaining > 0:
+        model.learn(remaining, _Recorder(run, metrics, keep), reset_num_timesteps=run.checkpoint is None, tb_log_name=run.settings.algo)
+    mean, variance = (torch.from_numpy(part.astype(np.float32)) for part in seen.per_feature())
+    policy: Any = model.policy
+    return Trained(policy.network, mean, variance, float(env.ret_rms.var), greedy=isinstance(run.settings, QSettings))
+
+
+class _Recorder(BaseCallback):
+    """After every episode: report it, and now and then keep a checkpoint."""
+
+    def __init__(self, run: Run, metrics: Callable[[], dict[str, float]], keep: Callable[[BaseAlgorithm], None] | None) -> None:
+        super().__init__()
+        self.run = run
+        self.metrics = metrics
+        self.keep = keep
+
+    def _on_step(self) -> bool:
+        if self.locals["dones"].all():  # all cooperatives end at once
+            self.run.report(self.num_timesteps, self.metrics())
+        return True
+
+    def _on_rollout_start(self) -> None:
+        # an update ends here: the network has learnt from the rollout before
+        if self.keep is not None and self.run.is_due:
+            self.keep(self.model)
+
+
+def _checkpoint(model: BaseAlgorithm, env: VecNormalize, seen: PooledMeanStd, engine: Engine) -> dict[str, Any]:
+    """Everything that the rest of the run depends on."""
+    buffer = io.BytesIO()
+    model.save(buffer)
+    return {
+        "model": buffer.getvalue(),
+        "statistics": [(one.mean, one.var, one.count) for one in (seen, env.ret_rms)],
+        "return_so_far": env.returns,
+        "seeds": engine.seeds,
+        "episode": engine.episode,
+        "random": (random.getstate(), np.random.get_state(), torch.get_rng_state()),  # noqa: NPY002  # Stable-Baselines3 draws from these
+    }
+
+
+def _restore(run: Run, kind: type[BaseAlgorithm], env: VecNormalize, seen: PooledMeanStd, rows: CooperativeVecEnv) -> BaseAlgorithm:
+    """The run as it was at its checkpoint."""
+    checkpoint = run.checkpoint
+    assert checkpoint is not None
+    model = kind.load(io.BytesIO(checkpoint["model"]), env=env, device="cpu", force_reset=False)
+    model.tensorboard_log = run.logs
+    rows.start(checkpoint["seeds"].tolist(), checkpoint["episode"])  # after loading, which seeds the environment anew
+    for one, saved in zip((seen, env.ret_rms), checkpoint["statistics"], strict=True):
+        one.mean, one.var, one.count = saved
+    env.returns = checkpoint["return_so_far"]
+    env.old_obs = rows.engine.observations.flatten(end_dim=1).numpy()
+    python, numpy, pytorch = checkpoint["random"]
+    random.setstate(python)
+    np.random.set_state(numpy)  # noqa: NPY002  # Stable-Baselines3 draws from it
+    torch.set_rng_state(pytorch)
+    return model

@@ -1,0 +1,76 @@
+"""Stable-Baselines3 on the PettingZoo face, vectorised by SuperSuit: for whoever wants PettingZoo's own wrappers in between.
+
+Every cooperative has an engine of its own, so this is slower than the vectorised face of :mod:`~proxycoop.training.libraries.sb3`. Runs
+that were cut off begin again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
+from supersuit import concat_vec_envs_v1, pettingzoo_env_to_vec_env_v1
+
+from ...envs import cooperative_v0
+from ..run import Run, Trained
+from ..settings import TrainSettings
+from . import sb3
+from .sb3_normalise import normalised
+
+
+def learn(run: Run) -> Trained:
+    """Train by PPO, A2C or DQN."""
+    settings = run.settings
+    rows = CooperativeRows(settings)
+    env, seen = normalised(rows, rows.layout, settings.gamma)
+    return sb3.fit(run, sb3.algorithm(run, env, rows.layout.sizes), env, seen, lambda: rows.last_episode)
+
+
+class CooperativeRows(VecEnvWrapper):
+    """SuperSuit's rows, with a seed and with the metrics of the last episodes, which it lets pass but Stable-Baselines3 would misread.
+
+    Attributes:
+        layout: What every entry of an observation is.
+        last_episode: Means over the episodes that ended last.
+
+    Args:
+        settings: What is trained.
+    """
+
+    def __init__(self, settings: TrainSettings) -> None:
+        env = cooperative_v0.parallel_env(settings.scenario, settings.credit, actions=settings.actions, rewards=settings.rewards)
+        self.layout = env.observation_layout()
+        self.last_episode: dict[str, float] = {}
+        self._next_seed: int | None = None
+        vector = concat_vec_envs_v1(
+            pettingzoo_env_to_vec_env_v1(env), settings.num_cooperatives, num_cpus=0, base_class="stable_baselines3"
+        )
+        super().__init__(vector)
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """The attribute, once for each of the rows asked for; SuperSuit's vectors have only what they were made with."""
+        return [getattr(self.venv, attr_name) for _ in self._get_indices(indices)]
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Set the seed that the next reset uses; cooperatives get consecutive ones from a start that is drawn from it."""
+        self._next_seed = None if seed is None else int(np.random.SeedSequence(seed).generate_state(1, dtype=np.uint64)[0] >> np.uint64(2))
+        return [self._next_seed] * self.num_envs
+
+    def reset(self) -> NDArray[np.float32]:
+        """Begin an episode in every cooperative: observations ``(E·N, size)``."""
+        vector: Any = self.venv
+        observations: NDArray[np.float32] = vector.venv.reset(seed=self._next_seed)[0]
+        self._next_seed = None
+        return observations
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Play the round."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        ended: list[dict[str, float]] = [info.pop("episode") for info in infos if "episode" in info]
+        if ended:
+            self.last_episode = {name: float(np.mean([one[name] for one in ended])) for name in ended[0]}
+        return observations, rewards, dones, infos

@@ -1,0 +1,142 @@
+"""An audit as a self-contained HTML page, and as tables for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import rich.box
+import yaml
+from rich.table import Table
+from rich.text import Text
+
+from ... import __version__
+from ...text import one_line
+from ..analysis.audit import Audit
+from ..analysis.objections import Account, Findings, Totals
+from ..analysis.summary import UNDEFINED, spell
+from ..evaluate import Estimate
+from .description import describe
+from .drawing import Drawing, house_style
+from .page import write_page
+from .screening_figures import blocks, harms, value_losses
+
+MOST_SEATS = 32
+"""Seats up to which it is shown who blocks whom seat by seat."""
+COLUMNS = (
+    ("on account of", "The value, direction, norm or tag."),
+    ("objected by", "The profile whose holders object; an update counts once, however many of them do."),
+    ("updates objected to", "Contributed updates that they find inadmissible on this account."),
+    ("blocked", "Of those, the ones that did not enter; somebody else may have objected too."),
+    ("mended", "Of those, the ones that a filter shrank or projected, so that they entered."),
+    ("corrupt, %", "Share of corrupt lots among those objected to."),
+    ("predicted harm", "Mean harm that was foreseen of them."),
+    ("realised harm", "Mean harm that they would have done, alone and whole, on the value's probe test set, which no screening sees."),
+    ("tolerance", "Mean limit of those who object."),
+    ("rightly, %", "Share of those objected to whose realised harm was indeed beyond the tolerance."),
+    ("missed, %", "Share of the updates that entered, as they entered, whose realised harm was beyond the tolerance."),
+)
+"""Headings of the table by account and profile, and what they mean."""
+
+
+def write_audit(findings: Findings, out: Path, *, agents: str, top: int = 10) -> Path:
+    """Write the page.
+
+    Args:
+        findings: What the audit says.
+        out: The HTML file.
+        agents: Who played, in words.
+        top: How many of the worst blocked updates to tell.
+
+    Raises:
+        ValueError: If the file cannot be written.
+    """
+    audit = findings.audit
+    return write_page(
+        out,
+        "audit.html.j2",
+        audit=audit,
+        agents=agents,
+        facts=describe(audit.scenario.to_dict()),
+        totals=totals_in_words(findings.totals),
+        columns=COLUMNS,
+        rows=[cells(account) for account in findings.accounts],
+        worst=findings.worst(top),
+        drawings=_drawings(audit),
+        too_many_seats=audit.scenario.principals > MOST_SEATS,
+        version=__version__,
+        yaml=yaml.safe_dump(audit.scenario.to_dict(), sort_keys=False, allow_unicode=True),
+    )
+
+
+def totals_in_words(totals: Totals) -> list[str]:
+    """The totals as sentences."""
+    (contributed, corrupt), n = totals.contributed, totals.contributed[0]
+
+    def counted(what: tuple[int, int]) -> str:
+        share = f" ({100 * what[0] / n:.1f} %)" if n else ""
+        return f"{what[0]:,}{share}, {what[1]:,} of them corrupt"
+
+    return [
+        f"contributed: {contributed:,} updates, {corrupt:,} of them corrupt",
+        f"somebody objected to {counted(totals.objected)}",
+        f"blocked: {counted(totals.blocked)}",
+        f"entered mended by the filter: {counted(totals.mended)}",
+        f"entered as they were although somebody objected: {counted(totals.let_in)}",
+        *([f"left out by the bargain although nobody objected: {counted(totals.left_out)}"] if totals.left_out[0] else []),
+    ]
+
+
+def cells(account: Account) -> list[str]:
+    """A row of the table by account and profile, as text; see :data:`COLUMNS`."""
+
+    def number(value: float | None) -> str:
+        return UNDEFINED if value is None else f"{value:.3g}".replace("-", "−")
+
+    def share(value: float | None) -> str:
+        return spell(Estimate(value, None), 0, percent=True)[0]
+
+    return [
+        account.account,
+        account.profile,
+        f"{account.objected:,}",
+        f"{account.blocked:,}",
+        f"{account.mended:,}",
+        share(account.corrupt),
+        number(account.predicted),
+        number(account.realised),
+        number(account.tolerance),
+        share(account.rightly),
+        share(account.missed),
+    ]
+
+
+def console_table(accounts: Sequence[Account]) -> Table:
+    """The table by account and profile for the command line."""
+    drawn = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    for i, (title, _) in enumerate(COLUMNS):
+        drawn.add_column(title, justify="left" if i < 2 else "right", overflow="fold")
+    for account in accounts:
+        drawn.add_row(*(Text(one_line(cell)) for cell in cells(account)))
+    return drawn
+
+
+def _drawings(audit: Audit) -> list[Drawing]:
+    """The figures for which there is data."""
+    n_values, values = len(audit.scenario.values), list(audit.scenario.values)
+    names, seats = audit.profile_names, [f"proxy_{i}" for i in range(audit.scenario.principals)]
+    drawn = []
+    with house_style():
+        if audit.scenario.profiles and not audit.blocks_by_profile.isnan().all():
+            drawn.append(blocks("blocks", audit.blocks_by_profile.numpy(), names, names[:-1], "holders of a profile"))
+            if audit.scenario.principals <= MOST_SEATS:
+                drawn.append(blocks("seats", audit.blocks_by_seat.numpy(), seats, seats, "each seat"))
+        if n_values:
+            screened, free = (losses.transpose(0, 1).double().numpy() for losses in (audit.value_losses, audit.unscreened_value_losses))
+            drawn.append(value_losses(values, screened, free, audit.tolerance.double().mean(dim=1).numpy(), "the agents"))
+        finite = audit.contributed & audit.norm.isfinite()
+        if n_values and finite.any():
+            predicted, realised = (numbers[finite][:, :n_values].double().numpy() for numbers in (audit.predicted, audit.realised))
+            tolerance = audit.tolerance.double().mean(dim=(0, 1)).numpy()
+            drawn.append(harms(values, predicted, realised, (audit.kept[finite] >= 1).numpy(), tolerance))
+    return drawn

@@ -1,0 +1,160 @@
+"""What all figures share: their looks, curves that are named at their ends, and the picture as a file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from ...text import one_line
+from ..analysis.summary import Floats, wrapped
+from ..evaluate import Estimate
+
+End = tuple[float, float, str, str]
+"""Where a curve ends, its name and colour."""
+
+GREY, RULE = "#595959", "#808080"
+BLUE, VERMILION = "#0072B2", "#D55E00"
+WIDTH = 5.0
+"""Inches: readable on a telephone when shrunk, and beside another one on a desk."""
+_SETTINGS: Mapping[str, Any] = {
+    "text.parse_math": False,  # names may hold a "$"
+    "svg.hashsalt": "proxycoop",  # the same data gives the same file
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), RULE),
+    **dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), "black"),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    **dict.fromkeys(("axes.grid", "axes.axisbelow"), True),
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "grid.color": "#e6e6e6",
+    "hatch.linewidth": 0.8,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 5,
+    "lines.solid_capstyle": "butt",
+    "figure.constrained_layout.h_pad": 0.06,
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of a page.
+
+    Attributes:
+        key: Which one; the template has its title and caption.
+        alt: Its content in words and numbers, for who cannot see it.
+        svg: The picture.
+    """
+
+    key: str
+    alt: str
+    svg: bytes
+
+    @property
+    def uri(self) -> str:
+        """The picture as a ``data:`` address."""
+        return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a curve looks: a credit rule looks the same in every figure."""
+
+    colour: str
+    dashes: Any
+    marker: str
+
+
+Looks = Mapping[str, Look]
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Matplotlib's settings are replaced while it draws, and restored: don't draw in other threads meanwhile."""
+    settings: dict[Any, Any] = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
+    with matplotlib.rc_context(settings | dict(_SETTINGS)):
+        yield
+
+
+def line(ax: Axes, x: Floats, values: Floats, name: str, look: Look, index: int, *, band: bool = True) -> End:
+    """The mean over seeds of ``(n_seeds, n)`` and its band; markers are staggered by ``index``."""
+    estimates = [Estimate.of(torch.from_numpy(column)) for column in values.T]
+    mean, half = (np.array([getattr(e, part) or 0.0 for e in estimates]) for part in ("mean", "half_width"))
+    if band and half.any():
+        ax.fill_between(x, mean - half, mean + half, color=look.colour, alpha=0.1, linewidth=0)
+    every = max(len(x) // 7, 1)
+    marks: dict[str, Any] = {"marker": look.marker, "markersize": 3.6, "markevery": (index * every // 5 % every, every)}
+    ax.plot(x, mean, color=look.colour, linestyle=look.dashes, **marks)
+    return float(x[-1]), float(mean[-1]), name, look.colour
+
+
+def fit(axes: Sequence[Axes], *, share: bool = False) -> None:
+    """Choose vertical limits, the same for all, by the lines; bands may run out of the frame."""
+    data = np.concatenate([np.asarray(curve.get_ydata(), dtype=float).ravel() for ax in axes for curve in ax.get_lines()])
+    low, high = float(data.min()), float(data.max())
+    margin = 0.12 * (high - low) or max(abs(high), 0.1) * 0.1
+    low, high = low - margin, high + margin
+    for ax in axes:
+        ax.yaxis.set_major_locator(MaxNLocator(5))
+        ax.set_ylim((max(low, -0.02), min(high, 1.02)) if share else (low, high))
+        if share:
+            ax.yaxis.set_major_formatter(PercentFormatter(1, None, " %"))
+
+
+def name_ends(figure: Figure, ax: Axes, ends: Sequence[End]) -> None:
+    """Write names right of where curves end, moved apart where they would overlap and joined to their ends by thin lines."""
+    ax.set_xlim(right=max(x for x, *_ in ends))
+    texts = [drawable(name, 18).replace("\n", "\n ") for _, _, name, _ in ends]
+    figure.draw_without_rendering()  # which lays out, so that sizes are known
+    (low, high), points = ax.get_ylim(), ax.get_window_extent().height / figure.dpi * 72
+    heights = [9.2 / points * (text.count("\n") + 1) for text in texts]  # as shares of the axis, as all below
+    ys = [min(max((y - low) / (high - low), 0.0), 1.0) for _, y, *_ in ends]
+    blocks: list[tuple[list[int], float, float]] = []  # who, height, centre
+    for i in sorted(range(len(ends)), key=ys.__getitem__):
+        who, height = [i], heights[i]
+        centre = min(max(ys[i], height / 2), 1 - height / 2)
+        while blocks and blocks[-1][2] + blocks[-1][1] / 2 > centre - height / 2:
+            below, height_below, centre_below = blocks.pop()
+            centre = (centre_below * len(below) + centre * len(who)) / (len(below) + len(who))
+            who, height = below + who, height + height_below
+            centre = max(min(centre, 1 - height / 2), height / 2)
+        blocks.append((who, height, centre))
+    for who, height, centre in blocks:
+        bottom = centre - height / 2
+        for i in who:
+            y = bottom + heights[i] / 2
+            bottom += heights[i]
+            ax.plot([1, 1.05], [ys[i], y], color=ends[i][-1], linewidth=0.7, transform=ax.transAxes, clip_on=False)
+            ax.text(1.05, y, f" {texts[i]}", transform=ax.transAxes, va="center", fontsize=7.5, linespacing=1.05)
+
+
+def drawable(name: str, width: int) -> str:
+    """A name on as many lines as it needs, letters that the font lacks replaced."""
+    font = get_font(findfont("DejaVu Sans"))
+    known = "".join(letter if font.get_char_index(ord(letter)) else "□" for letter in one_line(name))
+    return wrapped(known, width)
+
+
+def figure_of_lines(names: Sequence[str], height: float, *, panels: int = 1) -> Figure:
+    """A figure whose curves are named at their ends, with panels above each other, at least ``height`` inches each."""
+    n_lines = sum(drawable(name, 18).count("\n") + 1 for name in names)
+    return Figure((WIDTH, round(0.05 + panels * max(height, 0.5 + 0.13 * n_lines), 2)), layout="constrained")
+
+
+def drawing(key: str, figure: Figure, said: Sequence[str]) -> Drawing:
+    """A finished figure, with what it says in words."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return Drawing(key, f"{'; '.join(map(one_line, said))}.", buffer.getvalue())

@@ -1,0 +1,197 @@
+"""A member's statement as tables for the command line, as CSV and as a self-contained HTML page."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import rich.box
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+
+from ... import __version__
+from ...credit.ledger.statement import Statement, StatementLine
+from ...credit.money.money import Currency
+from ...credit.money.settlement import SettlementPolicy
+from ...files import write_text
+from ...text import one_line
+from .drawing import BLUE, VERMILION, WIDTH, Drawing, drawing, house_style
+from .page import write_page
+
+COLUMNS = (
+    ("settlement", "Its number and when it was made, UTC."),
+    ("rounds", "The numbers of the rounds that it covers, first to last, and in brackets how many they are."),
+    ("credit", "The member's in these rounds, summed, in the utility's unit."),
+    ("standing", "The member's cumulative credit as the policy counts it, in the same unit."),
+    ("share, %", "Of all members' positive standings. What the policy makes of it shows in the payout."),
+    ("revenue", "What was settled, for all members."),
+    ("payout", "To this member."),
+    ("paid", "To this member so far, this payout included."),
+)
+"""Headings of the table of settlements, and what they mean."""
+
+_CSV_COLUMNS = (
+    *("settlement", "at", "n_rounds", "first_round", "last_round", "credit", "standing", "share"),
+    *("revenue", "payout", "paid", "reserve", "currency"),
+)
+_MOST_TOLD = 24  # settlements that a picture tells in words
+
+
+def write_statement(statement: Statement, out: Path) -> Path:
+    """Write the page.
+
+    Raises:
+        ValueError: If the file cannot be written.
+    """
+    return write_page(
+        out,
+        "statement.html.j2",
+        statement=statement,
+        facts=facts(statement),
+        rules=policy_in_words(statement.policy, statement.currency),
+        columns=COLUMNS,
+        rows=[cells(line, statement.currency) for line in statement.lines],
+        drawings=_drawings(statement),
+        version=__version__,
+    )
+
+
+def facts(statement: Statement) -> list[tuple[str, str]]:
+    """What a statement comes to, as names and values."""
+    money = statement.currency
+    return [
+        ("paid so far", money.format(statement.paid)),
+        ("settlements", f"{len(statement.lines):,}"),
+        ("member since", _time(statement.joined)),
+        ("rounds since the last settlement", f"{statement.n_rounds:,}"),
+        ("credit in these", _number(statement.credit)),
+        ("to be settled next, for all", money.format(statement.revenue)),
+        ("the cooperative's reserve", money.format(statement.reserve)),
+    ]
+
+
+def policy_in_words(policy: SettlementPolicy, money: Currency) -> list[str]:
+    """How a cooperative settles, as sentences."""
+    if policy.split == "equal":
+        said = ["what is paid is split equally, whatever the credit"]
+    else:
+        said = ["what is paid is split in proportion to cumulative credit, equally where nobody has any"]
+        if policy.decay < 1:
+            said.append(f"a round's credit counts {policy.decay:g} times as much with every round after it")
+        if policy.early < 1:
+            said.append(f"credit counts {policy.early:g} times as much with every round that it comes later, so early rounds count most")
+        if policy.solidarity:
+            said.append(f"{100 * policy.solidarity:g} % of what is paid is split equally")
+        if policy.clawback:
+            said.append("credit counts with its sign, and who turns out to have been overpaid waits until that is made good")
+        else:
+            said.append("a round's negative credit counts as none")
+    if policy.reserve:
+        said.append(f"{100 * policy.reserve:g} % of every revenue is kept in reserve")
+    if policy.floor:
+        said.append(f"nobody gets less than {money.format(policy.floor)} in a settlement, as far as revenue and reserve reach")
+    if policy.cap is not None:
+        said.append(f"nobody gets more than {money.format(policy.cap)} in a settlement; what nobody may have goes into the reserve")
+    return said
+
+
+def cells(line: StatementLine, money: Currency) -> list[str]:
+    """A row of the table of settlements, as text; see :data:`COLUMNS`."""
+    return [
+        f"{line.number} · {_time(line.at)}",
+        _rounds(line),
+        _number(line.credit),
+        _number(line.standing),
+        f"{100 * line.share:.1f}",
+        money.plain(line.revenue),
+        money.plain(line.payout),
+        money.plain(line.paid),
+    ]
+
+
+def console_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table for the command line: names to the left, which may be folded, and amounts, of which no digit is ever left out.
+
+    Cells hold whatever people chose as names, and none of it is markup.
+    """
+    drawn = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    for i, title in enumerate(titles):
+        needed = max(cell_len(text) for text in (title, *(row[i] for row in rows)))
+        drawn.add_column(
+            Text(one_line(title)), justify="right" if i else "left", overflow="fold", no_wrap=i > 0, min_width=needed if i else 10
+        )
+    for row in rows:
+        drawn.add_row(*(Text(one_line(cell)) for cell in row))
+    return drawn
+
+
+def write_csv(statement: Statement, out: Path) -> Path:
+    """Write the settlements as CSV: amounts in major units, as exact decimals; credit, standing and share in full; times in UTC.
+
+    A statement is of one member, whose name is not in it; no cell can be read as a formula.
+
+    Raises:
+        ValueError: If the file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_CSV_COLUMNS)
+    money = statement.currency
+    for line in statement.lines:
+        amounts = (money.plain(amount) for amount in (line.revenue, line.payout, line.paid, line.reserve))
+        rounds = (line.n_rounds, line.first_round, line.last_round)
+        writer.writerow([line.number, line.at, *rounds, line.credit, line.standing, line.share, *amounts, money.code])
+    try:
+        return write_text(out, text.getvalue())
+    except OSError as error:
+        raise ValueError(f"{str(out)!r} cannot be written: {error.strerror or error}") from error
+
+
+def _drawings(statement: Statement) -> list[Drawing]:
+    """Payouts and shares over the settlements; nothing where there were none."""
+    lines, money = statement.lines, statement.currency
+    if not lines:
+        return []
+    number = np.array([line.number for line in lines])
+    payout = np.array([line.payout for line in lines], dtype=np.float64) / 10**money.exponent
+    share = np.array([line.share for line in lines])
+    with house_style():
+        figure = Figure((WIDTH, 3.4), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True)
+        above.bar(number, payout, width=0.8 if len(lines) < 60 else 1.0, color=BLUE)
+        above.set(title=f"Payouts, {money.code}", ylim=(0, None if payout.any() else 1))
+        above.ticklabel_format(axis="y", useOffset=False, style="plain" if payout.max() < 1e7 else "sci")
+        below.plot(number, share, color=VERMILION, marker="o", markersize=3.6, markevery=max(len(lines) // 24, 1))
+        below.set(title="Share of all cumulative credit", xlabel="settlement", ylim=(-0.02, 1.02))
+        below.set_xlim(number[0] - 0.6, number[-1] + 0.6)
+        below.yaxis.set_major_formatter(PercentFormatter(1, 0, " %"))
+        below.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
+        above.yaxis.set_major_locator(MaxNLocator(5))
+        told = lines if len(lines) <= _MOST_TOLD else (lines[0], *lines[-_MOST_TOLD + 1 :])
+        said = [f"settlement {line.number}: {money.format(line.payout)}, {100 * line.share:.1f} % of cumulative credit" for line in told]
+        if len(told) < len(lines):
+            said.insert(1, f"{len(lines) - len(told)} settlements in between")
+        return [drawing("payouts", figure, said)]
+
+
+def _rounds(line: StatementLine) -> str:
+    if line.first_round is None or line.last_round is None:
+        return "–"
+    if line.n_rounds == 1:
+        return str(line.first_round)
+    return f"{line.first_round}–{line.last_round} ({line.n_rounds:,})"
+
+
+def _time(at: str) -> str:
+    """To the minute: the CSV file has it in full."""
+    return at[:16].replace("T", " ")
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}".replace("-", "−")
