@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -87,7 +88,9 @@ def training() -> str:
     """Digest of the weights that one training by ``ippo`` ends with."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        subprocess.run([sys.executable, "-m", "proxycoop", "train", *TRAINING, "--out", str(out)], check=True, capture_output=True)
+        command = [sys.executable, "-m", "proxycoop", "train", *TRAINING, "--out", str(out)]
+        one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # sums depend on how many threads share them
+        subprocess.run(command, check=True, capture_output=True, env=one_thread)
         saved = torch.load(out / "policy.pt", weights_only=True)
     digest = Digest()
     _add_all(digest, "policy", saved)

@@ -3,16 +3,23 @@
 It steps E cooperatives at once; every array begins with the axes (E, N, …). Shapes: E environments, N agents, K lots each,
 P parameters, M values. Environment e of a batch with seed s gives the same trajectory as a single environment with seed s.
 
-A round, in order: lots *propose* updates from the shared parameters; proxies *observe* them and choose; updates are *screened*;
-what is admitted is *aggregated* into one step; the credit rule *credits* the agents; where the scenario has money, what the round earned
-is booked and now and then *settled*; credit (or what was paid) and costs make the *rewards*.
+A round, in the order of :meth:`Engine.step`:
+
+1. Lots *propose* updates from the shared parameters, and proxies *observe* them. Both were done at the end of the round before.
+2. Proxies *choose* which of their lots to contribute.
+3. The contributed updates are *screened*; under governance ``negotiate`` they are bargained over.
+4. What is admitted is *aggregated* into one step.
+5. The credit rule *credits* the agents.
+6. The step is *applied*: the server remembers it, and the shared parameters move.
+7. Where the scenario has money, what the round earned is booked, and now and then *settled*.
+8. Credit, or what was paid, and costs make the *rewards*.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -20,24 +27,24 @@ import yaml
 from torch import Tensor
 
 from .. import credit as credit_rules
-from ..credit import CreditRule, LotGame, LotRule, Round
+from ..credit import CreditRule, LotRule
 from .data.columns import ColumnSource
 from .data.lots import DrawnLots, LotSource
 from .devices import checked_device
-from .model.coalitions import UTILITIES, RoundStep, UtilityGame, accuracy
-from .model.likelihood import log_softmax, residual, right
-from .model.peers import peer_gains
-from .money.settlement import CEILING, Treasury, check_size, money_scale, needs_reference
+from .model.coalitions import RoundStep
+from .model.likelihood import log_softmax, right
+from .model.utility import UTILITIES, HeldOutUtility, accuracy
+from .money.settlement import CEILING, Treasury, Turnover, check_size, money_scale, needs_reference
 from .observations.layout import ObservationLayout
 from .observations.memory import Memory
+from .played_round import PlayedRound
 from .randomness import Purpose, checked_seeds, fold, seeds_from
-from .records import Prospect, RoundResult
+from .records import Entry, Merged, Pay, Prospect, RoundResult
 from .scenario import Scenario, load
-from .screening.bargaining import Bargain
 from .screening.harm import Harm, predicted_harm
-from .screening.procedure import Guarded, Screener
+from .screening.procedure import Screener
 from .screening.profiles import Profiles, ProfileTable
-from .screening.verdicts import forbidden_by, let_through
+from .screening.verdicts import forbidden_by
 from .shared import name_of, require_served, shared
 from .values.gradients import losses_and_gradients, protected_classes
 
@@ -91,6 +98,7 @@ class Engine:
         self._held_sizes = [len(rows) for rows in held_out]
         parts = self._held_x.split(self._held_sizes)
         self._validation, *self._probes = (replace(rows, x=part) for rows, part in zip(held_out, parts, strict=True))
+        self.utility = HeldOutUtility(scenario.utility, self.model, self._validation)
         self._everyone = torch.ones(1, self.num_agents, dtype=torch.bool, device=self.device)
         source = ColumnSource if scenario.substrate.kind == "vertical" else LotSource
         self._lot_source = source(scenario.lots, self.splits, self.num_agents)
@@ -164,81 +172,17 @@ class Engine:
         """
         self.require_running()
         before = self.prospect
-        contributed = self._checked_actions(actions) & before.available
-        bargain = self._bargain(contributed) if self.scenario.screening.governance == "negotiate" else None
-        admitted = contributed & before.passes if bargain is None else bargain.admitted
-        candidates = before.available & before.passes
-        if bargain is not None:  # over other contributions nobody knows what it would have let in: what nobody objects to, it is taken to
-            candidates = admitted | before.available & ~contributed & ~before.blocked_by.any(dim=-1)
-        lots, updates = self.lots, before.filtered.updates
-
-        @cache
-        def of_lots() -> UtilityGame:
-            return UtilityGame(
-                aggregate.of_lots(before.proposals.share, updates), self.scenario.utility, self._validation, before.log_share
-            )
-
-        aggregate, step, delta, guarded = self._aggregate(admitted)
-
-        self.round = Round(
-            UtilityGame(aggregate, self.scenario.utility, self._validation, before.log_share).game(),
-            contributed=contributed,
-            admitted=admitted,
-            blocked_by=before.blocked_by,
-            samples=lots.samples,
-            updates=aggregate.applied_updates,
-            utility_gradient=lambda: self.utility_gradient(aggregate.start),
-            t=self.t,
-            episode=self.episode,
-            lots=LotGame(lambda sets: of_lots().value_of_lots(sets), candidates),
-            lot_updates=lambda: aggregate.applied_lots(admitted * before.proposals.share, updates),
-            screening=lambda coalitions: let_through(coalitions, before.verdicts, self.scenario.screening),
-            utility_curvature=lambda direction: self.utility_curvature(direction, aggregate.start),
-            peer_gains=lambda: peer_gains(self.model, lots, aggregate.start, aggregate.applied_updates()),
-            class_head=self.model.class_head,
-        )
-        credit, lot_credit = self._credit()
-        evaluations = self.round.evaluations
-        gain = self.round.gain
-        cost = self._cost(contributed, before.own_blocked)
-
-        self.server_state = self.scenario.server.advance(step, self.server_state, delta)
-        self.theta = self.theta + delta
-        self.t += 1
-        self._memory.remember(contributed, admitted, credit, lot_credit, cost, delta, before.utility)
+        entry = self._screen(self._checked_actions(actions) & before.available)
+        merged = self._aggregate(entry.admitted)
+        self.round = self._as_played(entry, merged.aggregate).as_round()
+        pay = self._pay(entry)
+        self._apply(merged)
+        self._memory.remember(entry.contributed, entry.admitted, pay.credit, pay.lot_credit, pay.cost, merged.delta, before.utility)
         self.prospect = self._look()
-        turnover = None if self.treasury is None else self.treasury.close(self.t - 1, credit, self.prospect.utility)
-        if turnover is not None and self.treasury is not None and self.treasury.terms.reward == "settlement":
-            shared_gain = self.reward_scale * self.scenario.reward.public_share * gain[:, None]
-            rewards = turnover.worth.to(credit) + shared_gain - cost
-        else:
-            rewards = self.reward_scale * (credit + self.scenario.reward.public_share * gain[:, None]) - cost
+        turnover = self._settle(pay.credit)
+        rewards = self._rewards(pay, turnover)
         self.observations = self._observe()
-        result = RoundResult(
-            observations=self.observations,
-            rewards=rewards,
-            credit=credit,
-            lot_credit=lot_credit,
-            contributed=contributed,
-            admitted=admitted,
-            blocked_by=before.blocked_by,
-            harm=before.verdicts.harm,
-            kept=torch.where(admitted, before.filtered.kept, 0.0),
-            tolerance=before.verdicts.profiles.strictest_tolerance,
-            bargain=bargain,
-            gain=gain,
-            utility=self.prospect.utility,
-            value_losses=self.prospect.value_losses,
-            step_harm=guarded.harm,
-            violated=guarded.violated,
-            forbidden_used=(forbidden_by(lots.tags, self.profiles).any(dim=-1) & admitted).any(dim=(1, 2)),
-            gamma=aggregate.gamma,
-            cost=cost,
-            revenue=None if turnover is None else turnover.revenue,
-            payouts=None if turnover is None else turnover.payouts,
-            evaluations=evaluations,
-            done=self.t == self.horizon,
-        )
+        result = self._result(before, entry, merged, pay, turnover, rewards)
         self.history.append(result)
         return result
 
@@ -251,10 +195,6 @@ class Engine:
         if self.t >= self.horizon:
             when = "before the first reset" if self.seeds is None else f"after the episode's {self.horizon} rounds"
             raise RuntimeError(f"step was called {when}: call reset first")
-
-    def __getstate__(self) -> dict[str, object]:
-        # the round's game is a closure over the round; nothing after the round needs it
-        return {name: value for name, value in self.__dict__.items() if name != "round"}
 
     def state(self) -> Tensor:
         """Everybody's observations side by side, for centralised critics: float32 ``(E, N·layout.size)``."""
@@ -272,11 +212,7 @@ class Engine:
         Raises:
             ValueError: If the utility is ``accuracy``, which has no gradient.
         """
-        self._require_smooth_utility()
-        theta = self.theta if theta is None else theta
-        rows = self._validation
-        error = residual(self.model.logits(theta, rows.x), rows.y)  # (E, V, C)
-        return self.model.pullback(theta, rows.x, error / -len(rows))
+        return self.utility.gradient(self.theta if theta is None else theta)
 
     @torch.no_grad()
     def predicted_gain(self) -> Tensor:
@@ -290,9 +226,7 @@ class Engine:
         Raises:
             ValueError: If the utility is ``accuracy``, which has none.
         """
-        self._require_smooth_utility()
-        rows = self._validation
-        return -self.model.curvature(self.theta if theta is None else theta, rows.x, rows.y, direction)
+        return self.utility.curvature(self.theta if theta is None else theta, direction)
 
     @torch.no_grad()
     def test(self) -> dict[str, Tensor]:
@@ -311,6 +245,65 @@ class Engine:
             probe = self.splits.probe_test[name]
             measures[f"value/{name}"] = value.loss(self.model.logits(self.theta, probe.x), probe, self.splits.dataset)
         return measures
+
+    def _no_credit(self) -> Tensor:
+        """No credit for anybody, ``(E, N)``."""
+        return self.theta.new_zeros(self.num_envs, self.num_agents)
+
+    def _screen(self, contributed: Tensor) -> Entry:
+        """Which of the contributed updates enter, and which others would have."""
+        before = self.prospect
+        if self.scenario.screening.governance != "negotiate":
+            return Entry(contributed, admitted=contributed & before.passes, candidates=before.available & before.passes)
+        participants = self.scenario.weights == "participants"
+        bargain = self._screener.bargain(contributed, before.verdicts, before.proposals.share, self.predicted_gain(), participants)
+        # Nobody knows what a bargain over other contributions would have let in: lots to which nobody objects are taken as candidates.
+        unopposed = before.available & ~contributed & ~before.blocked_by.any(dim=-1)
+        return Entry(contributed, admitted=bargain.admitted, candidates=bargain.admitted | unopposed, bargain=bargain)
+
+    def _aggregate(self, admitted: Tensor) -> Merged:
+        """The admitted updates as one step, guarded if asked for."""
+        prospect, scenario = self.prospect, self.scenario
+        share = admitted * prospect.proposals.share  # (E, N, K)
+        aggregate = RoundStep(
+            model=self.model,
+            server=scenario.server,
+            state=self.server_state,
+            theta=self.theta,
+            updates=(share[:, :, None] @ prospect.filtered.updates)[:, :, 0],  # (E, N, P)
+            weight=share.sum(dim=-1),
+            weights=scenario.weights,
+            gamma=self.theta.new_ones(self.num_envs),
+        )
+        step = aggregate.step(self._everyone)  # (E, 1, P)
+        delta = scenario.server.delta(step, self.server_state)[:, 0]
+        profiles = prospect.verdicts.profiles
+        guarded = self._screener.guard(self.theta, delta, profiles, prospect.value_losses, prospect.value_gradients)
+        if scenario.screening.guard:
+            aggregate, delta = replace(aggregate, gamma=guarded.gamma), guarded.gamma[:, None] * delta
+        return Merged(aggregate=aggregate, step=step[:, 0], delta=delta, guarded=guarded)
+
+    def _as_played(self, entry: Entry, aggregate: RoundStep) -> PlayedRound:
+        """The round, for the credit rule to ask about."""
+        return PlayedRound(
+            t=self.t,
+            episode=self.episode,
+            before=self.prospect,
+            lots=self.lots,
+            contributed=entry.contributed,
+            admitted=entry.admitted,
+            candidates=entry.candidates,
+            aggregate=aggregate,
+            utility=self.utility,
+            screening=self.scenario.screening,
+        )
+
+    def _pay(self, entry: Entry) -> Pay:
+        """What the rule pays for the round, what the round gained, and what it cost each agent."""
+        credit, lot_credit = self._credit()
+        evaluations = self.round.evaluations  # before the gain is asked for: a rule that does not need it has not paid for it
+        cost = self._cost(entry.contributed, self.prospect.own_blocked)
+        return Pay(credit=credit, lot_credit=lot_credit, gain=self.round.gain, cost=cost, evaluations=evaluations)
 
     def _credit(self) -> tuple[Tensor, Tensor | None]:
         """What the rule pays for the round, to agents and, if it can tell, to lots; checked, because third parties write rules."""
@@ -331,40 +324,50 @@ class Engine:
             raise ValueError(f"credit rule {self.rule_name} answered with numbers that are not finite in round {self.t}")
         return credit.to(self.theta), None if lot_credit is None else lot_credit.to(self.theta)
 
-    def _no_credit(self) -> Tensor:
-        """No credit for anybody, ``(E, N)``."""
-        return self.theta.new_zeros(self.num_envs, self.num_agents)
+    def _apply(self, merged: Merged) -> None:
+        """Move the shared parameters, and with them to the next round."""
+        self.server_state = self.scenario.server.advance(merged.step, self.server_state, merged.delta)
+        self.theta = self.theta + merged.delta
+        self.t += 1
 
-    def _bargain(self, contributed: Tensor) -> Bargain:
-        """What enters where it is negotiated."""
-        before, participants = self.prospect, self.scenario.weights == "participants"
-        return self._screener.bargain(contributed, before.verdicts, before.proposals.share, self.predicted_gain(), participants)
+    def _settle(self, credit: Tensor) -> Turnover | None:
+        """Book what the round earned, and split it if it is time; ``None`` where the scenario has no money."""
+        return None if self.treasury is None else self.treasury.close(self.t - 1, credit, self.prospect.utility)
 
-    def _aggregate(self, admitted: Tensor) -> tuple[RoundStep, Tensor, Tensor, Guarded]:
-        """The admitted updates as one step, guarded if asked for: what enters the server, what it adds to θ, and what the guard saw."""
-        prospect, scenario = self.prospect, self.scenario
-        share = admitted * prospect.proposals.share  # (E, N, K)
-        aggregate = RoundStep(
-            model=self.model,
-            server=scenario.server,
-            state=self.server_state,
-            theta=self.theta,
-            updates=(share[:, :, None] @ prospect.filtered.updates)[:, :, 0],  # (E, N, P)
-            weight=share.sum(dim=-1),
-            weights=scenario.weights,
-            gamma=self.theta.new_ones(self.num_envs),
+    def _rewards(self, pay: Pay, turnover: Turnover | None) -> Tensor:
+        """What each agent is rewarded with, ``(E, N)``, in reward units."""
+        terms, scale, public_share = self.scenario.settlement, self.reward_scale, self.scenario.reward.public_share
+        if turnover is not None and terms is not None and terms.reward == "settlement":
+            return turnover.worth.to(pay.credit) + scale * public_share * pay.gain[:, None] - pay.cost
+        return scale * (pay.credit + public_share * pay.gain[:, None]) - pay.cost
+
+    def _result(self, before: Prospect, entry: Entry, merged: Merged, pay: Pay, turnover: Turnover | None, rewards: Tensor) -> RoundResult:
+        """The record of the round."""
+        return RoundResult(
+            observations=self.observations,
+            rewards=rewards,
+            credit=pay.credit,
+            lot_credit=pay.lot_credit,
+            contributed=entry.contributed,
+            admitted=entry.admitted,
+            blocked_by=before.blocked_by,
+            harm=before.verdicts.harm,
+            kept=torch.where(entry.admitted, before.filtered.kept, 0.0),
+            tolerance=before.verdicts.profiles.strictest_tolerance,
+            bargain=entry.bargain,
+            gain=pay.gain,
+            utility=self.prospect.utility,
+            value_losses=self.prospect.value_losses,
+            step_harm=merged.guarded.harm,
+            violated=merged.guarded.violated,
+            forbidden_used=(forbidden_by(self.lots.tags, self.profiles).any(dim=-1) & entry.admitted).any(dim=(1, 2)),
+            gamma=merged.aggregate.gamma,
+            cost=pay.cost,
+            revenue=None if turnover is None else turnover.revenue,
+            payouts=None if turnover is None else turnover.payouts,
+            evaluations=pay.evaluations,
+            done=self.t == self.horizon,
         )
-        step = aggregate.step(self._everyone)  # (E, 1, P)
-        delta = scenario.server.delta(step, self.server_state)[:, 0]
-        profiles = prospect.verdicts.profiles
-        guarded = self._screener.guard(self.theta, delta, profiles, prospect.value_losses, prospect.value_gradients)
-        if scenario.screening.guard:
-            aggregate, delta = replace(aggregate, gamma=guarded.gamma), guarded.gamma[:, None] * delta
-        return aggregate, step[:, 0], delta, guarded
-
-    def _require_smooth_utility(self) -> None:
-        if self.scenario.utility != "neg_log_loss":
-            raise ValueError(f"utility={self.scenario.utility!r} has no gradient: use utility: neg_log_loss")
 
     def _look(self) -> Prospect:
         """Everything that follows from the shared parameters."""

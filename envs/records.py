@@ -1,4 +1,4 @@
-"""Records of a round: what stands before the proxies at its start, and what came of it."""
+"""Records of a round: the prospect at its start, what its steps hand on, and its result."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from .model.coalitions import RoundStep
 from .model.substrates import Proposals
 from .screening.bargaining import Bargain
 from .screening.filters import Filtered
+from .screening.procedure import Guarded
 from .screening.verdicts import Verdicts
 
 
@@ -20,25 +22,26 @@ class RoundResult:
         observations: What proxies see next, float32 ``(E, N, layout.size)``.
         rewards: ``(E, N)``, in reward units.
         credit: ``(E, N)``, in the utility's unit.
-        lot_credit: What each lot earned of it, ``(E, N, K)``; ``None`` under rules that cannot tell.
-        contributed: bool ``(E, N, K)``.
-        admitted: bool ``(E, N, K)``.
-        blocked_by: bool ``(E, N, K, N)``: which principal found which update inadmissible.
-        harm: Harm that was foreseen of every update as it was proposed, contributed or not, ``(E, N, K, M)``, in the values' units.
-        kept: Norm of what entered over the update's norm, ``(E, N, K)``: 1 for what entered as it was, 0 for what was not admitted.
+        lot_credit: Each lot's part of the credit, ``(E, N, K)``; ``None`` under rules that do not credit single lots.
+        contributed: Which lots were contributed, bool ``(E, N, K)``.
+        admitted: Which lots were admitted, bool ``(E, N, K)``.
+        blocked_by: Which principal found which update inadmissible, bool ``(E, N, K, N)``.
+        harm: Predicted harm of every update as it was proposed, contributed or not, ``(E, N, K, M)``, in the values' units.
+        kept: Norm of what was admitted over the update's norm, ``(E, N, K)``: 1 for an update that was admitted unchanged, 0 for one that
+            was not admitted.
         tolerance: The round's strictest tolerance for each value, ``(E, M)``; infinite where nobody has one.
         bargain: What was negotiated and why, under governance negotiate; else ``None``.
         gain: v(N), ``(E,)``, in the utility's unit.
         utility: Utility after the round, ``(E,)``.
         value_losses: Value losses on the probe sets after the round, ``(E, M)``.
-        step_harm: Harm of the step that was applied, as the screening foresees it, ``(E, M)``.
+        step_harm: Harm of the step that was applied, as the screening predicts it, ``(E, M)``.
         violated: Whether that harm, or the step's norm, was beyond somebody's limit, bool ``(E,)``.
-        forbidden_used: Whether data that somebody forbids was in the step, bool ``(E,)``; no guard can undo that.
+        forbidden_used: Whether the step used data that somebody forbids, bool ``(E,)``. A guard cannot undo that.
         gamma: The guard's factor, ``(E,)``; 1 without a guard.
-        cost: What contributing cost each agent, fines included, ``(E, N)``, in reward units.
-        revenue: What the round earned in money, int64 ``(E,)``, in minor units; ``None`` where the scenario has no settlement.
-        payouts: What was paid to each agent after the round, int64 ``(E, N)``, in minor units, 0 in rounds without a settlement; ``None``
-            where the scenario has none.
+        cost: What each agent's contributions cost it, fines included, ``(E, N)``, in reward units.
+        revenue: What the round earned in money, int64 ``(E,)``, in minor units; ``None`` if the scenario has no settlement.
+        payouts: What was paid to each agent after the round, int64 ``(E, N)``, in minor units; 0 in a round without a settlement. ``None``
+            if the scenario has no settlement.
         evaluations: Coalitions evaluated for the credit, in each environment.
         done: Whether this was the episode's last round.
     """
@@ -70,13 +73,13 @@ class RoundResult:
 
 @dataclass(frozen=True)
 class Prospect:
-    """What stands before the proxies at the start of a round, all of it computed from the shared parameters.
+    """What is known at the start of a round, before the proxies choose. All of it is computed from the shared parameters.
 
     Attributes:
-        proposals: Every lot's update; updates that are not finite are replaced by zeros and never admitted.
-        along: Its inner product with the last applied step, ``(E, N, K)``; 0 in the first round.
-        verdicts: What everybody thinks of it: its harm, and whose limits it breaks.
-        filtered: What of it may enter.
+        proposals: Every lot's update. An update that is not finite is replaced by zeros and never admitted.
+        along: Inner product of each update with the last applied step, ``(E, N, K)``; 0 in the first round.
+        verdicts: The principals' verdicts on each update: its harm, and whose limits it breaks.
+        filtered: What of each update may be admitted.
         available: Whether there is anything to contribute, bool ``(E, N, K)``: False for lots with no row in the virtual batch.
         value_gradients: ∇ℓ, ``(E, M, P)``.
         value_losses: ℓ, ``(E, M)``.
@@ -98,12 +101,12 @@ class Prospect:
 
     @property
     def harm(self) -> Tensor:
-        """Harm that is foreseen of every update, ``(E, N, K, M)``, in the values' units."""
+        """Predicted harm of every update, ``(E, N, K, M)``, in the values' units."""
         return self.verdicts.harm
 
     @property
     def norm(self) -> Tensor:
-        """Euclidean norm of every update, ``(E, N, K)``; not finite for one that is not."""
+        """Euclidean norm of every update, ``(E, N, K)``; not finite for an update that is not finite."""
         return self.verdicts.norm
 
     @property
@@ -113,7 +116,7 @@ class Prospect:
 
     @property
     def blocked_by(self) -> Tensor:
-        """To whom an update is inadmissible, bool ``(E, N, K, N)``."""
+        """To which principals an update is inadmissible, bool ``(E, N, K, N)``."""
         return self.verdicts.blocked_by
 
     @property
@@ -123,5 +126,58 @@ class Prospect:
 
     @property
     def passes(self) -> Tensor:
-        """Whether an update would be admitted, bool ``(E, N, K)``; under governance negotiate, whether it is open to bargaining."""
+        """Whether an update would be admitted, bool ``(E, N, K)``. Under governance negotiate: whether it may be bargained over."""
         return self.filtered.passes
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the screening admits in a round.
+
+    Attributes:
+        contributed: Lots that were contributed and had something to contribute, bool ``(E, N, K)``.
+        admitted: Those of them that are admitted, bool ``(E, N, K)``.
+        candidates: Lots that would have been admitted if contributed, bool ``(E, N, K)``.
+        bargain: What was negotiated and why, under governance negotiate; else ``None``.
+    """
+
+    contributed: Tensor
+    admitted: Tensor
+    candidates: Tensor
+    bargain: Bargain | None = None
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The admitted updates, aggregated into one step.
+
+    Attributes:
+        aggregate: The data from which the step of any coalition can be computed.
+        step: The aggregate that the server takes, ``(E, P)``.
+        delta: What the server adds to the shared parameters, shrunk by the guard if there is one, ``(E, P)``.
+        guarded: The guard's factor, and the step's harm and violations.
+    """
+
+    aggregate: RoundStep
+    step: Tensor
+    delta: Tensor
+    guarded: Guarded
+
+
+@dataclass(frozen=True)
+class Pay:
+    """Credit and costs of a round.
+
+    Attributes:
+        credit: Each agent's credit, ``(E, N)``, in the utility's unit.
+        lot_credit: Each lot's part of it, ``(E, N, K)``; ``None`` under rules that do not credit single lots.
+        gain: v(N), ``(E,)``, in the utility's unit.
+        cost: What each agent's contributions cost it, fines included, ``(E, N)``, in reward units.
+        evaluations: Coalitions evaluated for the credit, in each environment.
+    """
+
+    credit: Tensor
+    lot_credit: Tensor | None
+    gain: Tensor
+    cost: Tensor
+    evaluations: int

@@ -1,13 +1,15 @@
 """The shared model, how it learns, and what coalitions of agents would have gained."""
 
-from .coalitions import RoundStep, UtilityGame, UtilityName, WeightsName
+from .coalitions import RoundStep, UtilityGame, WeightsName
 from .models import Mlp, Model, ModelSettings, Module, Softmax
 from .server import Adam, ServerSettings, ServerState, Sgd
 from .substrates import FedAvg, Proposals, SubstrateSettings, Traversal, Vertical
+from .utility import HeldOutUtility, UtilityName
 
 __all__ = [
     "Adam",
     "FedAvg",
+    "HeldOutUtility",
     "Mlp",
     "Model",
     "ModelSettings",

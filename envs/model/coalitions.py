@@ -15,7 +15,6 @@ Splitting the agents into a half a and a half b, the sum over classes is the pro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -25,27 +24,14 @@ from torch import Tensor
 
 from ...credit import CoalitionGame, coalition_matrix
 from ..data.sources import Rows
-from .likelihood import cross_entropy, log_softmax, right
+from .likelihood import log_softmax, right
 from .models import Model
 from .server import ServerSettings, ServerState, Sgd
+from .utility import UTILITIES, UtilityName
 
-UtilityName = Literal["neg_log_loss", "accuracy"]
 WeightsName = Literal["fixed", "participants"]
 
 _CHUNK = 2**24  # numbers that a temporary tensor may hold: 64 MiB in float32
-
-
-def neg_log_loss(logits: Tensor, y: Tensor) -> Tensor:
-    """Minus the mean cross-entropy over the rows, in nats: ``(..., V, C)`` → ``(...)``."""
-    return -cross_entropy(logits, y).mean(dim=-1)
-
-
-def accuracy(logits: Tensor, y: Tensor) -> Tensor:
-    """Share of rows answered right: ``(..., V, C)`` → ``(...)``."""
-    return (logits.argmax(dim=-1) == y).to(logits.dtype).mean(dim=-1)
-
-
-UTILITIES: dict[UtilityName, Callable[[Tensor, Tensor], Tensor]] = {"neg_log_loss": neg_log_loss, "accuracy": accuracy}
 
 
 @dataclass(frozen=True)

@@ -274,7 +274,7 @@ def test_too_small_a_budget_is_refused_with_one_that_would_do():
 
 def test_without_shapiq_the_error_names_the_extra_and_everything_else_works(monkeypatch):
     monkeypatch.setitem(sys.modules, "shapiq", None)
-    credit.bridge._game_class.cache_clear()
+    credit.estimators.bridge._game_class.cache_clear()
     try:
         with pytest.raises(ImportError, match=r"pip install 'proxycoop\[shapiq\]'"):
             credit.to_shapiq(lambda c: c.sum(dim=1), 3)
@@ -282,4 +282,4 @@ def test_without_shapiq_the_error_names_the_extra_and_everything_else_works(monk
             credit.from_shapiq(shapiq.KernelSHAP, budget=20)
         assert credit.make("shapley").values(lambda c: c.double().sum(dim=1), 3)[0].tolist() == pytest.approx([1] * 3)
     finally:
-        credit.bridge._game_class.cache_clear()
+        credit.estimators.bridge._game_class.cache_clear()

@@ -1,0 +1,73 @@
+"""The utility: how good the shared model is on held-out rows, and how the utility changes with the model's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..data.sources import Rows
+from .likelihood import cross_entropy, residual
+from .models import Model
+
+UtilityName = Literal["neg_log_loss", "accuracy"]
+
+
+def neg_log_loss(logits: Tensor, y: Tensor) -> Tensor:
+    """Minus the mean cross-entropy over the rows, in nats: ``(..., V, C)`` → ``(...)``."""
+    return -cross_entropy(logits, y).mean(dim=-1)
+
+
+def accuracy(logits: Tensor, y: Tensor) -> Tensor:
+    """Share of rows answered right: ``(..., V, C)`` → ``(...)``."""
+    return (logits.argmax(dim=-1) == y).to(logits.dtype).mean(dim=-1)
+
+
+UTILITIES: dict[UtilityName, Callable[[Tensor, Tensor], Tensor]] = {"neg_log_loss": neg_log_loss, "accuracy": accuracy}
+
+
+@dataclass(frozen=True)
+class HeldOutUtility:
+    """U(θ): one utility of one model on one set of rows.
+
+    Attributes:
+        name: Which utility.
+        model: The shared model.
+        rows: The V held-out rows.
+    """
+
+    name: UtilityName
+    model: Model
+    rows: Rows
+
+    def of_logits(self, logits: Tensor) -> Tensor:
+        """U by the model's answers on the rows: ``(..., V, C)`` → ``(...)``."""
+        return UTILITIES[self.name](logits, self.rows.y)
+
+    @torch.no_grad()
+    def gradient(self, theta: Tensor) -> Tensor:
+        """∇U at parameters ``(E, P)``: ``(E, P)``.
+
+        Raises:
+            ValueError: If the utility is ``accuracy``, which has no gradient.
+        """
+        self._require_smooth()
+        error = residual(self.model.logits(theta, self.rows.x), self.rows.y)  # (E, V, C)
+        return self.model.pullback(theta, self.rows.x, error / -len(self.rows))
+
+    @torch.no_grad()
+    def curvature(self, theta: Tensor, direction: Tensor) -> Tensor:
+        """The Hessian of U at parameters ``(E, P)`` times a direction ``(E, P)``: ``(E, P)``.
+
+        Raises:
+            ValueError: If the utility is ``accuracy``, which has none.
+        """
+        self._require_smooth()
+        return -self.model.curvature(theta, self.rows.x, self.rows.y, direction)
+
+    def _require_smooth(self) -> None:
+        if self.name != "neg_log_loss":
+            raise ValueError(f"utility={self.name!r} has no gradient: use utility: neg_log_loss")

@@ -1,0 +1,99 @@
+"""A round as it was played: what credit rules may ask of it, each answer computed when a rule asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from ..credit import LotGame, Round
+from .data.lots import DrawnLots
+from .model.coalitions import RoundStep, UtilityGame
+from .model.peers import peer_gains
+from .model.utility import HeldOutUtility
+from .records import Prospect
+from .screening.verdicts import Screening, let_through
+
+
+@dataclass(frozen=True)
+class PlayedRound:
+    """A round between aggregation and credit.
+
+    Its methods are what :class:`~proxycoop.credit.Round` hands to rules. It holds data alone, so that it pickles and a rule may ask later.
+
+    Attributes:
+        t: Index of the round within its episode, from 0.
+        episode: Index of the episode among those of its seeds.
+        before: What stood before the proxies.
+        lots: Whose data the updates come from.
+        contributed: bool ``(E, N, K)``.
+        admitted: bool ``(E, N, K)``.
+        candidates: The lots that would have been admitted if contributed, bool ``(E, N, K)``.
+        aggregate: The step that was applied, and how any coalition's step would have been made.
+        utility: What the cooperative wants to raise.
+        screening: The scenario's.
+    """
+
+    t: int
+    episode: int
+    before: Prospect
+    lots: DrawnLots
+    contributed: Tensor
+    admitted: Tensor
+    candidates: Tensor
+    aggregate: RoundStep
+    utility: HeldOutUtility
+    screening: Screening
+
+    def as_round(self) -> Round:
+        """The round as credit rules see it."""
+        return Round(
+            self._game_of(self.aggregate).game(),
+            contributed=self.contributed,
+            admitted=self.admitted,
+            blocked_by=self.before.blocked_by,
+            samples=self.lots.samples,
+            updates=self.aggregate.applied_updates,
+            utility_gradient=self.utility_gradient,
+            t=self.t,
+            episode=self.episode,
+            lots=LotGame(self.value_of_lots, self.candidates),
+            lot_updates=self.lot_updates,
+            screening=self.let_through,
+            utility_curvature=self.utility_curvature,
+            peer_gains=self.peer_gains,
+            class_head=self.utility.model.class_head,
+        )
+
+    def utility_gradient(self) -> Tensor:
+        """∇U where the round's game starts, ``(E, P)``."""
+        return self.utility.gradient(self.aggregate.start)
+
+    def utility_curvature(self, direction: Tensor) -> Tensor:
+        """The Hessian of U at the same parameters times a direction, ``(E, P)`` → ``(E, P)``."""
+        return self.utility.curvature(self.aggregate.start, direction)
+
+    def value_of_lots(self, sets: Tensor) -> Tensor:
+        """What sets of lots would have gained, bool ``(E, C, N, K)`` → ``(E, C)``."""
+        return self._lot_game.value_of_lots(sets)
+
+    def lot_updates(self) -> Tensor:
+        """Each lot's part in the step, ``(E, N, K, P)``."""
+        return self.aggregate.applied_lots(self.admitted * self.before.proposals.share, self.before.filtered.updates)
+
+    def let_through(self, coalitions: Tensor) -> Tensor:
+        """The lots that the members of coalitions ``(C, N)`` would let through if only they were there, bool ``(E, C, N, K)``."""
+        return let_through(coalitions, self.before.verdicts, self.screening)
+
+    def peer_gains(self) -> Tensor:
+        """What agents find when they try each other's updates on their own data, ``(E, N, N)``."""
+        return peer_gains(self.utility.model, self.lots, self.aggregate.start, self.aggregate.applied_updates())
+
+    @cached_property
+    def _lot_game(self) -> UtilityGame:
+        """The game among lots; its tables are made once, when a rule first asks."""
+        return self._game_of(self.aggregate.of_lots(self.before.proposals.share, self.before.filtered.updates))
+
+    def _game_of(self, aggregate: RoundStep) -> UtilityGame:
+        return UtilityGame(aggregate, self.utility.name, self.utility.rows, self.before.log_share)
