@@ -1,4 +1,4 @@
-"""Proxies: scripted, privileged references, and learned.
+"""Proxies: scripted and learned ones, and privileged references.
 
 ::
 
@@ -9,7 +9,16 @@
     metrics = agents.play(engine, agents.make("honest"), seeds=range(64))
     print(metrics["welfare"].mean())
 
-Importing this package registers ``proxycoop/seat-v0`` with Gymnasium: :class:`SeatEnv`, one proxy among others who play a fixed policy.
+Importing this package registers ``proxycoop/seat-v0`` with Gymnasium. That is :class:`SeatEnv`: one proxy learns, the others play a fixed
+policy.
+
+The modules:
+
+* ``agent``: the base class of all policies, :func:`make` to find one by name, :func:`play` to play an episode;
+* ``scripted``: rules of thumb (``all``, ``none``, ``random``, ``honest``);
+* ``privileged``: references that see what no proxy can see (``oracle``, ``planner``);
+* ``network``: the network that learned proxies share, and its file format; ``learned``: proxies that play such a file;
+* ``seats``: different policies in different seats; ``seat_env``: one seat as a Gymnasium environment.
 """
 
 if __name__ != "proxycoop.agents":

@@ -1,4 +1,4 @@
-"""What a proxy's policy is, how it is found by name, and how it plays an episode."""
+"""The base class of a proxy's policy, how to find a policy by name, and how to play an episode with it."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ def make(name: str, /, **kwargs: object) -> Agent:
         **kwargs: The agent's own parameters, such as ``path`` for ``"learned"``.
 
     Raises:
-        ValueError: If the name is unknown (the message lists the known ones) or the agent takes no such parameter.
+        ValueError: If the name is unknown (the message lists the known names), or if the agent does not take these parameters.
     """
     return AGENTS.make(name, **kwargs)
 
 
 class Agent(ABC):
-    """One policy for all proxies of a batch of cooperatives. It sees what each proxy observes, and nothing else."""
+    """One policy for all proxies in a batch of cooperatives. It sees only what each proxy observes."""
 
     privileged: bool = False
-    """Whether it sees what no proxy could; such agents are for reference only."""
+    """Whether the agent sees more than a proxy can. Such agents are for reference only."""
 
     @classmethod
     def plays(cls, scenario: Scenario) -> bool:
-        """Whether the agent can play this scenario at all; nearly all can play any."""
+        """Whether the agent can play this scenario. Nearly all agents can play every scenario."""
         del scenario
         return True
 
-    def watch(self, engine: Engine) -> None:  # noqa: B027  # ordinary agents have nothing to watch
-        """Take the engine; called only where :attr:`privileged`."""
+    def watch(self, engine: Engine) -> None:  # noqa: B027  # only privileged agents look at it
+        """Take the engine. This is called only for :attr:`privileged` agents."""
 
     def begin(self, layout: ObservationLayout, keys: Tensor) -> None:
-        """An episode begins in E environments.
+        """Begin an episode in E environments.
 
         Args:
-            layout: Where everything is in an observation.
-            keys: One key an environment, int64 ``(E,)``, for whoever needs random numbers.
+            layout: The layout of an observation.
+            keys: One key per environment, int64 ``(E,)``, from which the policy may draw random numbers.
 
         Raises:
             ValueError: If the policy does not fit the layout.
@@ -67,20 +67,20 @@ class Agent(ABC):
 
     @abstractmethod
     def choose(self, observations: Tensor) -> Tensor:
-        """The policy: ``(E, N, size)`` → bool ``(E, N, K)``."""
+        """The policy itself, which :meth:`act` calls: ``(E, N, size)`` → bool ``(E, N, K)``."""
 
     def round_keys(self) -> Tensor:
-        """One fresh key an environment for this round, int64 ``(E,)``."""
+        """A new key per environment for this round, int64 ``(E,)``."""
         return fold(self.keys, Purpose.POLICY, self.t)
 
 
 class PrivilegedAgent(Agent):
-    """A reference that looks into the engine; no proxy could play it."""
+    """A reference that looks into the engine. No proxy could play it."""
 
     privileged = True
 
     def watch(self, engine: Engine) -> None:
-        """Take the engine whose inside it sees."""
+        """Take the engine, to look into it."""
         self.engine = engine
 
 
@@ -97,14 +97,14 @@ def play(
 
     Args:
         engine: The cooperatives.
-        agent: Everybody's policy.
+        agent: The policy of all proxies.
         seeds: As for :meth:`~proxycoop.envs.Engine.reset`.
-        copies: As there.
-        before_round: Called before every round, when its prospect stands.
-        on_round: Called after every round.
+        copies: As for :meth:`~proxycoop.envs.Engine.reset`.
+        before_round: Called before every round, with the engine; ``engine.prospect`` then holds the round's proposals.
+        on_round: Called after every round, with the engine.
 
     Returns:
-        The episode's metrics, see :func:`~proxycoop.envs.episode_metrics`; the rounds are in ``engine.history``.
+        The episode's metrics; see :func:`~proxycoop.envs.episode_metrics`. The rounds are in ``engine.history``.
     """
     observations = engine.reset(seeds, copies=copies)
     if agent.privileged:

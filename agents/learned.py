@@ -17,16 +17,18 @@ from .network import FORMAT, LotNetwork, Normaliser
 
 @AGENTS.register("learned")
 class Learned(Agent):
-    """Plays a policy that ``proxycoop train`` saved, with any number of lots.
+    """Plays a policy that ``proxycoop train`` saved. It works with any number of lots.
+
+    Loading a policy runs no code from its file.
 
     Args:
         path: The run's folder, or its ``policy.pt``.
-        deterministic: Contribute a lot iff its probability exceeds one half, instead of drawing. By default policies of value-based
-            learners do, and others draw, as in their training.
+        deterministic: ``True``: contribute a lot iff its probability exceeds one half. ``False``: draw each lot with its probability. By
+            default, policies of value-based learners are deterministic, and others draw, as in their training.
 
     Raises:
-        ValueError: If there is no policy at the path, or the file is damaged or of another version. Loading runs no code from the
-            file.
+        ValueError: If there is no policy at the path, the file is damaged or has another format, or ``deterministic`` is ``False`` for a
+            policy of a value-based learner.
     """
 
     def __init__(self, path: str | Path, deterministic: bool | None = None) -> None:
@@ -36,43 +38,43 @@ class Learned(Agent):
         try:
             data: dict[str, Any] = torch.load(file, weights_only=True)
             if data["format"] != FORMAT:
-                raise ValueError(f"policy {str(file)!r} has format {data['format']}, this version reads {FORMAT}: train it again")
+                raise ValueError(f"policy {str(file)!r} has format {data['format']}, but this version reads {FORMAT}: train it again")
             network = LotNetwork(len(data["lot_features"]), len(data["agent_features"]), data["hidden"])
             network.load_state_dict(data["network"])
             greedy = bool(data["greedy"])
         except (pickle.UnpicklingError, RuntimeError, OSError, KeyError, TypeError, EOFError) as error:
-            raise ValueError(f"policy {str(file)!r} is damaged or no policy ({type(error).__name__}): train it again") from error
+            raise ValueError(f"policy {str(file)!r} is damaged or not a policy ({type(error).__name__}): train it again") from error
         if greedy and deterministic is False:
             raise ValueError(
-                f"deterministic=False: policy {str(file)!r} was learned from action values and has no probabilities to draw by"
+                f"deterministic=False: policy {str(file)!r} was learned from action values, which give no probabilities: leave it out"
             )
         self.deterministic = greedy if deterministic is None else deterministic
         self._network = network.eval()
         self._trained_on = data
 
     def begin(self, layout: ObservationLayout, keys: Tensor) -> None:
-        """An episode begins.
+        """Begin an episode.
 
         Raises:
-            ValueError: If the observations are others than those that the policy was trained on.
+            ValueError: If the observations have other features than those that the policy was trained on.
         """
         super().begin(layout, keys)
         for part, features in (("lot", layout.lot_features), ("agent", layout.agent_features)):
             if list(features) != self._trained_on[f"{part}_features"]:
                 raise ValueError(
                     f"the policy was trained on other {part} features than this scenario has: "
-                    f"{', '.join(self._trained_on[f'{part}_features'])} against {', '.join(features)}"
+                    f"{', '.join(self._trained_on[f'{part}_features'])}, must be {', '.join(features)}"
                 )
         self._normalise = Normaliser(self._trained_on["mean"], self._trained_on["variance"], len(layout.lot_features), layout.n_lots)
 
     @torch.no_grad()
     def probabilities(self, observations: Tensor) -> Tensor:
-        """Probability of contributing each lot: ``(..., size)`` → ``(..., K)``; 0 or 1 where it is deterministic."""
+        """Probability of contributing each lot: ``(..., size)`` → ``(..., K)``; 0 or 1 if the policy is deterministic."""
         logits = self._network.logits(self._normalise(observations))
         return (logits > 0).to(logits.dtype) if self.deterministic else logits.sigmoid()
 
     def choose(self, observations: Tensor) -> Tensor:
-        """Each lot with its probability."""
+        """Contribute each lot with its probability."""
         probabilities = self.probabilities(observations)
         if self.deterministic:
             return probabilities > 0.5

@@ -1,4 +1,7 @@
-"""The network that all proxies share, and that is shared over their lots as well, and the normalisation of what it reads."""
+"""The network that all proxies share, the normalisation of its inputs, and the file in which both are saved.
+
+One network serves all proxies and all lots.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,17 @@ from ..files import write_atomically
 
 FORMAT = 2
 CLIP = 10.0
-"""Normalised observations are clipped to ±CLIP, as Stable-Baselines3 does in training."""
+"""Normalised observations are clipped to [−CLIP, CLIP], as Stable-Baselines3 does in training."""
 
 
 class Normaliser(nn.Module):
-    """Observations with mean 0 and variance 1, by statistics that are the same for all lots.
+    """Normalises observations to mean 0 and variance 1. All lots share the same statistics.
 
     Args:
-        mean: Of each lot feature, then of each agent feature, ``(F + G,)``.
-        variance: The same.
-        n_lot_features: How many of them are of lots, F.
-        n_lots: Lots K.
+        mean: Mean of each lot feature, then of each agent feature, ``(F + G,)``.
+        variance: Their variances, in the same order, ``(F + G,)``.
+        n_lot_features: Number of lot features, F.
+        n_lots: Number of lots of a proxy, K.
     """
 
     mean: Tensor
@@ -36,7 +39,7 @@ class Normaliser(nn.Module):
             self.register_buffer(name, every.float(), persistent=False)  # (size,)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Normalise: ``(..., size)`` → the same, within ±:data:`CLIP`."""
+        """Normalise observations, ``(..., size)`` → ``(..., size)``, within ±:data:`CLIP`."""
         return ((observations - self.mean) / self.deviation).clamp(-CLIP, CLIP)
 
 
@@ -45,16 +48,16 @@ def _layers(n_inputs: int, hidden: int) -> nn.Sequential:
 
 
 class LotNetwork(nn.Module):
-    """Actor and critic that treat lots alike.
+    """Actor and critic that treat all lots alike.
 
-    For each lot the actor reads the lot's features, their mean over the proxy's lots, and the proxy's features, and gives the
-    logit of contributing it. The critic reads the same and averages over the lots. So the network works for any number of lots and
-    does not depend on their order.
+    For each lot the actor reads the lot's features, the mean of the features over the proxy's lots, and the proxy's own features. It
+    returns the logit of contributing that lot. The critic reads the same inputs and averages over the lots. So the network works for any
+    number of lots, and the lots' order does not matter.
 
     Args:
-        n_lot_features: Features F of a lot.
-        n_agent_features: Features G of the agent.
-        hidden: Units of each of the two hidden layers.
+        n_lot_features: Number of features of a lot, F.
+        n_agent_features: Number of features of the agent, G.
+        hidden: Units in each of the two hidden layers.
     """
 
     def __init__(self, n_lot_features: int, n_agent_features: int, hidden: int = 64) -> None:
@@ -71,11 +74,11 @@ class LotNetwork(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.orthogonal_(module.weight, 2**0.5)
                 nn.init.zeros_(module.bias)
-        nn.init.orthogonal_(self.decide.weight, 0.01)  # starts near a fair coin for every lot
+        nn.init.orthogonal_(self.decide.weight, 0.01)  # at the start every lot has a probability near one half
         nn.init.orthogonal_(self.value.weight, 1.0)
 
     def inputs(self, observations: Tensor) -> Tensor:
-        """Each lot with its context: ``(B, size)`` → ``(B, K, 2F + G)``."""
+        """The network's inputs, one row per lot: ``(B, size)`` → ``(B, K, 2F + G)``."""
         n_lots = (observations.shape[-1] - self.n_agent_features) // self.n_lot_features
         lots, agent = observations.split([n_lots * self.n_lot_features, self.n_agent_features], dim=-1)
         lots = lots.unflatten(-1, (n_lots, self.n_lot_features))  # (B, K, F)
@@ -88,17 +91,17 @@ class LotNetwork(nn.Module):
         return logits
 
     def pair_logits(self, observations: Tensor) -> Tensor:
-        """The same for ``MultiDiscrete([2] * K)``, ``(B, size)`` → ``(B, 2K)``: 0 for withholding each, and its logit."""
+        """The logits of ``MultiDiscrete([2] * K)``, ``(B, size)`` → ``(B, 2K)``: for each lot 0 for withholding, then its logit."""
         logits = self.logits(observations)  # (B, K)
         return torch.stack([torch.zeros_like(logits), logits], dim=-1).flatten(start_dim=-2)
 
     def code_logits(self, observations: Tensor) -> Tensor:
-        """The same for codes of ``Discrete(2**K)``, ``(B, size)`` → ``(B, 2**K)``: their softmax is K independent coins."""
+        """The logits of ``Discrete(2**K)``, ``(B, size)`` → ``(B, 2**K)``. Under their softmax the K lots are independent."""
         logits = self.logits(observations)  # (B, K)
         return logits @ coalition_matrix(logits.shape[-1]).to(logits).T
 
     def pooled(self, observations: Tensor) -> Tensor:
-        """What the critic makes of the situation, ``(B, size)`` → ``(B, hidden)``, from normalised observations."""
+        """The critic's features, averaged over the lots, ``(B, size)`` → ``(B, hidden)``, from normalised observations."""
         pooled: Tensor = self.critic(self.inputs(observations)).mean(dim=-2)
         return pooled
 
@@ -112,7 +115,8 @@ class LotNetwork(nn.Module):
 
         .. math:: Q(s, a) = V(s) + \sum_{k \in a} q_k(s)
 
-        So the greedy action contributes each lot iff its logit is positive. What lots do together, in one proxy's hands, it cannot say.
+        So the greedy action contributes each lot iff its logit is positive. This form cannot express that two lots of a proxy are worth
+        more, or less, together than the sum of both.
         """
         return self.state_value(observations)[..., None] + self.code_logits(observations)
 
@@ -127,16 +131,17 @@ def save(
     return_variance: float = 1.0,
     greedy: bool = False,
 ) -> None:
-    """Write a network with the normalisation that it was trained under, atomically.
+    """Write a network and the normalisation that it was trained with. The file is written atomically.
 
     Args:
         path: File to write.
         network: The network.
-        mean: Of each lot feature, then of each agent feature, ``(F + G,)``.
-        variance: The same.
-        layout: The observations that it was trained on.
-        return_variance: Variance of the discounted return by which rewards were scaled: the critic's values are in units of its root.
-        greedy: Whether the logits are differences of action values, by which a lot is contributed or not, rather than of log-probabilities.
+        mean: Mean of each lot feature, then of each agent feature, ``(F + G,)``.
+        variance: Their variances, in the same order, ``(F + G,)``.
+        layout: The layout of the observations that it was trained on.
+        return_variance: Variance of the discounted return by which rewards were scaled. The critic's values are in units of its root.
+        greedy: Whether the logits are differences of action values, so that a lot is contributed iff its logit is positive. Otherwise they
+            are log odds.
     """
     data = {
         "format": FORMAT,

@@ -1,4 +1,4 @@
-"""References that see what no proxy could: they bound what proxies might reach, and nobody could play them."""
+"""References that see what no proxy can see. They show how much proxies could reach at best. No proxy could play them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Oracle(PrivilegedAgent):
     """For reference only: contributes exactly the clean lots that will be admitted."""
 
     def choose(self, observations: Tensor) -> Tensor:
-        """Clean and admissible."""
+        """The lots that are clean and will be admitted."""
         del observations
         return ~self.engine.lots.corrupt & self.engine.prospect.passes
 
@@ -24,12 +24,14 @@ class Planner(PrivilegedAgent):
     r"""For reference only: contributes the lots whose true first-order gain on the validation set exceeds their cost.
 
     Lot (i, k) is contributed iff it will be admitted and
-    :math:`\text{scale} \cdot p_{ik} \langle \nabla U(\theta), \Delta_{ik} \rangle > \text{cost}`. Greedy in the round and in the
-    first order, so near an upper bound of welfare rather than one; and that only with fixed weights and a plain server of learning
-    rate 1, where :math:`p_{ik} \Delta_{ik}` is what the lot adds to the step. Elsewhere agents may well do better.
+    :math:`\text{scale} \cdot p_{ik} \langle \nabla U(\theta), \Delta_{ik} \rangle > \text{cost}`.
+
+    The planner looks at one round at a time, and to first order only. So its welfare is near the upper bound, but is not a bound itself.
+    Even that holds only with fixed weights and a plain server of learning rate 1, where the lot adds :math:`p_{ik} \Delta_{ik}` to the
+    step. In other cooperatives agents may do better than the planner.
 
     Raises:
-        ValueError: On playing, if the utility has no gradient.
+        ValueError: When it plays, if the utility has no gradient.
     """
 
     @classmethod
@@ -38,7 +40,7 @@ class Planner(PrivilegedAgent):
         return scenario.utility == "neg_log_loss"
 
     def choose(self, observations: Tensor) -> Tensor:
-        """Admissible and worth its cost to all."""
+        """The lots that will be admitted and whose gain for everybody exceeds their cost."""
         del observations
         engine = self.engine
         proposals, updates = engine.prospect.proposals, engine.prospect.filtered.updates

@@ -1,4 +1,4 @@
-"""Scripted proxies: they follow a rule of thumb, and see what a real proxy could."""
+"""Scripted proxies. They follow a rule of thumb, and see only what a proxy can see."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class All(Agent):
 
 @AGENTS.register("none")
 class Nothing(Agent):
-    """Contributes nothing, ever."""
+    """Never contributes anything."""
 
     def choose(self, observations: Tensor) -> Tensor:
         """No lot."""
@@ -29,13 +29,13 @@ class Nothing(Agent):
 
 @AGENTS.register("random")
 class Random(Agent):
-    """Contributes each lot with the same probability, independently.
+    """Contributes every lot with the same probability, independently.
 
     Args:
-        probability: Of contributing a lot in a round.
+        probability: Probability of contributing a lot in a round, from 0 to 1.
 
     Raises:
-        ValueError: If it is not within 0..1.
+        ValueError: If the probability is not within 0..1.
     """
 
     def __init__(self, probability: float = 0.5) -> None:
@@ -44,25 +44,25 @@ class Random(Agent):
         self.probability = probability
 
     def choose(self, observations: Tensor) -> Tensor:
-        """Each lot by a coin of its own."""
+        """Draw each lot independently."""
         return randomness.uniform(self.round_keys(), observations.shape[1], self.layout.n_lots) < self.probability
 
 
 @AGENTS.register("honest")
 class Honest(Agent):
-    """Contributes what its principal admits and what looks like good data: lots no harder for the shared model than validation data.
+    """Contributes the lots that are admissible to its own principal and whose loss is at most that of the validation data.
 
-    Mislabelled lots have a high loss under any useful model, so this keeps most of them out; it also keeps out clean lots that are
-    hard, from which there would be most to learn.
+    Mislabelled lots have a high loss under any useful model, so this rule withholds most of them. It also withholds clean lots that are
+    hard for the model, although the model could learn most from those.
 
     Args:
-        margin: Largest excess of a lot's loss over the validation loss, in nats.
+        margin: By how much a lot's loss may exceed the validation loss, in nats.
     """
 
     def __init__(self, margin: float = 0.0) -> None:
         self.margin = margin
 
     def choose(self, observations: Tensor) -> Tensor:
-        """Own-admissible lots whose loss is not above the validation loss by more than the margin."""
+        """The lots that the own principal admits and whose loss exceeds the validation loss by at most the margin."""
         useful = self.layout.lot(observations, "excess_loss") <= self.margin
         return useful & (self.layout.lot(observations, "own_admissible") > 0.5)

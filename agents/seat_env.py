@@ -1,4 +1,4 @@
-"""One seat of a cooperative as a Gymnasium environment: for single-agent learners, among proxies who do not learn."""
+"""One seat of a cooperative as a Gymnasium environment, for single-agent learners. The other proxies do not learn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..credit import CreditRule
 from ..envs.engine import Engine
-from ..envs.metrics import episode_metrics
+from ..envs.metrics import agent_metrics
 from ..envs.observations.spaces import ActionCodec, ActionForm, observation_space
 from ..envs.randomness import fold
 from ..envs.scenario import Scenario
@@ -19,22 +19,23 @@ from .agent import Agent, make
 
 
 class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
-    """A cooperative in which one proxy is you and all others play a fixed policy.
+    """A cooperative in which you act for one proxy. All other proxies play a fixed policy.
 
-    Spaces, rewards and the end of an episode are those of one proxy in :mod:`~proxycoop.envs.cooperative_v0`: the horizon truncates.
-    ``info`` holds ``action_mask`` (side by side, as :meth:`~proxycoop.envs.observations.spaces.ActionCodec.flat_mask`), and after the last
-    round ``metrics``: the episode's, see :func:`~proxycoop.envs.episode_metrics`.
+    Spaces and rewards are those of one proxy in :mod:`~proxycoop.envs.cooperative_v0`. The horizon ends an episode by truncation.
+    ``info`` holds ``action_mask``, in the form of :meth:`~proxycoop.envs.observations.spaces.ActionCodec.flat_mask`. After the last round
+    it also holds ``metrics``, the metrics of the episode; see :func:`~proxycoop.envs.episode_metrics`.
 
     Args:
         scenario: A scenario, its name, or the path of its YAML file.
         credit: A credit rule, or its name (with arguments, if it takes any).
-        seat: Which proxy acts; lots and profiles are dealt anew in every episode, so seats differ in nothing but their number.
-        others: Who plays the other seats: an agent, or its name.
+        seat: The seat of the proxy that you act for, from 0 to N − 1. Lots are drawn anew in every episode, and so, by default, is who
+            holds which profile.
+        others: The policy of the other seats: an agent or its name.
         actions: Form of the actions.
-        render_mode: ``ansi`` or ``rgb_array``, of the whole cooperative.
+        render_mode: ``ansi`` or ``rgb_array``; both show the whole cooperative.
 
     Raises:
-        ValueError: If the seat does not exist, a name is unknown, or as :class:`~proxycoop.envs.Engine` does.
+        ValueError: If the seat does not exist, a name is unknown, or :class:`~proxycoop.envs.Engine` refuses the scenario or the rule.
     """
 
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 2}  # noqa: RUF012  # as Gymnasium declares it
@@ -65,8 +66,8 @@ class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
         """Begin an episode.
 
         Args:
-            seed: Seed of this and the following episodes; ``None`` goes on to the next episode of the seed in use.
-            options: Part of Gymnasium's interface; there are none.
+            seed: Seed of this episode and of those that follow. With ``None``, the next episode of the current seed begins.
+            options: Part of Gymnasium's interface; not used here.
 
         Raises:
             ValueError: If the seed is negative or not a whole number, or the others cannot play the scenario.
@@ -83,8 +84,8 @@ class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
         """Play one round.
 
         Raises:
-            RuntimeError: Before the first reset or after the episode's end.
-            ValueError: If the action is of the wrong shape or range.
+            RuntimeError: Before the first reset, or after the episode's end.
+            ValueError: If the action has the wrong shape, or an entry is out of range.
         """
         self.engine.require_running()
         own = self._codec.decode(action, f"seat {self.seat}")
@@ -93,15 +94,12 @@ class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
         result = self.engine.step(choices)
         info = self._info()
         if result.done:
-            info["metrics"] = {
-                name: float(measure[0, self.seat] if measure.dim() == 2 else measure[0])
-                for name, measure in episode_metrics(self.engine).items()
-            }
+            info["metrics"] = {name: float(measure[0, self.seat]) for name, measure in agent_metrics(self.engine).items()}
         return self._observation(), float(result.rewards[0, self.seat]), False, result.done, info
 
     def render(self) -> str | NDArray[np.uint8] | None:
         """The round just played: text for ``ansi``, a picture for ``rgb_array``."""
-        from ..envs.rendering import render_picture, render_text  # matplotlib is slow to import and most runs never render
+        from ..envs.rendering import render_picture, render_text  # matplotlib is slow to import, and most runs never render
 
         if self.render_mode is None:
             return None

@@ -12,11 +12,11 @@ from .agent import Agent
 
 
 class Seats(Agent):
-    """One policy for most proxies, others for some: for deviators, free riders and mixed company.
+    """One policy for most proxies and other policies for some seats: for deviators, free riders and mixed populations.
 
     Args:
-        default: Everybody's policy.
-        others: Policies by seat; the same object may sit in several.
+        default: The policy of all seats that ``others`` does not name.
+        others: Policies by seat. The same object may play several seats.
     """
 
     def __init__(self, default: Agent, others: Mapping[int, Agent]) -> None:
@@ -26,19 +26,19 @@ class Seats(Agent):
         self.privileged = any(agent.privileged for agent in self.members)
 
     def watch(self, engine: Engine) -> None:
-        """Hand the engine on to those who may see it."""
+        """Pass the engine on to the privileged policies."""
         for agent in self.members:
             if agent.privileged:
                 agent.watch(engine)
 
     def begin(self, layout: ObservationLayout, keys: Tensor) -> None:
-        """An episode begins for everybody."""
+        """Begin an episode for every policy."""
         super().begin(layout, keys)
         for agent in self.members:
             agent.begin(layout, keys)
 
     def choose(self, observations: Tensor) -> Tensor:
-        """Everybody's own choice.
+        """The choice of each seat's own policy.
 
         Raises:
             ValueError: If a seat does not exist.

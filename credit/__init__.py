@@ -1,7 +1,7 @@
 """Credit for coalitions: games, rounds, and the rules that divide what a coalition gained.
 
-This is the ground floor: it works on tensors and callables alone and knows nothing of environments or agents, so that it
-serves any game and any federated code::
+This package works on tensors and callables alone. It knows nothing of environments or agents, so it can be used on any coalition game and
+in any federated code::
 
     from proxycoop import credit
 

@@ -16,23 +16,32 @@ from .games.round import REMEDIES, Need, Round
 RULES: Registry[CreditRule] = Registry("credit rule", "proxycoop.credit_rules")
 
 Family = Literal["division", "value", "estimator", "federated", "gradient", "peer", "time", "veto", "learning", "wrapper"]
-"""What kind of rule: a division reads v(N) and the round's records; a value is defined by the whole coalition game; an estimator
-samples coalitions to approximate a value; a federated rule sums over rounds or lots; a gradient rule reads updates and gradients; a peer
-rule asks the agents; a time rule asks who came first; a veto rule screens each coalition by its own members' values; a learning rule
-comes from multi-agent reinforcement learning; a wrapper changes what another rule pays."""
+"""What kind of rule it is.
+
+- ``division``: reads v(N) and the round's records.
+- ``value``: is defined by the whole coalition game.
+- ``estimator``: samples coalitions to approximate a value.
+- ``federated``: sums over rounds or lots.
+- ``gradient``: reads updates and gradients.
+- ``peer``: asks the agents.
+- ``time``: asks who came first.
+- ``veto``: screens each coalition by its own members' values.
+- ``learning``: comes from multi-agent reinforcement learning.
+- ``wrapper``: changes what another rule pays.
+"""
 
 
 def make(rule: str, /, **kwargs: object) -> CreditRule:
-    """The credit rule of that name.
+    """Build a credit rule by its name.
 
     Args:
-        rule: A registered name, such as ``"shapley"``, or a name with arguments, such as ``"shapley(budget=60)"``. Wherever a
-            rule's name is taken (environments, trainings, the command line), a name with arguments is taken too.
+        rule: A registered name, such as ``"shapley"``, or a name with arguments, such as ``"shapley(budget=60)"``. A name with arguments is
+            accepted wherever a rule's name is (environments, trainings, the command line).
         **kwargs: The rule's own parameters.
 
     Raises:
-        ValueError: If the name is unknown (the message lists the known ones), the rule takes no such parameter, or the
-            parameters are not valid.
+        ValueError: If the name is unknown (the message lists the known ones), the rule takes no such parameter, or a parameter is not
+            valid.
     """
     name, arguments = parse(rule)
     for twice in arguments.keys() & kwargs.keys():
@@ -44,7 +53,7 @@ def parse(rule: str) -> tuple[str, dict[str, object]]:
     """Name and arguments of a rule: ``"shapley(budget=60)"`` → ``("shapley", {"budget": 60})``.
 
     Raises:
-        ValueError: If what follows the name is not ``(argument=value, …)`` with Python literals as values.
+        ValueError: If the name is followed by anything but ``(argument=value, …)``, with Python literals as values.
     """
     name, bracket, rest = rule.partition("(")
     if not bracket:
@@ -54,7 +63,7 @@ def parse(rule: str) -> tuple[str, dict[str, object]]:
         call = ast.parse(f"rule({rest}", mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         raise ValueError(problem) from None
-    # what is written after the closing bracket makes it no plain call; positional and starred arguments have no name
+    # text after the closing bracket makes it something other than a call; positional and starred arguments have no name
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args or any(k.arg is None for k in call.keywords):
         raise ValueError(problem)
     try:
@@ -67,9 +76,9 @@ def parse(rule: str) -> tuple[str, dict[str, object]]:
 
 
 class CreditRule(ABC):
-    """From a round to one number per agent.
+    """A credit rule: from a round to one number per agent.
 
-    A rule is small: subclass, declare what it promises, write :meth:`assign`, and register it::
+    A rule is small. Subclass, declare what it promises, write :meth:`assign`, and register it::
 
         @credit.RULES.register("mine")
         class Mine(credit.CreditRule):
@@ -78,16 +87,20 @@ class CreditRule(ABC):
             def assign(self, round):
                 return round.admitted.sum(dim=-1).float()
 
-    The attributes are promises, and :func:`~proxycoop.credit.check_rule` holds a rule to them. A rule whose promises depend on
-    its parameters sets them on the instance.
+    The class attributes are promises, and :func:`~proxycoop.credit.check_rule` tests them. A rule whose promises depend on its parameters
+    sets them on the instance.
     """
 
     family: ClassVar[Family] = "division"
-    """What kind of rule it is; see :data:`Family`."""
+    """What kind of rule it is; see :data:`~proxycoop.credit.rule.Family`."""
     source: ClassVar[str] = "unpublished"
     """Where the rule was defined."""
+    pays: ClassVar[str] = ""
+    """What an agent is paid, in a few words or a short formula, for tables."""
+    known_failure: ClassVar[str] = ""
+    """When it fails, in a few words, for tables; the docstring says more."""
     evaluations: str = "0"
-    """Cost of a round in coalition evaluations (v(∅) = 0 costs none), as a formula in n, for people; :meth:`cost` is the number."""
+    """Cost of a round in coalition evaluations, as a formula in n for people to read. v(∅) = 0 costs none. :meth:`cost` is the number."""
     efficient: bool = False
     """Whether credits sum to v(N)."""
     symmetric: bool = False
@@ -97,27 +110,27 @@ class CreditRule(ABC):
     max_players: int | None = None
     """Largest number of agents; ``None`` for any."""
     needs: tuple[Need, ...] = ()
-    """What a cooperative must have beyond the game; one that has not is refused before its first round."""
+    """What a cooperative must offer beyond the game. A cooperative that does not is refused before its first round."""
 
     def cost(self, n_players: int) -> int:
-        """Most coalition evaluations that a round of ``n_players`` may cost in each environment; none unless a rule says otherwise."""
+        """Most coalition evaluations that a round of ``n_players`` may cost in each environment; 0 unless a rule says otherwise."""
         del n_players
         return 0
 
     def method(self, n_players: int) -> str:
-        """How the rule computes its credit for ``n_players``, in words; rules that choose say here what they choose."""
+        """How the rule computes credit for ``n_players``, in words. A rule that chooses between methods names the one that it chooses."""
         cost = self.cost(n_players)
         return f"{cost:,} coalition evaluation{'s' if cost != 1 else ''} a round"
 
     def unmet(self, has: Mapping[str, bool], name: str) -> Need | None:
-        """The first of :attr:`needs` that a cooperative has not.
+        """The first of :attr:`needs` that a cooperative does not offer, or ``None``.
 
         Args:
-            has: Whether it has each thing; what is not named it has.
-            name: What to call the rule.
+            has: Whether the cooperative offers each thing, by name. What is not named counts as offered.
+            name: Name of the rule, for the error message.
 
         Raises:
-            ValueError: If the rule needs what nobody knows; the message lists what can be needed.
+            ValueError: If the rule needs something that no cooperative knows of; the message lists what can be needed.
         """
         for need in self.needs:
             if need not in REMEDIES:
@@ -137,7 +150,7 @@ class CreditRule(ABC):
             raise too_many(type(self).__name__, self.max_players, n_players)
 
     def reset(self, num_envs: int, num_agents: int) -> None:
-        """Begin ``num_envs`` episodes of ``num_agents`` agents. Rules with a memory clear it here, after calling this.
+        """Begin ``num_envs`` episodes of ``num_agents`` agents. A rule with a memory clears it here, after calling this.
 
         Raises:
             ValueError: If the rule cannot serve this many agents.
@@ -151,7 +164,7 @@ class CreditRule(ABC):
 
 
 class LotRule(CreditRule):
-    """A rule that knows what each lot earned; an agent's credit is the sum over its lots.
+    """A rule that credits every lot. An agent's credit is the sum over its lots.
 
     Subclasses write :meth:`assign_lots`. Environments tell each proxy what its own lots earned.
     """
@@ -166,9 +179,9 @@ class LotRule(CreditRule):
 
 
 class GameRule(CreditRule):
-    """A rule that needs nothing but the coalition game; it serves any game, also outside a cooperative.
+    """A rule that needs nothing but the coalition game. It serves any game, also outside a cooperative.
 
-    Subclasses write :meth:`divide`; users call :meth:`values`, or let an environment call :meth:`assign`.
+    Subclasses write :meth:`divide`. Users call :meth:`values`, or let an environment call :meth:`assign`.
     """
 
     family: ClassVar[Family] = "value"
@@ -182,7 +195,7 @@ class GameRule(CreditRule):
 
         Args:
             game: A :class:`CoalitionGame`, or any callable from coalitions, bool ``(m, n_players)``, to their worth, ``(m,)`` or
-                ``(n_envs, m)``; its v(∅) is asked for once and subtracted.
+                ``(n_envs, m)``. A callable is asked for v(∅) once, and v(∅) is subtracted from its answers.
             n_players: Number of players, for a callable.
 
         Returns:
@@ -197,21 +210,21 @@ class GameRule(CreditRule):
 
     @abstractmethod
     def divide(self, game: CoalitionGame) -> Tensor:
-        """Each player's value, ``(n_envs, n_players)``, in the game's unit; v(∅) = 0 and the number of players has been checked."""
+        """Each player's value, ``(n_envs, n_players)``, in the game's unit. v(∅) is 0, and the number of players has been checked."""
 
 
 class WholeGameRule(GameRule):
-    """A rule that looks at every coalition."""
+    """A rule that evaluates every coalition."""
 
     evaluations = "2^n"
 
     def cost(self, n_players: int) -> int:
-        """Every coalition."""
+        """All 2^n coalitions."""
         return 1 << n_players
 
 
 def too_many(rule: str, most: int, n_players: int) -> ValueError:
-    """The error for more players than a rule can serve: with the numbers, and rules that can."""
+    """The error for more players than a rule can serve. It says what they would cost, and names rules that can serve them."""
     cost = f"{2**n_players:,}" if n_players < 64 else f"2**{n_players}"
     return ValueError(
         f"{rule} takes at most {most} agents, got {n_players} ({cost} coalitions a round): use an estimator with a budget of "

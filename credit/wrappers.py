@@ -18,7 +18,7 @@ from .rule import RULES, CreditRule, Family, GameRule, make
 
 
 class _Wrapper(GameRule):
-    """A rule that reads another's credit; it serves games if the other does.
+    """A rule that changes another rule's credit. It serves games if the other rule does.
 
     Args:
         rule: The other rule, or its name (with arguments, if it takes any: ``"shapley(budget=60)"``).
@@ -35,19 +35,19 @@ class _Wrapper(GameRule):
         self.evaluations = f"{self.rule.evaluations} (the rule's)"
 
     def cost(self, n_players: int) -> int:
-        """The other rule's."""
+        """What the other rule costs."""
         return self.rule.cost(n_players)
 
     def method(self, n_players: int) -> str:
-        """The other rule's, and v(N) where that costs something more."""
+        """The other rule's method, and v(N) where that costs one evaluation more."""
         own = "" if self.cost(n_players) == self.rule.cost(n_players) else ", and v(N)"
         return self.rule.method(n_players) + own
 
     def check(self, n_players: int) -> None:
-        """Refuse what the other rule refuses.
+        """Refuse the numbers of agents that the other rule refuses.
 
         Raises:
-            ValueError: If it does.
+            ValueError: If the other rule does.
         """
         self.rule.check(n_players)
 
@@ -72,33 +72,42 @@ class _Wrapper(GameRule):
 
     @abstractmethod
     def change(self, credit: Tensor, gain: Callable[[], Tensor]) -> Tensor:
-        """What is paid instead of ``credit`` ``(E, N)`` in a round that gained ``gain()`` ``(E,)``; asking for that is an evaluation."""
+        """What is paid instead of ``credit`` ``(E, N)`` in a round that gained ``gain()`` ``(E,)``; asking for it is an evaluation."""
 
 
 @RULES.register("normalised")
 class Normalised(_Wrapper):
-    r"""Any rule, rescaled to efficiency.
+    r"""Pays another rule's credit, rescaled so that it sums to v(N).
 
     .. math:: c_i = f \pi_i + \frac{v(N) - f \sum_j \pi_j}{n}, \qquad f = \begin{cases}
         \min\bigl(v(N) / \sum_j \pi_j,\; f_{\max}\bigr) & \text{if } v(N) \text{ and } \sum_j \pi_j \text{ have one sign} \\
         1 & \text{otherwise} \end{cases}
 
-    for the other rule's credit π. So credit is scaled to sum to v(N) where that is possible by a positive factor of at most
-    ``max_scale``. Where π sums to zero (to rounding), or v(N) is zero or of the other sign, no such factor exists, and scaling would turn
-    rewards into fines: then π is kept, and what is missing or too much is borne by all alike; so is what a factor beyond ``max_scale``
-    would have brought. Costs what the other rule costs, and v(N). Efficient; symmetric if the other rule is; null-player if the other
-    rule is and is efficient too, else not, because of what is borne by all. Its known failure is the factor, by which one agent's harm
-    raises what the others are paid.
+    for the other rule's credit π. All credits are multiplied by one positive factor f, at most ``max_scale``, so that they sum to v(N).
+    Such a factor does not exist where π sums to zero (to rounding), or where v(N) is zero or of the other sign: scaling would then turn
+    rewards into fines, so π is kept as it is. What is still missing from v(N), or too much, is shared by all agents equally. This happens
+    where there is no factor, and where the factor would have to be larger than ``max_scale``.
+
+    Costs what the other rule costs, and v(N). Efficient. Symmetric if the other rule is. Null-player if the other rule is both null-player
+    and efficient; otherwise not, because null agents share the rest too.
+
+    Known failure: through the factor, one agent's harm raises what the others are paid.
 
     Args:
         rule: The other rule, or its name.
-        max_scale: f_max, the largest factor, at least 1.
+        max_scale: f_max, the largest factor: a number of at least 1, or infinity.
+
+    Raises:
+        ValueError: If ``rule`` is not a rule, or ``max_scale`` is below 1.
 
     References:
-        Dubey & Shapley (1979) for the normalised Banzhaf index; the cases beyond positive sums are ours.
+        Dubey & Shapley (1979), *Mathematical properties of the Banzhaf power index*, Mathematics of Operations Research 4(2), for the
+        normalised Banzhaf index. The cases beyond positive sums are ours.
     """
 
     source = "Dubey & Shapley 1979 (of Banzhaf's index)"
+    pays = "another rule's credit, rescaled to v(N)"
+    known_failure = "one agent's harm raises the others' pay"
     efficient = True
 
     def __init__(self, rule: CreditRule | str = "loo", max_scale: float = MAX_SCALE) -> None:
@@ -110,7 +119,7 @@ class Normalised(_Wrapper):
         self.null_player = self.rule.efficient and self.rule.null_player
 
     def cost(self, n_players: int) -> int:
-        """The other rule's, and v(N)."""
+        """What the other rule costs, and v(N)."""
         return self.rule.cost(n_players) + 1
 
     def change(self, credit: Tensor, gain: Callable[[], Tensor]) -> Tensor:
@@ -120,23 +129,32 @@ class Normalised(_Wrapper):
 
 @RULES.register("coopetition")
 class Coopetition(_Wrapper):
-    r"""Any rule, with agents who have a stake in what others are paid.
+    r"""Pays another rule's credit, plus a part of what the other agents are paid.
 
     .. math:: c_i = \pi_i + \sum_{j \ne i} D_{ij} \pi_j
 
-    for the other rule's credit π and an interdependence matrix D: how much of agent j's pay agent i counts as its own. Costs what the
-    other rule costs. Not efficient, because stakes are counted on top; symmetric if the other rule is and D is the same for all;
-    not null-player. Its known failure is its purpose taken too far: with stakes near 1 it is equal split, and breeds free riders.
+    for the other rule's credit π and an interdependence matrix D. D_ij is the part of agent j's pay that agent i counts as its own.
+
+    Costs what the other rule costs. Not efficient, because these parts are paid on top. Symmetric if the other rule is and D is the same
+    for all pairs. Not null-player. If all D_ij are 0, the rule keeps every promise of the other rule.
+
+    Known failure: with D near 1 all agents are paid the same, as under equal split, and free riding pays.
 
     Args:
         rule: The other rule, or its name.
-        interdependence: D: a number for all pairs, or a matrix, ``(N, N)``, non-negative; its diagonal is ignored.
+        interdependence: D: one number for all pairs, or a matrix, ``(N, N)``. Finite and not negative. The diagonal is ignored.
+
+    Raises:
+        ValueError: If ``rule`` is not a rule, or ``interdependence`` is neither a number nor a square matrix, is negative or is not finite.
+            At reset, if the matrix is of another number of agents.
 
     References:
         Pant & Yu (2025), *Strategic coopetition*, arXiv 2510.18802: U_i = π_i + Σ_j D_ij π_j.
     """
 
     source = "strategic coopetition (arXiv 2510.18802)"
+    pays = "πᵢ + Σⱼ Dᵢⱼ πⱼ, for another rule's credit π"
+    known_failure = "stakes D near 1 are equal split"
 
     def __init__(self, rule: CreditRule | str = "loo", interdependence: float | Sequence[Sequence[float]] | Tensor = 0.2) -> None:
         super().__init__(rule)
@@ -155,10 +173,10 @@ class Coopetition(_Wrapper):
         self.symmetric = (no_stakes or d.dim() == 0) and self.rule.symmetric
 
     def check(self, n_players: int) -> None:
-        """Refuse another number of players than the matrix has.
+        """Refuse a number of players that is not the matrix's.
 
         Raises:
-            ValueError: If it has, or the other rule refuses.
+            ValueError: If it is not, or the other rule refuses it.
         """
         super().check(n_players)
         if self.interdependence.dim() == 2 and len(self.interdependence) != n_players:
@@ -174,18 +192,24 @@ class Coopetition(_Wrapper):
 
 @RULES.register("clipped")
 class Clipped(_Wrapper):
-    r"""Any rule, within bounds.
+    r"""Pays another rule's credit, limited to a range.
 
     .. math:: c_i = \min(\max(\pi_i, \text{low}), \text{high})
 
-    for the other rule's credit π. By default nobody is fined. Costs what the other rule costs. Not efficient; symmetric if the
-    other rule is, null-player if it is and 0 is within the bounds. Its known failure is that harm costs nothing any more: under
-    ``low=0`` an agent gambles with lots that may harm, since only the gains are its own.
+    for the other rule's credit π. By default nobody is fined.
+
+    Costs what the other rule costs. Not efficient. Symmetric if the other rule is. Null-player if the other rule is and 0 is within the
+    range.
+
+    Known failure: harm costs nothing any more. With ``low=0`` an agent gambles with lots that may harm, since only the gains are its own.
 
     Args:
         rule: The other rule, or its name.
         low: Least credit of a round, in the utility's unit; ``None`` for no bound.
-        high: Most credit of a round, in the utility's unit; ``None`` for no bound.
+        high: Largest credit of a round, in the utility's unit; ``None`` for no bound.
+
+    Raises:
+        ValueError: If ``rule`` is not a rule, a bound is not a number, both are ``None``, or ``low`` is above ``high``.
 
     References:
         Limited liability in contract theory: Sappington (1983), *Limited liability contracts between principal and agent*, Journal of
@@ -193,6 +217,8 @@ class Clipped(_Wrapper):
     """
 
     source = "limited liability (Sappington 1983)"
+    pays = "another rule's credit within bounds"
+    known_failure = "harm costs nothing"
 
     def __init__(self, rule: CreditRule | str = "loo", low: float | None = 0.0, high: float | None = None) -> None:
         super().__init__(rule)
@@ -216,23 +242,35 @@ class Clipped(_Wrapper):
 
 @RULES.register("smoothed")
 class Smoothed(_Wrapper):
-    r"""Any rule, averaged over the rounds of the episode so far.
+    r"""Pays the mean of another rule's credit over the rounds of the episode so far.
 
     .. math:: c_i^t = \frac{\sum_{\tau \le t} \lambda^{t - \tau} \pi_i^\tau}{\sum_{\tau \le t} \lambda^{t - \tau}}
 
-    for the other rule's credit π. λ = 1 is the plain running mean. Costs what the other rule costs. Symmetric and null-player if the
-    other rule is, in rounds alike; over rounds that differ neither, and not efficient, because old rounds are paid again: an
-    agent that was useful once is paid while it rests. That is its known failure. A game by itself is a first round.
+    for the other rule's credit π. With λ = 1 all rounds count the same; with λ = 0 only the current one does. A game outside a cooperative
+    has no past, and is paid as the other rule pays it.
+
+    Costs what the other rule costs. As long as all rounds are alike, it is symmetric and null-player if the other rule is. Over rounds that
+    differ it is neither, and it is not efficient, because old rounds are paid again. With λ = 0 it keeps every promise of the other rule.
+
+    Known failure: an agent that was useful once is still paid while it rests.
+
+    Departure from the source: Xu et al. write r ← αr + (1−α)φ. Here the bias of the first rounds is removed, as in Adam.
 
     Args:
         rule: The other rule, or its name.
         decay: λ, from 0 (no memory) to 1.
 
+    Raises:
+        ValueError: If ``rule`` is not a rule, or ``decay`` is outside 0 to 1.
+
     References:
-        Xu et al. (2021), NeurIPS, r ← αr + (1−α)φ; here with the bias of the first rounds removed as in Adam (Kingma & Ba 2015).
+        Xu, Lyu, Ma, Miao, Foo & Low (2021), *Gradient-driven rewards to guarantee fairness in collaborative machine learning*, NeurIPS.
+        Kingma & Ba (2015), *Adam: a method for stochastic optimization*, ICLR, for the bias.
     """
 
     source = "running mean (as in Xu et al. 2021, NeurIPS)"
+    pays = "another rule's credit, averaged over rounds"
+    known_failure = "an agent that was useful once is paid while it rests"
 
     def __init__(self, rule: CreditRule | str = "loo", decay: float = 0.9) -> None:
         super().__init__(rule)
@@ -253,6 +291,6 @@ class Smoothed(_Wrapper):
         return self._mean.with_(self.rule.assign(round))
 
     def change(self, credit: Tensor, gain: Callable[[], Tensor]) -> Tensor:
-        """A game by itself has no past."""
+        """The credit as it is: a game outside a cooperative has no past."""
         del gain
         return credit

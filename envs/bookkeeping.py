@@ -1,8 +1,8 @@
-"""A cooperative's rounds, written into a ledger while it plays.
+"""Writes a cooperative's rounds into a ledger while it plays.
 
-Every episode is a cooperative of its own there, with the proxies as its members, and the scenario's currency and policy. A round is one
-transaction, with its credits and revenue; a settlement is another, under the key ``round-T``. The ledger computes what it pays by itself,
-from what stands in it, and must come to what the engine paid.
+In the ledger every episode is a cooperative of its own. Its members are the proxies, and it has the scenario's currency and settlement
+policy. A round is one transaction, with its credits and its revenue. A settlement is another, under the key ``round-T``. The ledger
+computes the payouts from its own entries. They must equal what the engine paid.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from .records import RoundResult
 class Bookkeeper:
     """Writes the rounds of an engine of one environment into a ledger.
 
-    What stands there already is not written again: an episode that is played again as it was adds nothing, and one that was cut off is
-    completed by playing it again. Credit is written to its last bit, which another machine, or another version of PyTorch, may compute
-    otherwise; such an episode counts as another.
+    Rounds that are in the ledger already are not written again. If the same episode is played again, nothing is added. If it was cut off,
+    playing it again completes it. Credit is written to its last bit. Another machine, or another version of PyTorch, may compute another
+    last bit; its episode then counts as a different one, and :meth:`write` refuses it.
 
     Attributes:
         ledger: The ledger.
 
     Args:
-        engine: The cooperative.
-        ledger: A ledger, its file or its database's URL; what is opened here is closed by :meth:`close`.
-        name: What the cooperatives are called by, before seed and episode; scenario and rule if not given.
+        engine: The cooperative; an engine with one environment.
+        ledger: A ledger, its file or its database's URL. A ledger that is opened here is closed by :meth:`close`.
+        name: First part of the cooperatives' names in the ledger; seed and episode follow. By default ``SCENARIO/RULE``.
 
     Raises:
         ValueError: If the scenario has no settlement, the engine has several environments, or the ledger cannot be opened.
@@ -38,11 +38,11 @@ class Bookkeeper:
     def __init__(self, engine: Engine, ledger: Ledger | str | Path, name: str | None = None) -> None:
         if engine.treasury is None:
             raise ValueError(
-                f"scenario {engine.scenario.name!r} has no settlement, so there is no money to keep a ledger of: give it one, as in "
+                f"scenario {engine.scenario.name!r} has no settlement, so a ledger would have no money to record: give it one, as in "
                 "scenario.load(NAME, settlement={}) or --set settlement={}"
             )
         if engine.num_envs != 1:
-            raise ValueError(f"num_envs={engine.num_envs}: a ledger is kept of one cooperative at a time")
+            raise ValueError(f"num_envs={engine.num_envs}: must be 1, a ledger records one cooperative at a time")
         self._engine = engine
         self._treasury = engine.treasury
         self._owns = not isinstance(ledger, Ledger)
@@ -55,7 +55,7 @@ class Bookkeeper:
 
     @property
     def cooperative(self) -> str:
-        """What the episode that is played is called in the ledger."""
+        """The name of the current episode in the ledger."""
         assert self._engine.seeds is not None
         return f"{self._name}/seed-{int(self._engine.seeds[0])}/episode-{self._engine.episode}"
 
@@ -63,7 +63,7 @@ class Bookkeeper:
         """Write the rounds that were played since the last call.
 
         Raises:
-            ValueError: If the ledger cannot be written, or holds other rounds under this cooperative's name.
+            ValueError: If the ledger cannot be written, or holds different rounds under this cooperative's name.
         """
         history = self._engine.history
         if self._episode is not history:  # another episode began
@@ -74,7 +74,7 @@ class Bookkeeper:
             self._n_written = t + 1
 
     def close(self) -> None:
-        """Close the ledger, if it was opened here; it is opened again if more is written."""
+        """Close the ledger if it was opened here. The next :meth:`write` opens it again."""
         if self._owns:
             self.ledger.close()
 
@@ -83,7 +83,7 @@ class Bookkeeper:
         try:
             self.ledger.cooperative(self.cooperative)
             self._was_there = True
-        except ValueError:  # no such cooperative; whatever else is wrong, the next line says
+        except ValueError:  # no such cooperative; if something else is wrong, the next call raises it
             self._was_there = False
         self.ledger.init(self.cooperative, self._members, currency=terms.money.code, exponent=terms.money.exponent, policy=terms.policy)
 
@@ -98,22 +98,22 @@ class Bookkeeper:
         revenue = sum(int(past.revenue[0]) for past in self._engine.history[since : t + 1] if past.revenue is not None)
         payouts = dict(zip(self._members, result.payouts[0].tolist(), strict=True))
         if revenue == 0 and not any(payouts.values()):
-            return  # which a ledger refuses: there is nothing to settle
+            return  # nothing to settle: the ledger would refuse
         receipt = self.ledger.settle(self.cooperative, key=f"round-{t}")
         if receipt.payouts != payouts:
             raise ValueError(
-                f"the ledger paid {receipt.payouts} after round {t} of {self.cooperative!r}, and the cooperative {payouts}: something else "
+                f"after round {t} of {self.cooperative!r} the ledger paid {receipt.payouts}, but the engine paid {payouts}: something else "
                 "was recorded under this name"
             )
 
     def _checked(self, act: Callable[[], None]) -> None:
-        """Do something, and where the ledger refuses because of what stands in it, say what to do."""
+        """Call ``act``. If the ledger refuses because of what it already holds, add to the error what to do."""
         try:
             act()
         except ValueError as refusal:
             if not self._was_there:
                 raise
             raise ValueError(
-                f"{refusal}; {self.cooperative!r} stood in the ledger before this episode: if others play it now, or under other settings, "
-                "record it under another name (ledger_name=, or --cooperative)"
+                f"{refusal}; {self.cooperative!r} was in the ledger before this episode: if other policies play it now, or the settings "
+                "changed, record it under another name (ledger_name=, or --cooperative)"
             ) from None

@@ -1,45 +1,57 @@
 """``cooperative_v0``: an AI cooperative as a PettingZoo environment.
 
-Each of N principals delegates to a *proxy* agent ``proxy_0`` … ``proxy_{N-1}``. A proxy holds its principal's private data, cut
-into K *lots*. Every round every lot yields a candidate update of the shared model; each proxy chooses which of its own to
-contribute; updates are screened against the principals' value profiles; what is admitted is aggregated; and a credit rule turns
-the gain in held-out utility into one reward per proxy.
+Each of N principals delegates to one *proxy*, ``proxy_0`` … ``proxy_{N-1}``. A proxy holds its principal's private data, cut into K
+*lots*. One round goes like this:
+
+1. Every lot yields a candidate update of the shared model.
+2. Each proxy chooses which of its own updates to contribute.
+3. The contributed updates are screened against the principals' value profiles.
+4. The admitted updates are aggregated into one step of the shared model.
+5. A credit rule turns the gain in held-out utility into one reward per proxy.
 
 =============  ==============================================================================================================
-Agents         ``proxy_0`` … ; all act in every round; none leaves before the end
+Agents         ``proxy_0`` … ``proxy_{N-1}``. All act in every round, and none leaves before the end.
 Actions        ``MultiDiscrete([2] * K)``, 1 = contribute; or ``Discrete(2**K)`` with ``actions="discrete"`` (bit k = lot k)
 Observations   ``Box(-10, 10, (size,), float32)``; :meth:`CooperativeEnv.observation_layout` names every entry
-Rewards        ``scale·credit − contribution_cost·lots − violation_penalty·violations + public_share·scale·v(N)``; with ``rewards="team"``
-               everybody gets the mean of these; under ``settlement.reward: settlement`` what a settlement pays, in reward units, stands
-               in the place of ``scale·credit``, and in rounds without one nothing does
+Rewards        ``scale·credit − contribution_cost·lots − violation_penalty·violations + public_share·scale·v(N)``. With
+               ``rewards="team"`` every proxy gets the mean of all rewards. Under ``settlement.reward: settlement`` the payout, in reward
+               units, takes the place of ``scale·credit``; in rounds without a settlement that term is 0.
 End            after ``horizon`` rounds, by truncation; ``agents`` is then empty
-State          everybody's observations side by side, ``Box(-10, 10, (N·size,), float32)``
+State          the observations of all proxies side by side, ``Box(-10, 10, (N·size,), float32)``
 Rendering      ``ansi`` (a table of the round), ``rgb_array`` (a picture of it), ``human`` (prints the table)
 =============  ==============================================================================================================
 
-``infos[agent]`` holds ``action_mask`` (a lot may have nothing to contribute this round; choosing it then contributes nothing)
-and, unless ``infos="mask"``, of the round just played ``credit``, ``contributed``, ``admitted``, ``kept`` (K: how much of each update
-entered, below 1 where a filter mended it), ``blocked_by`` (K × N: which principal found which update inadmissible), the ``utility``
-now, and after the last round ``episode``, the episode's metrics. Under rules that can tell (:class:`~proxycoop.credit.LotRule`) there is
-``lot_credit`` too: what each of its lots earned.
+``infos[agent]`` always holds ``action_mask``. A lot may have nothing to contribute in a round; choosing it then has no effect. Unless
+``infos="mask"``, it also holds the following, about the round just played:
 
-A scenario with the key ``settlement`` has money in it (:mod:`proxycoop.envs.money.settlement`), and then infos (unless ``"mask"``) hold
-three things more, the amounts as whole minor units (cents, say):
+===============  =======================================================================================================
+``credit``       what the rule assigned to the proxy, in the utility's unit
+``contributed``  which of its lots were contributed, bool ``(K,)``
+``admitted``     which of them were admitted, bool ``(K,)``
+``kept``         norm of what was admitted over the norm of the update, ``(K,)``; below 1 where the filter changed the update
+``blocked_by``   which principal found which update inadmissible, bool ``(K, N)``
+``utility``      the utility of the shared model now
+``lot_credit``   what each lot earned, ``(K,)``; only under rules that credit single lots (:class:`~proxycoop.credit.LotRule`)
+``episode``      the episode's metrics (:func:`~proxycoop.envs.episode_metrics`); only after the last round
+===============  =======================================================================================================
+
+A scenario with the key ``settlement`` has money in it (:mod:`proxycoop.envs.money.settlement`). Then ``infos`` (unless ``"mask"``) hold
+three more entries. Amounts are whole minor units, such as cents:
 
 ==============  ========================================================================================================
 ``payout``      what was paid to the proxy after this round; 0 in a round without a settlement
-``paid``        what was paid to it in this episode
-``paid_share``  its share of all that was paid in this episode, 1/N before the first payment
+``paid``        what was paid to the proxy in this episode so far
+``paid_share``  its share of everything that was paid in this episode so far; 1/N before the first payment
 ==============  ========================================================================================================
 
-With ``ledger=`` all of it is written into a ledger (:mod:`proxycoop.credit.ledger`) as it happens: every round with its credits and
-revenue, and every settlement. Each episode is a cooperative of its own there, ``SCENARIO/RULE/seed-S/episode-N``. To play an episode again
-as it was adds nothing.
+With ``ledger=`` every round with its credits and revenue, and every settlement, is written into a ledger (:mod:`proxycoop.credit.ledger`)
+as it happens. In the ledger each episode is a cooperative of its own, ``SCENARIO/RULE/seed-S/episode-N``. Playing the same episode again
+adds nothing.
 
-A proxy sees its own lots and profile, and what the cooperative announces: the utility, the values with their probe sets and losses,
-the strictest tolerance anybody has for each, the mean norm of everybody's updates, how many updates were admitted, and, where there is
-money, how much waits for which settlement and what the proxy was paid. It never sees the test set, others' data or profiles, or which lots
-are corrupt.
+A proxy sees its own lots and its own profile. It also sees what the cooperative announces: the utility, the losses of the values on their
+probe sets, the strictest tolerance that anybody has for each value, the mean norm of all updates, and the share of contributed updates that
+were admitted last round. Where agents are rewarded by settlements, it sees how much revenue waits for the next settlement, when that is,
+and what it was paid itself. It never sees the test set, the data or profiles of others, or which lots are corrupt.
 
 Usage::
 
@@ -68,18 +80,28 @@ from numpy.typing import NDArray
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
-from ..credit import CreditRule, LotRule
+from ..credit import CreditRule
 from ..registry import unknown_name
 from .engine import Engine
-from .metrics import episode_metrics
+from .metrics import agent_metrics, round_infos
 from .observations.layout import ObservationLayout
-from .observations.spaces import ActionCodec, ActionForm, Pay, RewardForm, observation_space, state_space
+from .observations.spaces import (
+    ActionCodec,
+    ActionForm,
+    InfoForm,
+    Pay,
+    RewardForm,
+    checked_info_form,
+    observation_space,
+    state_space,
+)
 from .scenario import Scenario
 
-if TYPE_CHECKING:  # a database is slow to import, and most runs keep no ledger
+if TYPE_CHECKING:  # a database library is slow to import, and most runs keep no ledger
     from ..credit.ledger.ledger import Ledger
 
 RenderMode = Literal["human", "ansi", "rgb_array"]
+"""``ansi``: a table of the round as text; ``rgb_array``: a picture of it; ``human``: the table is printed."""
 Observations = dict[str, NDArray[np.float32]]
 Infos = dict[str, dict[str, Any]]
 
@@ -90,7 +112,7 @@ def parallel_env(
     *,
     actions: ActionForm = "multi_discrete",
     rewards: RewardForm = "own",
-    infos: Literal["full", "mask"] = "full",
+    infos: InfoForm = "full",
     render_mode: RenderMode | None = None,
     ledger: Ledger | str | Path | None = None,
     ledger_name: str | None = None,
@@ -114,12 +136,12 @@ def env(
     *,
     actions: ActionForm = "multi_discrete",
     rewards: RewardForm = "own",
-    infos: Literal["full", "mask"] = "full",
+    infos: InfoForm = "full",
     render_mode: RenderMode | None = None,
     ledger: Ledger | str | Path | None = None,
     ledger_name: str | None = None,
 ) -> AECEnv:
-    """The same environment in PettingZoo's agent-environment-cycle form; the arguments are those of :class:`CooperativeEnv`."""
+    """The same environment in PettingZoo's agent-environment-cycle form. The arguments are those of :class:`CooperativeEnv`."""
     parallel = parallel_env(
         scenario,
         credit,
@@ -140,15 +162,15 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         scenario: A scenario, its name, or the path of its YAML file.
         credit: A credit rule, or its name (with arguments, if it takes any: ``"shapley(budget=60)"``).
         actions: Form of the actions.
-        rewards: ``own``, or ``team``: everybody gets the mean of all proxies' rewards.
-        infos: ``full``, or ``mask`` for libraries that take only numbers of a fixed shape in infos.
-        render_mode: What :meth:`render` returns.
-        ledger: A ledger, its file or its database's URL: rounds and settlements are written there. None unless asked for.
-        ledger_name: What cooperatives in the ledger are called by, instead of scenario and rule, before seed and episode.
+        rewards: ``own``: every proxy gets its own reward. ``team``: every proxy gets the mean of all rewards.
+        infos: ``full``; or ``mask``, for libraries that take only numbers of a fixed shape in infos.
+        render_mode: What :meth:`render` does: ``human`` prints text, ``ansi`` returns text, ``rgb_array`` returns a picture.
+        ledger: A ledger, its file or its database's URL. Rounds and settlements are written there. No ledger by default.
+        ledger_name: First part of the cooperatives' names in the ledger; seed and episode follow. By default ``SCENARIO/RULE``.
 
     Raises:
-        ValueError: If a name is unknown, the scenario is not valid, or the rule cannot serve so many agents; if there is a ledger but no
-            settlement in the scenario, or a name in it but no ledger.
+        ValueError: If a name is unknown, the scenario is not valid, the rule cannot serve so many agents, ``ledger`` is given but the
+            scenario has no settlement, or ``ledger_name`` is given without ``ledger``.
     """
 
     metadata: ClassVar[dict[str, Any]] = {
@@ -165,13 +187,11 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         *,
         actions: ActionForm = "multi_discrete",
         rewards: RewardForm = "own",
-        infos: Literal["full", "mask"] = "full",
+        infos: InfoForm = "full",
         render_mode: RenderMode | None = None,
         ledger: Ledger | str | Path | None = None,
         ledger_name: str | None = None,
     ) -> None:
-        if infos not in ("full", "mask"):
-            raise unknown_name("infos", infos, ["full", "mask"])
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise unknown_name("render_mode", render_mode, self.metadata["render_modes"])
         self.engine = Engine(scenario, credit)
@@ -179,14 +199,14 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         self.possible_agents = [f"proxy_{i}" for i in range(self.engine.num_agents)]
         self.agents: list[str] = []
         self.state_space = state_space(self.engine.layout, self.engine.num_agents)
-        self._infos = infos
+        self._infos = checked_info_form(infos)
         self._pay = Pay(rewards)
         self._codec = ActionCodec(actions, self.engine.num_lots)
         if ledger is None and ledger_name is not None:
-            raise ValueError(f"ledger_name={ledger_name!r} names cooperatives in a ledger: give ledger= too")
+            raise ValueError(f"ledger_name={ledger_name!r} names the cooperatives in a ledger: give ledger= too")
         self._bookkeeper = None
         if ledger is not None:
-            from .bookkeeping import Bookkeeper  # brings a database
+            from .bookkeeping import Bookkeeper  # imports a database library
 
             self._bookkeeper = Bookkeeper(self.engine, ledger, ledger_name)
         self.observation_spaces = {agent: observation_space(self.engine.layout) for agent in self.possible_agents}
@@ -201,15 +221,15 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         return self.action_spaces[agent]
 
     def observation_layout(self) -> ObservationLayout:
-        """What every entry of an observation is."""
+        """The meaning of every entry of an observation."""
         return self.engine.layout
 
     def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Observations, Infos]:
         """Begin an episode.
 
         Args:
-            seed: Seed of this and the following episodes; ``None`` goes on to the next episode of the seed in use.
-            options: Part of PettingZoo's interface; there are none.
+            seed: Seed of this episode and of those that follow. With ``None``, the next episode of the current seed begins.
+            options: Part of PettingZoo's interface; not used here.
 
         Raises:
             ValueError: If the seed is negative or not a whole number.
@@ -223,16 +243,16 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         """Play one round.
 
         Args:
-            actions: One action an agent.
+            actions: One action per agent.
 
         Raises:
-            RuntimeError: Before the first reset or after the episode's end.
-            ValueError: If an agent's action is missing, or of the wrong shape or range; or if the ledger does not take the round.
+            RuntimeError: Before the first reset, or after the episode's end.
+            ValueError: If an agent's action is missing, has the wrong shape or is out of range, or if the ledger refuses the round.
         """
         if not self.agents:
             self.engine.require_running()
         if missing := [agent for agent in self.agents if agent not in actions]:
-            raise ValueError(f"actions are missing for {', '.join(missing)}: give one for every agent in env.agents")
+            raise ValueError(f"actions are missing for {', '.join(missing)}: give one action for every agent in env.agents")
         choices = torch.stack([self._codec.decode(actions[agent], agent) for agent in self.agents])
         result = self.engine.step(choices[None])
         if self._bookkeeper is not None:
@@ -247,12 +267,12 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         return observations, rewards, dict.fromkeys(agents, False), dict.fromkeys(agents, result.done), infos
 
     def state(self) -> NDArray[np.float32]:
-        """Everybody's observations side by side, for centralised critics."""
+        """The observations of all proxies side by side, for centralised critics."""
         return self.engine.state()[0].numpy().copy()
 
     def render(self) -> str | NDArray[np.uint8] | None:
-        """The round just played: text for ``ansi``, a picture for ``rgb_array``, printed text for ``human``."""
-        from .rendering import render_picture, render_text  # matplotlib is slow to import and most runs never render
+        """Show the round just played: ``ansi`` returns text, ``rgb_array`` returns a picture, ``human`` prints the text."""
+        from .rendering import render_picture, render_text  # matplotlib is slow to import, and most runs never render
 
         if self.render_mode is None:
             raise ValueError("render needs a render_mode: pass one of human, ansi, rgb_array when making the environment")
@@ -265,7 +285,7 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         return None
 
     def close(self) -> None:
-        """Close the ledger, if there is one and it was opened here; otherwise there is nothing to release."""
+        """Close the ledger, if there is one and the environment opened it."""
         if self._bookkeeper is not None:
             self._bookkeeper.close()
 
@@ -279,30 +299,10 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         infos: Infos = {agent: {"action_mask": self._codec.mask(available[i])} for i, agent in enumerate(self.agents)}
         if self._infos == "mask":
             return infos
-        last = engine.history[-1] if engine.history else None
-        nothing = np.zeros(engine.num_lots, dtype=bool)
-        episode = episode_metrics(engine) if last is not None and last.done else None
+        told = round_infos(engine)
+        episode = agent_metrics(engine) if engine.t == engine.horizon else None
         for i, agent in enumerate(self.agents):
-            infos[agent] |= {
-                "credit": float(last.credit[0, i]) if last else 0.0,
-                "contributed": last.contributed[0, i].numpy().copy() if last else nothing.copy(),
-                "admitted": last.admitted[0, i].numpy().copy() if last else nothing.copy(),
-                "kept": last.kept[0, i].double().numpy() if last else np.zeros(engine.num_lots),
-                "blocked_by": last.blocked_by[0, i].numpy().copy() if last else np.zeros((engine.num_lots, engine.num_agents), dtype=bool),
-                "utility": float(engine.prospect.utility[0]),
-            }
-            if isinstance(engine.rule, LotRule):
-                earned = last.lot_credit if last else None
-                infos[agent]["lot_credit"] = np.zeros(engine.num_lots) if earned is None else earned[0, i].double().numpy()
-            if engine.treasury is not None:
-                paid = engine.treasury.accounts.paid[0]
-                infos[agent] |= {
-                    "payout": int(last.payouts[0, i]) if last is not None and last.payouts is not None else 0,
-                    "paid": paid[i],
-                    "paid_share": paid[i] / paid.sum() if paid.any() else 1 / engine.num_agents,
-                }
+            infos[agent] |= {name: info[0, i].item() if info.ndim == 2 else info[0, i] for name, info in told.items()}
             if episode is not None:
-                infos[agent]["episode"] = {
-                    name: float(measure[0, i] if measure.dim() == 2 else measure[0]) for name, measure in episode.items()
-                }
+                infos[agent]["episode"] = {name: float(measure[0, i]) for name, measure in episode.items()}
         return infos

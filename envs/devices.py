@@ -1,4 +1,4 @@
-"""Where a cooperative's tensors live."""
+"""Devices for a cooperative's tensors."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ CPU = torch.device("cpu")
 
 
 def checked_device(device: torch.device | str) -> torch.device:
-    """A device as its tensors name it, with its index: ``"cuda"`` → ``cuda:0``.
+    """The device with its index, as tensors name it: ``"cuda"`` → ``cuda:0``.
 
     Raises:
-        ValueError: If there is no such device here, it keeps no numbers, or it has no double precision, without which the lots could not
-            be drawn; the message lists the devices there are.
+        ValueError: If this machine has no such device, the device stores no data (``meta``), or it has no double precision, which drawing
+            the lots needs. The message lists the devices of this machine.
     """
     try:
         found = torch.zeros(1, dtype=torch.float64, device=device).device
-        reason = "it keeps no numbers" if found.type == "meta" else ""
-    except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:  # by device and build of torch
+        reason = "it stores no data" if found.type == "meta" else ""
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:  # which one depends on the device and torch's build
         reason = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
     if reason:
         raise ValueError(f"device={str(device)!r} cannot be used ({reason}): the devices here are {', '.join(devices())}")
@@ -25,7 +25,7 @@ def checked_device(device: torch.device | str) -> torch.device:
 
 
 def devices() -> list[str]:
-    """Names of the devices there are: the CPU, and the accelerators that torch finds."""
+    """Names of this machine's devices: the CPU, and the accelerators that torch finds."""
     accelerator = torch.accelerator.current_accelerator()
-    count = torch.accelerator.device_count()  # 0 if torch was built for one but there is none
+    count = torch.accelerator.device_count()  # 0 if torch was built for an accelerator that is not there
     return [str(CPU), *([] if accelerator is None else [f"{accelerator.type}:{i}" for i in range(count)])]

@@ -1,37 +1,88 @@
-"""What an episode amounted to."""
+"""The infos of a round and the metrics of an episode, which all faces report."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ..credit import LotRule
 from .engine import Engine
 from .screening.bargaining import measures
+
+
+def round_infos(engine: Engine) -> dict[str, NDArray[Any]]:
+    """The infos of each agent about the round just played; zeros before the first round of an episode.
+
+    Returns:
+        By name, ``(E, N)`` or ``(E, N, …)``, on the CPU:
+
+        * ``credit``: what the rule assigned, in the utility's unit;
+        * ``contributed``, ``admitted``: which of the agent's lots were contributed, and which were admitted, bool ``(E, N, K)``;
+        * ``kept``: norm of what was admitted over the norm of the update, ``(E, N, K)``, below 1 where the filter changed the update;
+        * ``blocked_by``: which principal found which update inadmissible, bool ``(E, N, K, N)``;
+        * ``utility``: the utility of the shared model now, the same for all agents of a cooperative;
+        * under rules that credit single lots (:class:`~proxycoop.credit.LotRule`), ``lot_credit``: what each lot earned, ``(E, N, K)``;
+        * where the scenario has a settlement, ``payout``: what was paid to the agent after this round, and ``paid``: what was paid to it
+          in this episode so far, both int64, in minor units;
+        * where it has one, also ``paid_share``: its share of everything that was paid in this episode so far, 1/N before the first payment.
+    """
+    last = engine.history[-1] if engine.history else None
+    by_agent = engine.num_envs, engine.num_agents
+    by_lot = *by_agent, engine.num_lots
+    infos = {
+        "credit": np.zeros(by_agent) if last is None else _copied(last.credit),
+        "contributed": np.zeros(by_lot, dtype=bool) if last is None else _copied(last.contributed),
+        "admitted": np.zeros(by_lot, dtype=bool) if last is None else _copied(last.admitted),
+        "kept": np.zeros(by_lot) if last is None else _copied(last.kept),
+        "blocked_by": np.zeros((*by_lot, engine.num_agents), dtype=bool) if last is None else _copied(last.blocked_by),
+        "utility": _copied(engine.prospect.utility[:, None].expand(by_agent)),
+    }
+    if isinstance(engine.rule, LotRule):
+        infos["lot_credit"] = np.zeros(by_lot) if last is None or last.lot_credit is None else _copied(last.lot_credit)
+    if engine.treasury is not None:
+        paid = engine.treasury.accounts.paid  # Python's integers
+        total = paid.sum(axis=1, keepdims=True)
+        infos |= {
+            "payout": np.zeros(by_agent, dtype=np.int64) if last is None or last.payouts is None else _copied(last.payouts),
+            "paid": paid.astype(np.int64),
+            "paid_share": np.where(total > 0, paid / np.maximum(total, 1), 1 / engine.num_agents).astype(np.float64),
+        }
+    return infos
+
+
+def agent_metrics(engine: Engine) -> dict[str, Tensor]:
+    """The :func:`episode_metrics` of each agent, ``(E, N)``. Metrics of the whole cooperative are repeated for every agent."""
+    each = engine.num_envs, engine.num_agents
+    return {name: measure.reshape(len(measure), -1).expand(each) for name, measure in episode_metrics(engine).items()}
 
 
 def episode_metrics(engine: Engine) -> dict[str, Tensor]:
     """Metrics of the episode that the engine has just played, or of its rounds so far.
 
     Returns:
-        By name, ``(E,)``, or ``(E, N)`` for what each agent has of its own:
+        By name, ``(E,)``; or ``(E, N)`` for metrics of each agent:
 
         * ``return``: sum of rewards, ``(E, N)``;
         * ``cost``: sum of costs and fines, ``(E, N)``, in reward units;
-        * ``welfare``: what the cooperative gained, in reward units, minus everybody's costs;
-        * ``utility``: after the last round; ``gain``: its change since the start, in the utility's unit;
-        * ``clean_share``, ``corrupt_share``: share of clean and of corrupt lots contributed; ``admitted_share``: of contributed
-          lots admitted; where there are none of a kind, 0;
-        * ``violations``: share of rounds whose applied step had a harm, as the screening foresees it, or a norm beyond somebody's
-          limit, or was made with data that somebody forbids;
+        * ``welfare``: the cooperative's gain in utility, in reward units, minus the costs of all agents;
+        * ``utility``: utility after the last round; ``gain``: its change since the start, in the utility's unit;
+        * ``clean_share``, ``corrupt_share``: share of the clean lots, and of the corrupt lots, that were contributed; 0 if there are none;
+        * ``admitted_share``: share of the contributed lots that were admitted; 0 if there are none;
+        * ``violations``: share of rounds with a violation: the applied step's harm, as the screening predicts it, or its norm was beyond
+          somebody's limit, or the step used data that somebody forbids;
         * ``value_change/<name>``: change of each value loss on its probe set, in the value's unit;
-        * ``kept``: mean over admitted updates of the share of the update's norm that entered, below 1 where a filter mended some;
+        * ``kept``: mean over admitted updates of the share of the update's norm that was admitted, below 1 if the filter changed any;
         * ``imbalance``: sum of credit minus sum of v(N), in reward units; 0 for an efficient rule;
-        * ``evaluations``: coalitions evaluated a round;
+        * ``evaluations``: coalitions evaluated per round;
         * where the scenario has a settlement, ``revenue``: what was earned, ``(E,)``, and ``paid``: what each agent was paid of it,
           ``(E, N)``, both float64, in minor units;
-        * under governance negotiate, ``negotiated/<measure>`` and ``unanimous/<measure>``: how satisfied the principals were with the
-          sets that were bargained, and would have been with the unanimous ones, means over rounds of what
-          :func:`~proxycoop.envs.screening.bargaining.measures` says.
+        * under governance negotiate, ``negotiated/<measure>``: how satisfied the principals were with the negotiated sets, and
+          ``unanimous/<measure>``: how satisfied they would have been with the unanimous sets. Both are means over rounds; see
+          :func:`~proxycoop.envs.screening.bargaining.measures`.
 
     Raises:
         RuntimeError: If no round has been played.
@@ -74,7 +125,14 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
     return metrics | {f"value_change/{name}": change[:, m] for m, name in enumerate(engine.values)}
 
 
+def _copied(of_engine: Tensor) -> NDArray[Any]:
+    """A copy as an array. Floating-point numbers become float64."""
+    dtype = torch.float64 if of_engine.is_floating_point() else of_engine.dtype
+    copied: NDArray[Any] = of_engine.to("cpu", dtype, copy=True).numpy()
+    return copied
+
+
 def _share(contributed: Tensor, kind: Tensor) -> Tensor:
-    """Share of the lots of a kind that were contributed, over all rounds: ``(T, E, N, K)``, ``(E, N, K)`` → ``(E,)``."""
+    """Share of the lots of one kind that were contributed, over all rounds: ``(T, E, N, K)``, ``(E, N, K)`` → ``(E,)``."""
     count = kind.sum(dim=(1, 2)) * len(contributed)
     return (contributed & kind).sum(dim=(0, 2, 3)) / count.clamp(min=1)

@@ -1,9 +1,12 @@
-r"""Random numbers that depend on an environment's seed alone, not on who stands beside it in the batch.
+r"""Random numbers that depend only on an environment's own seed, not on the other environments in the batch.
 
-torch's generators have one state for a whole tensor, so row e of a batch would depend on the size of the batch. Here every
-number is a function of (seed, episode, purpose, index): SplitMix64's output function applied to a counter, as counter-based
-generators do (Salmon et al. 2011, *Parallel random numbers: as easy as 1, 2, 3*; Steele, Lea & Flood 2014, *Fast splittable
-pseudorandom number generators*). All of it is elementwise, so a batch costs one pass and gives the same numbers on any device.
+torch's generators have one state for a whole tensor, so row e of a batch would depend on the size of the batch. Here every number is a
+function of (seed, episode, purpose, index): SplitMix64's output function applied to a counter. Every operation is elementwise, so a batch
+takes one pass, and all devices give the same numbers.
+
+References:
+    Salmon et al. (2011), *Parallel random numbers: as easy as 1, 2, 3*, for counter-based generators. Steele, Lea & Flood (2014), *Fast
+    splittable pseudorandom number generators*, for SplitMix64.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from torch import Tensor
 
 
 class Purpose(IntEnum):
-    """What a random number is for: each purpose has a stream of its own."""
+    """What a random number is for. Each purpose has its own stream."""
 
     PROFILES = 1
     CORRUPTION = 2
@@ -32,18 +35,18 @@ class Purpose(IntEnum):
 
 
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # as a signed 64-bit number
-_WORD = 0xD1342543DE82EF95 - 2**64  # another odd number, so that no small word cancels a small key
+_WORD = 0xD1342543DE82EF95 - 2**64  # another odd number, so that a small word cannot cancel a small key
 _MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
 _MIX_2 = 0x94D049BB133111EB - 2**64
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:
-    """Logical shift: torch's ``>>`` on int64 copies the sign."""
+    """Logical shift to the right. torch's ``>>`` on int64 would copy the sign bit."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def _mix(z: Tensor) -> Tensor:
-    """SplitMix64's output function on int64, whose products wrap as unsigned ones do."""
+    """SplitMix64's output function. It works on int64, because products wrap there as they do on unsigned integers."""
     z = (z ^ _shift_right(z, 30)) * _MIX_1
     z = (z ^ _shift_right(z, 27)) * _MIX_2
     return z ^ _shift_right(z, 31)
@@ -54,7 +57,7 @@ def fold(keys: Tensor, *words: int) -> Tensor:
 
     Args:
         keys: int64 ``(E,)``.
-        *words: Integers within int64 that name what the new keys are for, in order.
+        *words: Integers within int64 that say what the new keys are for. Their order matters.
 
     Returns:
         int64 ``(E,)``.
@@ -68,10 +71,10 @@ def checked_seeds(seeds: Sequence[int], num_envs: int) -> Tensor:
     """Seeds as keys, int64 ``(E,)``.
 
     Raises:
-        ValueError: If there is not one an environment, or one is no whole number from 0 to 2^63 − 1.
+        ValueError: If there is not one seed per environment, or a seed is not a whole number from 0 to 2^63 − 1.
     """
     if len(seeds) != num_envs:
-        raise ValueError(f"seeds has {len(seeds)} entries for {num_envs} environments: give one each")
+        raise ValueError(f"seeds has {len(seeds)} entries for {num_envs} environments: give one seed per environment")
     for seed in seeds:
         if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
             raise ValueError(f"seed={seed!r}: must be a whole number from 0 to 2^63 - 1")
@@ -79,7 +82,7 @@ def checked_seeds(seeds: Sequence[int], num_envs: int) -> Tensor:
 
 
 def seeds_from(entropy: int | None, n: int) -> list[int]:
-    """Seeds for n environments from one, each within 0..2^63 − 1; from the operating system if there is none."""
+    """Make n seeds from one, each within 0..2^63 − 1. With ``None``, the operating system's entropy is used."""
     words = np.random.SeedSequence(entropy).generate_state(n, dtype=np.uint64)
     return [int(word >> np.uint64(1)) for word in words]
 
@@ -106,7 +109,7 @@ def normal(keys: Tensor, *shape: int) -> Tensor:
 
 
 def gamma(keys: Tensor, shape_parameter: int, *shape: int) -> Tensor:
-    """Gamma(``shape_parameter``, 1) numbers for a whole-numbered shape parameter: sums of exponential ones, float64 ``(E, *shape)``."""
+    """Gamma(``shape_parameter``, 1) numbers for an integer shape parameter, as sums of exponential numbers, float64 ``(E, *shape)``."""
     exponential = -uniform(keys, *shape, shape_parameter).log()
     return exponential.sum(dim=-1)
 

@@ -1,7 +1,7 @@
 """Views of an engine: a text table and a picture of the round that was just played.
 
-Nothing of a round is computed here: both functions read what the engine recorded, draw no random numbers and change nothing.
-Principals are named by their numbers: ``proxy_i`` acts for principal i.
+Both functions only read what the engine has recorded. They draw no random numbers and change nothing. Principals are named by their
+numbers: ``proxy_i`` acts for principal i.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .records import RoundResult
 from .screening.bargaining import explain
 from .screening.profiles import Profile
 
-_UNITS = {"neg_log_loss": "nats", "accuracy": "share right"}
+_UNITS = {"neg_log_loss": "nats", "accuracy": "share correct"}
 _UNDECIDED, _WITHHELD, _ADMITTED, _SCREENED, _MENDED = range(5)
 _MEANINGS = ("not chosen yet", "withheld", "admitted", "screened out", "mended: that share of its length is admitted")
 _LETTERS = ("?", "·", "A", "X", "M")
@@ -42,37 +42,37 @@ _CELLS = (
     ("#fbe3d0", "////", "#e8a878"),
     ("#cfe6f5", "", "#0072B2"),
 )
-"""Face, hatch and edge of a lot's cell."""
+"""Face, hatch and edge of a lot's cell, by status."""
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
-"""Okabe and Ito's, which colour-blind readers tell apart too, without their yellow, which is faint on white."""
+"""Okabe and Ito's colours, which colour-blind readers can tell apart. Their yellow is left out: it is faint on white."""
 _DASHES = ("-", "--", "-.", ":")
 _MOVES_TOLD = 6
-"""Moves of a negotiation that the text tells one by one; `proxycoop audit` tells all."""
+"""Largest number of a negotiation's moves that the text lists; ``proxycoop audit`` lists all."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 
 
 @dataclass(frozen=True)
 class _View:
-    """One environment's episode so far: N agents, K lots, M values, t rounds played."""
+    """One environment's episode so far. There are N agents, K lots each, M values, and t rounds were played."""
 
     title: str
     round: str
     result: RoundResult | None
-    verdict: str  # on the step that was applied
+    verdict: str  # about the step that was applied
     unit: str
     values: list[str]
     profiles: list[str]
     status: NDArray[np.int64]  # (N, K)
-    kept: NDArray[np.float64]  # (N, K), norm of what entered over the update's
-    blockers: list[list[list[int]]]  # (N, K), of each the principals who block it
+    kept: NDArray[np.float64]  # (N, K), norm of what was admitted over the update's norm
+    blockers: list[list[list[int]]]  # (N, K), for each lot the principals who block it
     bargain: list[str]  # how a negotiation went, if there was one
-    earned: list[list[str]]  # (N, K), what each admitted lot earned, in reward units, if the rule can tell
+    earned: list[list[str]]  # (N, K), what each admitted lot earned, in reward units, if the rule credits single lots
     utility: NDArray[np.float64]  # (t + 1,), in the utility's unit
     credit: NDArray[np.float64]  # (t + 1, N), cumulative, in reward units
     losses: NDArray[np.float64]  # (t + 1, M)
-    payouts: list[list[str]]  # (N, 2), this round's and the episode's, if there is money
+    payouts: list[list[str]]  # (N, 2), of this round and of the episode, if there is money
     paid: NDArray[np.float64]  # (t + 1, N), cumulative, in major units; (t + 1, 0) without money
-    accounts: list[str]  # the cooperative's money
+    accounts: list[str]  # the cooperative's money, in words
     currency: str
 
     @classmethod
@@ -130,7 +130,7 @@ class _View:
 
 
 def _money(engine: Engine, e: int) -> tuple[list[list[str]], NDArray[np.float64], list[str], str]:
-    """Payouts as text, payments so far, the accounts in words, and the currency; all empty where there is no money."""
+    """Payouts as text, payments so far, the accounts in words, and the currency. All are empty if there is no money."""
     treasury, history = engine.treasury, engine.history
     if treasury is None:
         return [], np.zeros((len(history) + 1, 0)), [], ""
@@ -142,22 +142,26 @@ def _money(engine: Engine, e: int) -> tuple[list[list[str]], NDArray[np.float64]
     payouts = [[one, money.plain(total)] for one, total in zip(last, each.sum(dim=0).tolist(), strict=True)]
     so_far = {"paid": int(each.sum()), "waiting": treasury.waiting[e], "in reserve": treasury.accounts.reserve[e]}
     accounts = [f"revenue {money.format(revenue[-1])}" if revenue else "no revenue yet"]
-    accounts[0] += f", {money.format(sum(revenue))} in all, of it {', '.join(f'{money.plain(m)} {what}' for what, m in so_far.items())}"
+    accounts[0] += f", {money.format(sum(revenue))} in all: {', '.join(f'{money.plain(m)} {what}' for what, m in so_far.items())}"
     return payouts, each.cumsum(dim=0).double().numpy() / 10**money.exponent, accounts, money.code
 
 
 def render_text(engine: Engine, environment: int = 0) -> str:
-    """The round just played as a table of plain text; before the first round, the start of the episode.
+    """The round just played, as a table of plain text. Before the first round: the start of the episode.
+
+    The table has one row per proxy. Each lot is a symbol; the last line of the text explains the symbols. After the symbol of an admitted
+    lot stands what it earned, if the rule credits single lots. ``M43%`` is a lot whose update the filter changed, so that 43 % of its norm
+    was admitted. ``1:0,4-6`` says that lot 1 was screened out, or changed by the filter, and is inadmissible to principals 0, 4, 5 and 6.
+    ``1:nobody`` says that the bargain left out lot 1, although nobody objects to it alone.
+
+    Credit is given for this round and in total, in reward units. If there is a settlement, so are payouts, in the currency's major units.
 
     Args:
         engine: The engine; it is only read.
-        environment: Which of its environments.
+        environment: Index of the environment to show.
 
     Returns:
-        Lines of text, every lot a symbol, with what an admitted one earned if the rule can tell; ``M43%`` is a lot of whose update a
-        filter let in 43 % of the length. ``1:0,4-6`` says that lot 1 was screened out, or mended, and is inadmissible to principals 0,
-        4, 5 and 6 (to nobody: the bargain left it out). Credit is in reward units, this round's and the episode's; where there is a
-        settlement so are payouts, in the currency's major units.
+        The text.
 
     Raises:
         RuntimeError: Before the engine's first reset.
@@ -204,26 +208,29 @@ def render_text(engine: Engine, environment: int = 0) -> str:
 
 
 def render_picture(engine: Engine, environment: int = 0, *, width: int = 960, height: int = 640) -> NDArray[np.uint8]:
-    """The episode so far as a picture: who offered what, utility, cumulative credit, payments if there are any, and value losses.
+    """The episode so far, as a picture.
+
+    On the left it shows the lots of the last round: who offered what, and what was screened out. On the right it shows curves over the
+    rounds: utility, cumulative credit, payments if there are any, and the changes of the value losses.
 
     Args:
         engine: The engine; it is only read.
-        environment: Which of its environments.
+        environment: Index of the environment to show.
         width: Width in pixels, at least 240.
         height: Height in pixels, at least 160. Text scales with the picture.
 
     Returns:
-        ``(height, width, 3)``, red, green and blue from 0 to 255.
+        uint8 ``(height, width, 3)``: red, green and blue, from 0 to 255.
 
     Raises:
         RuntimeError: Before the engine's first reset.
-        ValueError: If there is no such environment, or the picture would be too small.
+        ValueError: If there is no such environment, or the width or height is too small.
     """
     view = _View.of(engine, environment)
     if width < 240 or height < 160:
         raise ValueError(f"width={width}, height={height}: must be at least 240 and 160 pixels")
-    scale = min(width / 960, height / 640)  # everything below is laid out for a picture of at least 960 × 640
-    # half a pixel more than asked for, because the canvas rounds down
+    scale = min(width / 960, height / 640)  # the layout below is for a picture of at least 960 × 640
+    # half a pixel is added, because the canvas rounds down
     figure = Figure(figsize=((width + 0.5) / scale / 100, (height + 0.5) / scale / 100), dpi=100 * scale, facecolor="white")
     canvas: Any = FigureCanvasAgg(figure)
     w, h = width / scale, height / scale
@@ -238,7 +245,7 @@ def render_picture(engine: Engine, environment: int = 0, *, width: int = 960, he
     figure.text(20 / w, 1 - 14 / h, _short(view.title, 112), fontsize=13 if len(view.title) < 80 else 9, weight="bold", **style)
     figure.text(20 / w, 1 - 40 / h, headline, fontsize=9.5, color="#444444", **style)
 
-    (n_agents, n_lots), middle = view.status.shape, 0.445 * w  # left of the middle the lots, right of it the curves
+    (n_agents, n_lots), middle = view.status.shape, 0.445 * w  # lots on the left, curves on the right
     cell = min((middle - 130) / n_lots, 76), min((h - 190) / n_agents, 62)
     bottom = 114 + cell[1] * n_agents
     figure.text(20 / w, 1 - 78 / h, "Who offered what" + f" in round {engine.t}" * (engine.t > 0), fontsize=10, weight="bold", va="top")
@@ -274,7 +281,7 @@ def _draw_lots(ax: Axes, view: _View, cell: tuple[float, float]) -> None:
     for status, (face, hatch, edge) in enumerate(_CELLS):
         squares = [[(k, i), (k + 1, i), (k + 1, i + 1), (k, i + 1)] for i, k in np.argwhere(view.status == status)]
         ax.add_collection(PolyCollection(squares, facecolor=face, hatch=hatch, edgecolor=edge, linewidth=0.6), autolim=False)
-    paper: dict[str, Any] = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none"}  # under what is written on hatching
+    paper: dict[str, Any] = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none"}  # behind text on hatching
     for i, k in np.ndindex(n_agents, n_lots):
         status = int(view.status[i, k])
         beside = ",".join(_ranges(view.blockers[i][k])) if status == _SCREENED else view.earned[i][k]
@@ -282,7 +289,7 @@ def _draw_lots(ax: Axes, view: _View, cell: tuple[float, float]) -> None:
         text, size = _cell_text(status, beside, *cell)
         colour, background = "white" if status == _ADMITTED else "black", paper if status == _SCREENED and text else None
         ax.text(k + 0.5, i + 0.5, text, ha="center", va="center", fontsize=size, linespacing=1.05, color=colour, bbox=background)
-    for i in range(0, n_agents, math.ceil(16 / cell[1])):  # of rows lower than a line of text, not all are labelled
+    for i in range(0, n_agents, math.ceil(16 / cell[1])):  # label only some rows if they are lower than a line of text
         profile = _short(view.profiles[i], 20) if cell[1] >= 26 and view.profiles[i] != "-" else ""
         style: dict[str, Any] = {"xy": (0, i + 0.5), "textcoords": "offset points", "ha": "right", "parse_math": False}
         ax.annotate(f"proxy_{i}", xytext=(-5, 1 if profile else 0), va="bottom" if profile else "center", fontsize=8.5, **style)
@@ -294,9 +301,10 @@ def _draw_lots(ax: Axes, view: _View, cell: tuple[float, float]) -> None:
 
 
 def _cell_text(status: int, beside: str, width: float, height: float) -> tuple[str, float]:
-    """What is written in a lot's cell, as large as it fits, and its font size in points; the less room, the less is said.
+    """The text of a lot's cell and its font size in points.
 
-    Beside its mark a lot has the principals who screened it out, or what it earned.
+    The text is the lot's mark and ``beside``: the principals who block it, what it earned, or how much was admitted. The largest font that
+    fits is used. Where there is little room, only one of the two is written, or nothing.
     """
     mark, names = _MARKS[status], beside
     for wording in range(4):
@@ -313,7 +321,7 @@ def _cell_text(status: int, beside: str, width: float, height: float) -> tuple[s
 def _draw_curves(
     ax: Axes, horizon: int, series: NDArray[np.float64], names: list[str], label: str, title: str, most_named: int = 12
 ) -> None:
-    """Curves ``(t + 1, n)``, told apart by marker and dashes besides colour; of many, only the highest and lowest are named."""
+    """Draw n curves, ``(t + 1, n)``. They differ in colour, dashes and marker. Of many curves, only the highest and lowest are named."""
     n = series.shape[1]
     order = np.argsort(-series[-1], kind="stable").tolist()
     few = most_named // 2 - 1
@@ -343,15 +351,15 @@ def _draw_curves(
         texts.insert(few, f"{n - len(named)} others")
     look: dict[str, Any] = {"frameon": False, "labelspacing": 0.25, "handlelength": 2.6}
     key = ax.legend(lines, ["x"] * len(lines), loc="upper left", bbox_to_anchor=(1.01, 1.06), fontsize=7, **look)
-    for entry, text in zip(key.get_texts(), texts, strict=True):  # afterwards, because a legend leaves out labels that begin with "_"
+    for entry, text in zip(key.get_texts(), texts, strict=True):  # set now, because a legend leaves out labels that begin with "_"
         entry.set(text=text, parse_math=False)
 
 
 def profile_in_short(profile: Profile) -> str:
-    """A value profile on one line: ``eights≤0.36, nines≤10 %, 0.8·eights−0.6·nines≤0, no scraped, norm≤0.2``; ``-`` if it asks nothing.
+    """A value profile on one line, such as ``eights≤0.36, nines≤10 %, 0.8·eights−0.6·nines≤0, no scraped, norm≤0.2``; ``-`` if it is empty.
 
-    Tolerances are harms of one update in the value's unit, or as shares of the value's loss at the round's start; a direction stands for
-    the weighted sum of harms that must not be above 0.
+    A tolerance is the largest harm of one update, in the value's unit or in percent of the value's loss at the round's start. A direction
+    is shown as the weighted sum of harms that must not be above 0.
     """
     parts = [f"{name}≤{limit:.3g}" for name, limit in profile.tolerances.items()]
     parts += [f"{name}≤{100 * share:.3g} %" for name, share in profile.relative_tolerances.items()]
@@ -362,21 +370,21 @@ def profile_in_short(profile: Profile) -> str:
 
 
 def direction_in_short(weights: Mapping[str, float]) -> str:
-    """A direction's weights at unit length, as a sum: ``0.8·eights−0.6·nines``."""
+    """A direction's weights, scaled to unit length, as a sum: ``0.8·eights−0.6·nines``."""
     length = math.hypot(*weights.values())
     terms = [f"{'−' if weight < 0 else '+'}{abs(weight) / length:.2g}·{name}" for name, weight in weights.items() if weight]
     return "".join(terms).removeprefix("+")
 
 
 def _profile(engine: Engine, e: int, i: int) -> str:
-    """A principal's value profile in short."""
+    """A principal's value profile on one line."""
     assert engine.profiles.kind is not None
     kind, profiles = int(engine.profiles.kind[e, i]), engine.scenario.profiles
     return profile_in_short(profiles[kind]) if kind < len(profiles) else "-"
 
 
 def _ranges(numbers: Sequence[int]) -> list[str]:
-    """Sorted numbers in short: 0, 1, 2, 5 become ``["0-2", "5"]``."""
+    """Sorted numbers as ranges: 0, 1, 2, 5 become ``["0-2", "5"]``."""
     cuts = [i for i in range(len(numbers) + 1) if i in (0, len(numbers)) or numbers[i] != numbers[i - 1] + 1]
     runs = [numbers[a:b] for a, b in pairwise(cuts)]
     return [part for run in runs for part in ([f"{run[0]}-{run[-1]}"] if len(run) > 2 else map(str, run))]

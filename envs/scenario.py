@@ -1,6 +1,7 @@
 """Scenarios: everything that defines a cooperative, as data.
 
-A scenario is one YAML file, validated key by key. It may name another that it ``extends``; what it says itself wins::
+A scenario is one YAML file. Every key is validated. A scenario may extend another (``extends: NAME``); its own keys then override those of
+the other::
 
     scenario.load("digits")
     scenario.load("digits", **{"lots.rows": 40, "screening.governance": "own"})
@@ -26,10 +27,11 @@ from ..text import one_line
 from .data.lots import Lots
 from .data.mixtures import DirichletMixture
 from .data.sources import Data
-from .model.coalitions import UtilityName, WeightsName
+from .model.coalitions import WeightsName
 from .model.models import ModelSettings, Softmax
 from .model.server import ServerSettings, Sgd
 from .model.substrates import FedAvg, SubstrateSettings, Vertical
+from .model.utility import UtilityName
 from .money.settlement import SettlementTerms
 from .screening.profiles import Profile
 from .screening.verdicts import Screening
@@ -37,7 +39,7 @@ from .values.interface import VALUES, Value
 
 
 class Start(Settings):
-    """How the shared model is before the first round: trained on the public set by gradient descent."""
+    """The shared model before the first round: it is trained on the public set by gradient descent."""
 
     steps: int = Field(20, ge=0, description="Gradient steps.")
     lr: float = Field(0.5, gt=0, description="Learning rate.")
@@ -46,17 +48,19 @@ class Start(Settings):
 class Reward(Settings):
     """From credit to reward: r = scale·credit − contribution_cost·lots − violation_penalty·violations + public_share·scale·v(N).
 
-    Under ``settlement.reward: settlement`` what an agent is paid, in reward units, stands in the place of scale·credit.
+    Under ``settlement.reward: settlement`` an agent's payout, in reward units, takes the place of scale·credit.
     """
 
     scale: float | Literal["auto"] = Field(
         "auto",
-        description="Reward units per unit of utility. auto: N·T over what an episode of all clean lots gains without screening, so "
-        "that a whole good episode is worth about N·T and learning settings carry over between scenarios.",
+        description="Reward units per unit of utility. auto: N·T divided by the gain of an episode in which all clean lots are contributed "
+        "without screening. A good episode is then worth about N·T, so that learning settings transfer between scenarios.",
     )
     contribution_cost: float = Field(0.15, ge=0, description="Cost of contributing one lot for one round, in reward units.")
-    violation_penalty: float = Field(0.1, ge=0, description="Fine for contributing an update that breaks the own profile, in reward units.")
-    public_share: float = Field(0.0, ge=0, description="Part of the whole cooperative's gain that every agent enjoys, whatever its credit.")
+    violation_penalty: float = Field(
+        0.1, ge=0, description="Fine for contributing an update that violates the own principal's profile, in reward units."
+    )
+    public_share: float = Field(0.0, ge=0, description="Share of the cooperative's whole gain that every agent gets, whatever its credit.")
 
     @field_validator("scale")
     @classmethod
@@ -67,7 +71,7 @@ class Reward(Settings):
 
 
 def _value(settings: Any) -> Any:
-    """A value from its settings, by its kind."""
+    """Build a value from its settings. Their ``kind`` says which class it is."""
     if isinstance(settings, Value):
         return settings
     if not isinstance(settings, Mapping) or not isinstance(settings.get("kind"), str):
@@ -82,41 +86,48 @@ def _value(settings: Any) -> Any:
 
 
 class Scenario(Settings):
-    """A cooperative, complete. Every part has a default; ``proxycoop scenarios NAME`` prints one in full."""
+    """A complete cooperative. Every part has a default. ``proxycoop scenarios NAME`` prints a scenario in full."""
 
     name: str = Field("scenario", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Its name: letters, digits, '.', '_', '-'.")
     description: str = Field("", description="What is at stake and for whom, in words.")
-    principals: int = Field(6, ge=1, le=256, description="Number of principals, and so of proxies, N.")
-    horizon: int = Field(16, ge=1, description="Rounds T of an episode.")
+    principals: int = Field(6, ge=1, le=256, description="Number of principals N; each has one proxy.")
+    horizon: int = Field(16, ge=1, description="Number of rounds T of an episode.")
     data: Data = Field(default_factory=Data, description="Where the data comes from and how it is split.")
     lots: Lots = Field(default_factory=Lots, description="How principals' private data is drawn.")
     model: ModelSettings = Field(default_factory=Softmax, description="The shared model.")
-    start: Start = Field(default_factory=Start, description="How the shared model is before the first round.")
+    start: Start = Field(default_factory=Start, description="How the shared model is trained before the first round.")
     substrate: SubstrateSettings = Field(default_factory=FedAvg, description="How updates are computed.")
     weights: WeightsName = Field(
         "fixed",
-        description="fixed: a lot's share of all data, so that who withholds changes nothing; participants: shares are renormalised "
-        "over what was admitted (classic FedAvg), so that withholding gives others more weight.",
+        description="fixed: a lot's weight is its share of all data, so that withholding it changes nothing for the others. participants: "
+        "weights are renormalised over the admitted lots (classic FedAvg), so that withholding a lot gives the others more weight.",
     )
     server: ServerSettings = Field(default_factory=Sgd, description="How the server applies the aggregate.")
-    utility: UtilityName = Field("neg_log_loss", description="Utility on the validation set: minus cross-entropy in nats, or accuracy.")
+    utility: UtilityName = Field(
+        "neg_log_loss", description="Utility on the validation set. neg_log_loss: minus the mean cross-entropy, in nats; or accuracy."
+    )
     values: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")], Annotated[SerializeAsAny[Value], BeforeValidator(_value)]] = (
         Field(default_factory=dict, description="Values by name.")
     )
-    profiles: tuple[Profile, ...] = Field((), description="Value profiles; principals beyond their holders have none.")
-    profiles_drawn: bool = Field(True, description="Draw anew each episode who holds which profile; else principals take them in order.")
+    profiles: tuple[Profile, ...] = Field((), description="Value profiles. Principals beyond the number of holders have none.")
+    profiles_drawn: bool = Field(
+        True, description="Whether each episode draws anew who holds which profile. If not, principals take the profiles in order."
+    )
     screening: Screening = Field(default_factory=Screening, description="Whose profiles screen whose updates.")
     reward: Reward = Field(default_factory=Reward, description="From credit to reward.")
     settlement: SettlementTerms | None = Field(
         None,
-        description="What the cooperative earns in money, and how it is split; none: there is no money. `settlement: {}` for defaults.",
+        description="What the cooperative earns in money, and how it is split. none: there is no money. `settlement: {}`: the defaults.",
     )
 
     @model_validator(mode="after")
     def _check(self) -> Scenario:
         holders = sum(profile.holders for profile in self.profiles)
         if holders > self.principals:
-            raise ValueError(f"profiles have {holders} holders in all, but there are only {self.principals} principals")
+            raise ValueError(
+                f"profiles have {holders} holders in all, but there are only {self.principals} principals: lower holders or raise "
+                "principals"
+            )
         for profile in self.profiles:
             for value in profile.values:
                 if value not in self.values:
@@ -127,69 +138,70 @@ class Scenario(Settings):
         self._check_tags()
         if self.screening.governance == "negotiate" and self.utility != "neg_log_loss":
             raise ValueError(
-                f"screening.governance=negotiate bargains over predicted gains, but utility={self.utility} has no gradient that predicts "
-                "them: use utility: neg_log_loss, or another governance"
+                f"screening.governance=negotiate needs predicted gains, but utility={self.utility} has no gradient to predict them with: "
+                "use utility: neg_log_loss, or another governance"
             )
         self.lots.samples(self.principals)
         if isinstance(self.substrate, Vertical):
             self._check_vertical()
         elif self.lots.corruption.what == "links":
             raise ValueError(
-                "lots.corruption.what=links needs substrate vertical: only where principals hold columns of the same rows are records "
-                "linked; use what: labels"
+                "lots.corruption.what=links needs substrate vertical, because records are linked only where principals hold columns of the "
+                "same rows: use what: labels"
             )
         return self
 
     def _check_tags(self) -> None:
-        """Refuse profiles that leave no data to use: one of them alone, or all together where each has a veto."""
+        """Refuse profiles that forbid all data: one profile alone, or all profiles together where each has a veto."""
         carried = {tag for tag, probability in self.lots.tags.items() if probability > 0}
         forbidden = [set(profile.forbidden_tags) for profile in self.profiles]
         if carried and any(carried <= one for one in forbidden):
             raise ValueError(
-                f"a profile forbids every tag that lots carry ({', '.join(sorted(carried))}), so that nothing could ever be admissible to "
-                "it: leave a tag that it allows"
+                f"a profile forbids every tag that lots carry ({', '.join(sorted(carried))}), so that no update could ever be admissible "
+                "to its holders: leave at least one tag out of its forbidden_tags"
             )
         together = self.screening.governance in ("unanimous", "stakeholders", "negotiate")
         if carried and together and carried <= set().union(*forbidden):
             raise ValueError(
-                f"between them, profiles forbid every tag that lots carry ({', '.join(sorted(carried))}), and under governance "
-                f"{self.screening.governance} each has a veto: nothing could ever be admitted"
+                f"together, the profiles forbid every tag that lots carry ({', '.join(sorted(carried))}). Under "
+                f"governance {self.screening.governance} each holder has a veto, so nothing could ever be admitted: leave one tag that "
+                "nobody forbids"
             )
 
     def _check_vertical(self) -> None:
-        """Refuse what does not apply where principals hold columns of the same rows."""
+        """Refuse settings that make no sense where principals hold columns of the same rows."""
         lots, corruption = self.lots, self.lots.corruption
         n_wrong = round(corruption.rate * lots.rows) if isinstance(lots.rows, int) else 0
         for does_not_apply, why in (
             (
                 self.model.kind != "softmax",
-                f"model.kind={self.model.kind}: only a linear model's parameters belong to columns; use softmax",
+                f"model.kind={self.model.kind}: only in a linear model do parameters belong to columns; use softmax",
             ),
             (
                 self.weights != "fixed",
-                f"weights={self.weights}: columns' parts add up, so renormalising would multiply the others' step; use fixed",
+                f"weights={self.weights}: the columns' parts add up, so renormalising would enlarge the others' step; use fixed",
             ),
             (not isinstance(lots.rows, int), f"lots.rows={lots.rows}: all lots share the same rows; give one number"),
             (lots.mixture != DirichletMixture(), f"lots.mixture.kind={lots.mixture.kind}: all lots share the same rows; leave mixture out"),
-            (lots.sites is not None, "lots.sites: all lots share the same rows, which belong to no site; leave it out"),
+            (lots.sites is not None, "lots.sites: all lots share the same rows, so no row belongs to one site; leave sites out"),
             (
                 lots.site_shift != 0,
-                f"lots.site_shift={lots.site_shift:g}: nobody else has a principal's columns to differ from; leave it out",
+                f"lots.site_shift={lots.site_shift:g}: no two principals hold the same column, so nothing can differ; leave it out",
             ),
             (
                 corruption.what == "labels" and (corruption.share > 0 or bool(corruption.pairs)),
-                "lots.corruption.what=labels: principals hold columns, and one server the labels; use what: links, without pairs",
+                "lots.corruption.what=labels: principals hold columns, and the server holds the labels; use what: links, without pairs",
             ),
             (
                 corruption.what == "links" and corruption.share > 0 and n_wrong < 2,
-                f"lots.corruption.rate={corruption.rate:g} of lots.rows={lots.rows}: wrong links need two rows at least; raise either",
+                f"lots.corruption.rate={corruption.rate:g} of lots.rows={lots.rows}: wrong links need at least two rows; raise one of them",
             ),
         ):
             if does_not_apply:
                 raise ValueError(f"substrate vertical does not go with {why}")
 
     def unscreened(self, reward_scale: float) -> Scenario:
-        """The same cooperative where nobody screens, with a reward scale of its own: what screening is compared with."""
+        """The same cooperative without screening and with the given reward scale: the baseline that screening is compared with."""
         screening = Screening(governance="none", harm=self.screening.harm)
         return self.model_copy(update={"screening": screening, "reward": self.reward.model_copy(update={"scale": reward_scale})})
 
@@ -200,7 +212,8 @@ class Scenario(Settings):
     def to_dict(self) -> dict[str, Any]:
         """The whole scenario as plain data, defaults included.
 
-        There is no key ``settlement`` where there is none, as in records of runs from before there was one, which are compared with this.
+        Without a settlement there is no key ``settlement``. Records of runs from before settlements existed have no such key either, and
+        they are compared with this.
         """
         plain: dict[str, Any] = _plain(self)
         if self.settlement is None:
@@ -218,17 +231,17 @@ def load(name_or_path: str | Path, **overrides: Any) -> Scenario:
 
     Args:
         name_or_path: Name of a scenario of the package, or path of a YAML file.
-        **overrides: Settings by dotted path, ``**{"lots.rows": 40}``; a mapping is merged into what is there.
+        **overrides: Settings by dotted path: ``**{"lots.rows": 40}``. A mapping is merged into the settings that are there.
 
     Returns:
         The validated scenario.
 
     Raises:
-        ValueError: If there is no such scenario (the message lists the known), the YAML cannot be read, or a key or value is not
-            allowed; the message names the key, its line and what is allowed.
+        ValueError: If there is no such scenario (the message lists the known ones), if the YAML cannot be read, or if a key or value is not
+            allowed (the message names the key, its line and what is allowed).
     """
     data, lines, where = _read(name_or_path)
-    for dotted, value in sorted(overrides.items(), key=lambda one: one[0].rpartition(".")[2] != "kind"):  # a part's kind decides the rest
+    for dotted, value in sorted(overrides.items(), key=lambda one: one[0].rpartition(".")[2] != "kind"):  # a part's kind comes first
         _override(data, dotted.split("."), value)
     try:
         return Scenario.model_validate(data)
@@ -241,7 +254,7 @@ def _folder() -> Any:
 
 
 def _read(name_or_path: str | Path, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], dict[tuple[str, ...], int], str]:
-    """The merged data of a scenario and what it extends, the line of each of its own keys, and its name for messages."""
+    """Read a scenario and those it extends. Returns the merged data, the line of each of its own keys, and its name for messages."""
     path = Path(name_or_path)
     is_path = path.suffix in (".yaml", ".yml") or len(path.parts) > 1
     if not is_path and str(name_or_path) not in names():
@@ -249,7 +262,7 @@ def _read(name_or_path: str | Path, seen: tuple[str, ...] = ()) -> tuple[dict[st
     where = str(name_or_path) if is_path else f"{name_or_path}.yaml"
     identity = str(path.resolve()) if is_path else str(name_or_path)
     if identity in seen:
-        raise ValueError(f"{where} extends itself, by way of {' → '.join(seen)}")
+        raise ValueError(f"{where} extends itself, by way of {' → '.join(seen)}: change or remove one of the keys 'extends'")
     try:
         text = path.read_text(encoding="utf-8") if is_path else (_folder() / where).read_text(encoding="utf-8")
         data = yaml.safe_load(text)
@@ -260,9 +273,9 @@ def _read(name_or_path: str | Path, seen: tuple[str, ...] = ()) -> tuple[dict[st
         mark = getattr(error, "problem_mark", None)
         said = [part for part in (getattr(error, "context", None), getattr(error, "problem", None)) if part]
         line = f"{where}:{mark.line + 1}" if mark else where
-        raise ValueError(f"{line}: no valid YAML: {one_line(', '.join(said) or str(error))}") from None
+        raise ValueError(f"{line}: not valid YAML: {one_line(', '.join(said) or str(error))}") from None
     if not isinstance(data, dict):
-        raise ValueError(f"scenario file {where!r} must hold a mapping, not a {type(data).__name__}")
+        raise ValueError(f"scenario file {where!r} holds a {type(data).__name__}, must hold a mapping")
     if (base := data.pop("extends", None)) is not None:
         base_path = str(path.parent / base) if is_path and str(base).endswith((".yaml", ".yml")) else str(base)
         merged, _, _ = _read(base_path, (*seen, identity))
@@ -272,7 +285,7 @@ def _read(name_or_path: str | Path, seen: tuple[str, ...] = ()) -> tuple[dict[st
 
 
 def _lines(node: yaml.Node | None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
-    """The line of every key of a YAML document, by the key's path."""
+    """The line of every key in a YAML document, as pairs of the key's path and its line."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here = (*path, str(key.value))
@@ -285,7 +298,7 @@ def _lines(node: yaml.Node | None, path: tuple[str, ...] = ()) -> Iterator[tuple
 
 
 def _merge(base: dict[str, Any], extra: Mapping[str, Any]) -> None:
-    """Lay ``extra`` over ``base``, mapping by mapping; an empty mapping, or a part of another ``kind``, replaces the old one whole."""
+    """Merge ``extra`` into ``base``, mapping by mapping. An empty mapping, or a part of another ``kind``, replaces the whole old part."""
     for key, value in extra.items():
         old = base.get(key)
         if value and isinstance(old, dict) and isinstance(value, Mapping) and _fits(value.get("kind"), old.get("kind")):
@@ -295,7 +308,7 @@ def _merge(base: dict[str, Any], extra: Mapping[str, Any]) -> None:
 
 
 def _fits(kind: object, old: object) -> bool:
-    """Whether settings of a kind go with settings of another; those that say none go with all."""
+    """Whether settings of one kind can be merged with settings of another. Settings without a kind can be merged with any."""
     return kind is None or old is None or kind == old
 
 
@@ -307,19 +320,19 @@ def _override(data: dict[str, Any], path: list[str], value: Any) -> None:
             data[key] = {}
         data = data[key]
         if not isinstance(data, dict):
-            raise ValueError(f"override {'.'.join(path)!r}: {key!r} is not a mapping")
+            raise ValueError(f"override {'.'.join(path)!r}: {key!r} is not a mapping, so it has no keys to set")
     if last == "kind" and not _fits(value, data.get("kind")):
-        data.clear()  # the settings of another kind would not fit
+        data.clear()  # the settings of the old kind do not fit the new one
     _merge(data, {last: value})
 
 
 def _plain(part: Any) -> Any:
-    """Settings as plain data that YAML keeps as it is: mappings, lists, numbers and strings."""
+    """Settings as plain data, which YAML can write and read back: mappings, lists, numbers and strings."""
     if isinstance(part, BaseModel):
         kind = {}
         if isinstance(part, Value):
             if (name := VALUES.name_of(type(part))) is None:
-                raise ValueError(f"value {type(part).__name__} is not registered: decorate it with @VALUES.register(NAME)")
+                raise ValueError(f"value class {type(part).__name__} is not registered: decorate it with @VALUES.register(NAME)")
             kind = {"kind": name}
         return kind | {name: _plain(getattr(part, name)) for name in type(part).model_fields}
     if isinstance(part, Mapping):
@@ -328,11 +341,11 @@ def _plain(part: Any) -> Any:
 
 
 def _explain(error: ValidationError, where: str, lines: Mapping[tuple[str, ...], int]) -> str:
-    """A pydantic error as one sentence per problem: file, line, key, what came, what is allowed."""
+    """A pydantic error as one line per problem: file, line, key, what came, what is allowed."""
     problems = []
     for problem in error.errors():
         place, known = _locate(tuple(str(part) for part in problem["loc"]))
-        if problem["type"] == "unknown_key":  # of a value, whose kind decides what is known
+        if problem["type"] == "unknown_key":  # in a value: its kind says which keys are known
             place, known = (*place, str(problem["ctx"]["key"])), problem["ctx"]["known"]
         line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
         at = f"{where}:{line}" if line else where
@@ -353,9 +366,9 @@ def _unknown_key(key: str, known: Sequence[str]) -> str:
 
 
 def _locate(loc: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
-    """A pydantic location as a place in the file, and the keys allowed beside its last part.
+    """Translate a pydantic location into a path of keys in the file. Also return the keys that are allowed beside the last one.
 
-    Tags of unions and names of validators stand in the location but not in the file.
+    A pydantic location also contains tags of unions and names of validators, which are not in the file.
     """
     types: list[Any] = [Scenario]
     place: list[str] = []

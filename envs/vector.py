@@ -1,6 +1,7 @@
 """The engine as a vectorised environment for Stable-Baselines3: one row for every proxy of every cooperative.
 
 Row ``e·N + i`` is proxy i of cooperative e. All proxies share one policy, so to Stable-Baselines3 this is E·N environments.
+For libraries that speak Gymnasium there is :mod:`~proxycoop.envs.gymnasium_vector`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
 from ..credit import CreditRule
-from .engine import Engine
 from .metrics import episode_metrics
-from .observations.spaces import ActionCodec, ActionForm, Pay, RewardForm, observation_space
+from .observations.spaces import ActionForm, RewardForm, observation_space
 from .randomness import seeds_from
+from .rows import Rows
 from .scenario import Scenario
 
 
@@ -57,11 +58,10 @@ class CooperativeVecEnv(VecEnv):
         rewards: RewardForm = "own",
         seed: int | None = None,
     ) -> None:
-        self.engine = Engine(scenario, credit, num_cooperatives)
-        self._codec = ActionCodec(actions, self.engine.num_lots)
-        self._pay = Pay(rewards)
+        self._rows = Rows(scenario, credit, num_cooperatives, actions=actions, rewards=rewards)
+        self.engine = self._rows.engine
         self.render_mode = None
-        super().__init__(num_cooperatives * self.engine.num_agents, observation_space(self.engine.layout), self._codec.space())
+        super().__init__(len(self._rows), observation_space(self.engine.layout), self._rows.codec.space())
         self.last_episode: dict[str, torch.Tensor] = {}
         self._next_seeds: list[int] | None = None
         self._choices: torch.Tensor | None = None
@@ -92,7 +92,7 @@ class CooperativeVecEnv(VecEnv):
         self._next_seeds = None
         self._returns = np.zeros(self.num_envs, dtype=np.float64)
         self._began = time.perf_counter()
-        return self._rows()
+        return self._rows.observations()
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Take the actions of all rows, ``(E·N, K)`` or ``(E·N,)`` by form.
@@ -100,10 +100,7 @@ class CooperativeVecEnv(VecEnv):
         Raises:
             ValueError: If they are of the wrong shape or range.
         """
-        choices = self._codec.decode(actions, "the rows")
-        if choices.shape != (self.num_envs, self.engine.num_lots):
-            raise ValueError(f"actions have shape {np.shape(actions)}: must hold one action for each of {self.num_envs} rows")
-        self._choices = choices.reshape(self.engine.num_envs, self.engine.num_agents, -1)
+        self._choices = self._rows.choices(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Play the round.
@@ -115,24 +112,24 @@ class CooperativeVecEnv(VecEnv):
             raise RuntimeError("step_wait was called before step_async")
         result = self.engine.step(self._choices)
         self._choices = None
-        rewards = self._pay(result.rewards).flatten().float().numpy()
+        rewards = self._rows.rewards(result.rewards).float().numpy()
         self._returns += rewards
         dones = np.full(self.num_envs, result.done)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if result.done:
             self.last_episode = episode_metrics(self.engine)
-            terminal = self._rows()
+            terminal = self._rows.observations()
             seconds = time.perf_counter() - self._began
             for row, info in enumerate(infos):
                 info["terminal_observation"] = terminal[row]
                 info["TimeLimit.truncated"] = False
                 info["episode"] = {"r": float(self._returns[row]), "l": self.engine.horizon, "t": seconds}
             self.reset()
-        return self._rows(), rewards, dones, infos
+        return self._rows.observations(), rewards, dones, infos
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Masks of all rows for sb3-contrib's MaskablePPO, ``(E·N, 2K)`` or ``(E·N, 2**K)``."""
-        return self._codec.flat_mask(self.engine.prospect.available).reshape(self.num_envs, -1)
+        return self._rows.masks()
 
     def close(self) -> None:
         """Nothing to release."""
@@ -170,9 +167,6 @@ class CooperativeVecEnv(VecEnv):
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
         """No pictures: watch one cooperative through :mod:`~proxycoop.envs.cooperative_v0` instead."""
         return [None] * self.num_envs
-
-    def _rows(self) -> NDArray[np.float32]:
-        return self.engine.observations.flatten(end_dim=1).numpy().copy()
 
     def _get_indices(self, indices: VecEnvIndices) -> Iterable[int]:
         rows: Iterable[int] = super()._get_indices(indices)

@@ -1,4 +1,17 @@
-"""Estimators: a solution concept from a budget of evaluations, with standard errors."""
+"""Estimators: a solution concept from a budget of evaluations, with standard errors.
+
+* ``estimate``: an estimate with its standard errors, and the base class of estimators;
+* ``antithetic``: antithetic permutation sampling;
+* ``complementary``: complementary contributions;
+* ``kernelshap``: least squares: paired KernelSHAP and leverage-score sampling;
+* ``size_regression``: regression on coalition size and membership;
+* ``svarm``: SVARM and stratified SVARM;
+* ``truncated``: TMC-Shapley and GTG-Shapley: sampling that stops early;
+* ``bridge``: estimators of the library shapiq;
+* ``regression``: weighted least squares on sampled coalitions, for the modules above;
+* ``sampling``: drawing orders and coalitions, for the modules above;
+* ``strata``: means over coalitions by size and member, for the modules above.
+"""
 
 from .antithetic import AntitheticPermutations
 from .bridge import from_shapiq, to_shapiq

@@ -14,27 +14,40 @@ from .sampling import affordable, marginals, positions, prefixes, random_orders,
 
 @RULES.register("antithetic")
 class AntitheticPermutations(Estimator):
-    r"""Marginal contributions along random orders of joining, each order with its reverse.
+    r"""Pays an estimate of the Shapley value from random orders of joining, each taken with its reverse.
 
     .. math:: c_i = \frac{1}{2K} \sum_{k=1}^{K} \bigl[\Delta_i(P_i^{\pi_k}) + \Delta_i(P_i^{\bar\pi_k})\bigr], \qquad
         \Delta_i(S) = v(S \cup i) - v(S)
 
-    where :math:`P_i^\pi` are those who join before i in the order π and :math:`\bar\pi` is its reverse. Costs 2(n − 1) evaluations a
-    pair, and v(N); orders share coalitions, each is evaluated once, and as many pairs are drawn as fit. Unbiased. Efficient and
-    null-player in every draw; symmetric in expectation only. Exact for games in which players interact by pairs, because of two
-    players each joins first in one of the two orders. Its known failure is a small budget: a pair is the least it can do, and one
-    pair tells no standard error (NaN).
+    where :math:`P_i^\pi` are those who join before i in the order π, and :math:`\bar\pi` is its reverse. As many pairs of orders are drawn
+    as fit into the budget. Orders share coalitions, and each coalition is evaluated once. The estimate is exact for games in which players
+    interact by pairs only: of two players, each joins first in one of the two orders.
+
+    Costs v(N), and 2(n − 1) evaluations for each pair of orders. Unbiased. Efficient and null-player in every draw. Symmetric in
+    expectation only.
+
+    Known failure: a small budget. One pair of orders is the least it can draw, and from one pair no standard error can be told (it is NaN).
+
+    Args:
+        budget: Most coalitions to evaluate in a round, v(∅) apart: a positive whole number. ``None`` is 20 a player.
+        seed: Seed of the draws, a whole number from 0.
+
+    Raises:
+        ValueError: If ``budget`` is not a positive whole number, or ``seed`` is negative or not whole. At reset, if the budget is too small
+            for the number of agents.
 
     References:
         Mitchell, Cooper, Frank & Holmes (2022), *Sampling permutations for Shapley value estimation*, JMLR 23(43).
     """
 
     source = "Mitchell et al. 2022 (JMLR 23)"
+    pays = "Shapley value, from random orders and their reverses"
+    known_failure = "small budgets: one pair of orders, which needs 2n − 1, tells no standard error"
     efficient = True
     null_player = True
 
     def least_budget(self, n_players: int) -> int:
-        """v(N) and one pair of orders."""
+        """2n − 1: v(N) and one pair of orders."""
         return 2 * (n_players - 1) + 1
 
     def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:

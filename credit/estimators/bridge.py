@@ -1,7 +1,7 @@
-"""A bridge to shapiq: its approximators on our games, and its approximators as credit rules here.
+"""A bridge to shapiq: its approximators can be used on our games, and as credit rules here.
 
-shapiq (https://pypi.org/project/shapiq/) is an optional extra, ``pip install 'proxycoop[shapiq]'``, and is imported when one of
-these functions is first called. The other way needs no bridge: a rule's ``values`` takes a ``shapiq.Game`` as it is.
+shapiq (https://pypi.org/project/shapiq/) is an optional extra, ``pip install 'proxycoop[shapiq]'``. It is imported when one of these
+functions is first called. The other way needs no bridge: a rule's ``values`` takes a ``shapiq.Game`` as it is.
 
 References:
     Muschalik et al. (2024), *shapiq: Shapley interactions for machine learning*, NeurIPS Datasets and Benchmarks.
@@ -24,7 +24,7 @@ from ..games.game import CoalitionGame, GameLike, as_game
 from .estimate import Estimate, Estimator
 
 PLAYERS_VALUES = ("SV", "BV", "SII", "BII", "kADD-SHAP")
-"""shapiq's indices whose values of single players are the Shapley or the Banzhaf value, whatever their order."""
+"""Indices of shapiq's whose values of single players are Shapley or Banzhaf values, at any order."""
 
 
 def to_shapiq(game: GameLike, n_players: int | None = None, env: int = 0) -> Any:
@@ -32,18 +32,17 @@ def to_shapiq(game: GameLike, n_players: int | None = None, env: int = 0) -> Any
 
     Args:
         game: A :class:`CoalitionGame`, or any callable from coalitions, bool ``(m, n_players)``, to their worth, ``(m,)`` or
-            ``(n_envs, m)``; its v(∅) is asked for once and subtracted.
+            ``(n_envs, m)``. A callable is asked for v(∅) once, and v(∅) is subtracted from its answers.
         n_players: Number of players, for a callable.
         env: Index of the environment, from 0.
 
     Returns:
-        The game; shapiq's approximators, its ``ExactComputer`` and its ``Game.precompute`` take it. Its worths are double precision, and
+        The game. shapiq's approximators, its ``ExactComputer`` and its ``Game.precompute`` take it. Its worths are in double precision, and
         v(∅) = 0 costs no evaluation.
 
     Raises:
         ImportError: If shapiq is not installed.
-        ValueError: If the number of players is missing or contradicts the game's, or (when the game is first asked) there is no such
-            environment.
+        ValueError: If the number of players is missing or is not the game's. When the game is first asked, if there is no such environment.
     """
     return _game_class()(as_game(game, n_players), env)
 
@@ -82,37 +81,48 @@ def from_shapiq(approximator: Any, budget: int | None = None, seed: int = 0, **k
     For example ``credit.from_shapiq(shapiq.KernelSHAP, budget=60, pairing_trick=True)``, wherever a rule is taken.
 
     Args:
-        approximator: A class of approximators, built anew for every draw with the number of players, ``kwargs`` and a ``random_state``; or
-            an approximator, of which every draw uses a copy. Its values of single players must be Shapley or Banzhaf values.
-        budget: Most coalitions to evaluate in a round, v(∅) = 0 apart; ``None`` is 20 a player. shapiq counts v(∅), and so is given one
-            more; some of its approximators spend less.
-        seed: Seed of the draws.
+        approximator: A class of approximators: every draw builds a new one, with the number of players, ``kwargs`` and a ``random_state``.
+            Or an approximator: every draw uses a copy of it. Its values of single players must be Shapley or Banzhaf values.
+        budget: Most coalitions to evaluate in a round, v(∅) = 0 apart; ``None`` is 20 a player. shapiq counts v(∅), so it is given one
+            more. Some of its approximators spend less.
+        seed: Seed of the draws, a whole number from 0.
         **kwargs: Arguments of the class.
 
     Returns:
-        The rule. Its standard errors are NaN, because shapiq tells none.
+        The rule. Its standard errors are NaN, because shapiq gives none.
 
     Raises:
         ImportError: If shapiq is not installed.
-        ValueError: If it is no approximator, does not take the arguments, or gives interactions in place of players' values.
+        ValueError: If it is no approximator, does not take the arguments, or gives interactions instead of players' values.
     """
     return ShapiqEstimator(approximator, budget, seed, kwargs)
 
 
 class ShapiqEstimator(Estimator):
-    r"""A value of shapiq's: :func:`from_shapiq` makes these.
+    r"""Pays a value that one of shapiq's approximators computes; :func:`from_shapiq` makes these rules.
 
     .. math:: c_i \approx \phi_i \text{ in the approximator's own way}
 
-    Costs ``budget`` evaluations at most. Of efficiency, symmetry and null players nothing is promised, because approximators differ;
-    look at the one that is bridged. All environments are asked for the same coalitions, drawn anew in every round, unless an
-    approximator goes by the worths that it has seen. Its known failure is speed: every environment is approximated by itself.
+    All environments are asked for the same coalitions, which are drawn anew in every round, unless an approximator chooses coalitions by
+    the worths that it has seen.
+
+    Costs ``budget`` evaluations at most. It promises neither efficiency nor symmetry nor null players, because approximators differ; look
+    at the one that is used.
+
+    Known failure: speed. Every environment is approximated by itself.
 
     Args:
         approximator: See :func:`from_shapiq`.
         budget: See :func:`from_shapiq`.
         seed: See :func:`from_shapiq`.
         kwargs: Arguments of the class.
+
+    Raises:
+        ImportError: See :func:`from_shapiq`.
+        ValueError: See :func:`from_shapiq`.
+
+    References:
+        Muschalik et al. (2024), *shapiq: Shapley interactions for machine learning*, NeurIPS Datasets and Benchmarks.
     """
 
     source = "shapiq (Muschalik et al. 2024)"
@@ -138,14 +148,15 @@ class ShapiqEstimator(Estimator):
             raise ValueError(f"{self.name} does not take these arguments ({error}): {kwargs!r}") from None
 
     def method(self, n_players: int) -> str:
-        """The approximator's name."""
+        """The approximator's name, and the cost."""
         return f"estimated by shapiq's {self.name}, {super().method(n_players)}"
 
     def check(self, n_players: int) -> None:
-        """Refuse other players than those of an approximator that is built already, interactions, or too small a budget.
+        """Refuse a number of players that the approximator was not built for, interactions, or too small a budget.
 
         Raises:
-            ValueError: If there are other players, the approximator gives no values of single players, or cannot be built for them.
+            ValueError: If there are other players, the budget is too small, or the approximator gives no values of single players or cannot
+                be built for them.
         """
         if not isinstance(self.approximator, type) and self.approximator.n != n_players:
             raise ValueError(f"{self.name} was built for {self.approximator.n} players, but there are {n_players}: pass the class")
@@ -166,7 +177,7 @@ class ShapiqEstimator(Estimator):
         return Estimate(phi, lambda: (unknown, unknown), game.evaluations, f"shapiq's {self.name}")
 
     def _drawn(self, n_players: int, random_state: int) -> Any:
-        """An approximator that nobody has used, and that draws by ``random_state`` if it draws."""
+        """An unused approximator, which draws by ``random_state`` if it draws at all."""
         if not isinstance(self.approximator, type):
             approximator = copy.deepcopy(self.approximator)
             if callable(seed := getattr(approximator, "set_random_state", None)):
@@ -179,7 +190,7 @@ class ShapiqEstimator(Estimator):
 
 
 def _require_values(approximator: Any) -> None:
-    """Refuse an approximator of interactions, of which the single players' part is no division of anything."""
+    """Refuse an approximator of interactions: their part for single players is not a division of anything."""
     index, order, least = (getattr(approximator, name, None) for name in ("index", "max_order", "min_order"))
     if (index not in PLAYERS_VALUES and order != 1) or (least or 0) > 1:
         raise ValueError(

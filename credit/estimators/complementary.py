@@ -14,25 +14,40 @@ from .strata import coalitions_with, degrees_of_freedom, strata
 
 @RULES.register("complementary")
 class ComplementaryContributions(Estimator):
-    r"""What a coalition is worth more than everybody else, averaged over each player's coalitions of every size.
+    r"""Pays an estimate of the Shapley value from coalitions and their complements.
 
     .. math:: c_i = \frac{1}{n} \sum_{s=1}^{n} \overline{v(S) - v(N \setminus S) : i \in S, |S| = s}
 
-    One pair (S, N∖S) serves every player, those in S and those in its complement. Costs 2 evaluations a pair and v(N). Unbiased. Not
-    efficient, and symmetric and null-player in expectation only. A budget of all coalitions gives the exact value. Its known failure
-    is the least budget, about 2n ln n, below which a player would have no coalition of some size: it is refused.
+    where a bar is the mean over the drawn coalitions. It averages by how much a coalition is worth more than everybody else, over each
+    player's coalitions of every size. One pair (S, N∖S) serves every player: those in S and those in its complement. With a budget of all
+    coalitions the value is exact.
 
-    Departures from the source: sizes are drawn in proportion to s^{−1/2}, s ≤ n/2, in fixed numbers (a player is in a share s/n of the
-    sets of size s, so that small ones need more), without replacement.
+    Costs v(N), and 2 evaluations for each pair. Unbiased. Not efficient. Symmetric and null-player in expectation only.
+
+    Known failure: the least budget, about 2n ln n. With less, some player would have no coalition of some size, so a smaller budget is
+    refused.
+
+    Departures from the source: sizes s ≤ n/2 are drawn in proportion to s^{−1/2}, because a player is in a share s/n of the sets of size s
+    and small sets need more draws. The numbers of draws are fixed, and draws are without replacement.
+
+    Args:
+        budget: Most coalitions to evaluate in a round, v(∅) apart: a positive whole number. ``None`` is 20 a player.
+        seed: Seed of the draws, a whole number from 0.
+
+    Raises:
+        ValueError: If ``budget`` is not a positive whole number, or ``seed`` is negative or not whole. At reset, if the budget is too small
+            for the number of agents.
 
     References:
         Zhang, Sun, Liu, Xiong, Pei & Ren (2023), *Efficient sampling approaches to Shapley value approximation*, SIGMOD.
     """
 
     source = "Zhang et al. 2023 (SIGMOD)"
+    pays = "Shapley value, from v(S) − v(N∖S) by coalition size"
+    known_failure = "needs about 2n ln n evaluations"
 
     def least_budget(self, n_players: int) -> int:
-        """v(N), and for every size as many pairs as put each player on both sides."""
+        """v(N), and for every size enough pairs to put each player on both sides."""
         return 1 + 2 * sum(_least_pairs(n_players, s) for s in range(1, n_players // 2 + 1))
 
     def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:

@@ -25,9 +25,9 @@ class Estimate:
 
     Attributes:
         values: ``(n_envs, n_players)``, in the game's unit.
-        errors: Computes :attr:`standard_error` and :attr:`degrees_of_freedom` once somebody asks for them.
+        errors: Computes :attr:`standard_error` and :attr:`degrees_of_freedom` when one of them is first asked for.
         evaluations: Number of distinct coalitions that were asked for, v(∅) = 0 apart.
-        method: How it was done, in words.
+        method: How the values were computed, in words.
     """
 
     values: Tensor
@@ -37,20 +37,20 @@ class Estimate:
 
     @classmethod
     def exact(cls, values: Tensor, evaluations: int, method: str) -> Estimate:
-        """Values that nothing was left to chance in."""
+        """Values that involve no chance, so that their standard errors are 0."""
         return cls(values, lambda: (torch.zeros_like(values), torch.full_like(values, torch.inf)), evaluations, method)
 
     @property
     def standard_error(self) -> Tensor:
         """``(n_envs, n_players)``, in the game's unit: standard deviation of ``values`` over the draws of coalitions.
 
-        0 where nothing was left to chance; NaN where the budget allowed too few draws to tell.
+        0 where no chance was involved; NaN where there were too few draws to tell.
         """
         return self._errors[0].to(self.values.dtype)
 
     @property
     def degrees_of_freedom(self) -> Tensor:
-        """``(n_envs, n_players)``: of the standard error, for Student's t."""
+        """``(n_envs, n_players)``: degrees of freedom of the standard error, for Student's t."""
         return self._errors[1]
 
     @cached_property
@@ -74,12 +74,12 @@ class Estimate:
 class Estimator(GameRule):
     """A rule that samples coalitions within a budget.
 
-    The same coalitions serve all environments of a batch, so that an environment's estimate does not depend on the batch. They are
-    drawn anew in every round of every episode, and the same seed draws the same ones.
+    The same coalitions serve all environments of a batch, so an environment's estimate does not depend on the batch. Coalitions are drawn
+    anew in every round of every episode. The same seed draws the same ones.
 
     Args:
-        budget: Most coalitions to evaluate in a round, v(∅) = 0 apart; ``None`` is 20 a player.
-        seed: Seed of the draws.
+        budget: Most coalitions to evaluate in a round, v(∅) apart: a positive whole number. ``None`` is 20 a player.
+        seed: Seed of the draws, a whole number from 0.
 
     Raises:
         ValueError: If ``budget`` is not a positive whole number, or ``seed`` is negative or not whole.
@@ -104,7 +104,7 @@ class Estimator(GameRule):
         """Refuse a cooperative for which the budget is too small.
 
         Raises:
-            ValueError: If it is; the message says how much is needed.
+            ValueError: If it is too small; the message says how much is needed.
         """
         super().check(n_players)
         least = min(self.least_budget(n_players), 2**n_players - 1)
@@ -133,11 +133,11 @@ class Estimator(GameRule):
         return self.at(game, 0, 0).values
 
     def assign(self, round: Round) -> Tensor:
-        """Credit of every agent for this round, ``(E, N)``, in the utility's unit; every round draws coalitions of its own."""
+        """Credit of every agent for this round, ``(E, N)``, in the utility's unit. Every round draws its own coalitions."""
         return self.at(round.game, round.episode, round.t).values
 
     def at(self, game: CoalitionGame, episode: int, t: int) -> Estimate:
-        """The estimate from the coalitions that are drawn for a round of an episode; the number of players has been checked."""
+        """The estimate from the coalitions that are drawn for this round of this episode. The number of players has been checked."""
         if game.n_players == 1:
             return Estimate.exact(game.grand()[:, None].clone(), 1, "v(N)")
         found = self.sample(game, self.cost(game.n_players), np.random.default_rng((self.seed, episode, t)))

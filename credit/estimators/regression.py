@@ -1,8 +1,8 @@
-r"""Weighted least squares on sampled coalitions: the ground of the estimators that fit a simpler game.
+r"""Weighted least squares on sampled coalitions, which the estimators that fit a simpler game share.
 
-The Shapley value is the additive game that fits v best over all coalitions, each weighted by the Shapley kernel, among those that give
-v(N) to everybody together (Charnes, Golany, Keane & Rousseau 1988). With :math:`c = v(N)/n + \theta` and θ summing to 0, a coalition's
-equation is :math:`v(S) - \tfrac{|S|}{n} v(N) = \langle \theta, x_S \rangle`, where :math:`x_S = 1_S - |S|/n`.
+Consider the additive games that give v(N) to all players together. The Shapley value is the one that fits v best over all coalitions, each
+weighted by the Shapley kernel (Charnes, Golany, Keane & Rousseau 1988). Write :math:`c = v(N)/n + \theta`, with θ summing to 0. Then a
+coalition's equation is :math:`v(S) - \tfrac{|S|}{n} v(N) = \langle \theta, x_S \rangle`, where :math:`x_S = 1_S - |S|/n`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Design:
 
     Attributes:
         members: Who is in, bool ``(m, n)``.
-        weight: Each one's weight, double ``(m,)``: the kernel's share of its size over the number of draws (over the expected number, if
-            that is below 1).
+        weight: Weight of each coalition, double ``(m,)``: the kernel's share of its size, divided by the number of draws (by the expected
+            number, if that is below 1).
         left: Share of its size's coalitions that were not drawn, double ``(m,)``.
-        order: The random order that each was cut from, ``(m,)``: those of one order are disjoint.
+        order: The random order that each coalition was cut from, ``(m,)``. Those of one order are disjoint.
     """
 
     members: Tensor
@@ -37,7 +37,7 @@ class Design:
     order: Tensor
 
     def to(self, device: torch.device) -> Design:
-        """The same draws on a device: they are drawn on the CPU, the same for all."""
+        """The same draws on a device. They are drawn on the CPU, so that they are the same on all devices."""
         return Design(self.members.to(device), self.weight.to(device), self.left.to(device), self.order.to(device))
 
     @property
@@ -58,7 +58,7 @@ class Design:
 
     @cached_property
     def leverage(self) -> Tensor:
-        """How far each draw pulls its own fit, ``(m,)``, from 0 to 1."""
+        """How strongly each draw pulls its own fit, ``(m,)``, from 0 to 1."""
         return (self.solve.T * self.x).sum(dim=1)
 
     def solve_with(self, columns: Tensor) -> Tensor:
@@ -70,12 +70,13 @@ class Design:
     def errors(self, residual: Tensor, pull: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Standard errors of a regression by this design, and their degrees of freedom, ``(n_envs, n)`` each.
 
-        A sandwich: squares of the draws' scores, inflated because a regression's residuals are too small (HC2, MacKinnon & White
-        1985), and summed over draws of one order, which are not independent. Sizes that were enumerated have no error.
+        This is a sandwich estimator. The draws' scores are inflated because a regression's residuals are too small (HC2, MacKinnon & White
+        1985). Scores of draws from one order are summed before they are squared, since these draws are not independent. Sizes that were
+        enumerated have no error.
 
         Args:
             residual: What the regression leaves of each draw, ``(n_envs, m)``.
-            pull: How far each draw pulled its own fit before the regression, below 1, ``(n_envs, m)``.
+            pull: How strongly each draw pulled its own fit before the regression, below 1, ``(n_envs, m)``.
         """
         n_draws, n = self.members.shape
         kept = (1 - self.leverage).clamp(min=1e-3) * (1.0 if pull is None else 1 - pull)
@@ -87,10 +88,10 @@ class Design:
 
 
 def paired_design(n: int, n_pairs: int, generator: np.random.Generator, *, leverage: bool = False) -> Design:
-    """Pairs (S, N∖S), each named by its S with |S| ≤ n/2, drawn without replacement.
+    """Pairs (S, N∖S), each named by its S of at most n/2 players, drawn without replacement.
 
-    Sizes are drawn in proportion to the kernel, or with ``leverage`` all alike. Those that would be drawn more often than they have sets
-    are enumerated, and their share goes to the others.
+    Sizes are drawn in proportion to the kernel, or all equally often with ``leverage``. A size that would be drawn more often than it has
+    sets is enumerated, and its share goes to the others.
     """
     small = range(1, n // 2 + 1)
     sides = [1 if 2 * s == n else 2 for s in small]
@@ -100,7 +101,7 @@ def paired_design(n: int, n_pairs: int, generator: np.random.Generator, *, lever
 
 
 def single_design(n: int, n_coalitions: int, generator: np.random.Generator) -> Design:
-    """Coalitions of sizes from 1 to n − 1, drawn without replacement, sizes in proportion to the kernel; else as :func:`paired_design`."""
+    """Coalitions of 1 to n − 1 players, sizes in proportion to the kernel; otherwise as :func:`paired_design`."""
     sizes = list(range(1, n))
     kernel = [1 / (s * (n - s)) for s in sizes]
     return _design(n, sizes, n_coalitions, kernel, kernel, [comb(n, s) for s in sizes], generator, paired=False)
@@ -130,7 +131,7 @@ def _design(
             count = min(int(count), most)
             drawn, order = balanced_subsets(n, min(s, n - s), count, generator, halves=paired and 2 * s == n)
             rows.append(drawn if 2 * s <= n else ~drawn)
-            orders.append(order + n_orders)  # of different sizes, different orders
+            orders.append(order + n_orders)  # different sizes come from different orders
             n_orders += int(order.max()) + 1
             weights.append(np.full(count, mass / (count if wanted >= 1 else wanted)))
             left.append(np.full(count, 1 - count / most))
@@ -139,11 +140,11 @@ def _design(
 
 
 def slopes_by_size(line: Tensor, y: Tensor, size: Tensor, n_sizes: int) -> tuple[Tensor, Tensor]:
-    r"""For every size s the factor a_s by which :math:`a_s \langle\theta, x\rangle` fits draws of that size best.
+    r"""For every size s, the factor a_s by which :math:`a_s \langle\theta, x\rangle` fits the draws of that size best.
 
     .. math:: a_s = \frac{\sum_{|S| = s} y_S \langle\theta, x_S\rangle + m_s}{\sum_{|S| = s} \langle\theta, x_S\rangle^2 + m_s}
 
-    where m_s, the mean square, draws slopes of few draws towards 1.
+    where m_s is the mean square. It pulls slopes of few draws towards 1.
 
     Args:
         line: ⟨θ, x⟩ of each draw, ``(E, m)``.
@@ -152,7 +153,7 @@ def slopes_by_size(line: Tensor, y: Tensor, size: Tensor, n_sizes: int) -> tuple
         n_sizes: Number of sizes, 0 included.
 
     Returns:
-        The slopes, ``(E, n_sizes)``, 1 where there was no draw; how far each draw pulls its own fit, ``(E, m)``, below 1.
+        The slopes, ``(E, n_sizes)``, 1 where there was no draw; and how strongly each draw pulls its own fit, ``(E, m)``, below 1.
     """
     of_size = torch.nn.functional.one_hot(size, n_sizes).to(line)  # (m, n_sizes)
     squares = line.square() @ of_size

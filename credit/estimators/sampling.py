@@ -1,7 +1,7 @@
 """Drawing coalitions: orders in which players join, and sets of given sizes.
 
-Every draw treats players alike: renaming the players does not change its distribution. So given how often a player was drawn,
-what was drawn with it is still uniform, and a plain mean over those draws is unbiased.
+Every draw treats players alike: renaming the players does not change its distribution. So, given how often a player was drawn, the others
+drawn with it are still uniform, and a plain mean over those draws is unbiased.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def positions(orders: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def prefixes(position: NDArray[np.intp]) -> Rows:
-    """Who is there after the first, second, … (n−1)-th has joined, by :func:`positions`: ``(m, n)`` → bool ``(m, n − 1, n)``."""
+    """Who is there after the first, second, … (n−1)-th player has joined: :func:`positions` ``(m, n)`` → bool ``(m, n − 1, n)``."""
     return position[:, None, :] <= np.arange(position.shape[1] - 1)[:, None]
 
 
@@ -40,9 +40,9 @@ def marginals(first: Tensor, worth: Tensor, last: Tensor, position: NDArray[np.i
     """What each player's joining changes in each order.
 
     Args:
-        first: What nobody is worth, ``(E, K, 1)``.
-        worth: What the first, the first two, … n − 1 players of each order are worth, ``(E, K, n − 1)``.
-        last: What all are worth, ``(E, K, 1)``.
+        first: Worth of no player, ``(E, K, 1)``.
+        worth: Worth of the first, the first two, … the first n − 1 players of each order, ``(E, K, n − 1)``.
+        last: Worth of all players, ``(E, K, 1)``.
         position: When each player joins, ``(K, n)``, by :func:`positions`.
 
     Returns:
@@ -53,7 +53,7 @@ def marginals(first: Tensor, worth: Tensor, last: Tensor, position: NDArray[np.i
 
 
 def affordable(groups: Rows, budget: int) -> tuple[int, int]:
-    """How many groups of coalitions, ``(K, m, n)``, taken in order and at least one, hold no more than ``budget`` distinct coalitions.
+    """How many groups of coalitions, ``(K, m, n)``, hold no more than ``budget`` distinct coalitions; taken in order, at least one.
 
     Returns:
         Their number, and how many distinct coalitions they hold.
@@ -79,7 +79,7 @@ def tensor(rows: Rows) -> Tensor:
 def allocate(total: int, share: Sequence[float], least: Sequence[int], most: Sequence[int]) -> list[int]:
     """Divide draws among strata in proportion to ``share``, within ``least`` and ``most`` of each.
 
-    What cannot be placed because all are at their most is left over; fractions go to the largest remainders.
+    Draws that cannot be placed because all strata are at their most are left out. Fractions go to the largest remainders.
 
     Args:
         total: Number of draws, at least the sum of ``least``.
@@ -114,7 +114,7 @@ def bounded_shares(total: float, share: Sequence[float], least: Sequence[float],
         wanted = {j: left * share[j] / weight if weight > 0 else 0.0 for j in free}
         over = {j for j in free if wanted[j] > most[j]}
         under = {j for j in free if wanted[j] < least[j]}
-        # settle the side that is further out first: settling one side can bring the other back within its bounds
+        # settle the side that is further out first: this can bring the other side back within its bounds
         excess = sum(wanted[j] - most[j] for j in over) - sum(least[j] - wanted[j] for j in under)
         settled, bound = (over, most) if over and excess >= 0 else (under, least)
         if not settled:
@@ -129,14 +129,14 @@ def bounded_shares(total: float, share: Sequence[float], least: Sequence[float],
 
 
 def covering(n: int, size: int) -> int:
-    """How many sets of a size, up to n/2, are drawn before every player has been in one and outside of one."""
+    """How many sets of a size, up to n/2, it takes to put every player in one and outside of one."""
     return -(-n // size)
 
 
 def subsets(n: int, size: int, count: int, generator: np.random.Generator, *, halves: bool = False) -> Rows:
     """Distinct random sets of one size, at most n/2, drawn one by one.
 
-    If they leave somebody out of all or in all of them although the count allows otherwise, they are drawn by
+    If such a draw leaves some player out of all sets, or in all of them, although the count allows otherwise, the sets are drawn by
     :func:`balanced_subsets` instead.
 
     Args:
@@ -157,17 +157,17 @@ def subsets(n: int, size: int, count: int, generator: np.random.Generator, *, ha
 def balanced_subsets(
     n: int, size: int, count: int, generator: np.random.Generator, *, halves: bool = False
 ) -> tuple[Rows, NDArray[np.intp]]:
-    """As :func:`subsets`, but cut from random orders, so that players are in about equally many of them.
+    """As :func:`subsets`, but cut from random orders, so that all players are in about equally many of them.
 
-    Sets of one order are disjoint, and so what they are worth is not independent. The first ⌈n/size⌉ leave nobody out.
+    Sets of one order are disjoint, so their worths are not independent. The first ⌈n/size⌉ sets leave nobody out.
 
     Returns:
-        bool ``(count, n)``, and the order that each was cut from, ``(count,)``.
+        bool ``(count, n)``, and the order that each set was cut from, ``(count,)``.
     """
     order = generator.permutation(n)
     whole, left = divmod(n, size)
     groups = [order[k * size : (k + 1) * size] for k in range(whole)]
-    if left:  # who is left over is joined by others
+    if left:  # the players left over are joined by others
         groups.append(np.concatenate([order[whole * size :], generator.permutation(order[: whole * size])[: size - left]]))
     return _grown(_members(np.stack(groups), n), n, size, count, whole, generator, halves)
 
@@ -175,12 +175,12 @@ def balanced_subsets(
 def _grown(
     rows: Rows, n: int, size: int, count: int, per_order: int, generator: np.random.Generator, halves: bool
 ) -> tuple[Rows, NDArray[np.intp]]:
-    """Sets, all from one order, with more to make ``count`` distinct ones: so many from each further order."""
+    """The given sets, which are from one order, and more until ``count`` are distinct: ``per_order`` from each further order."""
     available = comb(n, size) // (2 if halves else 1)
     origin = np.zeros(len(rows), dtype=np.intp)
     n_orders = 1
     while True:
-        if halves:  # a set stands for its complement too, and the one with player 0 is named
+        if halves:  # a set stands for its complement too: take the one with player 0
             rows = rows ^ ~rows[:, :1]
         new = np.flatnonzero(first_seen(rows))[:count]
         rows, origin = rows[new], origin[new]

@@ -14,21 +14,36 @@ from .regression import Design, single_design, slopes_by_size
 
 @RULES.register("size_regression")
 class SizeRegression(Estimator):
-    r"""KernelSHAP, relieved of what coalition size explains.
+    r"""Pays an estimate of the Shapley value by KernelSHAP's regression, after removing what coalition size explains.
 
     .. math:: c = \frac{v(N)}{n} + \bar a\,\theta + R(v - g), \qquad
         g(S) = \frac{|S|}{n} v(N) + b_{|S|} + a_{|S|} \langle \theta, x_S \rangle, \qquad x_S = 1_S - \frac{|S|}{n}
 
-    R is weighted least squares by the Shapley kernel on the sampled coalitions. The game g is fitted to them first: a worth b of each size,
-    smooth and then freely with a pull towards the smooth one; who is in it, θ; and a slope a of each size, with a pull towards 1. The
-    Shapley value of g is known: b treats all alike, and the slopes count with their mean over sizes, :math:`\bar a`. So g is a
-    control variate: R has only to estimate what g leaves, and is right whatever g is. Coalitions are drawn one by one (a complement
-    would say little that g does not), sizes in proportion to the kernel, without replacement.
+    where R is weighted least squares on the sampled coalitions, by the Shapley kernel. First a game g is fitted to them. It has three
+    parts:
 
-    Costs ``budget`` evaluations; a budget of all coalitions gives the exact value. Efficient; symmetric and null-player in expectation
-    only. Consistent; its bias is of the order of one over the budget, because it fits and estimates on the same draws. At its best where
-    what an agent adds depends on how many are there already, as in averages, coverage and saturating games. Its known failure is a
-    small cooperative in which players interact by pairs, for which paired draws are exact and this is not.
+    - a worth b of each size: first a smooth curve, then freely, with a pull towards the curve;
+    - who is in the coalition, θ;
+    - a slope a of each size, with a pull towards 1.
+
+    The Shapley value of g is known: b treats all players alike, and the slopes count with their mean over sizes, :math:`\bar a`. So g is a
+    control variate: R only has to estimate what g leaves, and the result is right whatever g is. Coalitions are drawn one by one, because a
+    complement would say little that g does not. Sizes are drawn in proportion to the kernel, without replacement. With a budget of all
+    coalitions the value is exact.
+
+    Costs ``budget`` evaluations. Efficient. Symmetric and null-player in expectation only. Consistent; its bias is of the order of one over
+    the budget, because it fits and estimates on the same draws. It is best where what an agent adds depends on how many are there already,
+    as in averages, coverage and saturating games.
+
+    Known failure: a small cooperative in which players interact by pairs only. Paired draws are exact there, and this is not.
+
+    Args:
+        budget: Most coalitions to evaluate in a round, v(∅) apart: a positive whole number. ``None`` is 20 a player.
+        seed: Seed of the draws, a whole number from 0.
+
+    Raises:
+        ValueError: If ``budget`` is not a positive whole number, or ``seed`` is negative or not whole. At reset, if the budget is too small
+            for the number of agents.
 
     References:
         Ours. The regression: Lundberg & Lee (2017), *A unified approach to interpreting model predictions*, NeurIPS. Fitted games as
@@ -37,10 +52,12 @@ class SizeRegression(Estimator):
     """
 
     source = "ours, from KernelSHAP (Lundberg & Lee 2017)"
+    pays = "Shapley value, by least squares on what coalition size does not explain"
+    known_failure = "small cooperatives in which players interact by pairs only"
     efficient = True
 
     def least_budget(self, n_players: int) -> int:
-        """As many coalitions as there are unknowns, and v(N)."""
+        """n + 3: v(N), and as many coalitions as there are unknowns."""
         return n_players + 3
 
     def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:
@@ -70,7 +87,7 @@ class SizeRegression(Estimator):
 
 
 def _levels(design: Design, y: Tensor) -> tuple[Tensor, Tensor]:
-    """What coalitions are worth by their size, b, of each draw ``(E, m)``; how far each draw pulls its own, below 1, ``(m,)``."""
+    """Worth b of each draw's size, ``(E, m)``; and how strongly each draw pulls its own, below 1, ``(m,)``."""
     n = design.members.shape[1]
     t = design.size.double() / n
     bow = t * (1 - t)  # b is 0 for nobody and for all

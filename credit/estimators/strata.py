@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Strata:
-    """What draws say of each player's coalitions of each size; index s of the second axis is size s, from 0 to n.
+    """What draws say about each player's coalitions of each size. Index s of the second axis is size s, from 0 to n.
 
     Attributes:
         count: Draws of size s with player i in them, ``(n + 1, n)``.
@@ -33,7 +33,7 @@ def strata(members: Tensor, size: Tensor, worth: Tensor, n_available: Tensor) ->
     """Draws without replacement, sorted into strata.
 
     Args:
-        members: Who counts as in a draw's stratum, bool ``(m, n)``.
+        members: Which players' strata a draw counts in, bool ``(m, n)``.
         size: Size under which a draw is filed, ``(m,)``, from 0 to n.
         worth: ``(n_envs, m)``, double.
         n_available: How many different draws the stratum of each size has for one player, ``(n + 1,)``, double.
@@ -46,12 +46,12 @@ def strata(members: Tensor, size: Tensor, worth: Tensor, n_available: Tensor) ->
         drawn = (size == s).nonzero()[:, 0]
         inside, v = members[drawn].to(worth), worth[:, drawn.to(worth.device)]
         centre = v.mean(dim=1, keepdim=True)
-        v = v - centre  # so that little is lost when the mean's square is taken off
+        v = v - centre  # so that subtracting the mean's square loses little precision
         count[s] = inside.sum(dim=0)
         average = (v @ inside) / count[s].clamp(min=1)
         mean[:, s] = torch.where(count[s] > 0, average + centre, 0.0)
         squares[:, s] = (v.square() @ inside - count[s] * average.square()).clamp(min=0)
-    # where a player has one draw of a size, its spread is taken to be that of the others' draws of the size
+    # where a player has only one draw of a size, take the spread of the others' draws of that size
     pooled = squares.sum(dim=2, keepdim=True) / (count - 1).clamp(min=0).sum(dim=1)[:, None]  # NaN where nobody has two
     spread = torch.where(count > 1, squares / (count - 1).clamp(min=1), pooled)
     left = 1 - count / n_available.to(worth)[:, None].clamp(min=1)
@@ -63,17 +63,17 @@ def moments(worth: Tensor, members: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and variance of the draws that serve each player.
 
     Args:
-        worth: Of each draw, ``(n_envs, m)``, double.
-        members: Whom it serves, bool ``(m, n)``, each player at least once.
+        worth: Worth of each draw, ``(n_envs, m)``, double.
+        members: Which players it serves, bool ``(m, n)``; each player at least once.
 
     Returns:
-        The mean and the variance of one draw, ``(n_envs, n)`` each, where a player with one draw has the others' variance; the number of
-        draws, ``(n,)``.
+        The mean and the variance of one draw, ``(n_envs, n)`` each, and the number of draws, ``(n,)``. A player with one draw has the
+        variance of the others.
     """
     inside = members.to(worth)
     count = inside.sum(dim=0)
     centre = worth.mean(dim=1, keepdim=True)
-    worth = worth - centre  # so that little is lost when the mean's square is taken off
+    worth = worth - centre  # so that subtracting the mean's square loses little precision
     mean = (worth @ inside) / count
     squares = (worth.square() @ inside - count * mean.square()).clamp(min=0)
     pooled = squares.sum(dim=1, keepdim=True) / (count - 1).sum().clamp(min=1)
@@ -91,10 +91,10 @@ def coalitions_without(n: int) -> Tensor:
 
 
 def degrees_of_freedom(variance: Tensor, count: Tensor) -> Tensor:
-    """Of a sum of independent means, by Welch and Satterthwaite, over the second axis: ``(n_envs, k, n)`` → ``(n_envs, n)``.
+    """Degrees of freedom of a sum of independent means, by Welch and Satterthwaite: ``(n_envs, k, n)`` → ``(n_envs, n)``.
 
     Args:
-        variance: Of each mean, ``(n_envs, k, n)``.
-        count: Draws behind each, ``(k, n)``.
+        variance: Variance of each mean, ``(n_envs, k, n)``; the sum is over k.
+        count: Draws behind each mean, ``(k, n)``.
     """
     return variance.sum(dim=1).square() / (variance.square() / (count - 1).clamp(min=1)).sum(dim=1).clamp(min=1e-300)

@@ -15,25 +15,38 @@ from .strata import coalitions_with, coalitions_without, degrees_of_freedom, mom
 
 @RULES.register("svarm")
 class Svarm(Estimator):
-    r"""Every sampled coalition serves all players at once: those in it, or those outside of it.
+    r"""Pays an estimate of the Shapley value in which every sampled coalition serves all players: those in it, or those outside.
 
     .. math:: c_i = \overline{v(A^+) : i \in A^+} - \overline{v(A^-) : i \notin A^-}, \qquad
         P(|A^+| = s) = \frac{1}{s H_n}, \quad P(|A^-| = s) = \frac{1}{(n - s) H_n}
 
-    where :math:`H_n` is the n-th harmonic number and all coalitions of a size are alike; given that i is in A⁺ its size is uniform,
-    as the Shapley value asks. A first draw for every player of both kinds (which serves that player only) leaves nobody without one.
-    Costs ``budget`` evaluations; coalitions drawn twice count twice but are evaluated once. Unbiased. Not efficient, and symmetric
-    and null-player in expectation only. Its known failure is a game with a large v(N): differences of means of whole worths vary
-    more than means of differences.
+    where a bar is the mean over the draws, and :math:`H_n` is the n-th harmonic number. All coalitions of a size are drawn with the same
+    chance. Given that i is in A⁺, the size of A⁺ is uniform, as the Shapley value asks. Every player first gets one draw of both kinds,
+    which serves that player only, so that nobody is left without one.
+
+    Costs ``budget`` evaluations; a coalition that is drawn twice counts twice, but is evaluated once. Unbiased. Not efficient. Symmetric
+    and null-player in expectation only.
+
+    Known failure: a game with a large v(N). A difference of two means of whole worths varies more than a mean of differences.
+
+    Args:
+        budget: Most coalitions to evaluate in a round, v(∅) apart: a positive whole number. ``None`` is 20 a player.
+        seed: Seed of the draws, a whole number from 0.
+
+    Raises:
+        ValueError: If ``budget`` is not a positive whole number, or ``seed`` is negative or not whole. At reset, if the budget is too small
+            for the number of agents.
 
     References:
         Kolpaczki, Bengs, Muschalik & Hüllermeier (2024), *Approximating the Shapley value without marginal contributions*, AAAI.
     """
 
     source = "Kolpaczki et al. 2024 (AAAI)"
+    pays = "Shapley value, from mean worths of coalitions with and without the agent"
+    known_failure = "a large v(N) hides differences"
 
     def least_budget(self, n_players: int) -> int:
-        """Two draws of both kinds for every player."""
+        """4n: two draws of both kinds for every player."""
         return 4 * n_players
 
     def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:
@@ -43,7 +56,7 @@ class Svarm(Estimator):
         n_more = budget
         harmonic = 1 / np.arange(1, n + 1)
         sizes = generator.choice(np.arange(1, n + 1), size=(n_more, 2), p=harmonic / harmonic.sum())
-        # A⁻ has a size of n − s, s drawn as for A⁺: it is the complement of a coalition drawn like A⁺
+        # A⁻ is the complement of a coalition that is drawn like A⁺
         drawn = np.argsort(generator.random((n_more, 2, n)), axis=2) < sizes[..., None]  # (m, 2, n)
         rows = np.concatenate([first, drawn.reshape(-1, n)])
         is_plus = np.concatenate([np.arange(2 * n) < n, np.tile([True, False], n_more)])
@@ -52,7 +65,7 @@ class Svarm(Estimator):
         kept = int((spent <= budget).sum())
         somebody = torch.from_numpy(asked[:kept].any(axis=1))
         worth = game.value(tensor(asked[:kept])[somebody]).double()
-        v = worth.new_zeros(len(worth), kept)  # nobody is worth nothing
+        v = worth.new_zeros(len(worth), kept)  # the empty coalition is worth 0
         v[:, somebody.to(v.device)] = worth
         counts = tensor(rows[:kept])
         counts[: 2 * n] = torch.eye(n, dtype=torch.bool).repeat(2, 1)  # a first draw serves its player only
@@ -77,25 +90,38 @@ def _first_draws(n: int, generator: np.random.Generator) -> Rows:
 
 @RULES.register("stratified_svarm")
 class StratifiedSvarm(Estimator):
-    r"""SVARM with one mean for every player and size.
+    r"""Pays an estimate of the Shapley value by SVARM, with one mean for every player and coalition size.
 
     .. math:: c_i = \frac{1}{n} \sum_{s=0}^{n-1} \Bigl[\overline{v(A) : i \in A, |A| = s + 1} - \overline{v(A) : i \notin A, |A| = s}\Bigr]
 
-    Sizes 0, 1, n − 1 and n are enumerated (2n + 1 evaluations); the others share what is left evenly, without replacement, so that
-    every player has at least one coalition of each size with it and one without. A budget of all coalitions gives the exact value.
-    Costs ``budget`` evaluations. Unbiased. Not efficient, and symmetric and null-player in expectation only. Its known failure is the
-    least budget, about 2n ln n, below which a stratum would be empty: it is refused.
+    where a bar is the mean over the drawn coalitions. Sizes 0, 1, n − 1 and n are enumerated (2n + 1 evaluations). The other sizes share
+    the rest of the budget evenly, without replacement. Every player has at least one coalition of each size with it, and one without. With
+    a budget of all coalitions the value is exact.
 
-    Departures from the source: numbers of draws by size are fixed and even rather than random.
+    Costs ``budget`` evaluations. Unbiased. Not efficient. Symmetric and null-player in expectation only.
+
+    Known failure: the least budget, about 2n ln n. With less, a stratum would be empty, so a smaller budget is refused.
+
+    Departures from the source: the numbers of draws by size are fixed and even rather than random.
+
+    Args:
+        budget: Most coalitions to evaluate in a round, v(∅) apart: a positive whole number. ``None`` is 20 a player.
+        seed: Seed of the draws, a whole number from 0.
+
+    Raises:
+        ValueError: If ``budget`` is not a positive whole number, or ``seed`` is negative or not whole. At reset, if the budget is too small
+            for the number of agents.
 
     References:
         Kolpaczki, Bengs, Muschalik & Hüllermeier (2024), *Approximating the Shapley value without marginal contributions*, AAAI.
     """
 
     source = "Kolpaczki et al. 2024 (AAAI)"
+    pays = "Shapley value, from the same means by coalition size"
+    known_failure = "needs about 2n ln n evaluations"
 
     def least_budget(self, n_players: int) -> int:
-        """v(N), and for every size as many coalitions as leave no player without one that holds it and one that does not."""
+        """v(N), and for every size enough coalitions that each player is in one and outside of one."""
         return 1 + sum(covering(n_players, min(s, n_players - s)) for s in range(1, n_players))
 
     def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:

@@ -1,4 +1,4 @@
-"""Permutation sampling that stops looking where nothing is left to gain: TMC-Shapley and GTG-Shapley."""
+"""TMC-Shapley and GTG-Shapley: permutation sampling that stops where nothing is left to gain."""
 
 from __future__ import annotations
 
@@ -15,39 +15,47 @@ from .sampling import positions, prefixes, random_orders, tensor
 
 @RULES.register("tmc")
 class TruncatedMonteCarlo(Estimator):
-    r"""Truncated Monte Carlo Shapley: marginal contributions along random orders, each order until it has come close to v(N) for good.
+    r"""Pays an estimate of the Shapley value from random orders, each followed until it has come close to v(N) and stays there.
 
     .. math:: c_i = \frac{1}{K} \sum_{k=1}^{K} 1[\text{i comes before the truncation of } \pi_k] \; \Delta_i(P_i^{\pi_k})
 
-    An order is truncated after more than ``patience`` positions in a row with :math:`|v(P) - v(N)| \le \text{tolerance} \cdot |v(N)|`; who
-    comes later gets 0 from it. Costs at most ``budget`` evaluations, which decides the number of orders; truncation saves some of them
-    (they are not spent on more orders, so that an environment's estimate does not depend on the others in its batch). Null-player;
-    efficient with ``tolerance=0`` only, since truncation leaves up to the tolerance unpaid; symmetric in expectation only. Unbiased with
-    ``tolerance=0`` in a game that is nowhere flat; else its bias is what would have been gained after the truncation. Its known
-    failure is a game in which much happens late, after a plateau at v(N).
+    where :math:`\Delta_i(P_i^\pi)` is what i adds to those before it in the order π. An order is truncated after more than ``patience``
+    positions in a row with :math:`|v(P) - v(N)| \le \text{tolerance} \cdot |v(N)|`. Players that come later get 0 from it.
+
+    Costs at most ``budget`` evaluations, which decides the number of orders K. Truncation saves some of them. They are not spent on more
+    orders, so that an environment's estimate does not depend on the others in its batch. Null-player. Efficient with ``tolerance=0`` only,
+    since truncation leaves up to the tolerance unpaid. Symmetric in expectation only. Unbiased with ``tolerance=0`` in a game that is
+    nowhere flat; otherwise its bias is what would have been gained after the truncation.
+
+    Known failure: a game in which much happens late, after a plateau at v(N).
 
     Args:
-        budget: Most coalitions to evaluate in a round; ``None`` is 20 a player.
-        seed: Seed of the draws.
-        tolerance: Distance from v(N), as a share of \|v(N)\|, that counts as arrived.
-        patience: Positions in a row that must have arrived before the next one truncates.
+        budget: Most coalitions to evaluate in a round, v(∅) apart: a positive whole number. ``None`` is 20 a player.
+        seed: Seed of the draws, a whole number from 0.
+        tolerance: Distance from v(N), as a share of \|v(N)\|, that counts as arrived; at least 0.
+        patience: Positions in a row that must have arrived before the next one truncates, a whole number from 0.
+
+    Raises:
+        ValueError: If an argument is not a number in its range. At reset, if the budget is too small for the number of agents.
 
     References:
         Ghorbani & Zou (2019), *Data Shapley: equitable valuation of data for machine learning*, ICML.
     """
 
     source = "Ghorbani & Zou 2019 (ICML)"
+    pays = "Shapley value, from random orders that are cut off near v(N)"
+    known_failure = "games in which much happens after a plateau at v(N)"
     null_player = True
 
     def __init__(self, budget: int | None = None, seed: int = 0, tolerance: float = 0.01, patience: int = 5) -> None:
         super().__init__(budget, seed)
         if not is_number(tolerance) or tolerance < 0:
-            raise ValueError(f"tolerance={tolerance!r}: must be at least 0 (a number)")
+            raise ValueError(f"tolerance={tolerance!r}: must be a number of at least 0")
         if not is_whole(patience, 0):
-            raise ValueError(f"patience={patience!r}: must be at least 0 (a whole number)")
+            raise ValueError(f"patience={patience!r}: must be a whole number of at least 0")
         self.tolerance = tolerance
         self.patience = patience
-        self.efficient = tolerance == 0  # an order is then left where it has paid out v(N) exactly
+        self.efficient = tolerance == 0  # an order then stops only where it has paid exactly v(N)
 
     def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:
         """See the class."""
@@ -65,31 +73,43 @@ class TruncatedMonteCarlo(Estimator):
 
 @RULES.register("gtg")
 class GuidedTruncationGradient(Estimator):
-    r"""GTG-Shapley: truncation between rounds and within orders, orders that let everybody come first, and an early stop.
+    r"""Pays an estimate of the Shapley value from random orders, truncated between rounds and within orders, with an early stop.
 
     .. math:: c_i = \frac{1}{K} \sum_{k=1}^{K} \Delta_i(P_i^{\pi_k}) \; 1[\,|v(N) - v(P_i^{\pi_k})| \ge \varepsilon_i\,], \qquad
         c = 0 \text{ where } |v(N)| \le \varepsilon_b
 
-    A round that gains no more than ``between`` pays nobody. A position is evaluated only while the order is ``within`` or more away from
-    v(N). Every n orders let each player come first once. An environment stops when its running means have moved by no more than
-    ``convergence`` over the last 10 orders. Costs at most ``budget`` evaluations. Null-player; not efficient, since truncation leaves
-    up to ``within`` unpaid (and all of a small round); symmetric in expectation only. Unbiased with ``between = within = convergence =
-    0``; else its bias is what truncation leaves out. Its known failure is scale: its thresholds are absolute, and the usual
-    ones were set for accuracies.
+    where :math:`\Delta_i(P_i^\pi)` is what i adds to those before it in the order π.
+
+    - Between rounds: a round with \|v(N)\| of at most ``between`` pays nobody.
+    - Within orders: a position is evaluated only while the order is ``within`` or more away from v(N).
+    - Guided: in every n orders each player comes first once.
+    - Early stop: an environment stops once its running mean is close to those of the 10 orders before. Their relative distances, averaged
+      over players, must all be below ``convergence``.
+
+    Costs at most ``budget`` evaluations. Null-player. Not efficient, since truncation leaves up to ``within`` unpaid, and all of a small
+    round. Symmetric in expectation only. Unbiased with ``between = within = convergence = 0``; otherwise its bias is what truncation leaves
+    out.
+
+    Known failure: scale. Its thresholds are absolute, and the usual ones were set for accuracies.
 
     Args:
-        budget: Most coalitions to evaluate in a round; ``None`` is 20 a player.
-        seed: Seed of the draws.
-        between: ε_b, in the utility's unit.
-        within: ε_i, in the utility's unit.
-        convergence: Largest relative change of the mean that counts as converged.
+        budget: Most coalitions to evaluate in a round, v(∅) apart: a positive whole number. ``None`` is 20 a player.
+        seed: Seed of the draws, a whole number from 0.
+        between: ε_b, in the utility's unit; at least 0.
+        within: ε_i, in the utility's unit; at least 0.
+        convergence: Relative change of the mean below which it counts as converged; at least 0.
+
+    Raises:
+        ValueError: If an argument is not a number in its range. At reset, if the budget is too small for the number of agents.
 
     References:
-        Liu, Chen, Yu, Liu & Cui (2022), *GTG-Shapley: efficient and accurate participant contribution evaluation in federated
-        learning*, ACM TIST 13(4).
+        Liu, Chen, Yu, Liu & Cui (2022), *GTG-Shapley: efficient and accurate participant contribution evaluation in federated learning*,
+        ACM TIST 13(4).
     """
 
     source = "Liu et al. 2022 (ACM TIST)"
+    pays = "Shapley value, from balanced orders; small rounds and the ends of orders are skipped"
+    known_failure = "thresholds are absolute, in the utility's unit"
     null_player = True
 
     def __init__(
@@ -98,7 +118,7 @@ class GuidedTruncationGradient(Estimator):
         super().__init__(budget, seed)
         for name, number in (("between", between), ("within", within), ("convergence", convergence)):
             if not is_number(number) or number < 0:
-                raise ValueError(f"{name}={number!r}: must be at least 0 (a number)")
+                raise ValueError(f"{name}={number!r}: must be a number of at least 0")
         self.between = between
         self.within = within
         self.convergence = convergence
@@ -106,7 +126,7 @@ class GuidedTruncationGradient(Estimator):
     def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:
         """See the class."""
         n = game.n_players
-        # everybody alone, and v(N), are shared by all orders
+        # the single players and v(N) are evaluated once for all orders
         n_orders = max(1, (budget - 1 - n) // (n - 2)) if n > 2 else n
         grand = game.grand().double()[:, None]
         running = grand.abs() > self.between  # (E, 1)
@@ -129,7 +149,7 @@ class GuidedTruncationGradient(Estimator):
         return _mean_over_orders(torch.cat(collected, dim=1), n_used, evaluations, "guided truncated permutations", np.concatenate(first))
 
     def _converged(self, marginals: Tensor) -> Tensor:
-        """Whether the means over the first k orders, for the last 10 k, are all close to the last: ``(E, K, n)`` → ``(E, 1)``."""
+        """Whether the means after each of the 10 orders before the last are close to the mean now: ``(E, K, n)`` → ``(E, 1)``."""
         n_orders = marginals.shape[1]
         if n_orders <= 10:
             return torch.zeros(len(marginals), 1, dtype=torch.bool, device=marginals.device)
@@ -142,12 +162,12 @@ class GuidedTruncationGradient(Estimator):
 class _Scan:
     """Many orders followed position by position, in all environments at once.
 
-    A coalition is evaluated if any environment wants it, and counts in those that want it.
+    A coalition is evaluated if any environment wants it. It counts in the environments that want it.
 
     Args:
         game: The game.
-        orders: Who joins when, ``(K, n)``.
-        seen: Coalitions evaluated so far, which is added to.
+        orders: Which player joins at each position, ``(K, n)``.
+        seen: Coalitions evaluated so far; new ones are added to it.
     """
 
     def __init__(self, game: CoalitionGame, orders: np.ndarray, seen: set[bytes] | None = None) -> None:
@@ -166,7 +186,7 @@ class _Scan:
         return 1 + len(self._seen)
 
     def step(self, position: int, wanted: Tensor) -> None:
-        """The next player of each order joins; where it is not ``wanted``, bool ``(E, K)``, v stays as it is."""
+        """The next player of each order joins. Where that is not ``wanted``, bool ``(E, K)``, v stays as it is."""
         n = self.orders.shape[1]
         wanted = wanted.expand_as(self.worth)
         after = self.worth
@@ -189,7 +209,7 @@ class _Scan:
 
 
 def _guided_orders(n: int, generator: np.random.Generator) -> np.ndarray:
-    """n random orders, each player first in one of them, ``(n, n)``."""
+    """n random orders, with each player first in one of them, ``(n, n)``."""
     others = random_orders(n, n, generator)
     first = generator.permutation(n)
     rest = others[others != first[:, None]].reshape(n, n - 1)
@@ -199,7 +219,7 @@ def _guided_orders(n: int, generator: np.random.Generator) -> np.ndarray:
 def _mean_over_orders(marginals: Tensor, n_used: Tensor, evaluations: int, method: str, first: np.ndarray | None = None) -> Estimate:
     """Mean over each environment's first ``n_used`` ``(E, 1)`` orders of marginals ``(E, K, n)``, and its standard error.
 
-    ``first`` ``(K,)`` says who came first in each order if that was not left to chance.
+    ``first`` ``(K,)`` says who came first in each order, if that was not random.
     """
     n_orders, n = marginals.shape[1:]
     counted = (torch.arange(n_orders).to(n_used) < n_used)[..., None]  # (E, K, 1)

@@ -1,4 +1,13 @@
-"""Coalition games, rounds that make them, and games whose values are known in closed form."""
+"""Coalition games, rounds that make them, and games whose values are known in closed form.
+
+* ``game``: a coalition game, batched over environments;
+* ``round``: a round, as credit rules see it;
+* ``lots``: the game among lots instead of agents;
+* ``known``: games whose values are known in closed form;
+* ``from_updates``: a round from a module and its clients' updates, for federated code outside this package;
+* ``replica``: a copy of a module that is evaluated at other parameters;
+* ``head``: which parameters of the last layer belong to which class.
+"""
 
 from .from_updates import from_updates
 from .game import CoalitionGame, as_game, coalition_matrix

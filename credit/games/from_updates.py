@@ -1,4 +1,4 @@
-"""Credit for federated code that is not of this package: a round from a module and its clients' updates."""
+"""Credit for federated code outside this package: a round from a module and its clients' updates."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def from_updates(
 ) -> Round:
     r"""The round of any federated training, for any credit rule: one environment of n agents with one lot each.
 
-    .. math:: v(S) = U\Big(\theta + \sum_{i \in S \cap A} w_i \Delta_i\Big) - U(\theta)
+    .. math:: v(S) = U\Bigl(\theta + \sum_{i \in S \cap A} w_i \Delta_i\Bigr) - U(\theta)
 
-    with A the clients whose updates were admitted. A rule without a memory takes the round as it is; one with a memory is reset once and
-    then given round after round::
+    where A are the clients whose updates were admitted. A rule without a memory takes the round as it is. A rule with a memory is reset
+    once, and then given one round after another::
 
         rule = credit.make("shapley")
         rule.reset(1, n_clients)
@@ -48,41 +48,43 @@ def from_updates(
             round = credit.from_updates(model, updates, shares, utility, t=t)
             print(rule.assign(round)[0])  # one number a client, in the utility's unit
 
-    The round works on one deep copy of the module, in the mode (train or eval) that it is in, so that the module may be changed
-    at once and is never changed here. The utility is a black box: it is called once for every set of clients that a rule asks about, one
-    after another, and twice for none of them. All numbers of the round are float64 and on the CPU, wherever the module is. A vector
-    of parameters (``round.updates``, its gradient) holds ``model.parameters()`` in order and then the floating-point buffers
-    of the state dict, which enter the game, but have no gradient or curvature: those are 0.
+    The round works on one deep copy of the module, in the mode (train or eval) that it is in. The module itself is never changed here, and
+    may be changed at once. The utility is a black box. It is called once for every set of clients that a rule asks about, one set after
+    another, and never twice for the same set.
+
+    All numbers of the round are float64 and on the CPU, wherever the module is. A vector of parameters (``round.updates``, its gradient)
+    holds ``model.parameters()`` in order, and then the floating-point buffers of the state dict. Buffers enter the game, but have no
+    gradient or curvature: those are 0.
 
     Args:
         model: Holds the shared parameters before the round.
-        updates: What each of the n clients would add, by the names of ``model.state_dict()``: an entry for every one that is floating
-            point. Entries for others, such as a batch normalisation's ``num_batches_tracked``, may be there and are ignored, as the other
-            name of a tensor that two layers share may be missing. All updates must be known and finite, also those of clients that
-            contributed nothing: zeros if they have none.
-        weights: w, one number a client, at least 0: such as its share of all data. They are fixed, so that who is missing changes
-            nothing for the others, and taken as they are; 1/n by default.
+        updates: What each of the n clients would add, by the names of ``model.state_dict()``, with an entry for every floating-point one.
+            Other entries, such as a batch normalisation's ``num_batches_tracked``, are ignored. If two layers share a tensor, its first
+            name is enough. All updates must be known and finite, also those of clients that contributed nothing: pass zeros if they have
+            none.
+        weights: w, one number a client, at least 0, such as its share of all data; 1/n by default. They are taken as they are and stay
+            fixed, so that a missing client changes nothing for the others.
         utility: From a module to a number or a 0-d tensor, higher is better; there is no default. It is called without gradients for the
-            game, and with gradients for rules that need its gradient or curvature. If it answers with a number, or without a
-            gradient, the round has neither.
+            game, and with gradients for rules that need its gradient or curvature. If its answer is a number or has no gradient, the round
+            has neither.
         contributed: bool, one a client: who offered its update. Everybody by default.
-        admitted: bool, one a client: whose update is in the step; others' count as zero in the game. By default those who contributed
+        admitted: bool, one a client: whose update is in the step. The others' count as zero in the game. By default those who contributed
             and whom nobody blocks.
-        blocked_by: bool ``(n, n)``: whether client i's update is inadmissible to client j, at ``[i][j]``. By default what was
-            contributed and not admitted is so to everybody.
+        blocked_by: bool ``(n, n)``: whether client i's update is inadmissible to client j, at ``[i][j]``. By default an update that was
+            contributed and not admitted is inadmissible to everybody.
         screening: From coalitions, bool ``(C, n)``, to the updates that their members would let through, bool ``(1, C, n, 1)``; see
             :class:`Round`. By default those that none of them blocks.
-        renormalise: Divide the weights by their sum over those in the step (classic federated averaging), so that who is missing gives
-            the others more weight.
-        factor: What every step is multiplied by, at least 0: a server's learning rate, a guard's factor.
-        samples: Data rows behind each client's update, whole numbers; 1 by default.
-        peers: For rules that ask peers: for each client, the mean loss of a module on its own data, lower is better.
+        renormalise: Divide the weights by their sum over those in the step (classic federated averaging). A missing client then gives the
+            others more weight.
+        factor: What every step is multiplied by, at least 0, such as a server's learning rate or a guard's factor.
+        samples: Data rows behind each client's update, whole numbers from 0; 1 by default.
+        peers: For rules that ask peers: for each client, the mean loss of a module on the client's own data, lower is better.
         t: Index of the round within its episode, from 0.
-        episode: Index of the episode.
+        episode: Index of the episode, from 0.
 
     Raises:
-        ValueError: If there are no updates; an entry of one is unknown, missing, of another shape or not finite; an argument has another
-            number of entries than there are clients; or a number is out of range. When a rule asks: if the utility does not answer with a
+        ValueError: If there are no updates; an update's entry is unknown, missing, of another shape or not finite; an argument has another
+            number of entries than there are clients; or a number is out of range. When a rule asks, if the utility does not answer with a
             finite number.
     """
     n = len(updates)
@@ -104,7 +106,7 @@ def from_updates(
         entered = _bools("admitted", admitted, (n,))
         if (entered & ~offered).any():
             raise ValueError(
-                f"admitted: client {int((entered & ~offered).nonzero()[0])} contributed nothing, so that nothing can be admitted"
+                f"admitted: client {int((entered & ~offered).nonzero()[0])} contributed nothing, so nothing of it can be admitted"
             )
     else:
         entered = offered if blocks is None else offered & ~blocks[0, :, 0].any(dim=-1)
@@ -144,7 +146,7 @@ def step_weights(entering: Tensor, *, renormalise: bool) -> Tensor:
 
 
 class _Worlds:
-    """What becomes of the module with only some of the clients' updates."""
+    """The module with only some of the clients' updates applied."""
 
     def __init__(
         self, model: nn.Module, updates: Sequence[Update], weights: Tensor, renormalise: bool, factor: float, utility: Utility
@@ -169,7 +171,7 @@ class _Worlds:
         return layout.vector(update)
 
     def coefficients(self, members: Tensor) -> Tensor:
-        """How much of each client's update is in the step of those who take part, bool ``(n,)`` → ``(n,)``."""
+        """The factor of each client's update in the step of those who take part, bool ``(n,)`` → ``(n,)``."""
         return self.factor * step_weights(self.weights * members, renormalise=self.renormalise)
 
     def gains(self, sets: Tensor) -> Tensor:
@@ -178,7 +180,7 @@ class _Worlds:
         return torch.tensor([[self._worth(members) - nobody for members in sets]], dtype=torch.float64)
 
     def _worth(self, members: Tensor) -> float:
-        """The utility with the updates of some clients, bool ``(n,)``; asked for once."""
+        """The utility with the updates of some clients, bool ``(n,)``. The utility is asked once for each set."""
         who = members.numpy().tobytes()
         if who not in self._known:
             after = self.theta + self.coefficients(members).to(self.theta) @ self.updates
@@ -206,7 +208,7 @@ class _Worlds:
         return found
 
     def peer_gains(self, members: Tensor, peers: Sequence[Utility]) -> Tensor:
-        """By how much client i's part alone lowers client j's loss, ``(n, n)`` at ``[j, i]``."""
+        """By how much client i's part in the step, alone, lowers client j's loss, ``(n, n)`` at ``[j, i]``."""
 
         def losses(theta: Tensor) -> Tensor:
             return torch.tensor([self.replica.value(peer, theta, f"peers[{j}]") for j, peer in enumerate(peers)], dtype=torch.float64)

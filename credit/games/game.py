@@ -16,21 +16,22 @@ ValueFunction = Callable[[Tensor], Tensor | NDArray[Any]]
 """From coalitions, bool ``(m, n_players)``, to their worth: ``(n_envs, m)``, or ``(m,)`` for a single game."""
 
 MAX_ENUMERATED = 20
-"""Largest number of players of whom all coalitions are looked at."""
+"""Largest number of players for which all coalitions are enumerated."""
 BLOCK_PLAYERS = 14
-"""All coalitions of this many players make a block when a larger game is streamed."""
+"""A larger game is streamed in blocks of all coalitions of this many players."""
 
 
 @lru_cache(maxsize=32)
 def coalition_matrix(n_players: int, device: torch.device | None = None) -> Tensor:
-    """Every coalition of ``n_players``, one a row.
+    """Every coalition of ``n_players``, one in each row.
 
     Args:
         n_players: Number of players n, at most 20.
-        device: Where the rows are to live.
+        device: Device of the rows.
 
     Returns:
-        bool ``(2**n, n)``; row c is the coalition whose bit i is set in c. Shared between callers: do not write into it.
+        bool ``(2**n, n)``. Row c is the coalition of the players i whose bit i is set in c. The matrix is shared between callers: do not
+        write into it.
 
     Raises:
         ValueError: If n is not within 0..20.
@@ -42,23 +43,23 @@ def coalition_matrix(n_players: int, device: torch.device | None = None) -> Tens
 
 def _require_enumerable(n_players: int) -> None:
     if not 0 <= n_players <= MAX_ENUMERATED:
-        raise ValueError(f"n_players={n_players}: all 2**n coalitions are listed for 0 to {MAX_ENUMERATED} players")
+        raise ValueError(f"n_players={n_players}: must be from 0 to {MAX_ENUMERATED}, because all 2**n coalitions are listed")
 
 
 class CoalitionGame:
-    """A batch of coalition games over the same players, evaluated on demand, each coalition at most once.
+    """A batch of coalition games over the same players. Coalitions are evaluated on demand, each at most once.
 
-    Games of more than 14 players are too large to be kept whole: each passage through :meth:`blocks` evaluates all their coalitions.
+    Games of more than 14 players are too large to be kept whole: each pass through :meth:`blocks` evaluates all their coalitions.
 
-    Credit rules assume v(∅) = 0, as coalition games do by definition; for a function of which that is not true, use
-    :func:`as_game`, which subtracts v(∅).
+    Credit rules assume v(∅) = 0, as coalition games do by definition. For a function with another v(∅), use :func:`as_game`, which
+    subtracts it.
 
     Args:
-        value: From coalitions, bool ``(n_coalitions, n_players)``, to their worth: ``(n_envs, n_coalitions)``, or
-            ``(n_coalitions,)`` for a single game. Any callable of that form will do; numpy results are taken too.
+        value: From coalitions, bool ``(n_coalitions, n_players)``, to their worth: ``(n_envs, n_coalitions)``, or ``(n_coalitions,)`` for a
+            single game. Any callable of that form will do; numpy results are taken too.
         n_players: Number of players n.
-        value_block: ``(first, n_low) -> (n_envs, 2**n_low)``: worth of the coalitions first … first + 2**n_low − 1, coded with bit i
-            for player i, where first is a multiple of 2**n_low; for games that can do this faster than ``value``. Optional.
+        value_block: Optional, for games that can do this faster than ``value``. ``(first, n_low) -> (n_envs, 2**n_low)``: worth of the
+            coalitions first … first + 2**n_low − 1, coded with bit i for player i, where first is a multiple of 2**n_low.
 
     Raises:
         ValueError: If ``n_players`` is not positive.
@@ -91,8 +92,8 @@ class CoalitionGame:
             ``(n_envs, n_coalitions)``, in the utility's unit, on the game's device.
 
         Raises:
-            ValueError: If ``coalitions`` is not a bool matrix with one column a player, or the game's function answers
-                with the wrong shape.
+            ValueError: If ``coalitions`` is not a bool matrix with one column for each player, or the game's function answers with the
+                wrong shape.
         """
         if coalitions.dtype != torch.bool or coalitions.dim() != 2 or coalitions.shape[1] != self.n_players:
             raise ValueError(
@@ -132,9 +133,9 @@ class CoalitionGame:
         return self._all.clone()
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """Worth of every coalition, a block at a time, so that memory stays bounded.
+        """Worth of every coalition, one block after another, so that memory stays bounded.
 
-        Blocks of games with at most 14 players, which are one block, are kept; of larger games only v(N) is.
+        A game of at most 14 players is one block, which is kept. Of larger games only v(N) is kept.
 
         Yields:
             ``(first, v)``: v, ``(n_envs, 2**b)`` with b = min(n, 14), is the worth of the coalitions first … first + 2**b − 1.
@@ -167,13 +168,15 @@ class CoalitionGame:
             return _worths(self._value_block(first, n_low), 2**n_low)
         high = (first >> torch.arange(n_low, self.n_players)) & 1 == 1
         coalitions = torch.cat([coalition_matrix(n_low), high.expand(2**n_low, -1)], dim=1)
-        # what has been evaluated before is not evaluated again; a block by itself holds no coalition twice
+        # evaluate no coalition again that is known; a block by itself holds no coalition twice
         return self.value(coalitions) if len(self._known) and n_low == self.n_players else _worths(self._value(coalitions), 2**n_low)
 
     def _remember(self, keys: NDArray[np.bytes_], values: Tensor) -> None:
-        """Keep the worth, ``(n_envs, len(keys))``, of coalitions that were not known."""
+        """Keep the worth, ``(n_envs, len(keys))``, of coalitions that were not known before."""
         if self._columns is not None and len(values) != len(self._columns):
-            raise ValueError(f"the game answered for {len(values)} environments after {len(self._columns)} before")
+            raise ValueError(
+                f"the game answered for {len(values)} environments, and before for {len(self._columns)}: it must always be the same number"
+            )
         self._columns = values if self._columns is None else torch.cat([self._columns, values], dim=1)
         order = np.argsort(keys)
         place = np.searchsorted(self._known, keys[order])
@@ -182,20 +185,19 @@ class CoalitionGame:
 
 
 GameLike = CoalitionGame | ValueFunction
-"""What counts as a game: a :class:`CoalitionGame`, or a function of coalitions."""
+"""What is accepted as a game: a :class:`CoalitionGame`, or a function of coalitions."""
 
 
 def as_game(game: GameLike, n_players: int | None = None) -> CoalitionGame:
     """A game from a function of coalitions, with v(∅) = 0.
 
     Args:
-        game: A :class:`CoalitionGame`, which is returned as it is, or any callable from bool ``(m, n_players)`` to ``(m,)`` or
-            ``(n_envs, m)``, or a ``shapiq.Game``. It is asked for v(∅) once, with the first coalitions, and that is subtracted from
-            all its answers.
-        n_players: Number of players; a callable with an attribute ``n_players`` (as shapiq's games have) need not be told.
+        game: A :class:`CoalitionGame`, which is returned as it is. Or a ``shapiq.Game``, or any callable from bool ``(m, n_players)`` to
+            ``(m,)`` or ``(n_envs, m)``. These are asked for v(∅) once, with the first coalitions, and v(∅) is subtracted from all answers.
+        n_players: Number of players. Not needed for a callable with an attribute ``n_players``, as shapiq's games have.
 
     Raises:
-        ValueError: If the number of players is missing or contradicts the game's.
+        ValueError: If the number of players is missing, or is not the game's.
     """
     known: int | None = getattr(game, "n_players", None)
     n = n_players if known is None else known
@@ -209,18 +211,18 @@ def as_game(game: GameLike, n_players: int | None = None) -> CoalitionGame:
 
 
 def _is_shapiqs(game: ValueFunction) -> bool:
-    shapiq = sys.modules.get("shapiq")  # where there is a game of shapiq's, shapiq has been imported
+    shapiq = sys.modules.get("shapiq")  # whoever has a shapiq game has imported shapiq
     return shapiq is not None and isinstance(game, shapiq.Game)
 
 
 def _asked_in_numpy(game: ValueFunction) -> ValueFunction:
-    """A game of shapiq's, which tells coalitions from lists of players by their type."""
+    """A shapiq game, asked with numpy arrays: by the type it tells coalitions from lists of players."""
     ask: Callable[[NDArray[np.bool_]], NDArray[Any]] = game  # type: ignore[assignment]  # it takes arrays, not tensors
     return lambda coalitions: ask(coalitions.cpu().numpy())
 
 
 class _Normalised:
-    """v(S) − v(∅) of a function whose v(∅) need not be 0; v(∅) is asked for once."""
+    """v(S) − v(∅) of a function whose v(∅) may be other than 0; v(∅) is asked for once."""
 
     def __init__(self, value: ValueFunction, n_players: int) -> None:
         self._value = value
@@ -236,19 +238,21 @@ class _Normalised:
 
 
 def packed(coalitions: NDArray[np.bool_]) -> NDArray[np.bytes_]:
-    """One short byte string a coalition, bool ``(m, n)`` → ``(m,)``: equal strings, equal coalitions."""
+    """Each coalition as a short byte string, bool ``(m, n)`` → ``(m,)``. Equal strings are equal coalitions."""
     bits = np.ascontiguousarray(np.packbits(coalitions, axis=1))
     return bits.view(f"S{bits.shape[1]}")[:, 0]
 
 
 def _worths(answer: Tensor | NDArray[Any], n_coalitions: int) -> Tensor:
-    """What a function answered for so many coalitions, ``(n_envs, n_coalitions)`` in floating point.
+    """A function's answer for ``n_coalitions``, as ``(n_envs, n_coalitions)`` in floating point.
 
-    A copy: the function may reuse its buffer, or hand out one that must not be written to.
+    It is a copy, since the function may reuse its buffer, or return one that must not be written to.
     """
     values = answer.clone() if isinstance(answer, Tensor) else torch.from_numpy(np.array(answer))
     if values.dim() == 1:
         values = values[None]
     if values.dim() != 2 or values.shape[1] != n_coalitions:
-        raise ValueError(f"the game answered with shape {tuple(values.shape)} for {n_coalitions} coalitions")
+        raise ValueError(
+            f"the game answered with shape {tuple(values.shape)} for {n_coalitions} coalitions, must be (n_envs, {n_coalitions})"
+        )
     return values if values.is_floating_point() else values.double()

@@ -1,4 +1,4 @@
-"""The class head of a model: which parameters of its last layer speak for which class."""
+"""The class head of a model: which parameters of its last layer belong to which class."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 
 def class_head(module: nn.Module, n_classes: int | None = None) -> Tensor | None:
-    """Which class each parameter of a module's last layer gives its answer for.
+    """The class that each parameter of a module's last layer belongs to.
 
     Args:
-        module: Any module; its last layer is the last one that it registered.
-        n_classes: Number of classes, if known: a last layer with another number of outputs is no head.
+        module: Any module. Its last layer is the last one that it registered.
+        n_classes: Number of classes, if known. A last layer with another number of outputs is no head.
 
     Returns:
-        int64 ``(P,)``, in the order of ``module.parameters()``, −1 for parameters of other layers; ``None`` if the last layer is not an
+        int64 ``(P,)``, in the order of ``module.parameters()``, −1 for parameters of other layers. ``None`` if the last layer is not an
         ``nn.Linear`` with parameters of its own.
     """
     layers = [layer for layer in module.modules() if not list(layer.children())]

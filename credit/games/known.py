@@ -1,7 +1,7 @@
-r"""Games whose values are known in closed form, for any number of players: what rules and estimators are measured against.
+"""Games whose values are known in closed form, for any number of players. Rules and estimators are measured against them.
 
-Each function documents the formula. Sums over coalitions are taken by size and weight with whole numbers of any length, or as
-integrals of a polynomial that Gauss's quadrature does without error, so that 64 players are as exact as 6::
+Each function documents its formula. Sums over coalitions are taken by size and weight, with whole numbers of any length, or as integrals of
+a polynomial that Gauss's quadrature computes without error. So 64 players are as exact as 6::
 
     from proxycoop.credit import games
 
@@ -9,9 +9,9 @@ integrals of a polynomial that Gauss's quadrature does without error, so that 64
     credit.make("shapley").values(glove.game())  # [[2/3, 1/6, 1/6]]
     glove.shapley  # the same, from the formula
 
-The Shapley values of games written as sums of unanimity games come from Harsanyi (1963), *A simplified bargaining model for the
-n-person cooperative game*, International Economic Review 4(2); their Banzhaf values from Dubey & Shapley (1979), *Mathematical
-properties of the Banzhaf power index*, Mathematics of Operations Research 4(2).
+The Shapley values of games that are sums of unanimity games are from Harsanyi (1963), *A simplified bargaining model for the n-person
+cooperative game*, International Economic Review 4(2). Their Banzhaf values are from Dubey & Shapley (1979), *Mathematical properties of the
+Banzhaf power index*, Mathematics of Operations Research 4(2).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch import Tensor
 from .game import CoalitionGame
 
 GameKind = Literal["saturating", "coverage", "unanimity_sum", "weighted_majority"]
-"""Games of which :func:`random_game` draws instances."""
+"""Kinds of games that :func:`random_game` draws."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ def table_game(v: Tensor) -> CoalitionGame:
 
 
 def additive(worth: Sequence[float]) -> KnownGame:
-    r"""Everybody brings the same to every coalition: :math:`v(S) = \sum_{i \in S} w_i`, so that every semivalue is w.
+    r"""Each player adds the same to every coalition: :math:`v(S) = \sum_{i \in S} w_i`, so every semivalue is w.
 
     Args:
         worth: w, ``(n,)``, in any unit.
@@ -90,7 +90,7 @@ def additive(worth: Sequence[float]) -> KnownGame:
 
 
 def unanimity(n_players: int, members: Collection[int]) -> KnownGame:
-    r"""Some players achieve 1 together, and nothing unless all of them are there: :math:`v(S) = 1[T \subseteq S]`.
+    r"""Some players achieve 1 if all of them are there, and otherwise nothing: :math:`v(S) = 1[T \subseteq S]`.
 
     .. math:: \phi_i = \frac{1[i \in T]}{|T|}, \qquad \beta_i = \frac{1[i \in T]}{2^{|T|-1}}
 
@@ -109,20 +109,20 @@ def unanimity(n_players: int, members: Collection[int]) -> KnownGame:
 
 
 def unanimity_sum(n_players: int, coalitions: Sequence[Collection[int]], weights: Sequence[float]) -> KnownGame:
-    r"""A sum of unanimity games, which every game can be written as: :math:`v(S) = \sum_T w_T \, 1[T \subseteq S]`.
+    r"""A sum of unanimity games: :math:`v(S) = \sum_T w_T \, 1[T \subseteq S]`. Every game can be written as one.
 
     .. math:: \phi_i = \sum_{T \ni i} \frac{w_T}{|T|}, \qquad \beta_i = \sum_{T \ni i} \frac{w_T}{2^{|T|-1}}
 
     Args:
         n_players: Number of players n.
         coalitions: The T, each a collection of players from 0 to n − 1.
-        weights: w_T (Harsanyi's dividends), one a coalition, in any unit.
+        weights: w_T (Harsanyi's dividends), one for each coalition, in any unit.
 
     Raises:
-        ValueError: If a coalition is empty or names a player who is not there, or there is not one weight a coalition.
+        ValueError: If a coalition is empty or names a player who is not there, or there is not one weight for each coalition.
 
     References:
-        Harsanyi (1963), International Economic Review 4(2).
+        Harsanyi (1963), *A simplified bargaining model for the n-person cooperative game*, International Economic Review 4(2).
     """
     w = _numbers("weights", weights)
     if len(coalitions) != len(w):
@@ -166,14 +166,14 @@ def glove(n_left: int, n_right: int) -> KnownGame:
         Shapley (1959), *The solutions of a symmetric market game*, Contributions to the Theory of Games IV.
     """
     if n_left < 1 or n_right < 1:
-        raise ValueError(f"n_left={n_left}, n_right={n_right}: there must be at least one of either")
+        raise ValueError(f"n_left={n_left}, n_right={n_right}: both must be at least 1")
     n = n_left + n_right
 
     def value(coalitions: Tensor) -> Tensor:
         return torch.minimum(coalitions[:, :n_left].sum(dim=1), coalitions[:, n_left:].sum(dim=1)).double()
 
     def pivotal(own: int, other: int) -> list[int]:
-        """How many coalitions of each size a player with one of ``own`` gloves completes a pair in."""
+        """In how many coalitions of each size a player with one of ``own`` gloves completes a pair."""
         return [sum(comb(own - 1, a) * comb(other, s - a) for a in range(s + 1) if s - a > a) for s in range(n)]
 
     counts = [pivotal(n_left, n_right)] * n_left + [pivotal(n_right, n_left)] * n_right
@@ -183,7 +183,7 @@ def glove(n_left: int, n_right: int) -> KnownGame:
 def airport(costs: Sequence[float]) -> KnownGame:
     r"""A runway costs what its most demanding user needs: :math:`v(S) = \max_{i \in S} c_i`.
 
-    Everybody who uses a piece of the runway pays the same for it: with players in ascending order of cost and :math:`c_0 = 0`,
+    All users of a piece of the runway pay the same for it. With players in ascending order of cost and :math:`c_0 = 0`,
 
     .. math:: \phi_i = \sum_{k=1}^{i} \frac{c_k - c_{k-1}}{n - k + 1}, \qquad \beta_i = \sum_{k=1}^{i} \frac{c_k - c_{k-1}}{2^{n-k}}
 
@@ -254,24 +254,25 @@ def weighted_majority(weights: Sequence[int], quota: int) -> KnownGame:
 
 
 def coverage(sets: Sequence[Collection[int]], weights: Sequence[float]) -> KnownGame:
-    r"""Elements count once, however many players cover them: :math:`v(S) = \sum_e w_e \, 1[\exists i \in S : e \in C_i]`.
+    r"""Each element counts once, however many players cover it: :math:`v(S) = \sum_e w_e \, 1[\exists i \in S : e \in C_i]`.
 
-    With :math:`k_e` the number of players who cover e, who all split it equally,
+    All players who cover an element share it equally. With :math:`k_e` the number of players who cover e,
 
     .. math:: \phi_i = \sum_{e \in C_i} \frac{w_e}{k_e}, \qquad \beta_i = \sum_{e \in C_i} \frac{w_e}{2^{k_e - 1}}
 
-    Submodular for non-negative weights: the more are there, the less one more brings. So data that others have too pay little.
+    The game is submodular for non-negative weights: the more players are there, the less one more adds. So data that others have too earn
+    little.
 
     Args:
-        sets: C, for each player the elements it covers, from 0; it may be empty.
+        sets: C, for each player the elements that it covers, from 0; a set may be empty.
         weights: w, ``(n_elements,)``, in any unit.
 
     Raises:
         ValueError: If there is no player, or a set names an element that has no weight.
 
     References:
-        Nemhauser, Wolsey & Fisher (1978), *An analysis of approximations for maximizing submodular set functions*, Mathematical
-        Programming 14. The airport game is the special case of nested sets.
+        Nemhauser, Wolsey & Fisher (1978), *An analysis of approximations for maximizing submodular set functions*, Mathematical Programming
+        14. The airport game is the special case of nested sets.
     """
     w = _numbers("weights", weights)
     if not sets:
@@ -292,19 +293,19 @@ def coverage(sets: Sequence[Collection[int]], weights: Sequence[float]) -> Known
 
 
 def saturating(weights: Sequence[float], scale: float, holdings: Sequence[int] | None = None) -> KnownGame:
-    r"""Diminishing returns to information, of which copies hold the same: :math:`v(S) = 1 - \exp(-\sum_{l \in L(S)} w_l / \text{scale})`.
+    r"""Information with diminishing returns, where copies hold the same: :math:`v(S) = 1 - \exp(-\sum_{l \in L(S)} w_l / \text{scale})`.
 
-    L(S) are the lots that somebody in S holds. With :math:`x_l = e^{-w_l/\text{scale}}` and :math:`k_l` the number of holders of lot l, the
-    multilinear extension is a product, and so for i who holds l
+    L(S) are the lots that somebody in S holds. Let :math:`x_l = e^{-w_l/\text{scale}}`, and let :math:`k_l` be the number of holders of lot
+    l. The multilinear extension is a product. So for a player i who holds l
 
     .. math:: \phi_i = (1 - x_l) \int_0^1 (1-p)^{k_l-1} \prod_{h \ne l} \bigl[(1-p)^{k_h} + (1 - (1-p)^{k_h}) x_h\bigr] dp
 
-    a polynomial of degree n − 1, which Gauss's quadrature with ⌈n/2⌉ points integrates without error; β_i is the integrand at p = ½.
-    Lots with a negative weight are harmful, and all orders of interaction occur.
+    The integrand is a polynomial of degree n − 1, which Gauss's quadrature with ⌈n/2⌉ points integrates without error. β_i is the integrand
+    at p = ½. Lots with a negative weight are harmful, and all orders of interaction occur.
 
     Args:
         weights: w, ``(n_lots,)``, of either sign.
-        scale: Information at which all but 1/e of the most that can be gained is gained, in the unit of w, positive.
+        scale: The information at which all but 1/e of the most that can be gained is gained; in the unit of w, positive.
         holdings: The lot of each player, ``(n,)``, from 0; ``None`` if every player has a lot of its own.
 
     Raises:
@@ -339,18 +340,18 @@ def saturating(weights: Sequence[float], scale: float, holdings: Sequence[int] |
 
 
 def random_game(kind: GameKind, n_players: int, seed: int) -> KnownGame:
-    """A random instance; the same arguments draw the same one.
+    """A random instance. The same arguments draw the same one.
 
     Args:
-        kind: ``"saturating"``: about 15 % of the players are harmful and a quarter hold copies of others' lots; all that is useful together
-            is three times the scale. ``"coverage"``: 4n elements, of which a player covers from 5 to 30 %.
-            ``"unanimity_sum"``: everybody alone and 4n random coalitions of 2 to 6 players, with standard normal weights.
-            ``"weighted_majority"``: 1 to 20 votes each, and a quota of 50 to 70 %.
+        kind: ``"saturating"``: about 15 % of the players are harmful, and a quarter hold copies of others' lots. All useful lots together
+            are three times the scale. ``"coverage"``: 4n elements, of which each player covers 5 to 30 %. ``"unanimity_sum"``: each single
+            player and 4n random coalitions of 2 to 6 players, with standard normal weights. ``"weighted_majority"``: 1 to 20 votes each,
+            and a quota of 50 to 70 %.
         n_players: Number of players.
         seed: Seed of the draw.
 
     Raises:
-        ValueError: If the kind is unknown or there is no player.
+        ValueError: If the kind is unknown, or there is no player.
     """
     if kind not in get_args(GameKind):
         raise ValueError(f"kind={kind!r}: must be one of {', '.join(get_args(GameKind))}")
@@ -408,13 +409,13 @@ def _members(name: str, sets: Sequence[Collection[int]], n_columns: int) -> Tens
     for row, members in zip(found, sets, strict=True):
         for i in members:
             if not 0 <= i < n_columns:
-                raise ValueError(f"{name} names {i}: what there is goes from 0 to {n_columns - 1}")
+                raise ValueError(f"{name} names {i}: must be from 0 to {n_columns - 1}")
             row[i] = True
     return found
 
 
 def _shapley(counts: Sequence[Sequence[int]]) -> Tensor:
-    """Shapley values of players who each bring 1 to so many coalitions of each size, ``(n, n)``, and nothing to the others."""
+    """Shapley values, from the number of coalitions of each size to which each player adds 1, ``(n, n)``; to the others it adds 0."""
     n = len(counts)
     orders = [factorial(s) * factorial(n - s - 1) for s in range(n)]
     exact = {id(of_size): sum(c * o for c, o in zip(of_size, orders, strict=True)) / factorial(n) for of_size in counts}
@@ -422,12 +423,12 @@ def _shapley(counts: Sequence[Sequence[int]]) -> Tensor:
 
 
 def _banzhaf(counts: Sequence[Sequence[int]]) -> Tensor:
-    """Their Banzhaf values."""
+    """Banzhaf values of the same players."""
     return torch.tensor([sum(of_size) / 2 ** (len(counts) - 1) for of_size in counts], dtype=torch.float64)
 
 
 Counts = NDArray[np.object_]
-"""How many coalitions there are of each size (row) with so many votes (column): Python's whole numbers, which do not overflow."""
+"""Number of coalitions of each size (row) with so many votes (column), as Python integers, which do not overflow."""
 
 
 def _by_size_and_votes(votes: Sequence[int]) -> Counts:

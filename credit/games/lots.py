@@ -1,4 +1,4 @@
-"""The game among lots: what a round would have gained with exactly some of the lots, whoever owns them."""
+"""The game among lots: what a round would have gained with exactly these lots, whoever owns them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LotValues = Callable[[Tensor], Tensor]
 class LotGame:
     """What a round's utility gain would have been had exactly these lots been in the step.
 
-    Sets of lots may differ between environments, as they do when the screening depends on who is there; and they may hold lots that
-    were not contributed, or not admitted, since every lot has an update.
+    Sets of lots may differ between environments, as they do when the screening depends on who is there. They may also hold lots that were
+    not contributed or not admitted, since every lot has an update.
 
     Args:
         value: The gain of sets of lots, in the utility's unit.
         candidates: bool ``(E, N, K)``: the lots that would have been admitted if contributed.
-        counted: Whether to count evaluations here; False where ``value`` asks a game that counts them.
+        counted: Whether to count evaluations here. False where ``value`` asks a game that counts them.
     """
 
     def __init__(self, value: LotValues, candidates: Tensor, *, counted: bool = True) -> None:
@@ -34,7 +34,7 @@ class LotGame:
 
     @classmethod
     def of_agents(cls, game: CoalitionGame, num_envs: int) -> LotGame:
-        """The lots of a game of which nothing else is known: everybody has one, which is all that it does."""
+        """The lots of a game about which nothing else is known: each agent has one lot, which does all that the agent does."""
 
         def value(lots: Tensor) -> Tensor:
             n_envs, n_sets, n_agents, _ = lots.shape
@@ -56,7 +56,7 @@ class LotGame:
         return self._value(lots)
 
     def among(self, lots: Tensor) -> CoalitionGame:
-        """The coalition game whose players are all N·K lots, of which those not in ``lots``, bool ``(E, N, K)``, are worth nothing."""
+        """The coalition game whose players are all N·K lots. Lots that are not in ``lots``, bool ``(E, N, K)``, are worth nothing."""
         _, n_agents, n_lots = lots.shape
 
         def value(coalitions: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class LotGame:
         return CoalitionGame(value, n_agents * n_lots)
 
     def part(self, envs: slice) -> LotGame:
-        """The lots of some environments."""
+        """The same game for some of the environments."""
 
         def value(lots: Tensor) -> Tensor:
             everywhere = lots.new_zeros(len(self.candidates), *lots.shape[1:])
@@ -77,14 +77,14 @@ class LotGame:
 
 
 def unanimous(coalitions: Tensor, blocked_by: Tensor) -> Tensor:
-    """The lots that nobody in a coalition finds inadmissible.
+    """The lots that no member of a coalition finds inadmissible.
 
     Args:
         coalitions: bool ``(C, N)``.
         blocked_by: bool ``(E, N, K, N)``: whether lot ``(i, k)`` is inadmissible to principal j.
 
     Returns:
-        bool ``(E, C, N, K)``; whose lots they are does not matter here.
+        bool ``(E, C, N, K)``, for the lots of all agents, members or not.
     """
     return objections(coalitions, blocked_by) == 0
 

@@ -1,4 +1,4 @@
-"""A copy of a module that is asked what it would answer with other parameters."""
+"""A copy of a module that is evaluated at other parameters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...registry import unknown_name
 
 Utility = Callable[[nn.Module], "Tensor | float"]
-"""From a module to a number, or a tensor of no dimensions, higher is better; differentiable if it is a tensor with a gradient."""
+"""From a module to a number or a 0-d tensor, higher is better. A tensor with a gradient makes the utility differentiable."""
 Update = Mapping[str, Tensor]
 """What a client's training added to each floating-point entry of the module's state dict, by the entry's name."""
 
@@ -45,12 +45,12 @@ class Layout:
             raise ValueError("model has no parameters to share")
 
     def entries(self, model: nn.Module) -> list[Tensor]:
-        """The entries of this module, or a copy of it, in order: the tensors themselves."""
+        """The entries of this module, or of a copy of it, in order: the tensors themselves."""
         state = model.state_dict(keep_vars=True)
         return [state[name] for name in self.names]
 
     def problem(self, update: object) -> str | None:
-        """What is wrong with an update, in words that follow its name; ``None`` if nothing is. Whether it is finite is not looked at."""
+        """What is wrong with an update, in words that follow its name, or ``None``. It is not checked whether the update is finite."""
         if not isinstance(update, Mapping):
             return f" is a {type(update).__name__}, must be a state dict of differences"
         for name, change in update.items():
@@ -67,12 +67,12 @@ class Layout:
         return f" lacks {', '.join(map(repr, missing))}: an entry is needed for all of {', '.join(self.names)}" if missing else None
 
     def vector(self, update: Update) -> Tensor:
-        """An update without problems as one vector, ``(P,)``."""
+        """An update as one vector, ``(P,)``; :meth:`problem` must have found nothing."""
         return torch.cat([update[name].detach().flatten() for name in self.names])
 
 
 class Replica:
-    """A deep copy of a module that is asked what it would answer with other parameters.
+    """A deep copy of a module that is evaluated at other parameters.
 
     Args:
         model: The module; it is not changed.
@@ -87,7 +87,7 @@ class Replica:
         self._entries = self.layout.entries(self.model)
         self._parameters = list(self.model.parameters())
         shared = {id(entry) for entry in self._entries}
-        # counters, and what the state dict leaves out: put back before each answer, which might else depend on those before
+        # counters, and what the state dict leaves out: reset before each answer, so that it does not depend on earlier ones
         self._others = [(buffer, buffer.clone()) for buffer in self.model.buffers() if id(buffer) not in shared]
         self._sizes = [entry.numel() for entry in self._entries]
         dtype = reduce(torch.promote_types, [entry.dtype for entry in self._entries], torch.float32)
@@ -95,12 +95,12 @@ class Replica:
         """The module's own parameters and floating-point buffers, ``(P,)``, in single precision at least."""
 
     def parts(self, vector: Tensor) -> list[Tensor]:
-        """A flat vector, ``(P,)``, entry by entry, in their shapes."""
+        """A flat vector, ``(P,)``, cut into the entries and their shapes."""
         return [part.reshape(entry.shape) for part, entry in zip(vector.split(self._sizes), self._entries, strict=True)]
 
     @torch.no_grad()
     def load(self, theta: Tensor) -> None:
-        """Put ``theta`` ``(P,)`` in; and all other buffers as they were, which a module may change while it answers."""
+        """Set the parameters to ``theta`` ``(P,)``. Reset all other buffers, which a module may change while it answers."""
         for entry, part in zip(self._entries, self.parts(theta), strict=True):
             entry.copy_(part)
         for buffer, value in self._others:
@@ -108,10 +108,10 @@ class Replica:
 
     @torch.no_grad()
     def value(self, function: Utility, theta: Tensor, whose: str) -> float:
-        """What a function of the module answers at ``theta``.
+        """A function of the module, at ``theta``.
 
         Raises:
-            ValueError: If that is no finite number; ``whose`` says in the message what should have been one.
+            ValueError: If the answer is not a finite number; the message names it by ``whose``.
         """
         self.load(theta)
         return _number(function(self.model), whose)
@@ -129,7 +129,7 @@ class Replica:
             gradients = self._gradients(function, theta, whose, create_graph=True)
             if gradients is None:
                 return None
-            bent = [(g, d) for g, d in zip(gradients, along, strict=False) if g.requires_grad]  # buffers come last and have none
+            bent = [(g, d) for g, d in zip(gradients, along, strict=False) if g.requires_grad]  # buffers come last and have no gradient
             if not bent:  # the function is linear
                 return torch.zeros(len(theta), dtype=torch.float64)
             outputs, directions = zip(*bent, strict=True)

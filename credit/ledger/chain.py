@@ -4,11 +4,12 @@ A row's hash is the SHA-256, in lowercase hexadecimal digits, of the UTF-8 of th
 
     [hash of the row before, name of the table, {column: value, …}]
 
-with every column but ``hash`` and ``cooperative_id``, and ``cooperative``, the cooperative's name, in place of the latter. Before the first
-row stand 64 zeros. Canonical JSON has its keys sorted, no spaces, everything beyond ASCII escaped and neither NaN nor infinities; floats
-are written with the fewest digits that read back as the same float64, as Python and JavaScript do, whole ones with ``.0``.
+The columns are all but ``hash`` and ``cooperative_id``. In place of the latter stands ``cooperative``, the cooperative's name. Before the
+first row stand 64 zeros. Canonical JSON has sorted keys and no spaces, escapes everything beyond ASCII, and has neither NaN nor infinities.
+Floats are written with the fewest digits that read back as the same float64, as Python and JavaScript do, and whole ones with ``.0``.
 
-Whoever may write the database can still write a new chain: compare the head, its last hash, with one that was kept elsewhere.
+Whoever may write the database can still write a new chain. To notice that, compare the head, which is the last hash, with one that was kept
+elsewhere.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Value = str | int | float | None
 """What a column may hold."""
 
 GENESIS = "0" * 64
-"""Stands for the hash before a cooperative's first row."""
+"""The hash before a cooperative's first row."""
 
 CHAINED = ("cooperatives", "members", "rounds", "credits", "revenue", "settlements", "payouts")
 """The tables whose rows make up the chain."""
@@ -30,11 +31,11 @@ CHAINED = ("cooperatives", "members", "rounds", "credits", "revenue", "settlemen
 
 @dataclass(frozen=True)
 class Head:
-    """The tip of a cooperative's chain: whoever keeps it elsewhere notices when rows are rewritten or missing.
+    """The tip of a cooperative's chain. Whoever keeps it elsewhere notices when rows are rewritten or missing.
 
     Attributes:
         seq: Number of the last row, from 1.
-        hash: Its hash.
+        hash: Hash of the last row.
     """
 
     seq: int
@@ -46,10 +47,10 @@ class Entry:
     """A row of the ledger.
 
     Attributes:
-        table: Where it stands.
+        table: The table that it stands in.
         seq: Its place in the cooperative's chain, from 1.
         fields: What its hash covers: every column but ``hash`` and ``cooperative_id``, and ``cooperative``, the cooperative's name.
-        hash: As stored.
+        hash: Its hash, as stored.
     """
 
     table: str

@@ -1,15 +1,18 @@
-"""Connections to a ledger's database: SQLite or PostgreSQL, durable, patient, and with errors in one line.
+"""Connections to a ledger's database, SQLite or PostgreSQL: they are durable, they wait for each other, and their errors take one line.
 
-SQLite is used with a write-ahead log, ``synchronous=EXTRA`` (what was acknowledged survives a power cut), foreign keys, and ``BEGIN
-IMMEDIATE``, so that a writer waits at the door and not half-way. Its own way of waiting is not fair, nor does it cover every case (the
-first switch to the log, say): who finds the database busy starts anew after a short random time. ``FULL`` would do for the log; before the
-switch to it, and on file systems that have none, a commit is the removal of the journal, and only ``EXTRA`` syncs the folder after it: the
-journal that came back after a power cut would undo what was acknowledged.
+SQLite is used with a write-ahead log, with foreign keys, with ``synchronous=EXTRA``, so that what was acknowledged survives a power cut,
+and with ``BEGIN IMMEDIATE``, so that a writer waits before its transaction and not in the middle of it. SQLite's own way of waiting is not
+fair and does not cover every case, such as the first switch to the log. So whoever finds the database busy starts anew after a short random
+time.
 
-SQLite keeps its locks in a table of the process. A forked child inherits the table but not the locks, and as long as a connection from
-before the fork is in the table, the child's new connections lock nothing: its commits can go to a log that others removed. So idle
-connections are closed before a fork, and a file that is in use at that moment is refused in the child. Connections that were opened by
-others, not by this module, are not seen.
+``synchronous=FULL`` would do for the log. But before the switch to the log, and on file systems without one, a commit is the removal of a
+journal, and only ``EXTRA`` syncs the folder after it. Otherwise the journal could come back after a power cut and undo what was
+acknowledged.
+
+SQLite keeps its locks in a table of the process. A forked child inherits the table but not the locks. As long as the table holds a
+connection from before the fork, the child's new connections lock nothing, and its commits can go to a log that others have removed. So idle
+connections are closed before a fork. A file that is in use at that moment is refused in the child. Connections that were not opened by this
+module are not seen.
 """
 
 from __future__ import annotations
@@ -39,10 +42,10 @@ from .schema import MIGRATIONS, VERSIONS, version
 T = TypeVar("T")
 
 PATIENCE = 600.0
-"""Seconds that a writer waits for the others."""
+"""Seconds that a writer waits for other writers."""
 
 _SCHEMA_LOCK = 0x70726F7879636F  # of PostgreSQL's advisory locks: "proxyco"
-_PAUSE, _LONGEST_PAUSE = 0.001, 0.016  # seconds between two looks, on average: at first, and for whoever waits long
+_PAUSE, _LONGEST_PAUSE = 0.001, 0.016  # mean seconds between two tries: at first, and after a long wait
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _NO_LOG = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
 _RETRY = {"40001", "40P01", "55P03"}  # PostgreSQL: serialization failure, deadlock, lock_timeout; nothing was written
@@ -50,37 +53,37 @@ _PLAIN = {  # what SQLite's codes mean for a ledger
     sqlite3.SQLITE_FULL: "the disk is full, nothing was written",
     sqlite3.SQLITE_IOERR: "cannot be read or written: is the disk full?",
     sqlite3.SQLITE_CORRUPT: "is damaged",
-    sqlite3.SQLITE_NOTADB: "is no ledger: no SQLite database",
+    sqlite3.SQLITE_NOTADB: "is no ledger: it is not an SQLite database",
     sqlite3.SQLITE_PERM: "may not be read",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened: where file or folder may not be written, open it read-only",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened: if the file or its folder may not be written, open it read-only",
     sqlite3.SQLITE_READONLY: "is read-only, nothing was written: open it read-only, or use a copy",
 }
 _PLAIN_STATES = {"53100": "the disk is full, nothing was written", "25006": "is read-only, nothing was written"}
-_UNKNOWN = "whether it was written is not known: do the same again, it counts once if it has a round or a key"
+_UNKNOWN = "whether it was written is not known: do the same again; with a round or a key it counts only once"
 _SHOWN = {"host", "hostaddr", "port", "dbname", "user", "service", "sslmode", "connect_timeout", "target_session_attrs", "application_name"}
 
 
 class Damaged(ValueError):  # noqa: N818
-    """A file of SQLite's is damaged so much that the database itself cannot read it."""
+    """A file of SQLite's is so badly damaged that the database itself cannot read it."""
 
 
 class Database:
-    """A database that holds a ledger, or shall.
+    """A database that holds a ledger, or will hold one.
 
-    Connections are made when they are needed, and anew in a forked process. A file of SQLite's that is read or written at the moment of the
-    fork cannot be used in the child, see above.
+    Connections are made when they are needed, and made anew in a forked process. An SQLite file that is read or written at the moment of
+    the fork cannot be used in the child, see above.
 
     Args:
-        where: A path of a SQLite file, or a URL: ``sqlite:///path``, ``postgresql://user:password@host/database``.
+        where: Path of an SQLite file, or a URL: ``sqlite:///path``, ``postgresql://user:password@host/database``.
         read_only: Write nothing.
 
     Attributes:
-        name: The path or the URL without its password, for messages.
-        url: To open it again.
-        is_sqlite: Whether it is a file of SQLite, else PostgreSQL.
+        name: The path, or the URL without its password, for messages.
+        url: URL to open it again.
+        is_sqlite: Whether it is an SQLite file; otherwise it is PostgreSQL.
 
     Raises:
-        ValueError: If it is neither of the two, the driver is not installed, or it is to be read only and there is no such file.
+        ValueError: If it is neither of the two, the driver is not installed, or it is read-only and there is no such file.
     """
 
     def __init__(self, where: str | os.PathLike[str], read_only: bool = False) -> None:
@@ -88,7 +91,7 @@ class Database:
         self.url = _url(where)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.path = Path(str(self.url.database))
-        hidden = self.url.query.keys() - _SHOWN  # what is not known might be a password
+        hidden = self.url.query.keys() - _SHOWN  # an unknown option might be a password
         self.name = repr(
             str(self.path) if self.is_sqlite else self.url.difference_update_query(hidden).render_as_string(hide_password=True)
         )
@@ -101,18 +104,18 @@ class Database:
             raise ValueError(f"ledger {self.name} does not exist")
         self._engine: Engine | None = None
         self._checked = False
-        self._calls = 0  # that are under way and may hold a connection
+        self._calls = 0  # calls under way, which may hold a connection
         _watch_forks()
         with _GUARD:
             _ALL.add(self)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that sees the database as it stands when it begins, for reading.
+        """A transaction for reading, which sees the database as it stands when the transaction begins.
 
         Raises:
-            ValueError: If the database holds no ledger of the newest version, or cannot be read; at the end also if it was written to
-                while it was read without any locks, where a reader may not write beside the file.
+            ValueError: If the database holds no ledger of the newest version, or cannot be read. Where a reader may not write beside the
+                file, it reads without locks. Then the error is also raised at the end if somebody wrote meanwhile.
         """
         with self.plain_errors(), self._call():
             connection = _patiently(self._reading)
@@ -120,7 +123,7 @@ class Database:
             try:
                 yield connection
             except Exception as error:
-                self._require_same(content, error)  # may be all that is wrong
+                self._require_same(content, error)  # that may be the cause of the error
                 raise
             else:
                 self._require_same(content)
@@ -128,13 +131,13 @@ class Database:
                 connection.close()
 
     def write(self, body: Callable[[Connection], T], create: bool = False) -> T:
-        """Run ``body`` in one transaction: all that it writes is there afterwards, safe on disk, or nothing.
+        """Run ``body`` in one transaction. Afterwards all that it wrote is safe on disk, or nothing was written.
 
-        It may run more than once: when another writer gets in between, or a connection turns out to be dead, all starts anew.
+        It may run more than once: if another writer gets in between, or a connection turns out to be dead, it starts anew.
 
         Args:
             body: Gets the connection.
-            create: Make the file if it is missing, and ask for no ledger; writers that create wait for each other.
+            create: Make the file if it is missing, and do not ask for a ledger in it. Writers that create wait for each other.
 
         Raises:
             ValueError: If the database is read-only, holds no ledger of the newest version, or cannot be written.
@@ -157,8 +160,8 @@ class Database:
             return result
 
     def lock_schema(self, connection: Connection) -> None:
-        """Let nobody else change the tables, or create cooperatives, until the transaction ends."""
-        if not self.is_sqlite:  # where a writer is alone anyway
+        """Until the transaction ends, let nobody else change the tables or create cooperatives."""
+        if not self.is_sqlite:  # in SQLite a writer is alone anyway
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})")
 
     def close(self) -> None:
@@ -170,7 +173,7 @@ class Database:
 
     @contextmanager
     def plain_errors(self) -> Iterator[None]:
-        """What goes wrong in the database becomes a ValueError of one line, which names the ledger and never its password."""
+        """Turn errors of the database into a ValueError of one line, which names the ledger and never its password."""
         try:
             yield
         except (DBAPIError, sqlite3.Error) as error:
@@ -180,22 +183,22 @@ class Database:
             raise ValueError(f"ledger {self.name} is damaged: a row that must be there is missing; verify says which") from error
 
     def before_fork(self) -> tuple[int, int] | None:
-        """Close what may be closed; where SQLite's file remains in use, which one it is: its device and number."""
+        """Close the connections that may be closed. If an SQLite file is still in use, return its device and number."""
         if not self.is_sqlite:
             return None
         if self._engine is not None:
-            self._engine.pool.dispose()  # only what is idle; the rest comes back to the pool
+            self._engine.pool.dispose()  # only idle connections; the others return to the pool
         return self._file() if self._calls else None
 
     def after_fork(self) -> None:
-        """In the child: the parent's connections are kept as they are, since closing them here would disturb the parent."""
+        """In the child: keep the parent's connections as they are, since closing them here would disturb the parent."""
         if self._engine is not None:
             _INHERITED.append(self._engine)
         self._engine = None
 
     @contextmanager
     def _call(self) -> Iterator[None]:
-        """What may hold a connection; refused in a child of a process that held one to the file."""
+        """A call that may hold a connection. It is refused in the child of a process that held one to the file when it forked."""
         if self.is_sqlite and _REFUSED and self._file() in _REFUSED:
             raise ValueError(
                 f"ledger {self.name} was being read or written when this process was forked, and SQLite cannot be used across a fork: fork "
@@ -214,7 +217,7 @@ class Database:
         try:
             if not self.is_sqlite:
                 connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            self._require_ledger(connection)  # the first look at it is what makes SQLite's snapshot
+            self._require_ledger(connection)  # SQLite's snapshot is made by the first read
         except BaseException as error:
             connection.close()
             if isinstance(error, DBAPIError) and error.connection_invalidated:
@@ -235,8 +238,8 @@ class Database:
             if error.connection_invalidated and not committing:
                 raise _Stale(error) from error  # nothing was committed, so it may be done again
             if error.connection_invalidated:
-                raise ValueError(f"ledger {self.name} broke off while it wrote, and {_UNKNOWN}") from error
-            if committing and _codes(error)[0] == sqlite3.SQLITE_IOERR:  # a failed sync, say: the commit may be in the file nevertheless
+                raise ValueError(f"ledger {self.name}: the connection broke while it wrote, and {_UNKNOWN}") from error
+            if committing and _codes(error)[0] == sqlite3.SQLITE_IOERR:  # such as a failed sync: the commit may still be in the file
                 raise ValueError(
                     f"ledger {self.name} could not be written or made safe on disk ({_first_line(error.orig)}), and {_UNKNOWN}"
                 ) from error
@@ -245,7 +248,7 @@ class Database:
     def _is_file(self) -> bool:
         try:
             return self.path.is_file()
-        except OSError as error:  # a folder on the way that may not be entered
+        except OSError as error:  # a parent folder that may not be entered
             raise ValueError(f"ledger {self.name} cannot be read: {error.strerror or error}") from error
 
     def _make_file(self) -> None:
@@ -256,9 +259,9 @@ class Database:
             raise ValueError(f"ledger {self.name} cannot be written: {error.strerror or error}") from error
 
     def _log_ahead(self) -> None:
-        """Switch the file to the write-ahead log, for good; where a file system cannot do that, the ledger works without."""
+        """Switch the file to the write-ahead log for good. On file systems that cannot do that, the ledger works without it."""
         with self._connect() as connection:
-            _raw(connection).execute("PRAGMA journal_mode = WAL").fetchall()  # not in a transaction, as SQLAlchemy would have it
+            _raw(connection).execute("PRAGMA journal_mode = WAL").fetchall()  # not through SQLAlchemy, which would begin a transaction
 
     def _connect(self) -> Connection:
         with _GUARD:
@@ -280,14 +283,14 @@ class Database:
     def _sqlite(self) -> Engine:
         if not self._is_file():
             raise ValueError(f"ledger {self.name} {'is no file' if self.path.exists() else 'does not exist: create it with init'}")
-        # A reader opens the file for each read: whether it may do so without locks can change from one to the next.
+        # A reader opens the file for each read, since from one read to the next it may gain or lose the right to lock it.
         pool: dict[str, Any] = {"poolclass": sa.NullPool} if self.read_only else {"poolclass": sa.QueuePool, "max_overflow": -1}
         engine = sa.create_engine("sqlite://", creator=self._open_file, **pool)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
 
     def _file(self) -> tuple[int, int] | None:
-        """The file's device and number, by which SQLite knows it; ``None`` if it cannot be found."""
+        """The file's device and number, by which SQLite knows it; ``None`` if the file cannot be found."""
         try:
             found = self.path.stat()
         except OSError:
@@ -295,7 +298,7 @@ class Database:
         return found.st_dev, found.st_ino
 
     def _content(self) -> tuple[int, ...]:
-        """What changes when the file is written to: the size of its log comes last."""
+        """Numbers that change when the file is written to. The size of its log comes last."""
         try:
             log = Path(f"{self.path}-wal").stat().st_size
         except FileNotFoundError:
@@ -304,7 +307,7 @@ class Database:
         return file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, log
 
     def _require_same(self, content: tuple[int, ...] | None, error: Exception | None = None) -> None:
-        """Refuse what was read without locks, where somebody wrote meanwhile."""
+        """Refuse what was read without locks if somebody wrote meanwhile."""
         try:
             same = content is None or content == self._content()
         except OSError:
@@ -329,7 +332,7 @@ class Database:
             content = self._content()
             if error.sqlite_errorcode & 0xFF not in _NO_LOG or content[-1]:
                 raise
-            # Even a reader writes beside the file, for the log; where it may not, and nobody has the file open to write, it needs none.
+            # For the log, even a reader writes beside the file. If it may not, and nobody has the file open to write, it needs no log.
             connection = _opened(where + "ro&immutable=1")
             connection.content = content
         return connection
@@ -341,7 +344,7 @@ class Database:
 
 
 _VERSION = sa.select(sa.func.max(VERSIONS.c.version))
-_GUARD = threading.RLock()  # held over a fork, so that nobody opens a connection meanwhile
+_GUARD = threading.RLock()  # held during a fork, so that nobody opens a connection meanwhile
 _ALL: weakref.WeakSet[Database] = weakref.WeakSet()
 _REFUSED: set[tuple[int, int]] = set()  # files that were in use when this process was forked
 _HELD: set[tuple[int, int]] = set()  # the same, while it is forked
@@ -380,7 +383,7 @@ class _Stale(Exception):  # noqa: N818
 
 
 def _patiently(attempt: Callable[[], T]) -> T:
-    """Try until nobody is in the way."""
+    """Try until nobody is in the way, for at most :data:`PATIENCE` seconds."""
     until = time.monotonic() + PATIENCE
     stale, pause = False, _PAUSE
     while True:
@@ -404,13 +407,13 @@ def _url(where: str | os.PathLike[str]) -> URL:
         except (ArgumentError, ValueError):
             raise ValueError("ledger: the URL cannot be read; write sqlite:///path or postgresql://user@host/database") from None
         if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
-            if where.count("@") > (url.username is not None):  # what was read as host or database may be of the password
-                raise ValueError("ledger: the URL cannot be read: but for the @ before the host, write @ as %40, / as %2F and ? as %3F")
+            if where.count("@") > (url.username is not None):  # what was read as host or database may belong to the password
+                raise ValueError("ledger: the URL cannot be read: except for the @ before the host, write @ as %40, / as %2F and ? as %3F")
             return url.set(drivername="postgresql+psycopg")
         if url.drivername not in ("sqlite", "sqlite+pysqlite"):
             raise ValueError(f"ledger {shown(url.drivername)}://…: must be a path, sqlite:///path or postgresql://user@host/database")
         if url.query or url.host:
-            raise ValueError("ledger: write sqlite:///path (four slashes before an absolute one), with nothing behind the path")
+            raise ValueError("ledger: write sqlite:///path (four slashes before an absolute path), with nothing after the path")
     else:
         url = URL.create("sqlite", database=os.fspath(where))
     if not url.database or url.database == ":memory:" or "\0" in url.database:
@@ -422,7 +425,7 @@ class _Raw(sqlite3.Connection):
     """A connection of SQLite's.
 
     Attributes:
-        content: Of the file when it was opened, where nothing is locked.
+        content: Where nothing is locked, :meth:`Database._content` of when the file was opened.
     """
 
     content: tuple[int, ...] | None = None
@@ -441,7 +444,7 @@ def _opened(where: str) -> _Raw:
 
 
 def _text(raw: bytes) -> str:
-    """Text as stored; what is no UTF-8 is kept as surrogates, for verification to find."""
+    """Text as stored. Bytes that are not UTF-8 are kept as surrogates, for verification to find."""
     return raw.decode("utf-8", "surrogateescape")
 
 
@@ -449,22 +452,22 @@ def _begin_sqlite(connection: Connection) -> None:
     """Begin a transaction; a writer waits here until it is alone."""
     raw = _raw(connection)
     if connection.get_execution_options().get("writes"):
-        _patiently(lambda: raw.execute("BEGIN IMMEDIATE"))  # not through SQLAlchemy: many may wait, and look often
+        _patiently(lambda: raw.execute("BEGIN IMMEDIATE"))  # not through SQLAlchemy: many may wait, and try often
     else:
         raw.execute("BEGIN")
 
 
 def _prepare_postgresql(connection: Any, _: object) -> None:
-    """Text is UTF-8 whatever the database's encoding is, floats come exactly, and a commit is on disk when it is acknowledged."""
+    """Text is UTF-8 whatever the database's encoding, floats are exact, and a commit is on disk when it is acknowledged."""
     with connection.cursor() as cursor:
         cursor.execute("SET client_encoding TO 'UTF8'")
-        cursor.execute("SET extra_float_digits TO 3")  # less than 1 rounds floats on their way here
+        cursor.execute("SET extra_float_digits TO 3")  # less than 1 would round floats
         cursor.execute("SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'")
     connection.commit()
 
 
 def _busy(error: DBAPIError | sqlite3.Error) -> bool:
-    """Whether others are in the way, so that nothing was written and all may be done again."""
+    """Whether others are in the way. Then nothing was written, and everything may be done again."""
     code, state = _codes(error)
     return code in _BUSY or state in _RETRY
 

@@ -1,11 +1,11 @@
-"""What leaves a ledger: its rows as CSV or Parquet, a file a table, and as a JSON audit bundle that anybody can verify.
+"""Exports of a ledger: its rows as CSV or Parquet, one file for each table, and as a JSON audit bundle that anybody can verify.
 
-Rows are read and written one after the other, so that a ledger need not fit into memory; every file is whole or absent. All three hold the
-same rows: those up to the head that the ledger had at the start. Amounts are in minor units, times in UTC; credit and standings are written
-with the fewest digits that read back as the same float64.
+Rows are read and written one after the other, so a ledger need not fit into memory. A file is complete or absent. All three formats hold
+the same rows: those up to the head that the ledger had at the start. Amounts are in minor units and times in UTC. Credit and standings are
+written with the fewest digits that read back as the same float64.
 
-Spreadsheets take a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula. No text here does: ledgers refuse names and keys that
-begin so, all other text is the ledger's own, and one that was tampered with is not written. Negative numbers are numbers.
+Spreadsheets take a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula. No text here begins so: ledgers refuse such names and
+keys, all other text is the ledger's own, and text that was tampered with is not written. Negative numbers are numbers.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from .ledger import Ledger
 from .schema import COLUMNS
 
 Progress = Callable[[int, int], object]
-"""Is told how many rows are done, and of how many."""
+"""A function that is called with the number of rows done and the number of all rows."""
 
 FORMAT = 1
-"""Of the audit bundle."""
+"""Version of the audit bundle's format."""
 
 SCRIPT = "verify_bundle.py"
-"""What verifies a bundle; it is copied beside each."""
+"""The script that verifies a bundle; a copy is written beside each bundle."""
 
-_MEMBER = ("credits", "payouts")  # tables that name members by their position, and here by name as well
+_MEMBER = ("credits", "payouts")  # tables that refer to members by position; their files hold names as well
 _AT_ONCE = 10_000  # rows of a table that go into a Parquet file at a time
 _EVERY = 1000  # rows between two calls of progress
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -44,27 +44,27 @@ _HEAD = re.compile(r"([1-9][0-9]{0,18}):([0-9a-f]{64})", re.ASCII)
 
 
 def columns(table: str) -> list[str]:
-    """The columns of a table's file: the cooperative, the table's own, the member's name where it stands for one, and the hash."""
+    """The columns of a table's file: cooperative, the table's own columns, the member's name if the row is about one, and hash."""
     return ["cooperative", *COLUMNS[table], *(["member"] if table in _MEMBER else []), "hash"]
 
 
 def write_csv(ledger: Ledger, cooperative: str, folder: str | Path, progress: Progress | None = None) -> list[Path]:
     """Write a CSV file for each table: ``members.csv``, ``rounds.csv``, ``credits.csv`` and so on.
 
-    UTF-8, comma-separated, with a line of names; what is null is empty.
+    The files are UTF-8 and comma-separated, with the columns' names in the first line. Null is empty.
 
     Args:
         ledger: The ledger.
-        cooperative: Its name.
-        folder: Where; it is created, and files of these names are replaced.
-        progress: Is called now and then.
+        cooperative: Name of the cooperative.
+        folder: The folder. It is created, and files of these names are replaced.
+        progress: Called now and then, with the number of rows done and of all rows.
 
     Returns:
-        The files.
+        Paths of the files.
 
     Raises:
-        ValueError: If there is no such cooperative, the ledger cannot be read or was tampered with so that a spreadsheet would take text
-            for a formula, or the files cannot be written.
+        ValueError: If there is no such cooperative, the ledger cannot be read, or the files cannot be written. Also if text was tampered
+            with, so that a spreadsheet would take it for a formula.
     """
     paths = [output_folder(folder) / f"{table}.csv" for table in CHAINED]
 
@@ -72,7 +72,7 @@ def write_csv(ledger: Ledger, cooperative: str, folder: str | Path, progress: Pr
         with ExitStack() as stack:
             texts = [io.TextIOWrapper(file, encoding="utf-8", newline="") for file in files]
             for text in texts:
-                stack.callback(text.detach)  # flushes, and leaves the file open for who opened it
+                stack.callback(text.detach)  # flushes, and leaves the file open for the code that opened it
             writers = {table: csv.writer(text, lineterminator="\n") for table, text in zip(CHAINED, texts, strict=True)}
             for table, writer in writers.items():
                 writer.writerow(columns(table))
@@ -89,7 +89,7 @@ def write_csv(ledger: Ledger, cooperative: str, folder: str | Path, progress: Pr
 
 
 def require_parquet() -> None:
-    """Make sure, before long work, that Parquet can be written.
+    """Make sure that Parquet can be written, before long work begins.
 
     Raises:
         ValueError: If pyarrow is not installed.
@@ -105,12 +105,12 @@ def write_parquet(ledger: Ledger, cooperative: str, folder: str | Path, progress
 
     Args:
         ledger: The ledger.
-        cooperative: Its name.
-        folder: Where; it is created, and files of these names are replaced.
-        progress: Is called now and then.
+        cooperative: Name of the cooperative.
+        folder: The folder. It is created, and files of these names are replaced.
+        progress: Called now and then, with the number of rows done and of all rows.
 
     Returns:
-        The files.
+        Paths of the files.
 
     Raises:
         ValueError: As :func:`write_csv` does, and if pyarrow is not installed or a row is damaged.
@@ -154,18 +154,18 @@ def write_parquet(ledger: Ledger, cooperative: str, folder: str | Path, progress
 def write_bundle(ledger: Ledger, cooperative: str, path: str | Path, progress: Progress | None = None) -> Path:
     """Write an audit bundle, and beside it the script that verifies it without proxycoop.
 
-    A bundle is a JSON object: ``format``, ``cooperative``, ``head`` with ``seq`` and ``hash``, ``verified_with`` and ``entries``, a line
-    each: ``table``, ``seq``, ``fields`` (all that the hash covers) and ``hash``.
+    A bundle is a JSON object with ``format``, ``cooperative``, ``head`` (``seq`` and ``hash``), ``verified_with`` and ``entries``. Each
+    entry is a line with ``table``, ``seq``, ``fields`` (all that the hash covers) and ``hash``.
 
     Args:
         ledger: The ledger.
-        cooperative: Its name.
-        path: The file; its folder is created.
-        progress: Is called now and then.
+        cooperative: Name of the cooperative.
+        path: The file. Its folder is created.
+        progress: Called now and then, with the number of rows done and of all rows.
 
     Raises:
-        ValueError: If there is no such cooperative, the ledger cannot be read, a row holds what JSON has not, or the file is to be called
-            as the script is or cannot be written.
+        ValueError: If there is no such cooperative, the ledger cannot be read, a row holds a value that JSON does not have, the file has
+            the script's name, or it cannot be written.
     """
     path = Path(path)
     if path.name == SCRIPT:
@@ -178,7 +178,7 @@ def write_bundle(ledger: Ledger, cooperative: str, path: str | Path, progress: P
             return json.dumps({"table": entry.table, "seq": entry.seq, "fields": entry.fields, "hash": entry.hash}, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"ledger {ledger.name} is damaged: row {entry.seq} of {entry.table} holds what JSON has not ({error}): "
+                f"ledger {ledger.name} is damaged: row {entry.seq} of {entry.table} holds a value that JSON does not have ({error}): "
                 "run proxycoop ledger verify"
             ) from error
 
@@ -198,7 +198,7 @@ def write_bundle(ledger: Ledger, cooperative: str, path: str | Path, progress: P
 
 
 def write_heads(heads: Mapping[str, Head], path: str | Path) -> Path:
-    """Write down heads by cooperative, to keep where the ledger is not.
+    """Write the heads of cooperatives to a JSON file, to be kept where the ledger is not.
 
     Raises:
         ValueError: If the file cannot be written.
@@ -211,10 +211,10 @@ def write_heads(heads: Mapping[str, Head], path: str | Path) -> Path:
 
 
 def read_heads(path: str | Path) -> dict[str, Head]:
-    """The heads, by cooperative, in a file of :func:`write_heads` or an audit bundle.
+    """The heads, by cooperative, in a file of :func:`write_heads` or in an audit bundle.
 
     Raises:
-        ValueError: If the file cannot be read, is neither, or holds no head.
+        ValueError: If the file cannot be read, is neither of the two, or holds no head.
     """
     name = repr(str(path))
     try:
@@ -239,7 +239,7 @@ def head_of(text: str) -> Head:
     """A head that is written as SEQ:HASH.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If the text is not of that form.
     """
     match = _HEAD.fullmatch(text)
     if match is None:
@@ -248,10 +248,10 @@ def head_of(text: str) -> Head:
 
 
 def _entries(ledger: Ledger, cooperative: str, progress: Progress | None, head: Head | None = None) -> Iterator[Entry]:
-    """The rows up to a head, which is the ledger's now unless it is given."""
+    """The rows up to a head: the given one, or the one that the ledger has now."""
     head = head or ledger.head(cooperative)
     for done, entry in enumerate(ledger.entries(cooperative)):
-        if not isinstance(entry.seq, int) or entry.seq > head.seq:  # those that have no place in the chain come last
+        if not isinstance(entry.seq, int) or entry.seq > head.seq:  # rows without a place in the chain come last
             break
         if progress is not None and done % _EVERY == 0:
             progress(done, head.seq)
@@ -261,7 +261,7 @@ def _entries(ledger: Ledger, cooperative: str, progress: Progress | None, head: 
 
 
 def _named(entries: Iterator[Entry]) -> Iterator[tuple[str, dict[str, Value]]]:
-    """Rows as they stand in files, with their table."""
+    """Rows as they are written to files, each with its table."""
     names: dict[Value, Value] = {}
     for entry in entries:
         if entry.table == "members":
@@ -273,7 +273,7 @@ def _named(entries: Iterator[Entry]) -> Iterator[tuple[str, dict[str, Value]]]:
 
 
 def _write_together(paths: Sequence[Path], write: Callable[[Sequence[BinaryIO]], object], files: Sequence[BinaryIO] = ()) -> None:
-    """Write several files atomically: none is there before all are written.
+    """Write several files atomically: none appears before all are written.
 
     Raises:
         ValueError: If one cannot be written.

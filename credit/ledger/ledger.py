@@ -1,4 +1,4 @@
-"""The ledger: who earned what in which round, what came in, and who was paid, in a database that only ever grows.
+"""The ledger: who earned what in which round, what came in, and who was paid, in a database to which rows are only added.
 
 ::
 
@@ -9,12 +9,12 @@
         ledger.record("clinics", 0, {"Ada": 0.3, "Bo": 0.1}, revenue=100)
         ledger.settle("clinics").payouts  # {"Ada": 75, "Bo": 25}, in cents
 
-One database holds many cooperatives, each with a chain of its own (:mod:`~proxycoop.credit.ledger.chain`). A round, and a settlement, is
-one transaction: all of it is there or nothing, and what was acknowledged stays. A round, or whatever has a key, is done once: doing it
-again writes nothing and gives the first receipt, so that whoever crashed, or never got the answer, simply repeats it.
+One database holds many cooperatives, each with a chain of its own (:mod:`~proxycoop.credit.ledger.chain`). A round is one transaction, and
+so is a settlement: all of it is there or nothing, and what was acknowledged stays. A round, or anything with a key, is done only once.
+Doing it again writes nothing and gives the first receipt. So after a crash, or if the answer never came, simply repeat it.
 
-Any number of processes may write at once. A settlement covers the rounds and the revenue that stand before it and behind the one before,
-whatever the rounds' numbers are; it continues from the standings that the one before left in its rows.
+Any number of processes may write at once. A settlement covers the rounds and the revenue recorded since the settlement before, whatever the
+rounds' numbers are. It continues from the standings that the settlement before left in its rows.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from .statement import Statement, read_statement
 from .verification import Problem, Verification, verify_database
 
 LARGEST_CREDIT = 1e300
-"""The largest credit of a round, in its size: so that a hundred million of them still add up to a float64."""
+"""The largest absolute credit of a round. A hundred million of them still add up to a float64."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Cooperative:
 
     Attributes:
         name: Its name.
-        currency: What it pays in.
+        currency: The currency that it pays in.
         policy: How it settles.
-        members: Their names, in the order in which they joined.
+        members: Names of the members, in the order in which they joined.
     """
 
     name: str
@@ -79,8 +79,8 @@ class Ledger:
         clock: Gives the time that is written into rows.
 
     Raises:
-        ValueError: If it is neither, PostgreSQL's driver is missing, or it is to be read only and there is no such file. All methods
-            raise it, with one line that names the ledger, if the database cannot be used.
+        ValueError: If ``where`` is neither, PostgreSQL's driver is missing, or it is read-only and there is no such file. All methods raise
+            it if the database cannot be used, with one line that names the ledger.
     """
 
     def __init__(self, where: str | os.PathLike[str], *, read_only: bool = False, clock: Callable[[], datetime] = _utc) -> None:
@@ -95,7 +95,7 @@ class Ledger:
         self.close()
 
     def __reduce__(self) -> tuple[Callable[..., Ledger], tuple[str]]:
-        """Opened again by its URL, with connections of its own."""
+        """Opened again by its URL, with its own connections."""
         return partial(Ledger, read_only=self._database.read_only, clock=self._clock), (
             self._database.url.render_as_string(hide_password=False),
         )
@@ -105,7 +105,7 @@ class Ledger:
 
     @property
     def url(self) -> str:
-        """To open it again; with its password."""
+        """The URL to open it again, with its password."""
         return self._database.url.render_as_string(hide_password=False)
 
     @property
@@ -125,18 +125,21 @@ class Ledger:
         exponent: int | None = None,
         policy: SettlementPolicy | None = None,
     ) -> Cooperative:
-        """Create the tables, or bring them up to date, and a cooperative in them; where it exists, let new members join.
+        """Create a cooperative, and the tables if there are none. Where the cooperative exists, new members join it.
+
+        Tables of an older version are brought up to date.
 
         Args:
-            name: The cooperative's.
-            members: Their names; who is a member already stays where it is.
-            currency: Its code, see :class:`~proxycoop.credit.money.money.Currency`; euros if ``None``, or what it has where it exists.
-            exponent: Its decimals; those of the currency if ``None``.
-            policy: How the cooperative settles; by all defaults if ``None``, or as it does where it exists.
+            name: Name of the cooperative.
+            members: Names of the members. Those that are members already stay where they are.
+            currency: Code of the currency, see :class:`~proxycoop.credit.money.money.Currency`. ``None`` is EUR, or what the cooperative
+                has if it exists.
+            exponent: Decimals of the currency; ``None`` is the currency's own.
+            policy: How the cooperative settles. ``None`` is all defaults, or what the cooperative has if it exists.
 
         Raises:
-            ValueError: If a name is refused or given twice, there are no members, the cooperative exists with another currency,
-                exponent or policy, or the database holds tables of something else.
+            ValueError: If a name is refused or given twice, there are no members, the cooperative exists with another currency, exponent or
+                policy, or the database holds other tables of these names.
         """
         name = checked_name("cooperative", name)
         given = _checked_members(members)
@@ -189,21 +192,21 @@ class Ledger:
             return _public(known)
 
     def record(self, cooperative: str, round: int, credit: Mapping[str, float], revenue: int = 0, key: str | None = None) -> Receipt:
-        """Record a round: what each member's contribution is credited with, and what the round brought in.
+        """Record a round: the credit of each member, and the revenue that the round brought in.
 
         Args:
-            cooperative: Its name.
-            round: Its number, from 0; rounds may come in any order.
-            credit: By member, finite, in the utility's unit; who is not named has none.
+            cooperative: Name of the cooperative.
+            round: Number of the round, from 0. Rounds may come in any order.
+            credit: By member, finite, in the utility's unit. A member that is not named has none.
             revenue: What came in, in minor units.
-            key: A name of the caller's for this, by which it is recorded once.
+            key: Your own name for this entry. An entry with the same key is recorded only once.
 
         Returns:
-            The first receipt where the same was recorded before.
+            The receipt; the first one if the same was recorded before.
 
         Raises:
-            ValueError: If the round or the key stands for something else already, a member or the cooperative is unknown, a credit is
-                not finite or larger than 10^300, or all revenue would come to more than 2^63 − 1.
+            ValueError: If the round or the key stands for something else already, a member or the cooperative is unknown, a credit is not
+                finite or larger than 10^300, or all revenue would come to more than 2^63 − 1.
             TypeError: If the round or the revenue is not a whole number.
         """
         number, amount, key = _whole("round", round), _whole("revenue", revenue), _checked_key(key)
@@ -214,7 +217,7 @@ class Ledger:
             tip = lock(connection, known)
             rows = sorted((known.position(connection, member), one) for member, one in given.items())
             earlier = earlier_round(connection, known.id, number)
-            if known.policy.decay < 1 and earlier is None:  # a settlement could not refuse it any more
+            if known.policy.decay < 1 and earlier is None:  # later, a settlement could no longer refuse it
                 require_remembered(known.policy, latest_round(connection, known.id), number)
             named = None if key is None else named_by(connection, known.id, key)
             if earlier is not None:
@@ -236,15 +239,15 @@ class Ledger:
         """Record revenue that belongs to no round.
 
         Args:
-            cooperative: Its name.
+            cooperative: Name of the cooperative.
             amount: In minor units, at least 1.
-            key: A name of the caller's for this, by which it is recorded once; without one, doing it again counts again.
+            key: Your own name for this entry, so that it is recorded only once. Without a key, doing it again counts again.
 
         Returns:
-            The first receipt where the same was recorded before, by its key.
+            The receipt; the first one if the same was recorded before under this key.
 
         Raises:
-            ValueError: If the amount is none, the key stands for something else already, the cooperative is unknown, or all revenue
+            ValueError: If the amount is below 1, the key stands for something else already, the cooperative is unknown, or all revenue
                 would come to more than 2^63 − 1.
             TypeError: If the amount is not a whole number.
         """
@@ -276,16 +279,16 @@ class Ledger:
         """Pay out what came in since the settlement before, by the cooperative's policy.
 
         Args:
-            cooperative: Its name.
-            revenue: What comes in with this settlement, in minor units; it is recorded in the same transaction.
-            key: A name of the caller's for this, by which it is settled once.
+            cooperative: Name of the cooperative.
+            revenue: What comes in with this settlement, in minor units. It is recorded in the same transaction.
+            key: Your own name for this settlement, so that it is made only once.
 
         Returns:
-            The first receipt where it was settled before, by its key.
+            The receipt; the first one if it was made before under this key.
 
         Raises:
-            ValueError: If there is nothing to pay (floors alone, from the reserve, only under a key), the key stands for something else
-                already, the cooperative is unknown, or all revenue would come to more than 2^63 − 1.
+            ValueError: If there is nothing to pay, the key stands for something else already, the cooperative is unknown, or all revenue
+                would come to more than 2^63 − 1. Without revenue, floors are paid from the reserve only under a key.
             TypeError: If the revenue is not a whole number.
         """
         amount, key = _whole("revenue", revenue), _checked_key(key)
@@ -302,7 +305,7 @@ class Ledger:
             if not due and (key is None or not (known.policy.floor and account.reserve)):
                 raise ValueError(
                     f"cooperative {shown(known.name)}: nothing came in since settlement {account.number}, so there is nothing to pay"
-                    + ("; to pay floors from the reserve, give a key, so that it is done but once" if known.policy.floor else "")
+                    + ("; to pay floors from the reserve, give a key, so that it is done only once" if known.policy.floor else "")
                 )
             at = self._at()
             if amount:
@@ -322,7 +325,7 @@ class Ledger:
         return self._database.write(body)
 
     def entries(self, cooperative: str) -> Iterator[Entry]:
-        """All rows of a cooperative in the order of its chain, as they stood when the first was asked for, a few at a time.
+        """All rows of a cooperative in the order of its chain, as they stood when the first was asked for. They are read a few at a time.
 
         Raises:
             ValueError: If there is no such cooperative.
@@ -338,11 +341,11 @@ class Ledger:
         """Walk the chains, recompute every hash and every settlement, and say what is wrong.
 
         Args:
-            cooperative: The one to verify; all of them, and that no row is without one, if ``None``.
-            expected: Heads that were kept elsewhere, by cooperative: their rows must still be there.
+            cooperative: The one to verify. ``None`` is all of them, and also checks that no row is without one.
+            expected: Heads that were kept elsewhere, by cooperative. Their rows must still be there.
 
         Raises:
-            ValueError: If there is no such cooperative, or this is no ledger at all. Whatever its rows hold is reported, not raised.
+            ValueError: If there is no such cooperative, or this is no ledger at all. Whatever is wrong in the rows is reported, not raised.
         """
         kept = {checked_name("cooperative", name): head for name, head in expected.items()}
         if cooperative is not None:
@@ -365,7 +368,7 @@ class Ledger:
             return read_statement(connection, self._cooperative(connection, cooperative), checked_name("member", member))
 
     def _cooperative(self, connection: Connection, name: str) -> Known:
-        """What never changes about a cooperative is read once."""
+        """What is known of a cooperative. It is read once, since it never changes."""
         known = self._known.get(name)
         if known is None:
             name = checked_name("cooperative", name)
@@ -434,7 +437,7 @@ def _require_same(known: Known, currency: str | None, exponent: int | None, poli
         ("policy", known.policy, known.policy if policy is None else policy),
     ):
         if agreed != now:
-            raise ValueError(f"cooperative {shown(known.name)} exists with {what} {agreed}, and not {now}: what was agreed on stays")
+            raise ValueError(f"cooperative {shown(known.name)} exists with {what} {agreed}, and not {now}: it cannot be changed")
 
 
 def _unknown_cooperative(connection: Connection, name: str) -> ValueError:

@@ -1,4 +1,4 @@
-"""Names that people give to cooperatives, members and payments: what is allowed, and how an error shows one."""
+"""Names that people give to cooperatives, members and payments: which are allowed, and how errors show them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _REFUSED = {
 
 
 def checked_name(kind: str, name: object) -> str:
-    """A name in Unicode's composed form (NFC), if it is one that can be stored, compared and printed safely.
+    """A name in Unicode's composed form (NFC), if it can be stored, compared and printed safely.
 
     Letters of all scripts, quotes, ``<``, ``&`` and spaces inside are fine. Two names that look alike may still differ (Latin a and
     Cyrillic а): nobody is protected from that.
@@ -35,7 +35,7 @@ def checked_name(kind: str, name: object) -> str:
         name: What came.
 
     Raises:
-        ValueError: If it is no text, is empty or longer than 200 characters, has a space at an end, begins with ``=``, ``+``, ``-`` or
+        ValueError: If it is not text, is empty or longer than 200 characters, has a space at an end, begins with ``=``, ``+``, ``-`` or
             ``@`` (a spreadsheet would read a formula), or has characters that do not print.
     """
     if not isinstance(name, str):
@@ -57,13 +57,13 @@ def checked_name(kind: str, name: object) -> str:
 
 
 def _joins(before: str, after: str) -> bool:
-    """Whether a joiner between two characters does something: within words of scripts that need it, and in composed pictures."""
+    """Whether a joiner between two characters has an effect: within words of scripts that need it, and in composed pictures."""
     if not before or not after or after in _JOINERS:
         return False
     return unicodedata.category(before) == "So" or unicodedata.name(before, " ").split(" ")[0] in _JOINING
 
 
 def shown(name: object) -> str:
-    """Something that a caller gave, for an error message: in quotes, escaped, and no longer than 60 characters."""
+    """A caller's value for an error message: in quotes, escaped, and no longer than 60 characters."""
     text = repr(name[: _SHOWN + 1] if isinstance(name, str) else name)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

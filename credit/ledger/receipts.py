@@ -1,4 +1,4 @@
-"""Receipts: what the ledger says to something that was recorded, and how they are found again when it is recorded once more."""
+"""Receipts: what the ledger returns for a recorded entry, and how a receipt is found again if the entry is repeated."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .schema import TABLES
 
 @dataclass(frozen=True)
 class Receipt:
-    """What the ledger says to something it recorded.
+    """What the ledger returns for a recorded entry.
 
     Attributes:
         seq: Place in the chain of the last row that was written for it.
-        hash: That row's hash; with ``seq`` a head to verify against later.
-        repeated: Whether it was there already, and nothing was written.
+        hash: That row's hash; together with ``seq`` a head to verify against later.
+        repeated: Whether the entry was there already, so that nothing was written.
     """
 
     seq: int
@@ -30,15 +30,15 @@ class Receipt:
 
 @dataclass(frozen=True)
 class SettlementReceipt:
-    """What a settlement came to.
+    """The result of a settlement.
 
     Attributes:
-        number: Of the settlement, from 1.
-        revenue: What was split, in minor units.
-        payouts: To each member, by name, in minor units.
-        standings: Each member's cumulative credit by the policy's reckoning, by name, in the utility's unit.
-        paid: What each member was paid so far, this included, by name, in minor units.
-        reserve: What the cooperative has in reserve afterwards, in minor units.
+        number: Number of the settlement, from 1.
+        revenue: Revenue that was split, in minor units.
+        payouts: Payout to each member, by name, in minor units.
+        standings: Each member's cumulative credit by the policy, by name, in the utility's unit.
+        paid: Paid to each member so far, this settlement included, by name, in minor units.
+        reserve: The cooperative's reserve afterwards, in minor units.
         seq: As in :class:`Receipt`.
         hash: As in :class:`Receipt`.
         repeated: As in :class:`Receipt`.
@@ -64,12 +64,12 @@ class Named(NamedTuple):
 
 
 def earlier_round(connection: Connection, own: int, number: int) -> sa.Row[Any] | None:
-    """The row of a round that was recorded already."""
+    """The row of a round, if the round was recorded already."""
     return connection.execute(_ROUND, {"own": own, "round": number}).first()
 
 
 def named_by(connection: Connection, own: int, key: str) -> Named | None:
-    """What a key stands for, if anything. A settlement and the revenue that came with it share one."""
+    """What a key stands for, if anything. A settlement and the revenue that came with it share one key."""
     for table, words in (("settlements", "settlement {number}"), ("rounds", "round {round}"), ("revenue", "revenue of {amount}")):
         columns = TABLES[table].c
         row = connection.execute(sa.select(TABLES[table]).where(columns.cooperative_id == own, columns.key == key)).first()
@@ -84,7 +84,7 @@ def same_round(
     """The receipt of a round that was recorded already.
 
     Raises:
-        ValueError: If something about it was different, or a row of it is damaged.
+        ValueError: If the round now differs from the recorded one, or a row of it is damaged.
     """
     own = {"own": known.id, "round": earlier.round}
     rows = connection.execute(_CREDITS_OF_ROUND, own).all()
@@ -110,7 +110,7 @@ def same_round(
         more = f", and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise ValueError(
             f"round {earlier.round} of {shown(known.name)} is recorded already, and differs: {'; '.join(differences[:3])}{more}. "
-            "What is recorded stays: use another round"
+            "A recorded round cannot be changed: use another round"
         )
     last = income or (rows[-1] if rows else earlier)
     return Receipt(last.seq, last.hash, True)
@@ -120,7 +120,7 @@ def same_revenue(known: Known, named: Named, amount: int, key: str) -> Receipt:
     """The receipt of revenue that was recorded already.
 
     Raises:
-        ValueError: If the key stands for something else, or it was another amount.
+        ValueError: If the key stands for something else, or for another amount.
     """
     if named.table != "revenue":
         raise ValueError(f"key {shown(key)} of {shown(known.name)} stands for {named.words} already: use another for this revenue")
@@ -150,7 +150,7 @@ def same_settlement(connection: Connection, known: Known, named: Named, amount: 
             f"key {shown(key)} of {shown(known.name)} stands for {words}, which came with revenue of {came}, now {amount}: use another key"
         )
     payouts = read_payouts(connection, known, row)
-    rows = dict(zip(known.positions, payouts, strict=False))  # who joined later was not paid
+    rows = dict(zip(known.positions, payouts, strict=False))  # members that joined later were not paid
     last = payouts[-1]
     return SettlementReceipt(
         number=row.number,

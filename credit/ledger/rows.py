@@ -1,4 +1,4 @@
-"""Rows of a ledger: what is read of a cooperative, the tip of its chain to which rows are added, and the state of its accounts."""
+"""Rows of a ledger: reading a cooperative, the tip of its chain to which rows are added, and the state of its accounts."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _AT_ONCE = 1000  # rows that are fetched at a time
 
 @dataclass
 class Known:
-    """What is known of a cooperative; nothing of it ever changes, but members join.
+    """What is known of a cooperative. Nothing of it ever changes, except that members join.
 
     Attributes:
         id: Its number in the database.
         name: Its name.
-        currency: What it pays in.
+        currency: The currency that it pays in.
         policy: How it settles.
-        positions: Where its members stand, by name, in their order: those that are known so far.
+        positions: Position of each member, by name, in their order: of the members that are known so far.
     """
 
     id: int
@@ -43,7 +43,7 @@ class Known:
     positions: dict[str, int] = field(default_factory=dict)
 
     def read_members(self, connection: Connection) -> None:
-        """Take note of who joined."""
+        """Read the members that joined meanwhile."""
         rows = connection.execute(_MEMBERS, {"own": self.id, "known": len(self.positions)}).all()
         with readable(self):
             joined = {**self.positions}
@@ -55,7 +55,7 @@ class Known:
             self.positions = joined
 
     def position(self, connection: Connection, member: str) -> int:
-        """Where a member stands.
+        """The position of a member.
 
         Raises:
             ValueError: If there is none of that name.
@@ -71,15 +71,15 @@ class Tip:
     """The tip of a cooperative's chain, to which a transaction adds rows.
 
     Attributes:
-        seq: Of the last row.
-        hash: Of the last row.
+        seq: Number of the last row.
+        hash: Hash of the last row.
 
     Args:
         own: The cooperative's number.
         cooperative: Its name.
-        seq: As above, 0 for a new chain.
+        seq: As above; 0 for a new chain.
         hash: As above.
-        revenue: All that ever came in, in minor units.
+        revenue: All revenue so far, in minor units.
     """
 
     def __init__(self, own: int, cooperative: str, seq: int, hash: str, revenue: int) -> None:
@@ -89,7 +89,7 @@ class Tip:
         self._rows: dict[str, list[dict[str, Value]]] = {}
 
     def add(self, table: str, **fields: Value) -> None:
-        """Add a row: its columns but ``seq``, ``hash`` and the cooperative's."""
+        """Add a row, given by all its columns except ``seq``, ``hash`` and the cooperative's."""
         self.seq += 1
         fields["seq"] = self.seq
         self.hash = link(self.hash, table, {**fields, "cooperative": self._cooperative})
@@ -101,7 +101,7 @@ class Tip:
         """Add revenue.
 
         Raises:
-            ValueError: If all that ever came in would be more than 2^63 − 1.
+            ValueError: If all revenue would come to more than 2^63 − 1.
         """
         self._revenue += amount
         if self._revenue > LARGEST:
@@ -114,7 +114,7 @@ class Tip:
         """Write the rows that were added, and the new tip."""
         if not self._rows:
             return
-        for table in CHAINED:  # what others refer to comes first
+        for table in CHAINED:  # rows that others refer to come first
             if table in self._rows:
                 connection.execute(_INSERT[table], self._rows[table])
         head = {"own": self._own, "seq": self.seq, "hash": self.hash, "revenue": self._revenue}
@@ -123,12 +123,12 @@ class Tip:
 
 @dataclass
 class Account:
-    """A cooperative's accounts as of now: those of its last settlement, and what has come since.
+    """A cooperative's accounts as of now: those of its last settlement, and what has come in since.
 
     Attributes:
-        number: Of the last settlement, or 0.
+        number: Number of the last settlement, or 0.
         accounts: Standings, payments and reserve.
-        revenue: What came in since, in minor units.
+        revenue: Revenue since then, in minor units.
     """
 
     number: int
@@ -137,12 +137,12 @@ class Account:
 
     @property
     def reserve(self) -> int:
-        """In minor units."""
+        """The reserve, in minor units."""
         return int(self.accounts.reserve[0])
 
     @classmethod
     def read(cls, connection: Connection, known: Known) -> Account:
-        """Read what there is; the members must be known."""
+        """Read the accounts; the members must be known."""
         own = {"own": known.id}
         accounts = Accounts(known.policy, len(known.positions))
         last = connection.execute(_LAST_SETTLEMENT, own).first()
@@ -159,14 +159,14 @@ class Account:
                 require_sound("revenue", came)
             rounds = connection.execute(_ROUNDS_SINCE, {**own, "since": since}).all()
             new = connection.execute(_CREDITS_SINCE, {**own, "since": since}, execution_options={"yield_per": _AT_ONCE})
-            with closing(new):  # both in the order of the chain, where a round's credits stand behind it
+            with closing(new):  # both in the order of the chain, where a round's credits follow the round
                 of_rounds = groupby(new, key=lambda row: row.round)
                 behind, rows = next(of_rounds, (None, iter(())))
                 for one in rounds:
                     require_sound("rounds", one)
                     credit = np.zeros((1, len(known.positions)))
                     there = 0
-                    if one.round == behind:  # a round may have none
+                    if one.round == behind:  # a round may have no credits
                         for new_row in rows:
                             require_sound("credits", new_row)
                             credit[0, new_row.position] = new_row.credit
@@ -181,7 +181,7 @@ class Account:
 
 
 def read_known(connection: Connection, name: str) -> Known | None:
-    """What is known of the cooperative of a name, without its members; ``None`` if there is none.
+    """What is known of the cooperative of that name, without its members; ``None`` if there is no such cooperative.
 
     Raises:
         ValueError: If what is stored about it cannot be read.
@@ -197,10 +197,10 @@ def read_known(connection: Connection, name: str) -> Known | None:
 
 @contextmanager
 def readable(known: Known) -> Iterator[None]:
-    """Whatever goes wrong while rows of a cooperative are made sense of is damage, and said in one line; only verification reads on.
+    """Report any error while a cooperative's rows are interpreted as damage, in one line. Only verification reads on.
 
     Raises:
-        ValueError: If something goes wrong.
+        ValueError: If there is such an error.
     """
     try:
         yield
@@ -210,10 +210,10 @@ def readable(known: Known) -> Iterator[None]:
 
 
 def require_sound(table: str, row: sa.Row[*tuple[Any, ...]]) -> None:
-    """Make sure that a row, or those of its columns that were read, holds what these columns may hold.
+    """Make sure that every column of a row that was read holds a value that it may hold.
 
     Raises:
-        ValueError: If it does not.
+        ValueError: If one does not.
     """
     wrong = mistyped(table, row._asdict())
     if wrong:
@@ -221,7 +221,7 @@ def require_sound(table: str, row: sa.Row[*tuple[Any, ...]]) -> None:
 
 
 def read_payouts(connection: Connection, known: Known, settlement: sa.Row[Any]) -> Sequence[sa.Row[Any]]:
-    """A settlement's payouts, one for each who was a member then, in their order; the members must be known.
+    """A settlement's payouts, in order, one for each member of that time; the members must be known.
 
     Raises:
         ValueError: If one is missing, there is one too many, or one cannot be read.
@@ -239,7 +239,7 @@ def read_payouts(connection: Connection, known: Known, settlement: sa.Row[Any]) 
 
 
 def lock(connection: Connection, known: Known) -> Tip:
-    """The tip of a cooperative's chain, which nobody else moves until the transaction ends.
+    """The tip of a cooperative's chain. Nobody else can move it until the transaction ends.
 
     Raises:
         ValueError: If it cannot be read.
@@ -251,7 +251,7 @@ def lock(connection: Connection, known: Known) -> Tip:
 
 
 def latest_round(connection: Connection, own: int) -> int:
-    """The highest number of a round so far, or −1."""
+    """The highest round number so far, or −1."""
     number = connection.execute(_LATEST, {"own": own}).scalar()
     return -1 if number is None else int(number)
 
@@ -289,7 +289,7 @@ _MEMBERS = (
     .order_by(_T["members"].position)
 )
 HEAD = sa.select(HEADS).where(HEADS.c.cooperative_id == _OWN)
-"""A cooperative's head, by ``own``."""
+"""Query of a cooperative's head, by ``own``."""
 _LOCK = HEAD.with_for_update()
 _NEW_HEAD = sa.insert(HEADS).values(cooperative_id=_OWN)
 _MOVE_HEAD = sa.update(HEADS).where(HEADS.c.cooperative_id == _OWN)

@@ -1,7 +1,8 @@
 """The tables of a ledger, and the migrations that bring a database from one version to the next.
 
-Amounts are whole minor units in 64 bits, credit is float64, times are UTC in ISO 8601. Rows are only ever added: triggers refuse to change
-or delete one. They keep honest programs honest; whoever owns the database can drop them, which is what the chain is for.
+Amounts are whole minor units in 64 bits, credit is float64, and times are UTC in ISO 8601. Rows are only ever added: triggers refuse to
+change or delete one. The triggers guard against mistakes. The owner of the database can drop them, and it is the chain that shows what was
+changed.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ COLUMNS: dict[str, dict[str, sa.types.TypeEngine[Any]]] = {
     },
     "payouts": {"seq": NUMBER, "settlement": NUMBER, "position": NUMBER, "amount": NUMBER, "standing": MEASURE, "paid": NUMBER},
 }
-"""Of each chained table, the columns that a row's hash covers."""
+"""For each chained table, the columns that a row's hash covers."""
 
 OPTIONAL = {("rounds", "key"), ("revenue", "round"), ("revenue", "key"), ("settlements", "key")}
 """Columns that may be null."""
@@ -61,10 +62,10 @@ HEADS = sa.table(
     sa.column("hash", Text()),
     sa.column("revenue", BigInteger()),
 )
-"""The tip of each cooperative's chain and the sum of all its revenue; its row is what writers lock."""
+"""The tip of each cooperative's chain, and the sum of all its revenue. Writers lock this row."""
 
 VERSIONS = sa.table("ledger_version", sa.column("version", BigInteger()), sa.column("at", Text()), sa.column("hash", Text()))
-"""The versions that the database went through, chained from :data:`~proxycoop.credit.ledger.chain.GENESIS`."""
+"""The versions that the database has had, chained from :data:`~proxycoop.credit.ledger.chain.GENESIS`."""
 
 NAMES = (*CHAINED, HEADS.name, VERSIONS.name)
 """All tables of a ledger."""
@@ -171,7 +172,7 @@ CREATE TABLE heads (
 );
 """
 
-# What may stand but once: by these INSERT OR REPLACE would find a row to throw away.
+# Columns that are unique: by these, INSERT OR REPLACE would find a row to replace.
 _ONCE = {
     "ledger_version": ["version"],
     "cooperatives": ["id", "name"],
@@ -191,7 +192,7 @@ _WORDS = {
         "{long}": "INTEGER",
         "{double}": "REAL",
         "{clustered}": "WITHOUT ROWID",
-        # columns of SQLite hold whatever they are given
+        # SQLite's columns accept values of any type
         r"WHOLE\((\w+)\)": r"typeof(\1) = 'integer' AND \1 >= 0",
         r"REAL\((\w+)\)": r"typeof(\1) = 'real' AND abs(\1) <= 1.7976931348623157e308",
     },
@@ -251,19 +252,19 @@ def _postgresql_triggers() -> list[str]:
 
 
 Migration = Callable[[str], Sequence[str]]
-"""From a dialect's name to the statements that bring a database from the version before to this one."""
+"""From a dialect's name to the statements that bring a database from the version before to this version."""
 
 MIGRATIONS: list[Migration] = [_version_1]
-"""The migrations, version 1 first. One that was published is never changed: what is new is a migration more."""
+"""The migrations, version 1 first. A published one is never changed: a new version is a new migration."""
 
 
 def _plain(definition: str) -> str:
-    """A definition without what databases write in one way or another: letters' case, spaces, brackets."""
+    """A definition without the case, spaces and brackets in which databases differ."""
     return re.sub(r"[\s()]+", "", definition).lower()
 
 
 def _made(dialect: str) -> dict[tuple[str, str], str]:
-    """What the migrations make, see :data:`DEFINITIONS`."""
+    """The definitions that the migrations make, see :data:`DEFINITIONS`."""
     made: dict[tuple[str, str], str] = {}
     body = ""
     for migration in MIGRATIONS:
@@ -278,7 +279,7 @@ def _made(dialect: str) -> dict[tuple[str, str], str]:
 
 
 DEFINITIONS = {dialect: _made(dialect) for dialect in _WORDS}
-"""By dialect, the triggers that there must be, and in SQLite the tables: by table and name, how they are defined."""
+"""By dialect, the definitions that a ledger must have, by table and name: of its triggers, and in SQLite of its tables too."""
 
 
 def version(connection: Connection, ledger: str) -> int:
@@ -286,20 +287,20 @@ def version(connection: Connection, ledger: str) -> int:
 
     Args:
         connection: To the database.
-        ledger: What to call it in messages.
+        ledger: Name of the ledger, for messages.
 
     Raises:
-        ValueError: If it is of a newer version than this proxycoop knows, or something else has tables of the names of a ledger's.
+        ValueError: If its version is newer than this proxycoop knows, or other tables have the names of a ledger's.
     """
     inspector = sa.inspect(connection)
     there = set(inspector.get_table_names())
     if VERSIONS.name not in there:
         taken = sorted(there.intersection(NAMES))
         if taken:
-            raise ValueError(f"ledger {ledger} has tables of something else that are called {', '.join(taken)}: use another database")
+            raise ValueError(f"ledger {ledger} has tables {', '.join(taken)} that are not a ledger's: use another database")
         return 0
     if not {"version", "at", "hash"} <= {column["name"] for column in inspector.get_columns(VERSIONS.name)}:
-        raise ValueError(f"ledger {ledger} has a table {VERSIONS.name} of something else: use another database")
+        raise ValueError(f"ledger {ledger} has a table {VERSIONS.name} that is not a ledger's: use another database")
     found = connection.execute(sa.select(sa.func.max(VERSIONS.c.version))).scalar()
     if not isinstance(found, int) or found < 1:
         raise ValueError(f"ledger {ledger} is damaged: its version is {found!r}")
@@ -312,8 +313,8 @@ def migrate(connection: Connection, ledger: str, at: str) -> None:
     """Bring a database to the newest version, within the connection's transaction.
 
     Args:
-        connection: In a transaction that no other migration runs beside.
-        ledger: What to call the database in messages.
+        connection: In a transaction; no other migration may run at the same time.
+        ledger: Name of the database, for messages.
         at: The time, for the table of versions.
 
     Raises:
@@ -321,14 +322,14 @@ def migrate(connection: Connection, ledger: str, at: str) -> None:
     """
     for number in range(version(connection, ledger) + 1, len(MIGRATIONS) + 1):
         for statement in MIGRATIONS[number - 1](connection.dialect.name):
-            connection.exec_driver_sql(statement, execution_options={"no_parameters": True})  # a % is a %
+            connection.exec_driver_sql(statement, execution_options={"no_parameters": True})  # a % stands for itself
         previous = connection.execute(sa.select(VERSIONS.c.hash).where(VERSIONS.c.version == number - 1)).scalar()
         fields: dict[str, Value] = {"version": number, "at": at}
         connection.execute(sa.insert(VERSIONS), {**fields, "hash": link(previous or GENESIS, VERSIONS.name, fields)})
 
 
 def definitions(connection: Connection) -> dict[tuple[str, str], str]:
-    """The triggers that work on a ledger's tables in a database, and in SQLite these, as :data:`DEFINITIONS` has them."""
+    """The definitions in a database, of the triggers on a ledger's tables and in SQLite of the tables, as in :data:`DEFINITIONS`."""
     if connection.dialect.name == "sqlite":
         query = "SELECT tbl_name, name, sql FROM sqlite_master WHERE type IN ('table', 'trigger')"
     else:
@@ -345,7 +346,7 @@ _KINDS: dict[str, Mapping[str, sa.types.TypeEngine[Any]]] = {**COLUMNS, HEADS.na
 
 
 def mistyped(table: str, fields: Mapping[str, Any]) -> list[str]:
-    """What is of the wrong kind in a row, or in those of its columns that are given: SQLite's columns hold whatever they are given."""
+    """What is of the wrong type in a row, or in those of its columns that are given. SQLite's columns accept any type."""
     wrong = []
     for column, kind in _KINDS[table].items():
         if column not in fields:

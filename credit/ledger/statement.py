@@ -1,4 +1,4 @@
-"""A member's account: what it was credited with, what its standing came to, and what it was paid, settlement by settlement."""
+"""A member's account: its credit, its standing and its payouts, settlement by settlement."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from .schema import HEADS, TABLES
 
 @dataclass(frozen=True)
 class StatementLine:
-    """One settlement, as it was for one member.
+    """One settlement, for one member.
 
     Attributes:
-        number: Of the settlement, from 1.
-        at: When, UTC in ISO 8601.
-        n_rounds: How many rounds it covered.
+        number: Number of the settlement, from 1.
+        at: Its time, UTC in ISO 8601.
+        n_rounds: Number of rounds that it covered.
         first_round: The lowest of their numbers; ``None`` if there were none.
-        last_round: The highest.
-        credit: The member's, summed over these rounds, in the utility's unit.
-        standing: The member's cumulative credit by the policy's reckoning, in the same unit.
-        share: Its part of all members' positive standings, 0 to 1; 0 where nobody has one. What the policy makes of it (solidarity,
-            floors, clawback) shows in the payout.
-        revenue: What was settled, for all members, in minor units.
-        payout: To the member, in minor units.
-        paid: To the member so far, this included.
-        reserve: The cooperative's, afterwards.
+        last_round: The highest of their numbers; ``None`` if there were none.
+        credit: The member's credit, summed over these rounds, in the utility's unit.
+        standing: The member's cumulative credit by the policy, in the same unit.
+        share: Its share of all members' positive standings, 0 to 1; 0 where nobody has one. The policy's other parts (solidarity, floors,
+            clawback) show in the payout.
+        revenue: Revenue that was settled, for all members, in minor units.
+        payout: Payout to the member, in minor units.
+        paid: Paid to the member so far, this settlement included, in minor units.
+        reserve: The cooperative's reserve afterwards, in minor units.
     """
 
     number: int
@@ -54,17 +54,17 @@ class Statement:
     """The account of a member.
 
     Attributes:
-        cooperative: Its name.
-        member: The member's name.
-        currency: What amounts are in the minor units of.
+        cooperative: Name of the cooperative.
+        member: Name of the member.
+        currency: Currency of all amounts, which are in its minor units.
         policy: How the cooperative settles.
         joined: When the member joined, UTC in ISO 8601.
-        lines: The settlements since, in their order.
-        n_rounds: Rounds since the last settlement.
-        credit: The member's in these, summed, in the utility's unit.
-        revenue: What came in since the last settlement, in minor units.
-        paid: To the member so far, in minor units.
-        reserve: The cooperative's, in minor units.
+        lines: The settlements since then, in their order.
+        n_rounds: Number of rounds since the last settlement.
+        credit: The member's credit in these rounds, summed, in the utility's unit.
+        revenue: Revenue since the last settlement, in minor units.
+        paid: Paid to the member so far, in minor units.
+        reserve: The cooperative's reserve, in minor units.
         head: The tip of the chain when the statement was made.
     """
 
@@ -83,7 +83,7 @@ class Statement:
 
 
 def read_statement(connection: Connection, known: Known, member: str) -> Statement:
-    """The account of a member as it stands.
+    """The account of a member as it stands now.
 
     Raises:
         ValueError: If there is none of that name, or a row that matters for it is damaged.
@@ -117,7 +117,7 @@ def _read(connection: Connection, known: Known, own: dict[str, int]) -> Statemen
         last, reserve = row.seq, row.reserve
         if row.seq < joined.seq:
             continue
-        for table in ("settlements", "payouts"):  # which name none of these columns alike, but for seq
+        for table in ("settlements", "payouts"):  # of these columns the two tables share only seq
             require_sound(table, row)
         total = math.fsum(positive[row.number])
         lines.append(

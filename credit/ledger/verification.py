@@ -1,7 +1,7 @@
 """Verification: a walk along a ledger's chains that recomputes every hash and every settlement.
 
-What it reads is believed in nothing: a column may hold what it never should, a row may be missing, doubled or in another's place. It finds
-whatever was changed without a new chain being written from there on, and with a head that was kept elsewhere, that too.
+It trusts nothing that it reads: a column may hold what it never should, and a row may be missing, doubled or in another's place. It finds
+every change, unless somebody wrote a new chain from there on. With a head that was kept elsewhere it finds that too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .rows import HEAD, chain_rows
 from .schema import COLUMNS, DEFINITIONS, HEADS, TABLES, VERSIONS, definitions, mistyped
 
 MOST_PROBLEMS = 20
-"""Problems that are listed; the first is what matters."""
+"""Largest number of problems that are listed; the first one matters most."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Problem:
     """Something that is wrong with a ledger.
 
     Attributes:
-        cooperative: Whose chain it is in; ``None`` if it is in none.
-        table: Where; ``None`` if it is in no one table.
-        seq: The row's place in the chain; ``None`` if it is no one row.
-        what: In words, with what people call the row.
+        cooperative: The cooperative whose chain it is in; ``None`` if it is in none.
+        table: The table; ``None`` if it is not in one table.
+        seq: The row's place in the chain; ``None`` if it is not one row.
+        what: The problem in words, with what people call the row.
     """
 
     cooperative: str | None
@@ -52,8 +52,8 @@ class Verification:
 
     Attributes:
         problems: At most 20, in the order in which they were found.
-        rows: How many rows were walked, by table.
-        heads: The tip of each cooperative's chain as recomputed from its rows.
+        rows: Number of rows that were walked, by table.
+        heads: The tip of each cooperative's chain, as recomputed from its rows.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Verification:
     heads: dict[str, Head] = field(default_factory=dict)
 
     def add(self, cooperative: str | None, table: str | None, seq: int | None, what: str) -> None:
-        """Take note of a problem, unless there are many already."""
+        """Note a problem, unless there are many already."""
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(Problem(cooperative, table, seq, one_line(what)))
 
@@ -100,7 +100,7 @@ def verify_database(connection: Connection, cooperative: str | None, expected: M
 
 
 def _verify_rest(connection: Connection, found: Verification) -> None:
-    """What belongs to no cooperative: versions, triggers, and rows that nobody owns."""
+    """Verify what belongs to no cooperative: versions, triggers, and rows without a cooperative."""
     previous, last = GENESIS, 0
     for row in connection.execute(sa.select(VERSIONS).order_by(VERSIONS.c.version)):
         fields = {"version": row.version, "at": row.at}
@@ -113,27 +113,27 @@ def _verify_rest(connection: Connection, found: Verification) -> None:
         lost = sa.select(table.c.cooperative_id, table.c.seq).where(table.c.cooperative_id.not_in(owners)).limit(1)
         for row in connection.execute(lost):
             seq = row.seq if isinstance(row.seq, int) else None
-            found.add(None, name, seq, f"rows of a cooperative number {shown(row.cooperative_id)}, which there is not")
+            found.add(None, name, seq, f"rows of cooperative number {shown(row.cooperative_id)}, which does not exist")
     there, should = definitions(connection), DEFINITIONS[connection.dialect.name]
     for place in sorted(there.keys() | should.keys()):
         table_name, trigger = place
         if table_name == trigger:
             if there.get(place) == should[place]:
                 continue
-            what = "the table is not defined as it should be, so rows may have been changed: their hashes tell"
+            what = "the table is not defined as it should be, so rows may have been changed: their hashes show it"
         elif place not in there:
-            what = f"the trigger {trigger} is missing or off, so rows may have been changed: their hashes tell"
+            what = f"the trigger {trigger} is missing or off, so rows may have been changed: their hashes show it"
         elif place not in should:
-            what = f"the trigger {shown(trigger)} is none of a ledger's: whatever it does to rows, their hashes tell"
+            what = f"the trigger {shown(trigger)} is not a ledger's, so rows may have been changed: their hashes show it"
         elif there[place] != should[place]:
-            what = f"the trigger {trigger} does not do what it should, so rows may have been changed: their hashes tell"
+            what = f"the trigger {trigger} does not do what it should, so rows may have been changed: their hashes show it"
         else:
             continue
         found.add(None, table_name, None, what)
 
 
 def _linked(previous: str, table: str, fields: Mapping[str, Any]) -> str | None:
-    """The hash that a row should have; ``None`` if it holds something that no row can."""
+    """The hash that a row should have; ``None`` if it holds a value that no row can hold."""
     try:
         return link(previous, table, fields)
     except (TypeError, ValueError):
@@ -146,7 +146,7 @@ class _Walk:
     Args:
         found: Where problems are noted.
         row: The cooperative's row.
-        expected: Its head as it was kept elsewhere.
+        expected: Its head, if one was kept elsewhere.
     """
 
     def __init__(self, found: Verification, row: sa.Row[Any], expected: Head | None) -> None:
@@ -155,7 +155,7 @@ class _Walk:
         self._expected = expected
         self._met_expected = False
         self._seq = 0
-        self._hashes = [GENESIS]  # of the row before: as stored, and, where that is wrong, as it should be
+        self._hashes = [GENESIS]  # hashes of the row before: as stored and, if that is wrong, as it should be
         self._members: list[str] = []
         self._keys: dict[str, tuple[str, int]] = {}
         self._rounds: set[int] = set()
@@ -173,22 +173,22 @@ class _Walk:
             "settlements": self._take_settlements,
             "payouts": self._take_payouts,
         }
-        self._astray = False  # the rows that follow belong to one that could not be read
+        self._astray = False  # whether the rows that follow belong to a row that could not be read
 
     def take(self, table: str, fields: dict[str, Any], hash: Any) -> None:
-        """Take in the next row."""
+        """Walk over the next row."""
         self._found.rows[table] += 1
         seq = fields["seq"]
         misplaced, wrong_kind = self._misplaced(seq), mistyped(table, fields)
         if table not in ("credits", "payouts"):
-            self._astray = self._astray or bool(misplaced)  # where rows are missing, those that are there need no count
+            self._astray = self._astray or bool(misplaced)  # where rows are missing, the others need not be counted
             self._close()
             self._astray = False
         wrong = misplaced + wrong_kind
         should = [_linked(previous, table, {**fields, "cooperative": self._name}) for previous in self._hashes]
         if should and hash not in should:
             wrong.append("its hash does not follow: this row was changed")
-            # the next row follows the stored hash if the row was changed, and the right one if only its hash was
+            # the next row follows the stored hash if this row was changed, and the right hash if only the hash was
             self._hashes = [one for one in (hash, should[0]) if isinstance(one, str)]
         else:
             self._hashes = [hash] if isinstance(hash, str) else []
@@ -208,7 +208,7 @@ class _Walk:
                 self._add(table, fields, problem)
 
     def finish(self, head: sa.Row[Any] | None) -> None:
-        """The chain has ended: compare its tip with the cooperative's head."""
+        """The chain has ended. Compare its tip with the cooperative's head."""
         self._close()
         tip = self._found.heads.get(self._name, Head(0, GENESIS))
         if head is None:
@@ -223,7 +223,7 @@ class _Walk:
             )
         elif head.revenue != self._income:
             self._found.add(
-                self._name, "heads", tip.seq, f"the head says that {shown(head.revenue)} ever came in, and it was {self._income}"
+                self._name, "heads", tip.seq, f"the head says that all revenue was {shown(head.revenue)}, and it was {self._income}"
             )
         if self._expected is not None and not self._met_expected:
             self._found.add(
@@ -259,7 +259,7 @@ class _Walk:
         due = self._seq + 1
         if not isinstance(seq, int) or seq == due:
             return []
-        self._hashes = []  # what it should follow is not there
+        self._hashes = []  # the row that it should follow is missing
         if seq < due:
             return [f"there are two rows {seq}"]
         return [f"row {due} before it is missing" if seq == due + 1 else f"rows {due} to {seq - 1} before it are missing"]
@@ -283,7 +283,7 @@ class _Walk:
     def _take_members(self, row: Mapping[str, Any]) -> list[str]:
         problems = [f"it is number {row['position']}, and should be {len(self._members)}"] if row["position"] != len(self._members) else []
         if row["name"] in self._members:
-            problems.append("there are two of that name")
+            problems.append("there are two members of that name")
         self._members.append(row["name"])
         if self._accounts is not None:
             self._accounts.join(1)
@@ -292,7 +292,7 @@ class _Walk:
     def _take_rounds(self, row: Mapping[str, Any]) -> list[str]:
         problems = self._key("rounds", row["seq"], row["key"])
         if row["round"] in self._rounds:
-            problems.append("there are two of that number")
+            problems.append("there are two rounds of that number")
         self._rounds.add(row["round"])
         self._round = _Round(row["seq"], row["round"], row["n_credits"])
         return problems
@@ -302,7 +302,7 @@ class _Walk:
             return []
         if self._round is None or self._round.number != row["round"]:
             self._astray = True
-            return [f"it does not stand behind round {row['round']}"]
+            return [f"it does not follow round {row['round']}"]
         if row["position"] in self._round.credit or row["position"] >= len(self._members):
             return ["there is no such member" if row["position"] >= len(self._members) else "the member has two credits in the round"]
         self._round.credit[row["position"]] = row["credit"]
@@ -340,7 +340,7 @@ class _Walk:
         settling = self._settling
         if settling is None or settling.number != row["settlement"]:
             self._astray = True
-            return [f"it does not stand behind settlement {row['settlement']}"]
+            return [f"it does not follow settlement {row['settlement']}"]
         place = len(settling.rows)
         settling.rows.append((row["position"], row["standing"], row["paid"]))
         if row["position"] != place or place >= len(self._members):
@@ -358,7 +358,7 @@ class _Walk:
 
     def _compared(self, checks: list[tuple[str, Any, Any]]) -> list[str]:
         wrong = [
-            f"its {what} is {there}, and by the rows before it and the policy it is {should}"
+            f"its {what} is {there}, but by the rows before it and the policy it should be {should}"
             for what, there, should in checks
             if there != should
         ]
@@ -367,7 +367,7 @@ class _Walk:
         return ["; ".join(wrong)] if wrong else []
 
     def _close(self) -> None:
-        """The rows of a round or of a settlement are complete."""
+        """The rows of a round, or of a settlement, are complete."""
         closing, settling = self._round, self._settling
         self._round = self._settling = None
         if closing is not None:
@@ -394,7 +394,7 @@ class _Walk:
                     settling.seq,
                     f"settlement {settling.number}: it should have {settling.n_payouts} payouts, and has {len(settling.rows)}",
                 )
-            if settling.differs and self._accounts is not None:  # go on from what is stored, so as to find what else is wrong
+            if settling.differs and self._accounts is not None:  # go on from what is stored, to find what else is wrong
                 self._accounts.now = settling.now
                 self._accounts.reserve[0] = settling.reserve
                 for position, standing, paid in settling.rows:

@@ -1,7 +1,7 @@
-"""Verify an audit bundle of a proxycoop ledger: ``python verify_bundle.py BUNDLE.json [--head SEQ:HASH]``, Python 3.9 or later alone.
-Hashes are computed anew: SHA-256 of the JSON [hash before, table, fields], keys sorted, no spaces, ASCII, from 64 zeros on. No row may be
-missing or moved. Settlements must pay each member once, and split what came in to the unit. Not checked: whether shares follow from credit,
-whose credit it is, what stands twice (rounds, keys, names). A head that was noted elsewhere, --head, shows a chain cut off or written anew.
+"""Verify an audit bundle of a proxycoop ledger: ``python verify_bundle.py BUNDLE.json [--head SEQ:HASH]``. Needs Python 3.9 or later only.
+Hashes are recomputed: SHA-256 of the JSON [hash before, table, fields], keys sorted, no spaces, ASCII, from 64 zeros on. No row may be
+missing or moved. A settlement must pay each member once, and split the revenue to the unit. Not checked: whether shares follow from credit,
+whose credit it is, and rounds, keys and names that occur twice. With --head, a head noted elsewhere, it finds a chain cut off or rewritten.
 """
 
 import json
@@ -15,13 +15,13 @@ WHOLE = {"amount", "exponent", "n_credits", "n_payouts", "number", "paid", "posi
 
 
 def need(condition: object, problem: str) -> None:
-    """Say what is wrong, unless all is well."""
+    """Raise an error that says what is wrong, unless the condition holds."""
     if not condition:
         raise ValueError(problem)
 
 
 def verify(bundle: dict[str, Any], heads: set[str], n: Counter[str]) -> str:
-    """Walk the chain, adding up in ``n``, and say what it is; an error is about row ``n["rows"]``."""
+    """Walk the chain, add up in ``n``, and return a line about it; an error is about row ``n["rows"]``."""
     before, head, part, paid = "0" * 64, "", ("", 0), Counter[int]()
     need(bundle["format"] == 1, "its format is not 1: use the script that came with it")
     for n["rows"], entry in enumerate(bundle["entries"], 1):
@@ -31,7 +31,7 @@ def verify(bundle: dict[str, Any], heads: set[str], n: Counter[str]) -> str:
         need(entry["hash"] == before, "this is not its hash: it, or what came before it, was changed")
         heads.discard(head := f"{n['rows']}:{before}")
         need(row["cooperative"] == bundle["cooperative"] and (n["rows"] == 1) == (table == TABLES[0]), "is of another cooperative")
-        need(all(type(row[one]) is int and 0 <= row[one] < 2**63 for one in WHOLE & row.keys()), "a number is none of 0 to 2^63 - 1")
+        need(all(type(row[one]) is int and 0 <= row[one] < 2**63 for one in WHOLE & row.keys()), "a number is not from 0 to 2^63 - 1")
         need(part == (table, row.get("settlement", row.get("round"))) if n["left"] else table in TABLES[:5], "does not belong here")
         n.update({"left": -(n["left"] > 0), f"n {table}": 1, table: row.get("amount", row.get("revenue", 0))})  # adds
         need(table not in ("members", "payouts") or row["position"] == n["n members"] - 1 - n["left"], "it is not its member's turn")

@@ -1,4 +1,9 @@
-"""Apportionment and settlement as pure functions on whole minor units."""
+"""Apportionment and settlement as pure functions on whole minor units.
+
+* ``money``: currencies, and amounts as text;
+* ``apportionment``: whole units in proportion to weights, by largest remainder;
+* ``settlement``: how revenue is split by cumulative credit.
+"""
 
 from .apportionment import apportion, apportion_within
 from .money import Currency

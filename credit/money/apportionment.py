@@ -1,7 +1,8 @@
 """Apportionment: whole units in proportion to weights, so that the parts sum to the amount exactly.
 
-Everything here is batch-first and exact: arrays hold Python integers (``dtype=object``), so that no amount is too large and nothing is
-rounded but once. Credit is measured and comes as float64, which is a whole number times a power of two and is taken as just that.
+Everything here is batch-first and exact. Arrays hold Python integers (``dtype=object``), so that no amount is too large, and rounding
+happens only once. Credit is measured and comes as float64. Such a number is a whole number times a power of two, and is taken as exactly
+that.
 """
 
 from __future__ import annotations
@@ -20,22 +21,21 @@ _MANTISSA = 53  # bits of a float64's
 def apportion(amount: Sequence[int] | Whole, weight: NDArray[np.float64] | Whole) -> Whole:
     r"""Split amounts in proportion to weights by the method of largest remainders (Hamilton 1792).
 
-    .. math:: q_i = R \, w_i / \textstyle\sum_j w_j, \qquad r_i \in \{\lfloor q_i \rfloor, \lceil q_i \rceil\}, \qquad \sum_i r_i = R
+    .. math:: q_i = R \, w_i / {\textstyle\sum_j w_j}, \qquad r_i \in \{\lfloor q_i \rfloor, \lceil q_i \rceil\}, \qquad \sum_i r_i = R
 
-    Everybody gets the whole part of their quota; the units that are left go to the largest fractions, ties to who comes first. Raising one
-    weight alone never lowers that one's part: the paradoxes of the method need several weights to change, or the amount.
+    Everybody gets the whole part of their quota. The units that are left go to the largest fractions; ties go to whoever comes first.
+    Raising one weight alone never lowers that one's part. The paradoxes of the method need a change of several weights, or of the amount.
 
     Args:
         amount: Whole, not negative, ``(batch,)``, in minor units.
-        weight: Finite, not negative, ``(batch, n)``; where all of a row are 0 it is split equally.
+        weight: Finite, not negative, ``(batch, n)``. A row of zeros is split equally.
 
     Returns:
         Whole numbers ``(batch, n)``, which sum to the amounts exactly.
 
     Raises:
-        ValueError: If an amount is not whole or is negative, a weight is negative or not finite, there is nobody to pay, or the shapes
-            do not go together.
-        TypeError: If an amount is a float: money is counted, not measured.
+        ValueError: If an amount is negative, a weight is negative or not finite, there is nobody to pay, or the shapes do not match.
+        TypeError: If an amount is not a whole number, such as a float: money is counted, not measured.
 
     References:
         Balinski & Young (2001), *Fair Representation*, 2nd ed., Brookings.
@@ -49,23 +49,23 @@ def apportion(amount: Sequence[int] | Whole, weight: NDArray[np.float64] | Whole
 def apportion_within(
     amount: Sequence[int] | Whole, weight: NDArray[np.float64] | Whole, floor: int = 0, cap: int | None = None
 ) -> tuple[Whole, Whole]:
-    r"""Split amounts in proportion to weights as far as nobody gets less than ``floor`` or more than ``cap``.
+    r"""Split amounts in proportion to weights, so that nobody gets less than ``floor`` or more than ``cap``.
 
-    Quotas are :math:`q_i = \min(\max(\lambda w_i, floor), cap)` with the one λ by which they sum to the amount (water filling), and are
-    then rounded by largest remainders. What nobody may take, because all are at the cap, is left; an amount that does not reach for
-    everybody's floor is split equally.
+    Quotas are :math:`q_i = \min(\max(\lambda w_i, floor), cap)`, with the one λ by which they sum to the amount (water filling). They are
+    then rounded by largest remainders. If all are at the cap, the rest is left. An amount that is too small for everybody's floor is split
+    equally.
 
     Args:
-        amount: As :func:`apportion` takes it.
-        weight: As :func:`apportion` takes it.
+        amount: As in :func:`apportion`.
+        weight: As in :func:`apportion`.
         floor: Least part of everybody, in minor units.
         cap: Largest part of everybody, in minor units; ``None`` for no limit.
 
     Returns:
-        The parts ``(batch, n)`` and what is left ``(batch,)``; together they sum to the amounts exactly.
+        The parts ``(batch, n)`` and what is left ``(batch,)``. Together they sum to the amounts exactly.
 
     Raises:
-        ValueError: If ``floor`` is negative or above ``cap``; else as :func:`apportion` does.
+        ValueError: If ``floor`` is negative or above ``cap``; otherwise as :func:`apportion` does.
         TypeError: As :func:`apportion` does.
     """
     w = whole_weights(weight)
@@ -78,15 +78,15 @@ def apportion_within(
 
 
 def within(r: Whole, w: Whole, floor: int, cap: int | None) -> tuple[Whole, Whole]:
-    """:func:`apportion_within` of amounts ``(batch,)`` and weights ``(batch, n)`` that are known to be whole and not negative."""
+    """As :func:`apportion_within`, for amounts ``(batch,)`` and weights ``(batch, n)`` that are known to be whole and not negative."""
     n = w.shape[1]
     most = max([floor, *r]) if cap is None else cap
     left = np.maximum(r - n * most, 0)
     r = r - left
-    bound = np.full(w.shape, -1, dtype=object)  # −1: free; else the limit at which a member stands
+    bound = np.full(w.shape, -1, dtype=object)  # −1: free; otherwise the limit that holds for a member
     bound = np.where((r < n * floor)[:, None], -2, bound)  # −2: too little for everybody's floor
     w = np.where(bound == -2, 1, w)
-    for _ in range(2 * n):  # every pass but the last brings somebody to a limit, for good
+    for _ in range(2 * n):  # every pass but the last fixes somebody at a limit
         free = bound < 0
         rest = r - np.where(free, 0, bound).sum(axis=1)  # for those who are free, (B,)
         share = np.where(free, w, 0)
@@ -97,7 +97,7 @@ def within(r: Whole, w: Whole, floor: int, cap: int | None) -> tuple[Whole, Whol
         high = (bound == -1) & (rest[:, None] * share > most * total[:, None])
         if not (low.any() or high.any()):
             break
-        # Lifting to the floor takes from the others, lowering to the cap gives to them: the larger of the two is sure to stay.
+        # Lifting to the floor takes from the others, and lowering to the cap gives to them. Only the larger of the two is final.
         lacking = np.where(low, floor * total[:, None] - rest[:, None] * share, 0).sum(axis=1)
         beyond = np.where(high, rest[:, None] * share - most * total[:, None], 0).sum(axis=1)
         bound = np.where(low & (lacking >= beyond)[:, None], floor, bound)
@@ -108,11 +108,11 @@ def within(r: Whole, w: Whole, floor: int, cap: int | None) -> tuple[Whole, Whol
 
 
 def checked_amounts(amount: Sequence[int] | Whole, batch: int, name: str = "amount") -> Whole:
-    """Amounts as Python integers, ``(batch,)``; errors call them by their name.
+    """Amounts as Python integers, ``(batch,)``; errors call them by ``name``.
 
     Raises:
-        ValueError: If there are not so many, or one is negative.
-        TypeError: If one is no integer.
+        ValueError: If there is not one for each row, or one is negative.
+        TypeError: If one is not an integer.
     """
     if len(amount) != batch:
         raise ValueError(f"{name} has {len(amount)} entries for {batch} rows of weights: give one a row")
@@ -134,14 +134,14 @@ def require_whole(name: str, number: object, of: str = " of minor units (cents, 
 
 
 def whole_weights(weight: NDArray[np.float64] | Whole) -> Whole:
-    """Weights as whole numbers in the same proportions, row by row, exactly.
+    """Weights as whole numbers in exactly the same proportions, row by row.
 
     Args:
         weight: float64, or integers, ``(batch, n)``.
 
     Raises:
         ValueError: If a weight is negative or not finite, or there are none.
-        TypeError: If an array of objects holds other than integers.
+        TypeError: If an array of objects holds anything but integers.
     """
     given = np.asarray(weight)
     if given.ndim != 2 or given.shape[1] == 0:
@@ -166,7 +166,7 @@ def whole_weights(weight: NDArray[np.float64] | Whole) -> Whole:
 
 
 def _rounded(amount: Whole, numerator: Whole, denominator: Whole) -> Whole:
-    """Quotas ``numerator / denominator`` (n to one), which sum to the amount, as whole numbers by largest remainders."""
+    """Quotas ``numerator / denominator`` (n to one), which sum to the amount, rounded to whole numbers by largest remainders."""
     parts, remainder = numerator // denominator[:, None], numerator % denominator[:, None]
     units = amount - parts.sum(axis=1)  # fewer than n
     # a stable order by falling remainder: who comes first wins a tie

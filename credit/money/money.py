@@ -1,13 +1,13 @@
-"""Money as people write it and as ledgers count it: a currency's major units as text, its minor units as whole numbers.
+"""Money as people write it and as ledgers count it: major units as text, minor units as whole numbers.
 
 ::
 
     euro = Currency.of("EUR")
     euro.minor("12.34")  # 1234
     euro.format(1234)  # '12.34 EUR'
-    Currency.of("JPY").minor("12.34")  # ValueError: 12.34 has 2 decimals, and JPY has none …
+    Currency.of("JPY").minor("12.34")  # ValueError: amount '12.34' has 2 decimals: JPY has none …
 
-No floating-point number is ever read or made: 0.1 is a tenth, and what is written is read back to the unit.
+No floating-point number is ever read or made. So 0.1 is exactly a tenth, and what is written can be read back to the unit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .apportionment import require_whole
 from .settlement import LARGEST
 
 MOST_DECIMALS = 18
-"""The largest exponent: an ether has 10^18 wei. More would leave no room for a single major unit in 2^63 − 1."""
+"""The largest exponent: an ether has 10^18 wei. With a larger one, 2^63 − 1 minor units would be less than one major unit."""
 
 _BY_EXPONENT = {
     0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
@@ -27,7 +27,7 @@ _BY_EXPONENT = {
     4: "CLF UYW",
 }
 EXPONENTS = {code: exponent for exponent, codes in _BY_EXPONENT.items() for code in codes.split()}
-"""Exponents of ISO 4217 that are not 2."""
+"""Exponents of ISO 4217, where they are not 2."""
 
 _CODE = re.compile(r"[A-Z0-9]{3,12}", re.ASCII)
 _AMOUNT = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII)
@@ -39,11 +39,11 @@ class Currency:
     """A currency.
 
     Attributes:
-        code: 3 to 12 capital letters and digits: ISO 4217's, or any unit's that a cooperative pays in.
-        exponent: Decimals of an amount, 0 to 18: a major unit has 10^exponent minor ones.
+        code: 3 to 12 capital letters and digits: a code of ISO 4217, or of any other unit that a cooperative pays in.
+        exponent: Decimals of an amount, 0 to 18. A major unit has 10^exponent minor ones.
 
     Raises:
-        ValueError: If the code or the exponent is none.
+        ValueError: If the code or the exponent is not allowed.
     """
 
     code: str = "EUR"
@@ -63,10 +63,10 @@ class Currency:
 
         Args:
             code: As above.
-            exponent: Its decimals; those of ISO 4217 if ``None``, and 2 for a code that is not in it.
+            exponent: Its decimals. ``None`` is those of ISO 4217, and 2 for a code that is not in it.
 
         Raises:
-            ValueError: If the code or the exponent is none.
+            ValueError: If the code or the exponent is not allowed.
         """
         return cls(code, (EXPONENTS.get(code, 2) if isinstance(code, str) else 2) if exponent is None else exponent)
 
@@ -74,12 +74,12 @@ class Currency:
         """An amount in major units, as minor ones: ``"12.34"`` euros are 1234 cents.
 
         Args:
-            text: Digits, and behind a point at most as many as the currency has decimals. No sign, no exponent, no spaces, nothing
+            text: Digits, and after a point at most as many as the currency has decimals. No sign, no exponent, no spaces, and nothing
                 between thousands.
 
         Raises:
-            ValueError: If it is written otherwise, is finer than a minor unit, or is beyond 2^63 − 1 minor units.
-            TypeError: If it is no text: a float is not exact, and an integer might be meant in either unit.
+            ValueError: If it is written otherwise, is finer than a minor unit, or is above 2^63 − 1 minor units.
+            TypeError: If it is not text: a float is not exact, and an integer might be meant in either unit.
         """
         if not isinstance(text, str):
             raise TypeError(f"amount={text!r}: write it as text, such as {self._example!r}, not as {type(text).__name__}")
@@ -94,7 +94,7 @@ class Currency:
         if len(part) > self.exponent:
             came = f"{len(part)} decimal{'s' * (len(part) != 1)}"
             raise ValueError(f"amount {_shown(text)} has {came}: {self.code} has {self._decimals}, and nothing is rounded")
-        # longer ones are not even read, since that would take long
+        # longer ones are not read: that would take long
         amount = int(whole + part.ljust(self.exponent, "0") or "0") if len(whole) <= len(str(LARGEST)) else LARGEST + 1
         if amount > LARGEST:
             raise ValueError(f"amount {_shown(text)}: no more than {self.format(LARGEST)} (2^63 − 1 minor units) can be recorded")
@@ -105,7 +105,7 @@ class Currency:
 
         Raises:
             ValueError: If it is negative.
-            TypeError: If it is no integer.
+            TypeError: If it is not an integer.
         """
         require_whole("amount", amount)
         if amount < 0:
@@ -114,7 +114,7 @@ class Currency:
         return f"{whole}.{part:0{self.exponent}d}" if self.exponent else str(whole)
 
     def format(self, amount: int) -> str:
-        """An amount in minor units as major ones with the code: ``'12.34 EUR'``; raises as :meth:`plain` does."""
+        """An amount in minor units as major ones with the code, such as ``'12.34 EUR'``. Raises as :meth:`plain` does."""
         return f"{self.plain(amount)} {self.code}"
 
     @property
@@ -127,6 +127,6 @@ class Currency:
 
 
 def _shown(given: object) -> str:
-    """What came, as text that is short enough for a message."""
+    """What came, as text short enough for an error message."""
     text = f"a number of {given.bit_length()} bits" if isinstance(given, int) and given.bit_length() > 64 else repr(given)
     return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 1]}…"

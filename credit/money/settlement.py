@@ -1,7 +1,7 @@
-"""Settlement: revenue that is split by cumulative credit.
+"""Settlement: revenue is split by cumulative credit.
 
-Credit is measured, money is counted: credit is float64 and is only ever added up and compared; money is a whole number of minor units
-(cents, say) in Python integers, and is rounded once, by largest remainders. So the parts sum to the revenue to the unit, and the same
+Credit is measured, and money is counted. Credit is float64, and is only ever added up and compared. Money is a whole number of minor units
+(such as cents) in Python integers, and is rounded once, by largest remainders. So the parts sum to the revenue to the unit, and the same
 credits and revenues give the same payouts on every machine.
 
 A settlement, in order::
@@ -13,9 +13,9 @@ A settlement, in order::
     payouts    D by the weights, nobody less than the floor or more than the cap; the reserve helps out where D does not reach for
                the floors, and takes what nobody may have
 
-Payouts plus what the reserve gained are the revenue, exactly. In a settlement, a member whose credit is higher, all else alike, is never
-paid less; members with the same credit and the same payments so far get the same up to one unit, the odd one going to who joined first.
-Nobody is ever asked for money back. Credits that cancel to nothing may leave a rest of rounding, which counts where nobody has more.
+The payouts, plus what the reserve gained, are exactly the revenue. In a settlement, a member with more credit, all else equal, is never
+paid less. Members with the same credit and the same payments so far get the same, up to one unit, which goes to the one that joined first.
+Nobody is ever asked for money back. Credits that should cancel may leave a rest of rounding; it counts where nobody has more.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ from ...settings import Settings
 from .apportionment import Whole, checked_amounts, require_whole, whole_weights, within
 
 LARGEST = 2**63 - 1
-"""The largest amount, in minor units: of a revenue, of all that was ever paid, of the reserve."""
+"""The largest amount, in minor units, of a revenue, of all payouts so far, and of the reserve."""
 
 
 class SettlementPolicy(Settings):
-    """How revenue is split. Shares are read as the decimals they are written as: .1 is a tenth."""
+    """How revenue is split. A share is read as the decimal that was written: .1 is exactly a tenth."""
 
     split: Literal["credit", "equal"] = Field(
-        "credit", description="credit: by cumulative credit; equal: all alike, whatever their credit."
+        "credit", description="credit: by cumulative credit. equal: the same for all, whatever their credit."
     )
-    decay: float = Field(1.0, gt=0, le=1, description="What a round's credit counts for a round later; 1 forgets nothing.")
+    decay: float = Field(1.0, gt=0, le=1, description="Factor on a round's credit for every later round; 1 forgets nothing.")
     early: float = Field(
-        1.0, gt=0, le=1, description="Round t's credit counts early^t: below 1, who came early has more; 1: all rounds alike."
+        1.0, gt=0, le=1, description="Round t's credit counts early^t. Below 1 early rounds count more; with 1 all count the same."
     )
-    solidarity: float = Field(0.0, ge=0, le=1, description="Part of what is paid that is split equally.")
+    solidarity: float = Field(0.0, ge=0, le=1, description="Share of the payout that is split equally, 0 to 1.")
     floor: int = Field(0, ge=0, le=LARGEST, strict=True, description="Least payout of a member in a settlement, in minor units.")
     cap: int | None = Field(
         None, ge=0, le=LARGEST, strict=True, description="Largest payout of a member in a settlement, in minor units; none: no limit."
     )
-    reserve: float = Field(0.0, ge=0, lt=1, description="Part of every revenue that is kept back, for floors that revenue does not reach.")
+    reserve: float = Field(0.0, ge=0, lt=1, description="Share of every revenue that is kept back, for floors that revenue does not cover.")
     clawback: bool = Field(
         False,
-        description="Count credit with its sign and settle towards each member's part, by today's standings, of all that was ever paid: "
-        "who turns out to have been overpaid waits, and who joins late has a part in what was paid before; otherwise negative credit "
-        "counts as none and what was paid is done with.",
+        description="Count negative credit too, and settle towards each member's share, by today's standings, of all that was ever paid. "
+        "A member that turns out to have been overpaid waits, and one that joins late has a share in earlier payouts. "
+        "Without clawback negative credit counts as 0, and earlier payouts are final.",
     )
 
     @model_validator(mode="before")
@@ -71,7 +71,7 @@ class SettlementPolicy(Settings):
     def _check(self) -> SettlementPolicy:
         if self.decay < 1 and self.early < 1:
             raise ValueError(
-                f"decay={self.decay:g} and early={self.early:g}: one lets late rounds count more and the other early ones; give one of them"
+                f"decay={self.decay:g} and early={self.early:g}: decay favours late rounds and early favours early ones; give one of them"
             )
         if self.cap is not None and self.cap < self.floor:
             raise ValueError(f"cap={self.cap} is below floor={self.floor}: raise the cap, or lower the floor")
@@ -80,22 +80,22 @@ class SettlementPolicy(Settings):
             given = [name for name in ("decay", "early", "solidarity", "clawback") if getattr(self, name) != default[name].default]
             if given:
                 raise ValueError(
-                    f"split=equal looks at no credit, so {' and '.join(given)} would do nothing: leave it out, or use split: credit"
+                    f"split=equal does not use credit, so {' and '.join(given)} would do nothing: leave it out, or use split: credit"
                 )
         return self
 
 
 def aged(standing: NDArray[np.float64], now: int, credit: NDArray[np.float64], t: int, policy: SettlementPolicy) -> NDArray[np.float64]:
-    """Standings when a round's credit has come in.
+    """Standings after a round's credit has come in.
 
-    Rounds may come in any order; one from before the latest enters as old as it is.
+    Rounds may come in any order. One from before the latest enters as old as it is.
 
     Args:
         standing: ``(..., n)``, in the credit's unit, as of round ``now``.
         now: The latest round so far, or −1.
-        credit: Of the round, ``(..., n)``.
+        credit: Credit of the round, ``(..., n)``.
         t: Its number, from 0.
-        policy: Its ``decay``, ``early`` and ``clawback``.
+        policy: Its ``decay``, ``early`` and ``clawback`` are used.
 
     Returns:
         ``(..., n)``, as of round ``max(now, t)``.
@@ -117,25 +117,25 @@ def aged(standing: NDArray[np.float64], now: int, credit: NDArray[np.float64], t
 
 
 def require_remembered(policy: SettlementPolicy, now: int, t: int) -> None:
-    """Refuse a round so far ahead of the latest that by the policy's decay all credit so far would be forgotten: a wrong number, surely.
+    """Refuse a round so far ahead that the policy's decay would forget all credit so far: its number is surely wrong.
 
     Args:
-        policy: Its ``decay``.
+        policy: Its ``decay`` is used.
         now: The latest round so far, or −1.
         t: The round's number.
 
     Raises:
-        ValueError: If a credit of 1 would be 0 by then.
+        ValueError: If a credit of 1 would have decayed to 0 by then.
     """
     if 0 <= now < t and _power(policy.decay, t - now) == 0:
         raise ValueError(
-            f"round={t} is {t - now:,} rounds after the latest, {now}, by which with decay={policy.decay:g} all credit so far would be "
-            "forgotten: number rounds one by one"
+            f"round={t} is {t - now:,} rounds after the latest, {now}, and with decay={policy.decay:g} all credit so far would be "
+            "forgotten by then: number rounds one by one"
         )
 
 
 def shares(standing: NDArray[np.float64], policy: SettlementPolicy) -> Whole:
-    """Weights by which a policy splits, ``(batch, n)`` → whole numbers ``(batch, n)``, whose proportions are what counts."""
+    """Weights by which a policy splits, ``(batch, n)`` → whole numbers ``(batch, n)``. Only their proportions count."""
     weight = whole_weights(np.maximum(standing, 0.0) if policy.split == "credit" else np.zeros_like(standing))
     total, n = weight.sum(axis=1), weight.shape[1]
     weight = np.where((total == 0)[:, None], 1, weight)
@@ -146,15 +146,15 @@ def shares(standing: NDArray[np.float64], policy: SettlementPolicy) -> Whole:
 
 
 def still_due(weight: Whole, paid: Whole, amount: Whole) -> Whole:
-    """Weights by what each member still has to get of its part of all that was ever paid.
+    """Weights by what each member must still get of its share of all that was ever paid.
 
     Args:
         weight: ``(batch, n)``.
-        paid: To each member so far, ``(batch, n)``, in minor units.
-        amount: What is to be paid now, ``(batch,)``, in minor units.
+        paid: Paid to each member so far, ``(batch, n)``, in minor units.
+        amount: To be paid now, ``(batch,)``, in minor units.
 
     Returns:
-        Whole numbers ``(batch, n)``; 0 for who has had more than its part.
+        Whole numbers ``(batch, n)``; 0 for members that have had more than their share.
     """
     total = weight.sum(axis=1)[:, None]
     due: Whole = np.maximum((amount + paid.sum(axis=1))[:, None] * weight - paid * total, 0)
@@ -163,12 +163,12 @@ def still_due(weight: Whole, paid: Whole, amount: Whole) -> Whole:
 
 @dataclass(frozen=True)
 class Settlement:
-    """What a settlement came to, for a batch of cooperatives.
+    """The result of a settlement, for a batch of cooperatives.
 
     Attributes:
-        revenue: What there was to split, ``(batch,)``, in minor units.
-        payouts: To each member, ``(batch, n)``.
-        reserve: What the cooperative has in reserve afterwards, ``(batch,)``.
+        revenue: Revenue that was split, ``(batch,)``, in minor units.
+        payouts: Payout to each member, ``(batch, n)``, in minor units.
+        reserve: The cooperative's reserve afterwards, ``(batch,)``, in minor units.
     """
 
     revenue: Whole
@@ -184,18 +184,18 @@ def settle(
     paid: Whole | None = None,
     reserve: Whole | None = None,
 ) -> Settlement:
-    """Split revenue by what members have earned.
+    """Split revenue by cumulative credit.
 
     Args:
         revenue: Whole, from 0 to 2^63 − 1, ``(batch,)``, in minor units.
         standing: Cumulative credit, ``(batch, n)``; see :func:`aged`.
-        policy: How.
-        paid: What each member was paid before, ``(batch, n)``; nothing if not given.
-        reserve: What there is in reserve, ``(batch,)``; nothing if not given.
+        policy: How to split.
+        paid: Paid to each member before, ``(batch, n)``, in minor units; 0 by default.
+        reserve: In reserve, ``(batch,)``, in minor units; 0 by default.
 
     Raises:
-        ValueError: If an amount is negative, or what was ever paid or is in reserve would be more than 2^63 − 1; the weights are refused
-            as by :func:`~proxycoop.credit.money.apportionment.apportion`.
+        ValueError: If an amount is negative, or all payouts or the reserve would come to more than 2^63 − 1. Weights are refused as by
+            :func:`~proxycoop.credit.money.apportionment.apportion`.
         TypeError: If an amount is not a whole number.
     """
     batch, n = standing.shape
@@ -209,7 +209,7 @@ def settle(
 
 
 def _settled(amount: Whole, standing: NDArray[np.float64], policy: SettlementPolicy, paid: Whole, reserve: Whole) -> Settlement:
-    """:func:`settle` of amounts that are known to be whole and not negative."""
+    """As :func:`settle`, for amounts that are known to be whole and not negative."""
     n = standing.shape[1]
     kept_back = amount * _decimal(policy.reserve).numerator // _decimal(policy.reserve).denominator
     lacking = np.maximum(n * policy.floor - (amount - kept_back), 0)
@@ -233,12 +233,12 @@ class Accounts:
         policy: How revenue is split.
         standing: Cumulative credit, float64 ``(batch, n)``, as of round ``now``.
         now: The latest round, or −1.
-        paid: To each member so far, Python integers ``(batch, n)``, in minor units.
+        paid: Paid to each member so far, Python integers ``(batch, n)``, in minor units.
         reserve: Python integers ``(batch,)``, in minor units.
 
     Args:
         policy: As above.
-        n_members: Members n; more may :meth:`join`.
+        n_members: Number of members n; more may :meth:`join`.
         batch: Number of cooperatives.
     """
 
@@ -250,16 +250,16 @@ class Accounts:
         self.reserve = np.zeros(batch, dtype=object)
 
     def join(self, n_members: int) -> None:
-        """Take in more members, behind those there are, with neither credit nor payments."""
+        """Add members after those that are there, with neither credit nor payments."""
         self.standing = np.pad(self.standing, ((0, 0), (0, n_members)))
         self.paid = np.concatenate([self.paid, np.zeros((len(self.paid), n_members), dtype=object)], axis=1)
 
     def credit(self, credit: ArrayLike, t: int) -> None:
-        """Take in a round's credit, ``(batch, n)``; ``t`` is its number, from 0.
+        """Add a round's credit, ``(batch, n)``; ``t`` is its number, from 0.
 
         Raises:
-            ValueError: If there is not one number a member, one is not finite, or ``t`` is negative; nothing is changed.
-            TypeError: If ``t`` is no integer.
+            ValueError: If there is not one number for each member, one is not finite, or ``t`` is negative. Nothing is changed then.
+            TypeError: If ``t`` is not an integer.
         """
         require_whole("t", t, "")
         credit = np.asarray(credit, dtype=np.float64)
@@ -269,7 +269,7 @@ class Accounts:
         self.now = max(self.now, t)
 
     def settle(self, revenue: Sequence[int] | Whole) -> Settlement:
-        """Split revenue ``(batch,)`` and take note of it; raises as :func:`settle` does, and then nothing is changed."""
+        """Split revenue ``(batch,)`` and book it. Raises as :func:`settle` does, and then changes nothing."""
         amount = checked_amounts(revenue, len(self.standing), "revenue")
         settlement = _settled(amount, self.standing, self.policy, self.paid, self.reserve)
         self.paid = self.paid + settlement.payouts
@@ -278,7 +278,7 @@ class Accounts:
 
 
 def _power(base: float, exponent: int) -> float:
-    """``base ** exponent`` by products alone, which every machine rounds alike; libraries' powers differ in the last digit."""
+    """``base ** exponent`` by products alone, which every machine rounds alike; powers of libraries differ in the last digit."""
     power = 1.0
     while exponent:
         if exponent & 1:
@@ -289,5 +289,5 @@ def _power(base: float, exponent: int) -> float:
 
 
 def _decimal(share: float) -> Fraction:
-    """A share as the decimal it is written as."""
+    """A share as the decimal that was written."""
     return Fraction(repr(share))

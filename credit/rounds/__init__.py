@@ -1,4 +1,21 @@
-"""Rules that read the round itself: who took part, gradients, peers, time, vetoes."""
+"""Rules that read the round itself: who took part, gradients, peers, time, vetoes.
+
+* ``fedsv``: Shapley value of the agents that took part, round by round;
+* ``comfedsv``: the same, with the unknown entries of the utility matrix completed;
+* ``verfedsv``: Shapley value where principals hold columns;
+* ``data_shapley``: Shapley value with lots as the players;
+* ``in_run``: In-Run Data Shapley: the gain expanded in the updates;
+* ``g_shapley``: gradient Shapley: updates applied in a random order;
+* ``cgsv``: cosine similarity of an update with the others;
+* ``shapfed``: agreement of an update with the aggregate, class by class;
+* ``fael``: measure contributions first, then share more often with the better agents;
+* ``peer_ranking``: agents score each other's updates;
+* ``aristocrat``: how much better an action was than what the agent usually does;
+* ``time_aware``: agents that joined early are paid more;
+* ``veto``: rules where one principal's values block another's updates;
+* ``running_mean``: running means over rounds, for the modules above;
+* ``shares``: dividing a round's gain by given shares, for the modules above.
+"""
 
 from .aristocrat import Aristocrat
 from .cgsv import CosineGradientShapley

@@ -15,24 +15,27 @@ from ..rule import RULES, CreditRule, Family
 
 @RULES.register("aristocrat")
 class Aristocrat(CreditRule):
-    r"""The team's reward, less what it would have been on average had the agent acted as it did in the last rounds.
+    r"""Pays the team's reward, less its average had the agent acted as it did in the last rounds.
 
     .. math:: c_i = G(z) - \frac{1}{|W|} \sum_{a' \in W_i} G(z_{-i}, a')
 
-    for the worth G of a set of lots, the admitted lots z, and the sets of lots that agent i chose to contribute in the last ``window``
-    rounds, :math:`W_i`. :math:`(z_{-i}, a')` has the others' lots as they were admitted, and those of agent i that are in a' and would
-    be admitted if contributed in this round. In the first round nothing is known of anybody, and :math:`W_i` is "contribute nothing":
-    the difference reward.
+    where G is the worth of a set of lots, and z are the lots that were admitted. :math:`W_i` are the sets of lots that agent i chose to
+    contribute in the last ``window`` rounds. :math:`(z_{-i}, a')` holds the others' lots as they were admitted, and those lots of a' that
+    would be admitted if agent i contributed them in this round. In the first round nothing is known of any agent, and :math:`W_i` is
+    "contribute nothing": the credit is then the difference reward.
 
-    Wolpert & Tumer take the expectation over the agent's policy. A rule does not see policies, so that of the last rounds stands in for
-    it: whole joint actions rather than one probability a lot, since an agent's lots may go together. This round's action is left out,
-    so that what is subtracted does not depend on it and a policy gradient keeps its expectation; but for a guard's factor, which is
-    that of the step that was applied, and where it is negotiated what enters: there, of the lots that were not contributed, those
-    to which nobody objects are taken to be let in.
+    Costs n · window + 1 evaluations of sets of lots. Not efficient. Symmetric and null-player in the first round only: agents that do the
+    same now may have done other things before, and an agent that rests is charged for what it used to bring.
 
-    Costs n · window + 1 evaluations of sets of lots. Not efficient; symmetric and null-player in a first round only, since agents that
-    do the same now may have done other things before, and one that rests is charged for what it used to bring. Its known failure
-    is constancy: an agent that always does the same is paid nothing for it, even if nothing better could be done.
+    Known failure: constancy. An agent that always does the same is paid nothing for it, even if nothing better could be done.
+
+    Departures from the source:
+
+    - Wolpert & Tumer take the expectation over the agent's policy. A rule does not see policies, so the actions of the last rounds stand in
+      for it. They are whole joint actions rather than one probability for each lot, since an agent's lots may go together.
+    - This round's action is not among them. So what is subtracted does not depend on this round's action, and a policy gradient keeps its
+      expectation. There are two exceptions. A guard's factor is that of the step that was applied. And where admission is negotiated, lots
+      that were not contributed count as admitted if nobody objects to them.
 
     Args:
         window: Number of past rounds that say what an agent usually does, at least 1.
@@ -46,6 +49,8 @@ class Aristocrat(CreditRule):
 
     family: ClassVar[Family] = "learning"
     source = "aristocrat utility (Wolpert & Tumer 2001)"
+    pays = "G(z) − mean of G(z₋ᵢ, a′) over one's own recent actions a′"
+    known_failure = "who always does the same is paid nothing for it"
     needs: tuple[Need, ...] = ("lots",)
 
     def __init__(self, window: int = 8) -> None:
@@ -56,7 +61,7 @@ class Aristocrat(CreditRule):
         self._past: deque[Tensor] = deque(maxlen=window)  # what was contributed, bool (E, N, K) each
 
     def cost(self, n_players: int) -> int:
-        """What was admitted, and every agent's past actions in place of its own."""
+        """n · window + 1: what was admitted, and every agent's past actions in place of its own."""
         return n_players * self.window + 1
 
     def reset(self, num_envs: int, num_agents: int) -> None:
@@ -75,7 +80,7 @@ class Aristocrat(CreditRule):
         worth = round.lots.value(sets)  # (E, N·W + 1)
         others = worth[:, :-1].reshape(n_envs, n_agents, n_past)
         same = (instead == round.admitted[:, None, None]).flatten(start_dim=3).all(dim=-1)  # (E, N, W)
-        # equal sets may differ in the last digit, and nothing must come of that
+        # the worths of equal sets may differ in the last digit, which must not be paid
         difference = torch.where(same, 0.0, worth[:, -1, None, None] - others)
         self._past.append(round.contributed.clone())
         return difference.mean(dim=-1)

@@ -15,26 +15,34 @@ from .shares import by_shares, proportions
 
 @RULES.register("cgsv")
 class CosineGradientShapley(CreditRule):
-    r"""The round's gain is shared by reputation, which grows with the cosine between an agent's update and the reputable agents'.
+    r"""Pays parts of the round's gain by reputation: it grows with the cosine between an agent's update and reputable agents'.
 
     .. math:: \varphi_i = \cos\Bigl(\hat u_i, \sum_j r_j \hat u_j\Bigr), \qquad r_i \leftarrow
         \frac{[\alpha r_i + (1 - \alpha) \varphi_i]_+}{\sum_j [\alpha r_j + (1 - \alpha) \varphi_j]_+}, \qquad
         c_i = \max(v(N), 0) \frac{\tanh(\beta r_i)}{\sum_j \tanh(\beta r_j)} + \frac{\min(v(N), 0)}{n}
 
-    where :math:`\hat u_i = u_i / \lVert u_i \rVert` is the direction of agent i's part in the step. The reference direction is
-    weighted by the reputations of before the round, all 1/n in the first; the round is paid by those after it. A zero update has
-    the cosine 0. Costs one evaluation. Efficient; not symmetric (agents that are interchangeable in the game may point
-    elsewhere, or come with other reputations) and not null-player (reputation lasts). Its known failure is agreement: a copier gains,
-    and a rare but valuable agent, whom nobody agrees with, loses.
+    where :math:`\hat u_i = u_i / \lVert u_i \rVert` is the direction of agent i's part in the step. The sum in φ uses the reputations from
+    before the round, which are 1/n in the first round. The round is paid by the reputations after it. A zero update has the cosine 0. A
+    loss is shared equally, since a low reputation does not prove harm.
 
-    In the paper the reward of a round is not money: the quality :math:`q_i = \tanh(\beta r_i) / \max_j \tanh(\beta r_j)` decides how
-    much of the aggregate each agent downloads. Here everybody has the same model, and q divides what the round gained; a loss is borne
-    by all alike, since reputation is no ground for a fine. The paper
-    aggregates by reputation, and brings updates to a common length Γ; here the step is the cooperative's, and Γ cancels in the cosine.
+    Costs one evaluation. Efficient. Not symmetric: agents that are interchangeable in the game may have updates of other directions, or
+    other reputations. Not null-player, because reputation lasts.
+
+    Known failure: agreement. An agent that copies gains. A rare but valuable agent, with whom nobody agrees, loses.
+
+    Departures from the source:
+
+    - In the paper the reward of a round is not money. The quality :math:`q_i = \tanh(\beta r_i) / \max_j \tanh(\beta r_j)` decides how much
+      of the aggregate each agent downloads. Here all agents have the same model, and q divides what the round gained.
+    - The paper aggregates by reputation, and scales updates to a common length Γ. Here the step is the cooperative's, and Γ cancels in the
+      cosine.
 
     Args:
         alpha: α, how much of the old reputation is kept in a round, from 0 to 1.
-        beta: β, positive: shares tend to the reputations for small β, and to equal shares of all who have one for large β.
+        beta: β, at least 1e-6. For small β the shares tend to the reputations. For large β all agents with a reputation get equal shares.
+
+    Raises:
+        ValueError: If ``alpha`` or ``beta`` is not a number in its range.
 
     References:
         Xu, Lyu, Ma, Miao, Foo & Low (2021), *Gradient-driven rewards to guarantee fairness in collaborative machine learning*, NeurIPS.
@@ -42,6 +50,8 @@ class CosineGradientShapley(CreditRule):
 
     family: ClassVar[Family] = "gradient"
     source = "Xu et al. 2021 (NeurIPS)"
+    pays = "v(N) by reputation: cosine with the reputable agents' updates"
+    known_failure = "rare but valuable data loses, copies gain"
     evaluations = "1"
     efficient = True
 
@@ -55,12 +65,12 @@ class CosineGradientShapley(CreditRule):
         self._reputation: Tensor | None = None  # r, double (E, N)
 
     def cost(self, n_players: int) -> int:
-        """v(N)."""
+        """One evaluation, v(N)."""
         del n_players
         return 1
 
     def reset(self, num_envs: int, num_agents: int) -> None:
-        """Begin episodes, in which all are of the same repute."""
+        """Begin episodes, in which all agents have the same reputation."""
         super().reset(num_envs, num_agents)
         self._reputation = None
 
@@ -82,4 +92,4 @@ def _agreement(updates: Tensor, reputation: Tensor) -> Tensor:
     common = reputation[:, None] @ unit  # (E, 1, P)
     strength = common.norm(dim=2)  # (E, 1), at most 1
     cosine = (unit * common).sum(dim=2) / torch.where(strength > 0, strength, 1.0)
-    return torch.where(strength > 1e-12, cosine, 0.0)  # directions that cancel leave none but that of rounding
+    return torch.where(strength > 1e-12, cosine, 0.0)  # where directions cancel, what is left is rounding

@@ -1,4 +1,4 @@
-"""The Shapley value of a utility matrix that is completed where nobody could look: ComFedSV."""
+"""ComFedSV: the Shapley value of a utility matrix whose unknown entries are completed."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ..rule import RULES, CreditRule, Family
 from ..solutions.semivalues import semivalues, shapley_weights
 
 MAX_ALL = 10
-"""Largest number of agents of whom all coalitions are columns without a budget."""
+"""Largest number of agents for which all coalitions are columns if there is no budget."""
 
 
 def complete(observed: Tensor, mask: Tensor, start: Tensor, *, regularisation: float, sweeps: int) -> tuple[Tensor, Tensor]:
-    r"""Low-rank matrices through the entries that are known, by alternating least squares.
+    r"""Complete matrices of which some entries are known with low-rank ones, by alternating least squares.
 
     .. math:: \min_{W, H} \sum_{(t, S) \text{ known}} (U_{tS} - w_t^\top h_S)^2 + \lambda \, (\lVert W \rVert^2 + \lVert H \rVert^2)
 
-    Given H, every row of W is a ridge regression, and given W every row of H; a sweep does both, and then gives the columns of W and H the
-    same lengths, which changes no product and lowers the penalty (by themselves, sweeps take thousands to get there when λ is small). A
-    row or column of which nothing is known is 0. The problem is not convex: beyond rank 1, an unlucky start ends in a local minimum.
+    Given H, every row of W is a ridge regression; given W, every row of H is one. A sweep does both. It then gives the columns of W and H
+    the same lengths, which changes no product and lowers the penalty. (Without that step, thousands of sweeps are needed when λ is small.)
+    A row or column of which nothing is known is 0. The problem is not convex: beyond rank 1, an unlucky start ends in a local minimum.
 
     Args:
         observed: U, ``(E, T, C)``; what is not known is not read.
@@ -63,42 +63,53 @@ def _ridge(features: Tensor, targets: Tensor, known: Tensor, regularisation: flo
 
 @RULES.register("comfedsv")
 class ComFedSv(CreditRule):
-    r"""Completed federated Shapley value: what agents would have earned had everybody taken part in every round.
+    r"""Pays what agents would have earned had everybody taken part in every round: the completed federated Shapley value.
 
     .. math:: c^t = \phi^t - \phi^{t-1}, \qquad
         \phi^t = \mathrm{Shapley}\Bigl(S \mapsto \sum_{\tau \le t} w_\tau^\top h_S\Bigr), \qquad
         \min_{W, H} \sum_{\tau \le t} \sum_{S \subseteq I_\tau} \bigl(v_\tau(S) - w_\tau^\top h_S\bigr)^2
         + \lambda \, (\lVert W \rVert^2 + \lVert H \rVert^2)
 
-    where :math:`I_\tau` are those who contributed a lot in round τ, admitted or not. The utilities of an episode form a matrix with a row a
-    round and a column a coalition, known where all of the coalition took part; low rank says what the other entries would have been
-    (:func:`complete`), and the Shapley value of the completed utilities does not depend on who took part when. After every round the
-    completion is fitted anew, and what is paid is by how much the value of all rounds so far has changed; so an episode's credits sum to
-    its completed value. An environment in which nobody takes part pays nobody in that round.
+    where :math:`I_\tau` are the agents who contributed a lot in round τ, admitted or not. The utilities of an episode form a matrix, with a
+    row for each round and a column for each coalition. An entry is known if all of the coalition took part. A matrix of low rank is fitted
+    to the known entries and gives the others (:func:`complete`). So the Shapley value of the completed utilities does not depend on who
+    took part when. After every round the matrix is fitted anew. The round pays by how much the value of all rounds so far has changed, so
+    an episode's credits sum to its completed value. An environment in which nobody takes part pays nobody in that round.
 
-    Without a budget, all coalitions of up to 10 agents are columns; else the columns are the prefixes of as many random orders, the same
-    for the whole episode, as fit, and the value is the mean over these orders. Only columns that some environment knows are evaluated.
-    Memory grows with environments × columns × (rounds + rank²). None of the axioms holds in a round: the penalty shrinks the sum, and a
-    refit pays for earlier rounds too. Over an episode identical agents are paid about alike, whenever they took part. Its known failure is
-    the same promise: who has taken part once is paid for rounds in which it did nothing, as much as if it had done what it did then; and
-    where coalitions change their relative worth, as with harmful agents, a low rank extrapolates what is not so.
+    Without a budget, all coalitions of up to 10 agents are columns. Otherwise the columns are the prefixes of random orders: as many orders
+    as fit, and the same ones for the whole episode. The value is then the mean over these orders. Only columns that some environment knows
+    are evaluated. Memory grows with environments × columns × (rounds + rank²).
 
-    Departures. The penalty is not free of scale, and utilities may be in any unit: an environment's utilities are divided by the largest
-    absolute one known, and the fit is scaled back; it is 0 for everybody while all that is known is 0. The source has everybody take part
-    in the first round; here proxies choose, so who has never taken part so far counts as a null player, and the column of S is that of its
-    members who have. (In a round, who takes no part is a null player of the game itself: its presence changes no coalition's worth.)
-    Every refit begins where the first one began rather than with the last W and H: a fit to one round has rank one, and alternating least
-    squares would never leave it; so the episode's sum is the source's value, whatever was paid on the way. The default rank is 1 and
-    λ is 0.01, where others used 5 and 0.1: the penalty is a nuclear norm's, which at higher ranks would rather explain a round of few
-    participants by a vector of its own than believe in large utilities of coalitions that were seen in few rounds, and completes too
-    little.
+    None of the axioms holds in a round: the penalty shrinks the sum, and a new fit pays for earlier rounds too. Over an episode identical
+    agents are paid about the same, whenever they took part.
+
+    Known failure: the promise itself. An agent that has taken part once is paid for rounds in which it did nothing, as much as if it had
+    repeated what it did then. And where the relative worth of coalitions changes, as with harmful agents, a matrix of low rank extrapolates
+    wrongly.
+
+    Departures from the source:
+
+    - Scale. The penalty depends on the unit of the utility. So an environment's utilities are divided by the largest absolute one that is
+      known, and the fit is scaled back. While all that is known is 0, everybody is paid 0.
+    - First round. In the source everybody takes part in the first round. Here proxies choose. An agent that has never taken part so far
+      counts as a null player, and the column of S is that of its members who have. (In a single round, an agent that takes no part is a
+      null player of the game itself: its presence changes no coalition's worth.)
+    - Start of a fit. Every fit begins where the first one began, rather than with the last W and H. A fit to one round has rank one, and
+      alternating least squares would never leave it. So the episode's sum is the source's value, whatever was paid on the way.
+    - Defaults. The rank is 1 and λ is 0.01, where others used 5 and 0.1. The penalty amounts to a nuclear norm. At higher ranks it explains
+      a round of few participants by a vector of its own, rather than by large utilities of coalitions that were seen in few rounds, and
+      completes too little.
 
     Args:
-        rank: Length of the vectors w and h; at 1 a round is a factor on what coalitions are worth.
+        rank: Length of the vectors w and h, at least 1. With 1, a round is a factor on what coalitions are worth.
         regularisation: λ, at least 1e-9, relative to the largest absolute utility that is known.
-        sweeps: Sweeps of alternating least squares after each round.
-        budget: Most columns; ``None`` is all coalitions of up to 10 agents, and for more agents 1,023 or 20 an agent, whichever is more.
-        seed: Seed of the orders, and of the H that fits begin with.
+        sweeps: Sweeps of alternating least squares after each round, at least 1.
+        budget: Most columns, at least n. ``None`` is all coalitions of up to 10 agents; for more agents it is 1,023 or 20 an agent,
+            whichever is more.
+        seed: Seed of the orders, and of the H that fits begin with; a whole number from 0.
+
+    Raises:
+        ValueError: If an argument is not a number in its range. At reset, if the budget is too small for the number of agents.
 
     References:
         Fan, Fang, Zhou, Pei, Friedlander, Liu & Zhang (2022), *Improving fairness for data valuation in horizontal federated learning*,
@@ -107,6 +118,8 @@ class ComFedSv(CreditRule):
 
     family: ClassVar[Family] = "federated"
     source = "Fan et al. 2022 (ICDE; arXiv 2109.09046)"
+    pays = "Shapley value of all rounds, with missing coalitions completed by low rank"
+    known_failure = "an agent is paid for rounds in which it rests"
     _value: Tensor
     """Completed value of all rounds so far, ``(E, N)``."""
 
@@ -125,7 +138,7 @@ class ComFedSv(CreditRule):
         self._forget()
 
     def cost(self, n_players: int) -> int:
-        """The number of columns, which are all known in a round in which everybody takes part."""
+        """The number of columns: all of them are known in a round in which everybody takes part."""
         budget = max((1 << MAX_ALL) - 1, 20 * n_players) if self.budget is None else self.budget
         return min(budget, (1 << n_players) - 1)
 
@@ -135,10 +148,10 @@ class ComFedSv(CreditRule):
         return f"completion of {columns}, {super().method(n_players)}"
 
     def check(self, n_players: int) -> None:
-        """Refuse a cooperative for which the budget does not reach for one order.
+        """Refuse a cooperative for which the budget is too small for one order.
 
         Raises:
-            ValueError: If it does not.
+            ValueError: If it is too small; the message says how much is needed.
         """
         super().check(n_players)
         if self.cost(n_players) < min(n_players, (1 << n_players) - 1):
@@ -178,7 +191,7 @@ class ComFedSv(CreditRule):
         return n_players <= MAX_ENUMERATED and self.cost(n_players) == (1 << n_players) - 1
 
     def _set_up(self, round: Round) -> None:
-        """The columns and the H that fits begin with, for an episode that begins."""
+        """The columns, and the H that fits begin with, for a new episode."""
         n, device = round.num_agents, round.contributed.device
         generator = np.random.default_rng((self.seed, round.episode, round.t))
         if self._all(n):
@@ -190,7 +203,7 @@ class ComFedSv(CreditRule):
         self._value = torch.zeros(round.num_envs, n, dtype=torch.float64, device=device)
 
     def _known(self) -> Tensor:
-        """Which columns are known in each round so far, bool ``(E, T, C)``: somebody of S took part, and all who ever did."""
+        """Which columns S are known in each round so far, bool ``(E, T, C)``: one of S took part, and so did all of S that ever did."""
         took_part = torch.stack(self._took_part, dim=1)  # (E, T, N)
         missing = took_part.any(dim=1, keepdim=True) & ~took_part
         members = self._columns.T.double()
@@ -199,7 +212,7 @@ class ComFedSv(CreditRule):
     def _observe(self, round: Round, known: Tensor) -> Tensor:
         """The round's utilities ``(E, C)``, in double precision, 0 where not ``known``."""
         asked = known.any(dim=0)
-        present = round.took_part.any(dim=0)  # in some environment; others are null players in all
+        present = round.took_part.any(dim=0)  # in some environment; the others are null players everywhere
         v = round.value(self._columns[asked] & present)
         self._dtype = v.dtype
         u = torch.zeros(known.shape, dtype=torch.float64, device=known.device)
@@ -223,6 +236,6 @@ def _prefix_columns(n: int, budget: int, generator: np.random.Generator) -> tupl
     _, first, column = np.unique(packed(rows), return_index=True, return_inverse=True)
     column, orders = column.reshape(n_orders, n), orders[:n_orders]
     shares = np.zeros((len(first), n))
-    np.add.at(shares, (column, orders), 1 / n_orders)  # who joins last gets what the prefix is worth …
+    np.add.at(shares, (column, orders), 1 / n_orders)  # the agent that joins last gets what the prefix is worth …
     np.add.at(shares, (column[:, :-1], orders[:, 1:]), -1 / n_orders)  # … less what it was before
     return tensor(rows[first]), torch.from_numpy(shares)

@@ -1,4 +1,4 @@
-"""Data Shapley among lots: every lot is a player, and an agent is paid what its lots earn."""
+"""Data Shapley among lots: every lot is a player, and an agent is paid the sum of what its lots earn."""
 
 from __future__ import annotations
 
@@ -16,30 +16,41 @@ from ..solutions.shapley import Shapley
 
 @RULES.register("data_shapley")
 class DataShapley(LotRule):
-    r"""The Shapley value of each admitted lot, estimated by truncated Monte Carlo; agents are paid the sum over their lots.
+    r"""Pays each agent the sum of its admitted lots' Shapley values, estimated by truncated Monte Carlo.
 
     .. math:: c_{ik} = \frac{1}{m} \sum_{\pi} \bigl[ w(P_{ik}^{\pi} \cup ik) - w(P_{ik}^{\pi}) \bigr], \qquad c_i = \sum_k c_{ik}
 
-    with w(L) what the round would have gained with the admitted lots of L alone, m random orders π of all lots, and
-    :math:`P_{ik}^{\pi}` the lots before (i, k). Scanning an order stops, and what follows earns nothing, after more than ``patience``
-    consecutive positions within ``tolerance``·\|w\| of the gain. Where the budget covers all sets of lots the value is exact. It is not
-    the Shapley value among agents: there an agent's lots come and go together. Costs at most ``budget`` evaluations. Neither efficient
-    (but for ``tolerance = 0``) nor symmetric, except in expectation; not null-player among agents, since lots that undo each other are
-    each paid for what they do. Its known failure is splitting: who cuts its data into more lots is more players.
+    where w(L) is what the round would have gained with the admitted lots of L alone. There are m random orders π of all lots, and
+    :math:`P_{ik}^{\pi}` are the lots before (i, k). The scan of an order stops after more than ``patience`` positions in a row at which w
+    is within ``tolerance``·\|v(N)\| of the gain v(N). Lots after that earn nothing from the order. Where the budget covers all sets of
+    lots, the value is exact. It is not the Shapley value among agents: there an agent's lots come and go together.
+
+    Costs at most ``budget`` evaluations. Efficient with ``tolerance = 0`` only, since truncation leaves something unpaid. Symmetric in
+    expectation only. Not null-player among agents, since lots that undo each other are each paid for what they do.
+
+    Known failure: splitting. An agent that cuts its data into more lots is more players.
+
+    Departures from the source: there the players are single rows, and the model is trained anew for each set. Here the players are lots,
+    and each set of lots redoes the round's step.
 
     Args:
         budget: Most sets of lots to value in a round, at least N·K; ``None`` is 100 an agent.
-        seed: Seed of the orders, which every round draws anew.
-        tolerance: Relative distance from the gain that counts as having arrived.
-        patience: Positions within it before a scan stops.
+        seed: Seed of the orders, a whole number from 0. Every round draws new orders.
+        tolerance: Distance from the gain that counts as having arrived, as a share of the gain; at least 0.
+        patience: Positions within the tolerance before a scan stops, a whole number from 0.
+
+    Raises:
+        ValueError: If an argument is not a number in its range. At reset, if the budget is below the number of agents. In a round, if it is
+            below the number of lots.
 
     References:
-        Ghorbani & Zou (2019), *Data Shapley: equitable valuation of data for machine learning*, ICML. There players are single rows
-        and the model is trained anew for each set; here they are lots, and sets of lots redo the round's step.
+        Ghorbani & Zou (2019), *Data Shapley: equitable valuation of data for machine learning*, ICML.
     """
 
     family: ClassVar[Family] = "federated"
     source = "Data Shapley (Ghorbani & Zou 2019, ICML), players are lots"
+    pays = "sum of the own lots' Shapley values, every lot a player"
+    known_failure = "who cuts data into more lots is paid more"
     evaluations = "100 n"
     needs: tuple[Need, ...] = ("lots",)
 
@@ -54,10 +65,10 @@ class DataShapley(LotRule):
         return 100 * n_players if self.budget is None else self.budget
 
     def check(self, n_players: int) -> None:
-        """Refuse a cooperative for which the budget is too small whatever its number of lots.
+        """Refuse a cooperative for which the budget is too small, whatever its number of lots.
 
         Raises:
-            ValueError: If it is.
+            ValueError: If it is too small.
         """
         super().check(n_players)
         self._require(n_players, "agents, of one lot each")
@@ -66,7 +77,7 @@ class DataShapley(LotRule):
         """Credit of every lot for this round, ``(E, N, K)``, in the utility's unit.
 
         Raises:
-            ValueError: If the budget does not reach for one order of all lots.
+            ValueError: If the budget is too small for one order of all lots.
         """
         admitted = round.admitted
         game = round.lots.among(admitted)

@@ -1,4 +1,4 @@
-"""Fair yet asymptotically equal: explore until contributions are known, then let the better ones share more often."""
+"""Fair yet asymptotically equal: measure contributions first, then let the better agents share more often."""
 
 from __future__ import annotations
 
@@ -18,39 +18,47 @@ from ..rule import RULES, CreditRule, Family
 
 @RULES.register("fael")
 class FairYetEqual(CreditRule):
-    r"""Everybody shares alike while contributions are being measured; then a few are drawn each round, the better the more often.
+    r"""Pays all agents alike while contributions are measured; later it pays a few that are drawn, the better the more often.
 
     .. math:: \psi_i^t = \frac{1}{n} \sum_{k=0}^{n-1} \bigl[\cos(G_{S_k \cup i}, G_N) - \cos(G_{S_k}, G_N)\bigr], \qquad
         G_S = \sum_{j \in S} u_j
 
-    where S_k is a random set of k others (one for each i and k, drawn anew each round) and u_j is agent j's part in the step; a sum of
-    updates that is zero has the cosine 0.
+    where S_k is a random set of k others, and u_j is agent j's part in the step. There is one S_k for each i and k, drawn anew each round.
+    A sum of updates that is zero has the cosine 0.
 
     Explore: :math:`c_i = v(N)/n`, and ψ_i is the mean of the rounds so far. After each round the last ``window`` rounds are cut in two
-    halves, and Hotelling's two-sample T² tests whether the mean of ψ is the same in both. A p-value of at least ``level`` counts as
-    stable; from the next round on that environment exploits, with the ψ that it has.
+    halves. Hotelling's two-sample T² tests whether the mean of ψ is the same in both. A p-value of at least ``level`` counts as stable.
+    From the next round on that environment exploits, with the ψ that it has.
 
-    Exploit: :math:`\lceil \text{nodes} \cdot n \rceil` agents are drawn without replacement, one after another with
-    :math:`p_i \propto \exp(\beta(\psi_i - \max_j \psi_j))`; they share v(N) alike, and the others get nothing.
+    Exploit: :math:`\lceil \text{nodes} \cdot n \rceil` agents are drawn without replacement, one after another, with
+    :math:`p_i \propto \exp(\beta(\psi_i - \max_j \psi_j))`. They share v(N) alike, and the others get nothing.
 
-    Costs one evaluation. Efficient. Symmetric while it explores, but not when it draws; not null-player, because exploration pays for
-    nothing. Serves at most ``window`` − 2 agents, since the test needs more rounds than that. Directions in which ψ does not vary
-    (but for rounding) are left out of the test, unless the halves differ in them: then ψ has moved for certain. Its known failure is its
-    one decision: a short window misses slow drifts, and once the test finds none, nothing is measured for the rest of the episode, so
-    that who improves later is drawn by what it once was. Before it everybody is paid alike, so that free riding pays until then.
+    Directions in which ψ does not vary (except by rounding) are left out of the test. If the halves differ in such a direction, ψ has moved
+    for certain, and the p-value is 0.
 
-    Departures: in the paper the drawn agents receive the current model and are the only ones to send updates; here they are paid,
-    and everybody takes part. The authors' code tests on the ψ of ten agents and compares the mean of all rounds with that of all but
-    the last τ = 15, as if the latter were a known number, at levels of 0.7 and 0.95; here the two samples have no round in common, which
-    is what the test assumes. It draws ⌊0.4 n⌋ agents, which of two is nobody; here the number is rounded up. It multiplies updates
-    by their weights a second time in G.
+    Costs one evaluation, and takes at most ``window`` − 2 agents, since the test needs more rounds than that. Efficient. Symmetric while it
+    explores, but not when it draws. Not null-player, because exploration pays everybody.
+
+    Known failure: it decides once. A short window misses slow drifts. Once the test finds no drift, nothing is measured for the rest of the
+    episode, so an agent that improves later is drawn by what it once was. Until then all are paid alike, so free riding pays.
+
+    Departures from the source:
+
+    - In the paper the drawn agents receive the current model, and only they send updates. Here they are paid, and everybody takes part.
+    - The authors' code tests on the ψ of ten agents. It compares the mean of all rounds with that of all but the last τ = 15, as if the
+      latter were a known number, at levels of 0.7 and 0.95. Here the two samples have no round in common, which is what the test assumes.
+    - The authors' code draws ⌊0.4 n⌋ agents, which is nobody if n = 2. Here the number is rounded up.
+    - The authors' code multiplies updates by their weights a second time in G. Here they are weighted once.
 
     Args:
-        window: Rounds that the test looks at, at least 4; in an episode of no more rounds than that nobody is ever drawn.
-        level: p-value from which ψ counts as stable, from 0 (as soon as there are enough rounds) to 1.
-        nodes: Share of the agents that are drawn in a round, above 0, at most 1.
-        beta: β: 0 draws all alike, large values draw the same ones each time.
-        seed: Seed of the draws.
+        window: Rounds that the test looks at, at least 4. In an episode of no more rounds than that nobody is ever drawn.
+        level: p-value from which ψ counts as stable, from 0 (stable as soon as there are enough rounds) to 1.
+        nodes: Share of the agents that are drawn in a round, above 0 and at most 1.
+        beta: β, at least 0. With 0 all agents are drawn with the same chance; with large values the same ones are drawn each time.
+        seed: Seed of the draws, a whole number from 0.
+
+    Raises:
+        ValueError: If an argument is not a number in its range. At reset, if there are more than ``window`` − 2 agents.
 
     References:
         Lin, Xu, Ng, Foo & Low (2023), *Fair yet asymptotically equal collaborative learning*, ICML, arXiv 2306.05764.
@@ -58,6 +66,8 @@ class FairYetEqual(CreditRule):
 
     family: ClassVar[Family] = "gradient"
     source = "Lin et al. 2023 (ICML)"
+    pays = "v(N) / n until contributions are known, then a lottery among the better"
+    known_failure = "free riding is paid until it decides, and it decides once"
     evaluations = "1"
     efficient = True
 
@@ -82,15 +92,15 @@ class FairYetEqual(CreditRule):
         self._exploits: Tensor | None = None  # bool (E, 1)
 
     def cost(self, n_players: int) -> int:
-        """v(N)."""
+        """One evaluation, v(N)."""
         del n_players
         return 1
 
     def check(self, n_players: int) -> None:
-        """Refuse more agents than the test can tell apart.
+        """Refuse more agents than the test can serve.
 
         Raises:
-            ValueError: If there are; the message says how many rounds it takes.
+            ValueError: If there are more; the message says how many rounds the test needs.
         """
         if n_players > self.window - 2:
             raise ValueError(
@@ -99,7 +109,7 @@ class FairYetEqual(CreditRule):
             )
 
     def reset(self, num_envs: int, num_agents: int) -> None:
-        """Begin episodes, in which nothing is known of anybody."""
+        """Begin episodes, in which nothing is known of any agent."""
         super().reset(num_envs, num_agents)
         self._past, self._sum, self._n_explored, self._exploits = [], None, None, None
 
@@ -124,12 +134,12 @@ class FairYetEqual(CreditRule):
         return gain[:, None] * share.to(gain.dtype)
 
     def _drawn(self, luck: Tensor) -> Tensor:
-        """Shares of the gain, ``(E, N)``: the agents drawn with chances by ψ have equal ones, the others none."""
+        """Shares of the gain, ``(E, N)``. Agents are drawn with chances by ψ; those drawn have equal shares, the others none."""
         assert self._sum is not None
         assert self._n_explored is not None
         psi = self._sum / self._n_explored.clamp(min=1)
         n_drawn = max(1, ceil(self.nodes * psi.shape[1] - 1e-9))  # 0.1 · 30 is a little more than 3 in floating point
-        # the largest of logarithmic chances plus Gumbel noise are a draw without replacement
+        # the agents with the largest log-chance plus Gumbel noise are a draw without replacement
         drawn = (self.beta * (psi - psi.amax(dim=1, keepdim=True)) + luck).topk(n_drawn, dim=1).indices
         return torch.zeros_like(psi).scatter(1, drawn, 1 / n_drawn)
 
@@ -145,7 +155,7 @@ def contributions(updates: Tensor, generator: np.random.Generator) -> Tensor:
     squares = squared.sum(dim=1)
 
     def cosine(product: Tensor, square: Tensor, parts: Tensor) -> Tensor:
-        """From ⟨G_S, G_N⟩, ‖G_S‖² and Σ_{j∈S} ‖u_j‖², ``(E, n)`` each; what is left where updates cancel is rounding."""
+        """From ⟨G_S, G_N⟩, ‖G_S‖² and Σ_{j∈S} ‖u_j‖², ``(E, n)`` each; 0 where updates cancel, since what is left is rounding."""
         there = (square > 1e-12 * parts) & (length_of_all.square() > 1e-12 * squares)[:, None]
         return torch.where(there, product / torch.where(there, square.clamp(min=0).sqrt() * length_of_all[:, None], 1.0), 0.0)
 
@@ -181,10 +191,10 @@ def p_value_of_no_drift(psi: Tensor) -> Tensor:
     for the difference d of the means of a and b rounds, and the pseudo-inverse of their pooled covariance Σ, of rank r.
 
     Args:
-        psi: double ``(E, a + b, N)``, with more than N + 1 rounds; the first half is the shorter one if their number is odd.
+        psi: double ``(E, a + b, N)``, with more than N + 1 rounds. The first half is the shorter one if their number is odd.
 
     Returns:
-        Probability ``(E,)`` of a difference as large as that by chance; 0 where it has a part in which nothing varies.
+        Probability ``(E,)`` of a difference as large as that by chance; 0 where the halves differ in a direction in which nothing varies.
     """
     n_rounds = psi.shape[1]
     a = n_rounds // 2

@@ -1,4 +1,4 @@
-"""The Shapley value of those who took part, round by round: FedSV."""
+"""FedSV: the Shapley value of those who took part, round by round."""
 
 from __future__ import annotations
 
@@ -16,36 +16,45 @@ from ..solutions.shapley import Shapley
 
 @RULES.register("fedsv")
 class FedSv(CreditRule):
-    r"""Federated Shapley value: each round by itself, among those who took part in it.
+    r"""Pays, in each round by itself, the Shapley value among those who took part: the federated Shapley value.
 
     .. math:: c_i = \sum_{S \subseteq I \setminus i} \frac{|S|!\,(|I|-|S|-1)!}{|I|!} \, [v(S \cup i) - v(S)] \text{ for } i \in I,
         \qquad c_i = 0 \text{ for } i \notin I
 
-    where I are those who contributed a lot, admitted or not; what an episode pays is the sum over its rounds. Whoever contributes nothing
-    has no update and is a null player of the round's game, and a null player changes nobody else's Shapley value: so the value among I is
-    that among all agents, computed as :class:`Shapley` computes it, and is set to exactly 0 for i ∉ I. Costs 2^n evaluations and
-    takes n ≤ 20 without a budget; with one it estimates as ``shapley`` does, and where an estimate is set to 0 its noise is lost to the
-    sum. Efficient, symmetric and null-player in every round without a budget; with one, in expectation only.
-    Where many agents take turns, ``participants`` says how many take part in a round at most: coalitions are then those of the participants
-    alone, and costs and the limit of 20 are theirs.
-    Its known failure is that it knows nothing beyond the round: identical agents who take part in different rounds are paid differently,
-    more for early rounds, in which more is gained; ``comfedsv`` is made against that.
+    where I are the agents who contributed a lot, admitted or not. An episode pays the sum over its rounds. An agent that contributes
+    nothing has no update, so it is a null player of the round's game, and a null player changes nobody else's Shapley value. So the value
+    among I is the value among all agents. It is computed as :class:`Shapley` computes it, and set to exactly 0 for i ∉ I.
 
-    Departure: the published value draws participants and trains a model for every coalition; here proxies choose whether to take part, and
-    a coalition's model is the round's aggregation of its members' updates.
+    Where many agents take turns, ``participants`` says how many take part in a round at most. Then only coalitions of the participants are
+    evaluated, and the costs and the limit of 20 agents are those of the participants.
+
+    Costs 2^n evaluations and takes n ≤ 20 without a budget. With a budget it estimates as ``shapley`` does. Where an estimate is set to 0,
+    its noise is missing from the sum. Efficient, symmetric and null-player in every round without a budget; with one, in expectation only.
+
+    Known failure: it knows nothing beyond the round. Identical agents who take part in different rounds are paid differently, and more for
+    early rounds, in which more is gained. ``comfedsv`` was made against that.
+
+    Departure from the source: the published value draws the participants, and trains a model for every coalition. Here proxies choose
+    whether to take part, and a coalition's model is the round's aggregation of its members' updates.
 
     Args:
-        budget: Most coalitions to evaluate in a round; ``None`` is all of them.
-        seed: Seed of the draws.
-        participants: Most agents that take part in a round; ``None`` for all. A round in which more do is refused.
+        budget: Most coalitions to evaluate in a round, v(∅) apart: a positive whole number. ``None`` is all of them.
+        seed: Seed of the draws, a whole number from 0.
+        participants: Most agents that take part in a round, at least 1; ``None`` for all. A round with more participants is refused.
+
+    Raises:
+        ValueError: If an argument is not such a number, or ``participants`` is too large for the exact value or the budget. At reset, if
+            there are too many agents for them. In a round, if more than ``participants`` agents take part.
 
     References:
-        Wang, Rausch, Zhang, Jia & Song (2020), *A principled approach to data valuation for federated learning*, Federated Learning,
-        LNCS 12500; arXiv 2009.06192.
+        Wang, Rausch, Zhang, Jia & Song (2020), *A principled approach to data valuation for federated learning*, Federated Learning, LNCS
+        12500; arXiv 2009.06192.
     """
 
     family: ClassVar[Family] = "federated"
     source = "Wang et al. 2020 (arXiv 2009.06192)"
+    pays = "Shapley value among those who took part in the round"
+    known_failure = "the same work is paid differently in another round"
     needs: tuple[Need, ...] = ()
 
     def __init__(self, budget: int | None = None, seed: int = 0, participants: int | None = None) -> None:
@@ -70,10 +79,10 @@ class FedSv(CreditRule):
         return self.shapley.method(self._most(n_players))
 
     def check(self, n_players: int) -> None:
-        """Refuse a cooperative that is too large to be exact, or for which the budget is too small.
+        """Refuse a cooperative that is too large for the exact value, or for which the budget is too small.
 
         Raises:
-            ValueError: If it is; the message says what would do.
+            ValueError: If it is; the message says what to use instead.
         """
         self.shapley.check(self._most(n_players))
 
@@ -84,7 +93,7 @@ class FedSv(CreditRule):
             return torch.where(there, self.shapley.assign(round), 0.0)
         if (there.sum(dim=1) > most).any():
             raise ValueError(f"participants={self.participants}, but {int(there.sum(dim=1).max())} agents take part in round {round.t}")
-        # players of the smaller game are seats, taken by each environment's participants; seats that stay empty are null players
+        # the players of the smaller game are seats, which each environment's participants take; empty seats are null players
         seated = there.int().argsort(dim=1, descending=True, stable=True)[:, :most]  # (E, most)
 
         def value(coalitions: Tensor) -> Tensor:

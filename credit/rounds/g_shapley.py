@@ -1,4 +1,4 @@
-"""Gradient Shapley: one pass over the agents in a random order, and each is credited with what its step changes."""
+"""Gradient Shapley: agents' updates are applied in a random order, and each agent is credited with what its update changes."""
 
 from __future__ import annotations
 
@@ -18,22 +18,25 @@ from ..rule import RULES, Family, GameRule
 
 @RULES.register("g_shapley")
 class GradientShapley(GameRule):
-    r"""What the utility changes by as the agents' updates are applied one after another, in a random order.
+    r"""Pays what the utility changes by as the agents' updates are applied one after another, in a random order.
 
     .. math:: c_i = \frac{1}{K} \sum_{k=1}^{K} \bigl[v(P_i^{\pi_k} \cup i) - v(P_i^{\pi_k})\bigr]
 
-    where :math:`P_i^\pi` are those who come before i in the order π, drawn anew in every round of every episode; by default K = 1. Costs
-    n evaluations an order, of which v(N) is shared. Unbiased for the Shapley value, with a large variance. Efficient and null-player in
-    every draw; symmetric in expectation only. Its known failure is chance: a round pays who happened to come early, and one order
-    tells no standard error (NaN).
+    where :math:`P_i^\pi` are those who come before i in the order π. Orders are drawn anew in every round of every episode; by default K =
+    1.
 
-    In the paper the players are data points, and the pass is an epoch of stochastic gradient descent with batches of one: each gradient
-    is computed at the parameters to which the steps before it had led. Here the steps are the updates that all agents computed at the
-    round's start, because that is what they send; so the credit is a marginal contribution in the round's game.
+    Costs n evaluations an order, of which v(N) is shared. Unbiased for the Shapley value, with a large variance. Efficient and null-player
+    in every draw. Symmetric in expectation only.
+
+    Known failure: chance. A round pays those who happened to come early, and from one order no standard error can be told (it is NaN).
+
+    Departure from the source: in the paper the players are data points, and the pass is an epoch of stochastic gradient descent with
+    batches of one. Each gradient is computed at the parameters to which the steps before it had led. Here the steps are the updates that
+    all agents computed at the round's start, because that is what they send. So the credit is a marginal contribution in the round's game.
 
     Args:
-        orders: K, number of orders in a round.
-        seed: Seed of the draws.
+        orders: K, number of orders in a round, at least 1.
+        seed: Seed of the draws, a whole number from 0.
 
     Raises:
         ValueError: If ``orders`` is not a positive whole number, or ``seed`` is negative or not whole.
@@ -44,6 +47,8 @@ class GradientShapley(GameRule):
 
     family: ClassVar[Family] = "gradient"
     source = "Ghorbani & Zou 2019 (ICML)"
+    pays = "change in utility as updates are applied one by one, in one random order"
+    known_failure = "chance: who comes early in the order is paid more"
     evaluations = "n"
     efficient = True
     null_player = True
@@ -56,11 +61,11 @@ class GradientShapley(GameRule):
         self.evaluations = "n" if orders == 1 else f"{orders} (n - 1) + 1"
 
     def cost(self, n_players: int) -> int:
-        """Most coalitions that are evaluated in a round: n − 1 an order, and v(N)."""
+        """Most coalitions that are evaluated in a round: n − 1 for each order, and v(N)."""
         return min(self.orders * (n_players - 1) + 1, (1 << n_players) - 1)
 
     def assign(self, round: Round) -> Tensor:
-        """Credit of every agent for this round, ``(E, N)``, in the utility's unit; every round draws orders of its own."""
+        """Credit of every agent for this round, ``(E, N)``, in the utility's unit. Every round draws its own orders."""
         return self._estimate(round.game, round.episode, round.t).values
 
     def divide(self, game: CoalitionGame) -> Tensor:

@@ -1,4 +1,4 @@
-"""In-Run Data Shapley: the round's gain expanded in the updates, and divided term by term."""
+"""In-Run Data Shapley: the round's gain is expanded in the updates, and every term is divided."""
 
 from __future__ import annotations
 
@@ -12,27 +12,33 @@ from ..rule import RULES, Family, LotRule
 
 @RULES.register("in_run")
 class InRun(LotRule):
-    r"""The Shapley value of the utility's Taylor expansion: no coalition is evaluated.
+    r"""Pays the Shapley value of the utility's Taylor expansion, without evaluating a coalition.
 
     .. math:: c_i = \langle g, u_i \rangle + \tfrac12 \Bigl\langle u_i, H \sum_j u_j \Bigr\rangle
 
     where u_i is agent i's part in the step, :math:`p_i \Delta_i`, and g and H are the utility's gradient and Hessian at the parameters on
-    which the round starts. The first term is the linear part of what i adds; the second shares each interaction
-    :math:`\langle u_i, H u_j \rangle` alike between i and j. Costs no evaluations, but one gradient and, for order 2, one Hessian-vector
-    product a round. It is linear in u_i, and so tells what each lot earned. With order 2 it is the Shapley value wherever the utility is
-    quadratic in reach of the step, and then symmetric and null-player; else it is off by terms of third order in the step (of second
-    order where rectified units pass their kinks), and only agents with equal updates are sure to get the same, and only those with none
-    to get nothing. With order 1 it is off by terms of second order. Not efficient in either order, because v(N) is not looked at. Its
-    known failure is a large step, which the expansion at its start does not reach: an update that overshoots is paid for its direction
+    which the round starts. The first term is the linear part of what i adds. The second shares each interaction
+    :math:`\langle u_i, H u_j \rangle` equally between i and j. The credit is linear in u_i, so it also says what each lot earned.
+
+    Costs no evaluations, but one gradient and, for order 2, one Hessian-vector product a round. Not efficient in either order, because v(N)
+    is not looked at. With order 2 it is the Shapley value wherever the utility is quadratic within the step, and there it is symmetric and
+    null-player. Elsewhere it is off by terms of third order in the step (of second order where rectified units pass their kinks). Then only
+    agents with equal updates are sure to get the same, and only agents without an update are sure to get nothing. With order 1 it is off by
+    terms of second order.
+
+    Known failure: a large step, which an expansion at its start does not describe. An update that overshoots is paid for its direction
     (order 1), or for a curvature that ends sooner (order 2).
 
-    In the paper players are data points and the step is plain gradient descent; here they are agents and u_i is an agent's part in
-    whatever the server did. With an Adam server that part is a secant's: each coordinate of the step is shared in proportion to what
-    enters it. The game v, in which the server's step is redone for each coalition, is then not even quadratic for a
-    quadratic utility, and the credit is of the applied step. So it is with weights that depend on who takes part.
+    Departures from the source: in the paper the players are data points, and the step is plain gradient descent. Here they are agents, and
+    u_i is an agent's part in whatever step the server made. With an Adam server, each coordinate of the step is shared in proportion to
+    what enters it. The game v redoes the server's step for each coalition, so it is then not quadratic even for a quadratic utility, and
+    the credit belongs to the step that was applied. The same holds for weights that depend on who takes part.
 
     Args:
         order: 1 for the gradient alone, 2 for the Hessian too.
+
+    Raises:
+        ValueError: If ``order`` is neither 1 nor 2.
 
     References:
         Wang, Mittal, Song & Jia (2025), *Data Shapley in one training run*, ICLR, arXiv 2406.11011.
@@ -40,6 +46,8 @@ class InRun(LotRule):
 
     family: ClassVar[Family] = "gradient"
     source = "In-Run Data Shapley (arXiv 2406.11011)"
+    pays = "⟨g, uᵢ⟩ + ½⟨uᵢ, H Σu⟩: Shapley value of the utility's Taylor expansion"
+    known_failure = "large steps, which the expansion does not describe"
     needs: tuple[Need, ...] = ("utility_gradient", "utility_curvature")
 
     def __init__(self, order: int = 2) -> None:

@@ -1,4 +1,4 @@
-"""Peer ranking: agents score each other's updates on their own data, and stakes decide whose word counts."""
+"""Peer ranking: agents score each other's updates on their own data, and stakes decide whose score counts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ def peer_incentives(weights: Tensor, stakes: Tensor, *, rho: float = 10.0, kappa
     .. math:: R = W^\top S, \qquad C = \sigma\bigl(\rho\,(T^\top S - \kappa)\bigr),\ T_{ji} = 1[W_{ji} > 0], \qquad I = R \circ C
 
     Args:
-        weights: W, ``(..., N, N)``: what j gives i at ``[..., j, i]``, non-negative; rows sum to one, or to zero for who ranks nobody.
+        weights: W, ``(..., N, N)``: what j gives i at ``[..., j, i]``, non-negative. Rows sum to one, or to zero for a peer that ranks
+            nobody.
         stakes: S, ``(..., N)``, non-negative, summing to one.
-        rho: ρ, how sharp the consensus is.
+        rho: ρ, how sharp the consensus is, positive.
         kappa: κ, the stake that must trust a peer for it to count, from 0 to 1.
 
     Returns:
@@ -38,12 +39,12 @@ def peer_incentives(weights: Tensor, stakes: Tensor, *, rho: float = 10.0, kappa
 
 
 def next_stakes(stakes: Tensor, incentive: Tensor, *, tau: float = 0.1) -> Tensor:
-    r"""Stakes after a round, :math:`(S + \tau I / \sum_j I_j) / (1 + \tau)`; as before where nobody has an incentive.
+    r"""Stakes after a round, :math:`(S + \tau I / \sum_j I_j) / (1 + \tau)`; unchanged where nobody has an incentive.
 
     Args:
         stakes: S, ``(..., N)``, summing to one.
         incentive: I, ``(..., N)``, from :func:`peer_incentives`.
-        tau: τ, what is handed out, relative to all there is.
+        tau: τ, the stake that is handed out, relative to all there is.
     """
     grown = (stakes + tau * proportions(incentive, 0.0)) / (1 + tau)
     return torch.where(incentive.sum(dim=-1, keepdim=True) > 0, grown, stakes)
@@ -51,31 +52,42 @@ def next_stakes(stakes: Tensor, incentive: Tensor, *, tau: float = 0.1) -> Tenso
 
 @RULES.register("peer_ranking")
 class PeerRanking(CreditRule):
-    r"""What the round gains goes to those whom the stake trusts: each agent ranks the others' updates on its own data.
+    r"""Pays parts of the round's gain to agents that others trust: each agent ranks the others' updates on its own data.
 
     .. math:: c_i = \max(v(N), 0) \, \frac{I_i}{\sum_j I_j} + \frac{\min(v(N), 0)}{n}, \qquad
         I = (W^\top S) \circ \sigma\bigl(\rho\,(T^\top S - \kappa)\bigr), \qquad
         W_{ji} \propto \max\bigl(0, \ell_j(\theta) - \ell_j(\theta + \Delta_i)\bigr)
 
-    with ℓ_j the mean loss on agent j's own data, W's rows summing to one and its diagonal zero, T_ji = 1 where W_ji > 0. Stakes start as
-    given and grow by what was earned, :math:`S \leftarrow (S + \tau I / \sum_j I_j) / (1 + \tau)`. Where nobody is ranked, gains are
-    shared alike; losses always are, since distrust proves no harm. Costs one evaluation. Efficient; neither symmetric (equal work is judged
-    on unequal data) nor null-player (losses). Its known failures are a majority of stake, which can pay itself, and agents whose own data
-    is wrong, who praise what is wrong alike.
+    where ℓ_j is the mean loss on agent j's own data. W's rows sum to one and its diagonal is zero, and T_ji = 1 where W_ji > 0. Stakes S
+    start as given and grow by what was earned, :math:`S \leftarrow (S + \tau I / \sum_j I_j) / (1 + \tau)`. Where nobody is ranked, gains
+    are shared equally. Losses always are, since distrust does not prove harm.
+
+    Costs one evaluation. Efficient. Not symmetric, because equal work is judged on unequal data. Not null-player, because losses are
+    shared.
+
+    Known failures: a majority of stake can pay itself. And agents whose own data are wrong praise updates that are wrong in the same way.
+
+    Departures from the source: its scores are Fisher information, and its incentive is newly issued stake. Here the scores are measured
+    gains, and the incentive divides what the round gained.
 
     Args:
-        stakes: S at the start of an episode, one number an agent, non-negative, summing to 1; ``None`` gives everybody the same.
-        tau: τ, at least 0: stake that is handed out a round, relative to all there is.
+        stakes: S at the start of an episode, one number an agent, non-negative, summing to 1. ``None`` gives all agents the same.
+        tau: τ, at least 0: stake that is handed out in a round, relative to all there is.
         rho: ρ, how sharp the consensus is, positive.
         kappa: κ, the stake that must trust an agent for it to count, from 0 to 1.
 
+    Raises:
+        ValueError: If an argument is not a number in its range, or ``stakes`` do not sum to 1. At reset, if there is not one stake for each
+            agent.
+
     References:
-        Rao et al. (2020), *BitTensor: a peer-to-peer intelligence market*, arXiv 2003.03917, whose scores are Fisher information and
-        whose incentive is newly issued stake; here scores are measured gains, and the incentive divides what the round gained.
+        Rao et al. (2020), *BitTensor: a peer-to-peer intelligence market*, arXiv 2003.03917.
     """
 
     family: ClassVar[Family] = "peer"
     source = "BitTensor (arXiv 2003.03917)"
+    pays = "v(N) by trust: peers rank updates on their own data, weighted by stake"
+    known_failure = "a majority of stake pays itself"
     evaluations = "1"
     efficient = True
     needs: tuple[Need, ...] = ("peer_gains",)
@@ -94,15 +106,15 @@ class PeerRanking(CreditRule):
         self._stakes: Tensor | None = None  # (E, N)
 
     def cost(self, n_players: int) -> int:
-        """v(N)."""
+        """One evaluation, v(N)."""
         del n_players
         return 1
 
     def check(self, n_players: int) -> None:
-        """Refuse another number of agents than there are stakes.
+        """Refuse a number of agents that is not the number of stakes.
 
         Raises:
-            ValueError: If there are stakes, and not one an agent.
+            ValueError: If stakes were given, and there is not one for each agent.
         """
         super().check(n_players)
         if self.stakes is not None and len(self.stakes) != n_players:

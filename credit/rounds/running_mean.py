@@ -6,11 +6,11 @@ from torch import Tensor
 
 
 class RunningMean:
-    r"""The mean of what came so far, in which the past fades.
+    r"""The mean of all values so far, in which older ones count less.
 
     .. math:: m^t = \frac{\sum_{\tau \le t} \lambda^{t - \tau} x^\tau}{\sum_{\tau \le t} \lambda^{t - \tau}}
 
-    So the bias of the first rounds is removed, as in Adam (Kingma & Ba 2015).
+    The denominator removes the bias of the first rounds, as in Adam (Kingma & Ba 2015).
 
     Args:
         decay: λ, from 0 (no memory) to 1 (the plain mean).
@@ -21,12 +21,12 @@ class RunningMean:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Forget all values."""
         self._sum: Tensor | None = None
         self._weight = 0.0
 
     def with_(self, x: Tensor) -> Tensor:
-        """The mean now that ``x`` has come, of its shape."""
+        """The mean with ``x`` included, in the shape of ``x``."""
         self._sum = x if self._sum is None else self.decay * self._sum + x
         self._weight = self.decay * self._weight + 1
         return self._sum / self._weight

@@ -1,4 +1,4 @@
-"""ShapFed: agreement with the aggregate, class by class, in the last layer."""
+"""ShapFed: how well an update agrees with the aggregate, class by class, in the last layer."""
 
 from __future__ import annotations
 
@@ -16,28 +16,35 @@ from .shares import by_shares, proportions
 
 @RULES.register("shapfed")
 class ShapFed(CreditRule):
-    r"""The round's gain is shared by how well an agent's update of each class's outputs agrees with everybody's.
+    r"""Pays parts of the round's gain by how well an agent's update of each class's outputs agrees with everybody's.
 
     .. math:: s_i = \frac{1}{C} \sum_{c=1}^{C} \cos\bigl(u_i^{(c)}, u_N^{(c)}\bigr), \qquad
         \gamma_i^t = \frac{\sum_{\tau \le t} \mu^{t - \tau} s_i^\tau}{\sum_{\tau \le t} \mu^{t - \tau}}, \qquad
         c_i = \max(v(N), 0) \frac{[\gamma_i]_+}{\sum_j [\gamma_j]_+} + \frac{\min(v(N), 0)}{n}
 
     where :math:`u_i^{(c)}` are the parameters of class c in the last layer (weights and bias) in agent i's part in the step, and
-    :math:`u_N = \sum_j u_j`. A zero update of a class has the cosine 0. A loss is borne by all alike, since agreement is no ground for a
-    fine. All are paid alike where nobody has a positive γ. Costs one evaluation, and needs a model with a class head. Efficient; not
-    symmetric, since agents that are interchangeable in the game may agree differently, or come with another past, and not null-player.
-    Despite its name it is no Shapley value. Its known failure is agreement, class by class: a small update that points with the others
-    is worth as much as a large one, so that copying a little of what all do pays, and who works on one class alone is paid for one of C,
-    however much it does for it.
+    :math:`u_N = \sum_j u_j`. A zero update of a class has the cosine 0. A loss is shared equally, since disagreement does not prove harm.
+    Where nobody has a positive γ, all are paid alike. Despite its name it is no Shapley value.
 
-    Departures from the authors' code: it compares the last layers after local training, which have their start in common, where we
-    compare the updates. It starts the running mean at the first round's s and gives later rounds the weight 1 − μ each, so
-    that the first round counts for much of the episode; here that bias is removed, as in Adam (Kingma & Ba 2015). Negative γ count as
-    nothing in the shares, so that nobody is fined for disagreeing. In the paper γ weighs the aggregation and decides how personal a
-    model each gets; here it divides what the round gained.
+    Costs one evaluation, and needs a model with a class head. Efficient. Not symmetric: agents that are interchangeable in the game may
+    agree differently, or have another past. Not null-player.
+
+    Known failure: agreement, class by class. A small update in the direction of the others is worth as much as a large one, so copying a
+    little of what all do pays. And an agent that works on one class alone is paid for one of C classes, however much it does for it.
+
+    Departures from the source:
+
+    - The authors' code compares the last layers after local training, which have their start in common. Here the updates are compared.
+    - The authors' code starts the running mean at the first round's s and gives each later round the weight 1 − μ, so the first round
+      counts for much of the episode. Here that bias is removed, as in Adam (Kingma & Ba 2015).
+    - Negative γ count as 0 in the shares, so that nobody is fined for disagreeing.
+    - In the paper γ weighs the aggregation, and decides how personal a model each agent gets. Here it divides what the round gained.
 
     Args:
         momentum: μ, from 0 (only this round counts) to 1 (all rounds count the same).
+
+    Raises:
+        ValueError: If ``momentum`` is not a number from 0 to 1. In a round, if the model has no class head.
 
     References:
         Tastan, Fares, Aremu, Horváth & Nandakumar (2024), *Redefining contributions: Shapley-driven federated learning*, IJCAI.
@@ -45,6 +52,8 @@ class ShapFed(CreditRule):
 
     family: ClassVar[Family] = "gradient"
     source = "Tastan et al. 2024 (IJCAI)"
+    pays = "v(N) by cosine with the mean update, class by class"
+    known_failure = "copying a little of what all do is paid in full"
     evaluations = "1"
     efficient = True
     needs = ("class_head",)
@@ -56,7 +65,7 @@ class ShapFed(CreditRule):
         self._agreement = RunningMean(momentum)  # double (E, N)
 
     def cost(self, n_players: int) -> int:
-        """v(N)."""
+        """One evaluation, v(N)."""
         del n_players
         return 1
 
@@ -85,6 +94,6 @@ def _agreement(updates: Tensor, class_head: Tensor) -> Tensor:
 
     length = by_class(last.square()).sqrt()
     strength = by_class(everybody.square()).sqrt()
-    # updates that cancel leave no direction but that of rounding
+    # where updates cancel, what is left is rounding
     pointing = (length > 0) & (strength > 1e-12 * length.sum(dim=1, keepdim=True))
     return torch.where(pointing, by_class(last * everybody) / torch.where(pointing, length * strength, 1.0), 0.0)

@@ -1,4 +1,4 @@
-"""Dividing what a round gained by shares that say nothing of harm."""
+"""Dividing what a round gained by shares that say nothing about harm."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import torch
 from torch import Tensor
 
 MAX_SCALE = 10.0
-"""The largest factor by which credit is rescaled, unless told otherwise."""
+"""The largest factor by which credit is rescaled, by default."""
 
 
 def proportions(amounts: Tensor, otherwise: Tensor | float) -> Tensor:
-    """Amounts over their sum.
+    """Amounts divided by their sum.
 
     Args:
         amounts: ``(..., n)``, non-negative.
-        otherwise: What there is instead where all are 0; must broadcast to ``amounts``.
+        otherwise: What is returned where all amounts are 0; must broadcast to ``amounts``.
     """
     total = amounts.sum(dim=-1, keepdim=True)
     return torch.where(total > 0, amounts / torch.where(total > 0, total, 1.0), otherwise)
 
 
 def by_shares(gain: Tensor, share: Tensor) -> Tensor:
-    """Gains by shares, and losses by all alike: to be trusted, or to agree, is no ground for a fine.
+    """Gains by shares, and losses equally: little trust or agreement does not prove harm, so it is not fined.
 
     Args:
         gain: v(N), ``(E,)``.
@@ -35,7 +35,7 @@ def by_shares(gain: Tensor, share: Tensor) -> Tensor:
 
 
 def rescaled(credit: Tensor, worth: Tensor, max_scale: float = MAX_SCALE) -> Tensor:
-    """Credit ``(E, N)``, scaled to sum to ``worth`` ``(E,)`` where a positive factor can; see :class:`~proxycoop.credit.Normalised`."""
+    """Credit ``(E, N)``, rescaled to sum to ``worth`` ``(E,)``; see :class:`~proxycoop.credit.Normalised`."""
     credit = credit.to(torch.promote_types(credit.dtype, worth.dtype))
     total = credit.sum(dim=1)
     rounding = 10 * torch.finfo(credit.dtype).eps * credit.abs().sum(dim=1)

@@ -1,4 +1,4 @@
-"""Time-aware credit: who came first counts for more."""
+"""Time-aware credit: agents that joined early are paid more."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..games.round import Round
 from ..rule import RULES, CreditRule, Family
 
 NEVER = 2**31
-"""The time at which those join who have not joined yet."""
+"""The joining time of agents that have not joined yet."""
 
 
 def dividends(v: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def dividends(v: Tensor) -> Tensor:
         v: Coalition values, ``(batch, 2**n)``, v(∅) = 0. Bit ``i`` of the column says whether player ``i`` is in.
 
     Returns:
-        ``(batch, 2**n)``, same unit; v(S) is the sum of the dividends of all parts of S.
+        ``(batch, 2**n)``, same unit. v(S) is the sum of the dividends of all parts of S.
 
     References:
         Harsanyi (1963), *A simplified bargaining model for the n-person cooperative game*, International Economic Review 4(2).
@@ -40,7 +40,7 @@ def dividends(v: Tensor) -> Tensor:
 
 
 class _TimeAware(CreditRule):
-    """A rule that pays dividends by when the last member of a coalition joined."""
+    """A rule that pays a coalition's dividend by when its last member joined."""
 
     family: ClassVar[Family] = "time"
     source = "time-aware data valuation (NeurIPS 2025, arXiv 2510.09240)"
@@ -52,7 +52,7 @@ class _TimeAware(CreditRule):
         self._joined: Tensor | None = None  # round of everybody's first contribution, (E, N)
 
     def cost(self, n_players: int) -> int:
-        """Every coalition."""
+        """All 2^n coalitions."""
         return 1 << n_players
 
     def reset(self, num_envs: int, num_agents: int) -> None:
@@ -89,7 +89,7 @@ class _TimeAware(CreditRule):
 
     @abstractmethod
     def weight(self, latest: Tensor, size: Tensor, t: int) -> Tensor:
-        """What part of its dividend a coalition is paid.
+        """The part of its dividend that a coalition is paid.
 
         Args:
             latest: When the last of its members joined, int64 ``(E, 2^n)``.
@@ -103,25 +103,36 @@ class _TimeAware(CreditRule):
 
 @RULES.register("cumulation")
 class Cumulation(_TimeAware):
-    r"""The average, over the rounds so far, of the Shapley values of those who had joined by then.
+    r"""Pays the mean, over the rounds so far, of the Shapley values among the agents that had joined by then.
 
     .. math:: c_i^t = \sum_{\tau=0}^{t} w_\tau \, \phi_i\bigl(v^t|_{J_\tau}\bigr), \qquad
         w_\tau = \frac{\beta^\tau}{\sum_{\tau'=0}^t \beta^{\tau'}}
 
-    J_τ are the agents who had contributed a lot by round τ, and :math:`v|_J(S) = v(S \cap J)`. In Harsanyi dividends d it is
-    :math:`c_i = \sum_{T \ni i} \frac{d(T)}{|T|} \sum_{\tau \ge \max_{j \in T} t_j} w_\tau` for joining times t_j, which is how it is
-    computed. As β grows it tends to the Shapley value. Costs 2^n evaluations and takes n ≤ 14. Null-player; symmetric only among agents
-    who joined together; not efficient: what the late have to wait for is paid to nobody. The source takes v to be monotone and
-    superadditive; a round's game need not be, and then an early agent may also bear more of a loss. Its known failure is the
-    newcomer: who comes late with the better data is paid like somebody with the worse.
+    J_τ are the agents that had contributed a lot by round τ, and :math:`v|_J(S) = v(S \cap J)`. It is computed from Harsanyi dividends d
+    and joining times t_j, as :math:`c_i = \sum_{T \ni i} \frac{d(T)}{|T|} \sum_{\tau \ge \max_{j \in T} t_j} w_\tau`. As β grows it tends
+    to the Shapley value.
+
+    Costs 2^n evaluations and takes n ≤ 14. Null-player. Symmetric only among agents that joined together. Not efficient: what late agents
+    have to wait for is paid to nobody.
+
+    Known failure: the newcomer. An agent that comes late with better data is paid like one with worse data.
+
+    Departures from the source: there one game is played over time. Here every round has a game of its own, restricted to those who had
+    joined by each round so far. The source also takes v to be monotone and superadditive. A round's game need not be, and then an early
+    agent may also bear more of a loss.
 
     Args:
-        beta: β, positive: how much more later rounds count; 1 counts all alike.
+        beta: β, positive. Above 1 later rounds count more; 1 counts all rounds the same.
+
+    Raises:
+        ValueError: If ``beta`` is not a positive number. At reset, if there are more than 14 agents.
 
     References:
-        The cumulation rule of *time-aware data valuation*, NeurIPS 2025, arXiv 2510.09240. There one game is played over time; here every
-        round has a game of its own, restricted to those who had joined by each round so far.
+        The cumulation rule of *time-aware data valuation*, NeurIPS 2025, arXiv 2510.09240.
     """
+
+    pays = "mean over rounds of the Shapley value among those who had joined by then"
+    known_failure = "who comes late with better data is paid like one with worse"
 
     def __init__(self, beta: float = 1.0) -> None:
         super().__init__()
@@ -130,33 +141,44 @@ class Cumulation(_TimeAware):
         self.beta = beta
 
     def weight(self, latest: Tensor, size: Tensor, t: int) -> Tensor:
-        """Σ of w_τ over the rounds τ in which all members had joined."""
+        """The sum of w_τ over the rounds τ in which all members had joined."""
         del size
         # as a softmax, so that no power overflows
         w = (torch.arange(t + 1, dtype=torch.float64) * log(self.beta)).softmax(dim=0)
         from_then_on = torch.cat([w.flip(0).cumsum(dim=0).flip(0), w.new_zeros(1)])  # (t + 2,)
-        from_then_on[0] = 1.0  # but for rounding
+        from_then_on[0] = 1.0  # exactly, without rounding
         return from_then_on.to(latest.device)[latest.clamp(max=t + 1)]
 
 
 @RULES.register("valuation")
 class Valuation(_TimeAware):
-    r"""Everybody alone is paid in full, and what is done together the less the later it became possible.
+    r"""Pays in full what each agent achieves alone, and less for joint work the later it became possible.
 
     .. math:: c_i = d(\{i\}) + \sum_{T \ni i,\, |T| \ge 2} \frac{d(T)}{|T|} \, \min_{j \in T} e^{-\gamma t_j}
 
-    for Harsanyi dividends d of the round's game and the rounds t_j in which the agents first contributed, from 0. γ = 0 is the Shapley
-    value. Costs 2^n evaluations and takes n ≤ 14. Null-player; symmetric only among agents who joined together; not efficient: the
-    discount is paid to nobody. Where joint dividends are negative, as they are among agents with like data, lateness lessens what
-    redundancy costs: that is its known failure, by which copies gain by coming late.
+    for Harsanyi dividends d of the round's game and the rounds t_j, counted from 0, in which the agents first contributed. γ = 0 is the
+    Shapley value.
+
+    Costs 2^n evaluations and takes n ≤ 14. Null-player. Symmetric only among agents that joined together. Not efficient: the discount is
+    paid to nobody. With γ = 0 it is symmetric and efficient.
+
+    Known failure: copies gain by coming late. Joint dividends are negative among agents with similar data, and lateness lessens what that
+    redundancy costs.
+
+    Departures from the source: as for :class:`Cumulation`, every round has a game of its own, which need not be monotone and superadditive.
 
     Args:
-        gamma: γ, at least 0: discount per round of delay.
+        gamma: γ, at least 0: discount for each round of delay.
+
+    Raises:
+        ValueError: If ``gamma`` is negative or not a number. At reset, if there are more than 14 agents.
 
     References:
-        The valuation rule of *time-aware data valuation*, NeurIPS 2025, arXiv 2510.09240, for monotone superadditive games; see
-        :class:`Cumulation`.
+        The valuation rule of *time-aware data valuation*, NeurIPS 2025, arXiv 2510.09240.
     """
+
+    pays = "v({i}), and joint work discounted by when its last member joined"
+    known_failure = "copies gain by coming late"
 
     def __init__(self, gamma: float = 0.1) -> None:
         super().__init__()
@@ -166,7 +188,7 @@ class Valuation(_TimeAware):
         self.efficient = self.symmetric = gamma == 0
 
     def weight(self, latest: Tensor, size: Tensor, t: int) -> Tensor:
-        """e^(−γ max t_j), and 1 for singletons."""
+        """e^(−γ max t_j), and 1 for single agents."""
         del t
         discount = (-self.gamma * latest.double()).exp()
         return torch.where(size > 1, discount, 1.0)

@@ -16,19 +16,28 @@ from .semivalues import banzhaf_weights, semivalue
 
 @RULES.register("banzhaf")
 class Banzhaf(WholeGameRule):
-    r"""Average marginal contribution over all coalitions of the others, each alike.
+    r"""Pays each agent its average marginal contribution over all coalitions of the others, which all count the same.
 
     .. math:: c_i = 2^{1-n} \sum_{S \subseteq N \setminus i} [v(S \cup i) - v(S)]
 
-    Costs 2^n evaluations, n ≤ 20, in bounded memory. Symmetric, null-player and linear; not efficient. Of all semivalues it is the
-    most robust to noise in v. Its known failure is the budget: what it pays sums to less or more than v(N).
+    Of all semivalues it is the most robust to noise in v (Wang & Jia 2023).
+
+    Costs 2^n evaluations and takes n ≤ 20, in bounded memory. Symmetric, null-player and linear. Not efficient.
+
+    Known failure: the budget. What it pays sums to less or more than v(N).
+
+    Raises:
+        ValueError: At reset, if there are more than 20 agents.
 
     References:
-        Banzhaf (1965), *Weighted voting doesn't work*, Rutgers Law Review 19; Dubey & Shapley (1979), Mathematics of Operations
-        Research 4(2). Wang & Jia (2023), *Data Banzhaf*, AISTATS, for its robustness.
+        Banzhaf (1965), *Weighted voting doesn't work: a mathematical analysis*, Rutgers Law Review 19. Dubey & Shapley (1979),
+        *Mathematical properties of the Banzhaf power index*, Mathematics of Operations Research 4(2). Wang & Jia (2023), *Data Banzhaf: a
+        robust data valuation framework for machine learning*, AISTATS, for its robustness.
     """
 
     source = "Banzhaf 1965"
+    pays = "mean marginal contribution over all coalitions"
+    known_failure = "credits sum to less or more than v(N)"
     symmetric = True
     null_player = True
     max_players = MAX_ENUMERATED
@@ -40,22 +49,38 @@ class Banzhaf(WholeGameRule):
 
 @RULES.register("banzhaf_msr")
 class BanzhafMsr(Estimator):
-    r"""The Banzhaf value by maximum sample reuse: every coalition serves every player.
+    r"""Pays an estimate of the Banzhaf value in which every sampled coalition serves every player (maximum sample reuse).
 
     .. math:: c_i = \overline{v(S) : i \in S} - \overline{v(S) : i \notin S}, \qquad S \text{ uniform over all subsets of } N
 
-    Costs ``budget`` evaluations, drawn without replacement and again until every player is in one and outside of one; a budget of all
-    coalitions gives the exact value. Unbiased for the Banzhaf value (not for Shapley's). Not efficient, and symmetric and null-player
-    in expectation only. Its known failure is that of SVARM: differences of means of whole worths vary more than means of differences.
+    where a bar is the mean over the drawn coalitions. They are drawn without replacement. The draw is repeated until every player is in one
+    coalition at least and outside of one at least. With a budget of all coalitions the value is exact.
+
+    Costs ``budget`` evaluations. Unbiased for the Banzhaf value (not for Shapley's). Not efficient. Symmetric and null-player in
+    expectation only.
+
+    Known failure: that of SVARM. A difference of two means of whole worths varies more than a mean of differences.
+
+    Departure from the source: Wang & Jia draw with replacement.
+
+    Args:
+        budget: Most coalitions to evaluate in a round, v(∅) apart: a positive whole number. ``None`` is 20 a player.
+        seed: Seed of the draws, a whole number from 0.
+
+    Raises:
+        ValueError: If ``budget`` is not a positive whole number, or ``seed`` is negative or not whole. At reset, if the budget is too small
+            for the number of agents.
 
     References:
         Wang & Jia (2023), *Data Banzhaf: a robust data valuation framework for machine learning*, AISTATS.
     """
 
     source = "Wang & Jia 2023 (AISTATS)"
+    pays = "Banzhaf value, from mean worths of coalitions with and without the agent"
+    known_failure = "a large v(N) hides differences"
 
     def least_budget(self, n_players: int) -> int:
-        """Enough for most draws to put every player on both sides."""
+        """2n: enough for most draws to put every player inside and outside."""
         return 2 * n_players
 
     def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:
@@ -78,7 +103,7 @@ class BanzhafMsr(Estimator):
 
 
 def _uniform(n: int, count: int, generator: np.random.Generator) -> Rows:
-    """Distinct uniform subsets, bool ``(count, n)``, of which each player is in one at least and outside of one at least."""
+    """Distinct uniform subsets, bool ``(count, n)``. Every player is in at least one and outside of at least one."""
     while True:
         if n <= MAX_ENUMERATED and 4 * count >= 2**n:
             codes = generator.choice(2**n, size=count, replace=False)

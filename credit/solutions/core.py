@@ -1,4 +1,4 @@
-"""Allocations that leave coalitions the least to complain about: the least core and the nucleolus."""
+"""The least core and the nucleolus: allocations that leave coalitions as little to complain about as possible."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def least_core(v: Floats) -> tuple[Floats, float]:
 
     .. math:: e^* = \min_{x, e} e \quad \text{s.t.} \quad x(N) = v(N), \quad x(S) + e \ge v(S) \;\; \forall\, \emptyset \ne S \ne N
 
-    and then min ‖x‖₂ among the allocations with that excess.
+    Among the allocations with that excess, x is the one with the smallest ‖x‖₂.
 
     Args:
         v: Worth of every coalition, ``(2**n,)``, bit i of the index for player i.
 
     Returns:
-        x, ``(n,)``, and e*, in the unit of v; e* is negative if the core has an interior, −∞ for a single player, who has nobody to
-        share with. Both are right to about 1e-9 of the largest worth.
+        x, ``(n,)``, and e*, in the unit of v. e* is negative if the core has an interior. For a single player, who has nobody to share
+        with, e* is −∞. Both are right to about 1e-9 of the largest worth.
 
     Raises:
         ValueError: If the number of worths is not a power of two of 1 to 12 players, or one is not finite.
@@ -41,7 +41,7 @@ def least_core(v: Floats) -> tuple[Floats, float]:
         return settled.point * scale, -np.inf
     excess, tight, _ = smallest_largest_excess(members, worth, settled)
     settled.add(members[tight], worth[tight] - excess)
-    # others may have this excess in every solution too, or hardly less in any: settled, they leave a set that is not flat
+    # other coalitions may have this excess, or hardly less, in every solution: without settling them, the set of solutions is too flat
     while (rows := settled.open(members)).any():
         inner, tight, _ = smallest_largest_excess(members[rows], worth[rows], settled)
         if inner < excess - FLAT:
@@ -51,12 +51,13 @@ def least_core(v: Floats) -> tuple[Floats, float]:
 
 
 def nucleolus(v: Floats, *, individually_rational: bool = False) -> Floats:
-    r"""The allocation whose excesses, from the largest down, are lexicographically the smallest, for one game.
+    """The allocation whose excesses, sorted from the largest down, are lexicographically the smallest, for one game.
 
     Args:
         v: Worth of every coalition, ``(2**n,)``, bit i of the index for player i.
-        individually_rational: Compare only allocations that give every player at least v({i}), as Schmeidler does. Otherwise all
-            efficient ones (the prenucleolus, which exists in every game). They coincide wherever the latter is individually rational.
+        individually_rational: Compare only allocations that give every player at least v({i}), as Schmeidler does. Otherwise compare all
+            efficient allocations; this is the prenucleolus, which every game has. The two are the same wherever the prenucleolus is
+            individually rational.
 
     Returns:
         x, ``(n,)``, in the unit of v, right to about 1e-9 of the largest worth.
@@ -66,8 +67,8 @@ def nucleolus(v: Floats, *, individually_rational: bool = False) -> Floats:
             the players alone are worth more than all together.
 
     References:
-        Schmeidler (1969), *The nucleolus of a characteristic function game*, SIAM Journal on Applied Mathematics 17(6); Sobolev (1975)
-        for the prenucleolus. Kopelowitz (1967) for the sequence of linear programmes.
+        Schmeidler (1969), *The nucleolus of a characteristic function game*, SIAM Journal on Applied Mathematics 17(6). Sobolev (1975) for
+        the prenucleolus. Kopelowitz (1967) for the sequence of linear programmes.
     """
     members, worth, settled, scale = _programme(v)
     n = members.shape[1]
@@ -105,7 +106,7 @@ def _programme(v: Floats) -> tuple[Floats, Floats, Settled, float]:
 
 
 def _each(game: CoalitionGame, solve: Callable[[Floats], Floats]) -> Tensor:
-    """A linear programme can't be batched: one game after another."""
+    """Solve one game after another, because a linear programme cannot be batched."""
     v = game.values()
     paid = [torch.from_numpy(solve(one)) for one in v.double().cpu().numpy()]
     return torch.stack(paid).to(v) if paid else v.new_zeros(0, game.n_players)
@@ -113,25 +114,33 @@ def _each(game: CoalitionGame, solve: Callable[[Floats], Floats]) -> Tensor:
 
 @RULES.register("least_core")
 class LeastCore(WholeGameRule):
-    r"""The shortest allocation in the least core: the coalition with most to complain about has as little as can be.
+    r"""Pays the shortest allocation in the least core: the coalition with most to complain about has as little as possible.
 
     .. math:: c = \arg\min_{x \in X^*} \lVert x \rVert_2, \qquad X^* = \{x : x(N) = v(N),\; x(S) \ge v(S) - e^* \;\forall S\}
 
-    with e* the smallest e for which there is such an x. If the core is not empty, c is in it, and nobody gains by leaving. Costs 2^n
-    evaluations and a linear programme for each environment, n ≤ 12. Efficient, symmetric and null-player, all to about 1e-9 of the
-    largest worth, the programmes' tolerance; not linear. Its known failure is the tie: among allocations that satisfy coalitions alike,
-    the shortest one pays most evenly, whoever did the work.
+    where e* is the smallest e for which there is such an x. If the core is not empty, c is in it, and nobody gains by leaving.
 
-    Null-player holds even if the core is empty, and anywhere in the least core. For a null agent i, x_i + e* ≥ 0 and x(N∖i) + e* ≥ v(N)
-    give e* ≥ 0. The coalitions with a positive dual all have the excess e*, and are balanced, so that one of them, T, holds i and
-    another, S, does not. T∖i is worth what T is and has no larger excess, so x_i ≤ 0 (or T = {i}, and x_i = −e*); S∪i is worth what S is
-    and has no larger excess, so x_i ≥ 0 (or S = N∖i, and x_i = e*).
+    Costs 2^n evaluations and a linear programme for each environment, and takes n ≤ 12. Efficient, symmetric and null-player, all to about
+    1e-9 of the largest worth, which is the programmes' tolerance. Not linear.
+
+    Known failure: ties. Among allocations that satisfy the coalitions alike, the shortest one pays most evenly, whoever did the work.
+
+    The rule is null-player even if the core is empty, and so is every point of the least core. Proof: let i be a null agent. Adding x_i +
+    e* ≥ 0 and x(N∖i) + e* ≥ v(N) gives e* ≥ 0. The coalitions with a positive dual all have the excess e*, and they are balanced. So one of
+    them, T, holds i, and another, S, does not. T∖i is worth what T is and has no larger excess, so x_i ≤ 0 (or T = {i}, and x_i = −e*). S∪i
+    is worth what S is and has no larger excess, so x_i ≥ 0 (or S = N∖i, and x_i = e*).
+
+    Raises:
+        ValueError: At reset, if there are more than 12 agents.
 
     References:
-        Maschler, Peleg & Shapley (1979), Mathematics of Operations Research 4(4); Yan & Procaccia (2021), AAAI.
+        Maschler, Peleg & Shapley (1979), *Geometric properties of the kernel, nucleolus, and related solution concepts*, Mathematics of
+        Operations Research 4(4). Yan & Procaccia (2021), *If you like Shapley then you'll love the core*, AAAI.
     """
 
     source = "Maschler, Peleg & Shapley 1979"
+    pays = "the division with the smallest largest complaint of a coalition"
+    known_failure = "among divisions that satisfy alike, the most equal one is paid"
     efficient = True
     symmetric = True
     null_player = True
@@ -144,24 +153,35 @@ class LeastCore(WholeGameRule):
 
 @RULES.register("nucleolus")
 class Nucleolus(WholeGameRule):
-    r"""The allocation whose excesses, from the largest down, are lexicographically the smallest.
+    r"""Pays the allocation whose excesses, sorted from the largest down, are lexicographically the smallest.
 
     .. math:: c = \operatorname{lexmin}_{x(N) = v(N)} \; \theta(x), \qquad \theta(x) = \text{the } v(S) - x(S) \text{ in descending order}
 
-    There is exactly one. It is in the core if there is a core, and among all efficient allocations unless ``individually_rational``
-    asks for Schmeidler's original domain. Costs 2^n evaluations and up to n − 1 linear programmes for each environment, n ≤ 12.
-    Efficient, symmetric and null-player; not linear and not monotone, which is its known failure: an agent can do better work, all
-    else equal, and be paid less (Megiddo 1974).
+    There is exactly one such allocation. If there is a core, it is in the core.
+
+    Costs 2^n evaluations and up to n − 1 linear programmes for each environment, and takes n ≤ 12. Efficient, symmetric and null-player.
+    Not linear.
+
+    Known failure: it is not monotone. An agent can do better work, all else equal, and be paid less (Megiddo 1974).
+
+    Departure from the source: Schmeidler compares only allocations that are individually rational. Here all efficient ones are compared
+    (the prenucleolus), unless ``individually_rational`` asks for his domain.
 
     Args:
-        individually_rational: Give every player at least v({i}). In games where the players alone are worth more than together, which
-            is common where their data are redundant, nothing does, and that is an error.
+        individually_rational: Give every player at least v({i}). No allocation does so in games where the players alone are worth more than
+            together; such a game is then an error. They are common where data are redundant.
+
+    Raises:
+        ValueError: At reset, if there are more than 12 agents. In a round, if ``individually_rational`` and no allocation is.
 
     References:
-        Schmeidler (1969), SIAM Journal on Applied Mathematics 17(6).
+        Schmeidler (1969), *The nucleolus of a characteristic function game*, SIAM Journal on Applied Mathematics 17(6). Megiddo (1974), *On
+        the nonmonotonicity of the bargaining set, the kernel and the nucleolus of a game*, SIAM Journal on Applied Mathematics 27(2).
     """
 
     source = "Schmeidler 1969"
+    pays = "the division whose sorted complaints are smallest, the largest first"
+    known_failure = "an agent can do better work and be paid less"
     efficient = True
     symmetric = True
     null_player = True

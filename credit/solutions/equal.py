@@ -12,23 +12,29 @@ from ..rule import RULES, Family, GameRule
 
 @RULES.register("equal")
 class Equal(GameRule):
-    r"""Everyone gets the same share of what was gained.
+    """Pays every agent the same share of what the round gained.
 
     .. math:: c_i = v(N) / n
 
-    Costs one evaluation. Efficient and symmetric; not null-player: who adds nothing is paid all the same, and so its known
-    failure is the free rider (Olson 1965, *The Logic of Collective Action*): the private benefit of a lot is 1/n of what it
-    does for all, while its cost is borne alone.
+    Costs one evaluation. Efficient and symmetric. Not null-player: who adds nothing is paid all the same.
+
+    Known failure: the free rider (Olson 1965). An agent's private benefit of a lot is 1/n of what the lot does for all, but the agent bears
+    the cost alone.
+
+    References:
+        Olson (1965), *The Logic of Collective Action*, Harvard University Press, for free riding.
     """
 
     family: ClassVar[Family] = "division"
     source = "egalitarian division"
+    pays = "v(N) / n"
+    known_failure = "free riders are paid like everybody else"
     evaluations = "1"
     efficient = True
     symmetric = True
 
     def cost(self, n_players: int) -> int:
-        """v(N)."""
+        """One evaluation, v(N)."""
         del n_players
         return 1
 

@@ -1,8 +1,8 @@
-"""Linear programmes over the excesses of a game: the common ground of the least core and the nucleolus.
+"""Linear programmes over the excesses of a game, which the least core and the nucleolus share.
 
-The excess of a coalition is what it is short of its worth, e(S, x) = v(S) − x(S). One programme makes the largest excess as small
-as it can be; some coalitions then have that excess in every solution, and their sums x(S) are settled. What is settled is
-eliminated rather than kept as equations: x = x₀ + D y, so that rounding can't make a later programme infeasible.
+The excess of a coalition is what it is short of its worth, e(S, x) = v(S) − x(S). One programme makes the largest excess as small as
+possible. Some coalitions then have that excess in every solution: their sums x(S) are settled. Settled sums are eliminated rather than kept
+as equations, x = x₀ + D y, so that rounding cannot make a later programme infeasible.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from scipy.optimize import linprog, nnls
 Floats = NDArray[np.float64]
 
 TOLERANCE = 1e-9
-"""Of the programmes' solutions, for a game whose largest worth is 1."""
+"""Tolerance of the programmes' solutions, for a game whose largest worth is 1."""
 FLAT = 1e-7
-"""Excesses that differ by less in every solution are taken for equal where a set of solutions would else be too flat to move in."""
+"""Excesses that differ by less than this in every solution count as equal, where a set of solutions would otherwise be too flat."""
 _AT_ONCE = 300
-"""Programmes of more coalitions begin with few of them and add those that turn out to be violated."""
+"""A programme of more coalitions begins with some of them, and adds those that turn out to be violated."""
 
 
 class Settled:
-    """Sums x(S) that are settled: a linear system that x must obey.
+    """Sums x(S) that are settled: a linear system that x must satisfy.
 
     Args:
         grand: v(N), which is what all players get.
         n_players: Number of players.
 
     Attributes:
-        point: The x of the smallest length that obeys, ``(n,)``.
+        point: The shortest x that satisfies it, ``(n,)``.
         directions: Orthonormal directions in which x may still move, ``(n, k)``.
     """
 
@@ -41,7 +41,7 @@ class Settled:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing about x is left open."""
+        """Whether x is settled altogether."""
         return bool(self.directions.shape[1] == 0)
 
     def add(self, members: Floats, sums: Floats) -> None:
@@ -52,11 +52,11 @@ class Settled:
         self.directions: Floats = np.asarray(null_space(self._members, rcond=TOLERANCE))
 
     def open(self, members: Floats) -> NDArray[np.bool_]:
-        """Which coalitions ``(m, n)`` have sums that are not settled by others': bool ``(m,)``."""
+        """Which coalitions ``(m, n)`` have sums that are not settled yet: bool ``(m,)``."""
         return np.asarray(np.abs(members @ self.directions).max(axis=1, initial=0.0) > 1e-7)
 
     def nearest_to_zero(self, members: Floats, least: Floats) -> Floats:
-        """The settled x of the smallest length with x(S) ≥ ``least`` for the coalitions ``(m, n)``, to the tolerance.
+        """The shortest settled x with x(S) ≥ ``least`` for the coalitions ``(m, n)``, to the tolerance.
 
         Least-distance programming by non-negative least squares (Lawson & Hanson 1974, chapter 23).
         """
@@ -83,17 +83,17 @@ class Settled:
 def smallest_largest_excess(
     members: Floats, worth: Floats, settled: Settled, floor: Floats | None = None
 ) -> tuple[float, NDArray[np.intp], NDArray[np.intp]]:
-    """Make the largest excess of the coalitions as small as it can be.
+    """Make the largest excess of the coalitions as small as possible.
 
     Args:
         members: Coalitions, ``(m, n)``, m ≥ 1, none of them settled.
-        worth: Theirs, ``(m,)``.
-        settled: What x must obey.
-        floor: Least x_i of each player, ``(n,)``, of which some x that obeys is known to hold; ``None`` for any.
+        worth: What each is worth, ``(m,)``.
+        settled: The system that x must satisfy.
+        floor: Least x_i of each player, ``(n,)``, or ``None`` for no floor. It must be known that some settled x keeps it.
 
     Returns:
-        The excess; which coalitions have it in every solution (at least one), and which players are at their floor in every
-        solution: those with a positive dual.
+        The excess; which coalitions have it in every solution (at least one); and which players are at their floor in every solution. The
+        latter two are those with a positive dual.
     """
     slopes, short = members @ settled.directions, worth - members @ settled.point  # e ≥ short − slopes y
     k = slopes.shape[1]

@@ -27,8 +27,8 @@ def arrival_weights(n: int, order: int) -> list[float]:
     .. math:: q_0 = \frac{1}{\sum_{i=1}^{k} \binom{n}{i}}, \qquad
         q_r = \frac{\sum_{s=\max(r-k,0)}^{r-1} \binom{r}{s} q_s}{\sum_{s=1}^{\min(k, n-r)} \binom{n-r}{s}}
 
-    q_r is the probability that a random arrival of players, in groups of at most k, passes through a given coalition of size r, over the
-    number of groups that may come next.
+    Let players arrive at random, in groups of at most k. q_r is the probability that they pass through a given coalition of size r, divided
+    by the number of groups that may come next.
     """
     q = [1 / sum(comb(n, i) for i in range(1, order + 1))]
     for r in range(1, n):
@@ -47,7 +47,7 @@ def joint_shapley_values(v: Tensor, order: int) -> Tensor:
         order: k, from 1 to n; 1 is the Shapley value.
 
     Returns:
-        ``(batch, n_groups)``, same unit, for :func:`groups` in their order. Rows sum to v(N) − v(∅).
+        ``(batch, n_groups)``, same unit, in the order of :func:`groups`. Rows sum to v(N) − v(∅).
 
     Raises:
         ValueError: If the number of columns is not a power of two of 1 to 12 players, or ``order`` is out of range.
@@ -67,7 +67,7 @@ def joint_shapley_values(v: Tensor, order: int) -> Tensor:
 @lru_cache(maxsize=4)  # up to 134 MB each
 def _weights(n: int, order: int) -> Tensor:
     """Matrix W with φ = v Wᵀ, double ``(n_groups, 2**n)``."""
-    with torch.inference_mode(False):  # the cache outlives an inference mode in which it happens to be filled
+    with torch.inference_mode(False):  # the cache may be filled in inference mode, and outlives it
         codes = torch.arange(2**n)
         members = coalition_matrix(n)
         size = members.sum(dim=1)
@@ -83,25 +83,34 @@ def _weights(n: int, order: int) -> Tensor:
 
 @RULES.register("joint_shapley")
 class JointShapley(WholeGameRule):
-    r"""Joint Shapley values of all groups of at most k agents, each shared equally among the group's members.
+    r"""Pays each agent its equal share of the joint Shapley values of all groups of at most k agents that it is in.
 
     .. math:: c_i = \sum_{T \ni i,\, |T| \le k} \frac{\phi_T}{|T|}, \qquad
         \phi_T = \sum_{S \subseteq N \setminus T} q_{|S|} \, [v(S \cup T) - v(S)]
 
-    It answers what agents are worth who join in groups of up to k. Costs 2^n evaluations, n ≤ 12. Efficient, symmetric and linear; not
-    null-player for k > 1, since a group that a null agent joins is worth what the others are, and it takes its share. That is its
-    known failure: free riders in good company. k = 1 is Shapley.
+    It says what agents are worth that join in groups of up to k. k = 1 is the Shapley value. The weights q are those of
+    :func:`arrival_weights`.
 
-    The source pays groups; the equal shares within them are ours, because an environment pays agents.
+    Costs 2^n evaluations and takes n ≤ 12. Efficient, symmetric and linear. Not null-player for k > 1.
+
+    Known failure: free riders in groups. A group that a null agent joins is worth what its other members are worth, and the null agent
+    takes its share.
+
+    Departure from the source: it pays groups. The equal shares within a group are ours, because an environment pays agents.
 
     Args:
-        order: k, from 1; more than the number of agents means all of them.
+        order: k, a whole number from 1. More than the number of agents means all of them.
+
+    Raises:
+        ValueError: If ``order`` is not a whole number from 1. At reset, if there are more than 12 agents.
 
     References:
         Harris, Pymar & Rowat (2022), *Joint Shapley values: a measure of joint feature importance*, ICLR.
     """
 
     source = "Harris et al. 2022 (ICLR)"
+    pays = "Shapley value when groups of up to k join together; a group shares equally"
+    known_failure = "a free rider is paid for the groups that it joins"
     efficient = True
     symmetric = True
     max_players = MAX_PLAYERS

@@ -1,4 +1,4 @@
-"""The Myerson value: Shapley where only those who can talk to each other cooperate."""
+"""The Myerson value: the Shapley value where only agents that are connected in a graph can cooperate."""
 
 from __future__ import annotations
 
@@ -20,30 +20,39 @@ GraphName = Literal["ring", "line", "star", "complete"]
 
 @RULES.register("myerson")
 class Myerson(GameRule):
-    r"""Shapley value of the game in which a coalition is worth what its connected components are worth.
+    r"""Pays the Shapley value of the game in which a coalition is worth what its connected components are worth.
 
     .. math:: c = \phi(v^g), \qquad v^g(S) = \sum_{C \text{ component of } g[S]} v(C)
 
-    Connected coalitions alone matter. C is a component of S if S holds C and none of its neighbours ∂C, and so, with c = \|C\|
-    and b = \|∂C\|,
+    Only connected coalitions C matter. Let ∂C be the neighbours of C, c = \|C\| and b = \|∂C\|. C is a component of S if S holds all of C
+    and none of ∂C. So
 
     .. math:: c_i = \sum_{C \ni i} v(C) \frac{(c-1)!\, b!}{(c+b)!} - \sum_{C : i \in \partial C} v(C) \frac{c!\,(b-1)!}{(c+b)!}
 
-    (the chance that i is the last of C to arrive before all of ∂C; the chance that i is the first of ∂C after all of C).
-    Costs one evaluation for every connected coalition, at most 65,536: a ring has n(n − 1) + 1, a complete graph 2^n − 1. Efficient if
-    the graph is connected; linear; not symmetric and not null-player, because position is paid: who adds nothing may connect others.
-    That is also its known failure. The complete graph gives Shapley.
+    The first weight is the chance that i is the last of C to arrive, before all of ∂C. The second is the chance that i is the first of ∂C
+    to arrive, after all of C. With the complete graph this is the Shapley value.
+
+    Costs one evaluation for every connected coalition, at most 65,536: a ring has n(n − 1) + 1, a complete graph 2^n − 1. Efficient if the
+    graph is connected. Linear. Not symmetric and not null-player, because position is paid; the complete graph keeps both.
+
+    Known failure: position. An agent that adds nothing itself is paid for connecting others.
 
     Args:
-        graph: Edges as pairs of players, among which all players occur (one without neighbours as ``(i, i)``); or a networkx graph
-            of the players; or ``"ring"``, ``"line"``, ``"star"`` (player 0 is the centre) or ``"complete"`` of however many players
-            there are.
+        graph: Edges as pairs of players, numbered from 0. All players must occur; one without neighbours is written ``(i, i)``. Or a
+            networkx graph of the players. Or ``"ring"``, ``"line"``, ``"star"`` (player 0 is the centre) or ``"complete"``, for any number
+            of players.
+
+    Raises:
+        ValueError: If the graph's name is unknown, it has no players, or an edge is not a pair of whole numbers from 0. At reset, if the
+            graph is of another number of agents, or has more than 65,536 connected coalitions.
 
     References:
         Myerson (1977), *Graphs and cooperation in games*, Mathematics of Operations Research 2(3).
     """
 
     source = "Myerson 1977"
+    pays = "Shapley value when only connected agents cooperate"
+    known_failure = "position is paid: who connects others, but adds nothing, earns"
     evaluations = "connected coalitions"
 
     def __init__(self, graph: GraphName | Iterable[Iterable[int]] | Any = "ring") -> None:
@@ -68,10 +77,10 @@ class Myerson(GameRule):
         self._connected: dict[int, tuple[Tensor, Tensor]] = {}
 
     def neighbours(self, n_players: int) -> list[int]:
-        """Of each player, as bits.
+        """The neighbours of each player, as bits.
 
         Raises:
-            ValueError: If the graph is one of another number of players, or has too many connected coalitions.
+            ValueError: If the graph is of another number of players, or has too many connected coalitions.
         """
         n = n_players
         if isinstance(self.graph, str):
@@ -87,7 +96,7 @@ class Myerson(GameRule):
         else:
             edges = self.graph
             if n != self._n_named:
-                raise ValueError(f"the graph is one of {self._n_named} players, but there are {n}")
+                raise ValueError(f"graph is of {self._n_named} players, but there are {n}: pass a graph of all of them")
         bits = [0] * n
         for i, j in edges:
             if i != j:
@@ -100,10 +109,10 @@ class Myerson(GameRule):
         return len(self._coalitions(n_players)[0])
 
     def check(self, n_players: int) -> None:
-        """Refuse players that the graph does not fit, or a graph with too many connected coalitions.
+        """Refuse a number of players that is not the graph's, or a graph with too many connected coalitions.
 
         Raises:
-            ValueError: If the graph is one of another number of players, or more than 65,536 coalitions are connected.
+            ValueError: If the graph is of another number of players, or more than 65,536 coalitions are connected.
         """
         super().check(n_players)
         self._coalitions(n_players)

@@ -1,4 +1,4 @@
-"""The Owen value: Shapley with an a-priori union structure."""
+"""The Owen value: the Shapley value of players who come in unions."""
 
 from __future__ import annotations
 
@@ -17,26 +17,35 @@ MAX_EVALUATIONS = 2**20
 
 @RULES.register("owen")
 class Owen(GameRule):
-    r"""Average marginal contribution over all orders in which unions arrive one after another, each all at once.
+    r"""Pays each agent its average marginal contribution over all orders in which the members of a union arrive together.
 
     .. math:: c_i = \sum_{R \subseteq M \setminus u} \frac{|R|!\,(m-|R|-1)!}{m!} \sum_{S \subseteq B_u \setminus i}
         \frac{|S|!\,(b_u-|S|-1)!}{b_u!} \, [v(B_R \cup S \cup i) - v(B_R \cup S)], \qquad i \in B_u
 
-    for m unions :math:`B_1 \dots B_m`, of sizes b, :math:`B_R` all members of the unions R: so it is the Shapley value, within i's union,
-    of the game in which the other unions are there or not as a whole. A union as a whole gets the Shapley value of the game
-    between unions. Costs :math:`\sum_u 2^{m-1+b_u}` evaluations at most, so many players in few unions are no trouble. Efficient,
-    null-player and linear; not symmetric across unions. Its known failure is the union itself: who is in a strong one is paid more
-    than a twin outside.
+    for m unions :math:`B_1 \dots B_m` of sizes b. :math:`B_R` are all members of the unions R. So it is the Shapley value, within i's
+    union, of a game in which every other union is there as a whole or not at all. All members of a union together get its Shapley value in
+    the game between unions.
+
+    Costs :math:`\sum_u 2^{m-1+b_u}` evaluations at most, and takes up to 2^20. So many players can be served if they form few unions of
+    small size. Efficient, null-player and linear. Not symmetric across unions.
+
+    Known failure: the union itself. A member of a strong union is paid more than a twin outside.
 
     Args:
-        unions: Either the unions, as lists of players (each player in one exactly), or a number: players in their order form unions of
-            that size, the last one may be smaller.
+        unions: The unions, as lists of players (each player from 0 on in exactly one). Or a whole number from 1: players in their order
+            form unions of that size, and the last one may be smaller.
+
+    Raises:
+        ValueError: If a union is empty, or a player is in none or in several. At reset, if the unions are of another number of agents, or
+            more than 2^20 evaluations would be needed.
 
     References:
-        Owen (1977), *Values of games with a priori unions*, Mathematical Economics and Game Theory.
+        Owen (1977), *Values of games with a priori unions*, in Mathematical Economics and Game Theory, Springer.
     """
 
     source = "Owen 1977"
+    pays = "Shapley value when the members of a union join together"
+    known_failure = "a member of a strong union is paid more than a twin outside"
     evaluations = "sum over unions of 2^(m-1+b)"
     efficient = True
     null_player = True
@@ -53,7 +62,7 @@ class Owen(GameRule):
                 raise ValueError(f"unions={unions!r}: must be the unions, as lists of players, or a size") from None
             players = [i for union in self.unions for i in union]
             if not all(self.unions) or sorted(players) != list(range(len(players))) or not players:
-                raise ValueError(f"unions={self.unions}: every player from 0 on must be in one union exactly, and no union be empty")
+                raise ValueError(f"unions={self.unions}: every player from 0 on must be in exactly one union, and no union may be empty")
         # everybody alone, or all in one union, is the plain Shapley value
         self.symmetric = unions == 1 or (not isinstance(self.unions, int) and (len(self.unions) == 1 or max(map(len, self.unions)) == 1))
 
@@ -61,24 +70,24 @@ class Owen(GameRule):
         """The unions of so many players.
 
         Raises:
-            ValueError: If the given unions are those of another number of players.
+            ValueError: If the given unions are of another number of players.
         """
         if isinstance(self.unions, int):
             return [list(range(first, min(first + self.unions, n_players))) for first in range(0, n_players, self.unions)]
         if (n := sum(map(len, self.unions))) != n_players:
-            raise ValueError(f"unions={self.unions} are those of {n} players, but there are {n_players}")
+            raise ValueError(f"unions={self.unions} are of {n} players, but there are {n_players}: pass unions of all of them")
         return self.unions
 
     def cost(self, n_players: int) -> int:
-        """Coalitions that are whole unions and part of one more."""
+        """For each union: its subsets, each with every set of whole other unions."""
         unions = self.structure(n_players)
         return sum(2 ** (len(unions) - 1 + len(union)) for union in unions)
 
     def check(self, n_players: int) -> None:
-        """Refuse other players than those of the unions, or unions that cost too much.
+        """Refuse a number of players that is not the unions', or unions that cost too much.
 
         Raises:
-            ValueError: If there are other players, or more than 2^20 evaluations would be needed.
+            ValueError: If it is not, or more than 2^20 evaluations would be needed.
         """
         super().check(n_players)
         if (cost := self.cost(n_players)) > MAX_EVALUATIONS:

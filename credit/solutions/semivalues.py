@@ -2,9 +2,9 @@ r"""Semivalues: averages of a player's marginal contributions, weighted by the s
 
 .. math:: \phi_i = \sum_{S \subseteq N \setminus i} p_{|S|} \, [v(S \cup i) - v(S)], \qquad \sum_{s=0}^{n-1} \binom{n-1}{s} p_s = 1
 
-Shapley, Banzhaf and Beta-Shapley values differ only in p. All of them are linear in v, so a batch of games costs one matrix
-product; games of more than 14 players are streamed in blocks of coalitions in which the players from the 15th on are fixed, so
-that memory stays bounded up to 20 players.
+Shapley, Banzhaf and Beta-Shapley values differ only in p. All of them are linear in v, so a batch of games costs one matrix product. Games
+of 15 to 20 players are streamed in blocks of coalitions, so that memory stays bounded. Within a block, the players from the 15th on are all
+fixed as members or not.
 
 References:
     Dubey, Neyman & Weber (1981), *Value theory without efficiency*, Mathematics of Operations Research 6(1).
@@ -27,12 +27,12 @@ SizeWeights = tuple[float, ...]
 
 @lru_cache(maxsize=64)
 def shapley_weights(n: int) -> SizeWeights:
-    """s!(n−s−1)!/n! = 1/(n C(n−1, s)): every size alike, and every coalition of a size alike."""
+    """Shapley's p_s = s!(n−s−1)!/n! = 1/(n C(n−1, s)): all sizes count the same, and so do all coalitions of one size."""
     return tuple(1 / (n * comb(n - 1, s)) for s in range(n))
 
 
 def banzhaf_weights(n: int) -> SizeWeights:
-    """2^−(n−1): every coalition alike."""
+    """Banzhaf's p_s = 2^−(n−1): all coalitions count the same."""
     return (2.0 ** -(n - 1),) * n
 
 
@@ -41,7 +41,7 @@ def semivalues(v: Tensor, weights: SizeWeights) -> Tensor:
 
     Args:
         v: Coalition values, ``(batch, 2**n)``, in any unit. Bit ``i`` of the column says whether player ``i`` is in.
-        weights: p, one number a size from 0 to n − 1.
+        weights: p, one number for each size from 0 to n − 1.
 
     Returns:
         ``(batch, n)``, same unit, in double precision if ``v`` holds whole numbers.
@@ -62,7 +62,7 @@ def semivalues(v: Tensor, weights: SizeWeights) -> Tensor:
 
 
 def semivalue(game: CoalitionGame, weights: SizeWeights) -> Tensor:
-    """The semivalue of each player of a game, ``(n_envs, n_players)``, in memory that does not grow with 2^n beyond 14 players.
+    """The semivalue of each player of a game, ``(n_envs, n_players)``. Beyond 14 players, memory does not grow with 2^n.
 
     Raises:
         ValueError: If there are more than 20 players.
@@ -75,15 +75,16 @@ def semivalue(game: CoalitionGame, weights: SizeWeights) -> Tensor:
 @lru_cache(maxsize=32)
 def _marginal_weights(weights: SizeWeights, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Matrix W with φ = v Wᵀ, ``(n, 2**n)``: every coalition's total weight in each player's value."""
-    with torch.inference_mode(False):  # the cache outlives an inference mode in which it happens to be filled
-        # columns of a coalition side by side: products with it then run through memory in order
+    with torch.inference_mode(False):  # the cache may be filled in inference mode, and outlives it
+        # a coalition's weights lie side by side, so that products read memory in order
         return _block_weights(weights, len(weights), 0)[:-2].to(dtype=dtype, device=device).T.contiguous().T
 
 
 def _block_weights(weights: SizeWeights, n_low: int, n_high: int) -> Tensor:
-    """Weights of the coalitions of n_low players, joined by n_high more, in the value of …: ``(n_low + 2, 2**n_low)``, double.
+    """The weight of each coalition of a block in each player's value, double ``(n_low + 2, 2**n_low)``.
 
-    A row for each of the n_low players, and two last rows: for each player outside the block who is in, and for each who is not.
+    A block holds every coalition of ``n_low`` players, joined by the same ``n_high`` others. There is one row for each of the ``n_low``
+    players. The last two rows are for a player outside the block: one for a player who is in, one for a player who is not.
     """
     size = coalition_matrix(n_low).sum(dim=1) + n_high  # (2**n_low,)
     joins = torch.tensor([0.0, *weights], dtype=torch.float64)[size]  # p_{s−1}: S was formed by i's joining
@@ -92,7 +93,7 @@ def _block_weights(weights: SizeWeights, n_low: int, n_high: int) -> Tensor:
 
 
 def _streamed(blocks: Iterable[tuple[int, Tensor]], weights: SizeWeights) -> Tensor:
-    """The semivalue from blocks of all coalitions; sums are kept in double precision."""
+    """The semivalue from blocks of all coalitions. Sums are kept in double precision."""
     n, low = len(weights), BLOCK_PLAYERS
     cached: dict[int, Tensor] = {}
     total: Tensor | None = None

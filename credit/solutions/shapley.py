@@ -21,7 +21,7 @@ def shapley_values(v: Tensor) -> Tensor:
 
     .. math:: \phi_i = \sum_{S \subseteq N \setminus i} \frac{|S|!\,(n-|S|-1)!}{n!} \, [v(S \cup i) - v(S)]
 
-    written as one matrix product, because φ is linear in v.
+    φ is linear in v, so it is computed as one matrix product.
 
     Args:
         v: Coalition values, ``(batch, 2**n)``, in any unit. Bit ``i`` of the column says whether player ``i`` is in.
@@ -40,27 +40,42 @@ def shapley_values(v: Tensor) -> Tensor:
 
 @RULES.register("shapley")
 class Shapley(Estimator):
-    r"""Average marginal contribution over all orders in which the agents could have joined.
+    r"""Pays each agent its average marginal contribution over all orders in which the agents could have joined.
 
     .. math:: c_i = \sum_{S \subseteq N \setminus i} \frac{|S|!\,(n-|S|-1)!}{n!} \, [v(S \cup i) - v(S)]
 
-    Without a budget it is exact, costs 2^n evaluations and takes n ≤ 20, in memory that does not grow with 2^n. With a budget it is
-    exact where the budget covers all coalitions, and else an estimate: antithetic permutations below five evaluations a player, above
-    that paired KernelSHAP by size for n < 16 and regression on size and membership from there on, as measured by
-    ``benchmarks/credit/estimators.py``; :meth:`method` and the estimate say which. The only rule that is
-    efficient, symmetric, null-player and linear at once; its estimates are efficient, and the rest in expectation. Its known failure
-    is replication: an agent whose data others have too gains by splitting itself into copies (Han et al. 2022).
+    Without a budget the value is exact. It costs 2^n evaluations and takes n ≤ 20, in memory that does not grow with 2^n. With a budget it
+    is exact where the budget covers all coalitions. Otherwise it is an estimate, by the method that ``benchmarks/credit/estimators.py``
+    found best:
+
+    - below five evaluations a player: antithetic permutations (``antithetic``);
+    - from there on, for n < 16: paired KernelSHAP by size (``kernelshap(by_size=True)``);
+    - from there on, for n ≥ 16: regression on size and membership (``size_regression``).
+
+    The rule's :meth:`method` and every estimate say which one was used.
+
+    The Shapley value is the only value that is efficient, symmetric, null-player and linear at once. Its estimates are efficient in every
+    draw, and the rest in expectation only.
+
+    Known failure: replication. An agent whose data others have too gains by splitting itself into copies (Han et al. 2022).
 
     Args:
-        budget: Most coalitions to evaluate in a round; ``None`` is all of them.
-        seed: Seed of the draws.
+        budget: Most coalitions to evaluate in a round, v(∅) apart: a positive whole number. ``None`` is all of them.
+        seed: Seed of the draws, a whole number from 0.
+
+    Raises:
+        ValueError: If ``budget`` is not a positive whole number, or ``seed`` is negative or not whole. At reset, if the value is to be
+            exact for more than 20 agents, or the budget is too small for the number of agents.
 
     References:
-        Shapley (1953), *A value for n-person games*, Contributions to the Theory of Games II.
+        Shapley (1953), *A value for n-person games*, Contributions to the Theory of Games II. Han et al. (2022), *Replication robust payoff
+        allocation in submodular cooperative games*, IEEE Transactions on Artificial Intelligence.
     """
 
     family: ClassVar[Family] = "value"
     source = "Shapley 1953"
+    pays = "mean marginal contribution over all orders of joining"
+    known_failure = "who splits into copies gains"
     efficient = True
 
     def __init__(self, budget: int | None = None, seed: int = 0) -> None:
@@ -77,7 +92,7 @@ class Shapley(Estimator):
         return self.budget
 
     def estimator(self, n_players: int) -> Estimator | None:
-        """What estimates the value of so many players within the budget; ``None`` if it is exact."""
+        """The estimator of the value for so many players within the budget; ``None`` if the value is exact."""
         if self.budget is None or self.budget >= 2**n_players - 1:
             return None
         if self.budget + 1 < 5 * n_players:  # v(∅) costs nothing here, but counts elsewhere
@@ -85,35 +100,35 @@ class Shapley(Estimator):
         return KernelShap(self.budget, self.seed, by_size=True) if n_players < 16 else SizeRegression(self.budget, self.seed)
 
     def least_budget(self, n_players: int) -> int:
-        """That of what estimates the value."""
+        """The least budget of the estimator; 1 if the value is exact."""
         estimator = self.estimator(n_players)
         return 1 if estimator is None else estimator.least_budget(n_players)
 
     def method(self, n_players: int) -> str:
-        """Whether the value is exact, or what estimates it."""
+        """Whether the value is exact, or which estimator is used."""
         estimator = self.estimator(n_players)
         by_size = "(by_size=True)" if isinstance(estimator, KernelShap) else ""
         how = "exact" if estimator is None else f"estimated by {RULES.name_of(type(estimator))}{by_size}"
         return f"{how}, {super().method(n_players)}"
 
     def check(self, n_players: int) -> None:
-        """Refuse a cooperative that is too large to be exact, or for which the budget is too small.
+        """Refuse a cooperative that is too large for the exact value, or for which the budget is too small.
 
         Raises:
-            ValueError: If it is; the message says what would do.
+            ValueError: If it is; the message says what to use instead.
         """
         if self.estimator(n_players) is None and n_players > MAX_ENUMERATED:
             raise too_many("Shapley", MAX_ENUMERATED, n_players)
         super().check(n_players)
 
     def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:
-        """See the class; only where :meth:`estimator` gives one."""
+        """See the class. Called only where :meth:`estimator` gives one."""
         estimator = self.estimator(game.n_players)
         assert estimator is not None
         return estimator.sample(game, budget, generator)
 
     def at(self, game: CoalitionGame, episode: int, t: int) -> Estimate:
-        """The value, or the estimate from the coalitions that are drawn for a round of an episode."""
+        """The value, or its estimate from the coalitions that are drawn for this round of this episode."""
         if self.estimator(game.n_players) is None:  # nothing to draw
             return Estimate.exact(semivalue(game, shapley_weights(game.n_players)), 1 << game.n_players, "exact")
         return super().at(game, episode, t)

@@ -11,24 +11,29 @@ from ..rule import RULES, GameRule
 
 @RULES.register("standalone")
 class Standalone(GameRule):
-    r"""Individual worth.
+    r"""Pays each agent what it would have achieved alone.
 
     .. math:: c_i = v(\{i\})
 
-    Costs n evaluations. Symmetric and null-player; not efficient: what several agents know is paid several times, and
-    what they can only do together is paid to nobody. Its known failure is the copy, which earns as much as the original.
+    Costs n evaluations. Symmetric and null-player. Not efficient: what several agents know is paid several times, and what they can only do
+    together is paid to nobody.
+
+    Known failure: copies. A copy earns as much as the original.
 
     References:
-        Individual rationality's benchmark in von Neumann & Morgenstern (1944), *Theory of Games and Economic Behavior*.
+        The benchmark of individual rationality in von Neumann & Morgenstern (1944), *Theory of Games and Economic Behavior*, Princeton
+        University Press.
     """
 
     source = "individual worth (von Neumann & Morgenstern 1944)"
+    pays = "v({i})"
+    known_failure = "a copy is paid like the original"
     evaluations = "n"
     symmetric = True
     null_player = True
 
     def cost(self, n_players: int) -> int:
-        """Everybody alone."""
+        """One evaluation for every agent alone."""
         return n_players
 
     def divide(self, game: CoalitionGame) -> Tensor:

@@ -1,4 +1,4 @@
-"""The test-suite of credit rules: what a rule promises is held to, what it owes is asked for, and what it lacks is shown."""
+"""The test suite of credit rules: it tests what a rule promises and what every rule owes, and shows what a rule lacks."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from ..rule import CreditRule, Family, GameRule, LotRule, make
 from .battery import Case, Facts, battery, learning_round, random_round, veto_round
 
 CHECKS = {
-    "efficient": "if declared, credits sum to v(N); if not, some round shows it",
-    "symmetric": "if declared, interchangeable agents get the same; if not, some round shows it",
-    "null_player": "if declared, an agent that adds nothing to any coalition gets nothing; if not, some round shows it",
+    "efficient": "if declared, credits sum to v(N); if not, some round breaks it",
+    "symmetric": "if declared, interchangeable agents get the same; if not, some round breaks it",
+    "null_player": "if declared, an agent that adds nothing to any coalition gets nothing; if not, some round breaks it",
     "finite": "credits are finite floats, one an agent and environment",
-    "nothing": "a round in which nobody does anything pays nobody: exactly 0",
-    "batch": "a batch of rounds is paid as the rounds one by one",
-    "reset": "a reset rule, and one built anew, pay as the first one did",
+    "nothing": "a round in which nobody does anything pays everybody exactly 0",
+    "batch": "a batch of environments is paid what each environment is paid by itself",
+    "reset": "a rule that was reset, and a new rule, pay what the first one paid",
     "cost": "no more coalitions are evaluated than cost(n) says, v(∅) apart",
-    "unchanged": "a round is left as it was, and so is what was paid before",
-    "sizes": "more agents than the rule serves are refused at reset, and no round of a size that it serves is",
+    "unchanged": "the rule changes neither the round nor what it paid before",
+    "sizes": "reset refuses more agents than the rule serves, and no round of a size that it serves is refused",
     "lots": "a lot rule pays agents what their lots earn, and nothing to lots that were not contributed",
     "game": "a game rule reads nothing but the game, and values() gives what assign() pays",
     "manual": "the class names its source and family, and has a docstring with the formula",
 }
-"""What is checked, by the names that ``waive`` takes."""
+"""What is checked, by the names that ``waive`` accepts."""
 AXIOMS = ("efficient", "symmetric", "null_player")
 
 TOLERANCE = 1e-8
-"""Largest residual of an axiom that is kept, relative to the round's largest worth: what linear programmes leave; more where numbers are
-in single precision."""
+"""Largest residual of an axiom that counts as kept, relative to the round's largest worth. Linear programmes leave that much. More is
+allowed where numbers are in single precision."""
 SHOWN = 1e-6
-"""Smallest residual that shows that an axiom is not kept."""
+"""Smallest residual that proves that an axiom is not kept."""
 
 
 @dataclass(frozen=True)
 class AxiomReport:
-    """What became of one axiom.
+    """How a rule fared with one axiom.
 
     Attributes:
         declared: Whether the rule promises it.
@@ -64,10 +64,10 @@ class RuleReport:
     Attributes:
         rule: The rule's name.
         sizes: Numbers of agents on which it was tried.
-        n_rounds: Number of rounds in which its axioms were looked at.
-        axioms: For each of efficient, symmetric and null_player what became of it.
-        findings: What is wrong, in words, by the names of :data:`CHECKS`; empty if all is well.
-        waived: Checks whose findings are not counted.
+        n_rounds: Number of rounds in which its axioms were tested.
+        axioms: The report on each of efficient, symmetric and null_player.
+        findings: What is wrong, in words, by the names of :data:`CHECKS`; empty if nothing is.
+        waived: Checks whose findings do not count.
     """
 
     rule: str
@@ -94,7 +94,7 @@ class RuleReport:
 
 
 class RuleViolation(AssertionError):  # noqa: N818 - a test that fails is no error in the program
-    """A rule that does not do what it promises, or what every rule owes; ``report`` says where, and so does the message."""
+    """A rule breaks a promise, or something that every rule owes. The message and ``report`` say where."""
 
     def __init__(self, report: RuleReport) -> None:
         self.report = report
@@ -112,19 +112,20 @@ def check_rule(
         def test_my_rule():
             credit.check_rule(MyRule)
 
-    It is tried on a battery of rounds, of as many agents as it serves: random rounds of learning cooperatives of 1 to 12 agents, with
-    twins, with agents that add nothing, with gains and losses, in units from 1e-8 to 1e8 and in single precision; episodes in
-    which agents change their parts; random games; games with known values, up to 64 players. See :data:`CHECKS` for what is asked.
+    The rule is tried on a battery of rounds, of every number of agents in it that the rule serves. There are random rounds of learning
+    cooperatives of 1 to 12 agents: with twins, with agents that add nothing, with gains and losses, in units from 1e-8 to 1e8, and in
+    single precision. There are episodes in which agents change their parts, random games, and games with known values, up to 64 players.
+    :data:`CHECKS` says what is tested.
 
     Args:
         rule: A registered rule's name, with arguments if it takes any (``"shapley(budget=40)"``), a class, or any function of no arguments
-            that builds the rule. Not a rule itself, because new ones are needed.
-        waive: Names of :data:`CHECKS` whose findings are not to count: for a rule that breaks one on purpose (a minimum wage pays for
-            nothing), or whose failures are out of the battery's reach.
+            that builds the rule. A rule itself will not do, because new ones are needed.
+        waive: Names of :data:`CHECKS` whose findings do not count. For a rule that breaks one on purpose (a minimum wage pays agents that
+            add nothing), or whose failures the battery cannot show.
         cases: Further cases, such as one that shows what the rule lacks where the battery does not.
 
     Returns:
-        The report, for a rule that passes; print it.
+        The report, if the rule passes; print it.
 
     Raises:
         RuleViolation: If anything is wrong; the message lists all of it, with witnesses.
@@ -150,12 +151,12 @@ def _factory(rule: object) -> Callable[[], CreditRule]:
     if not isinstance(first, CreditRule) or not isinstance(second, CreditRule):
         raise ValueError(f"rule={rule!r} builds {type(first).__name__}: must be a CreditRule")
     if first is second:
-        raise ValueError(f"rule={rule!r} hands out the same rule again: it must build a new one each time")
+        raise ValueError(f"rule={rule!r} returns the same rule again: it must build a new one each time")
     return rule
 
 
 class _Trial:
-    """One rule's way through the battery; ``findings`` and ``axioms`` say how it went."""
+    """One rule's run through the battery; ``findings`` and ``axioms`` hold the results."""
 
     def __init__(self, new: Callable[[], CreditRule], name: str | None, cases: Sequence[Case]) -> None:
         self.new = new
@@ -164,7 +165,7 @@ class _Trial:
         self.findings: dict[str, list[str]] = {}
         self.axioms: dict[str, AxiomReport] = {}
         self.n_rounds = 0
-        self.pays = True  # a proper credit, wherever it was tried
+        self.pays = True  # whether it paid a proper credit in every round so far
         self.sizes = [n for n in sorted({case.n_agents for case in cases}) if self._serves(n)]
         if not self.sizes:
             tried = ", ".join(map(str, sorted({case.n_agents for case in cases})))
@@ -173,7 +174,7 @@ class _Trial:
         self._sizes()
         self._axioms([case for case in cases if case.n_agents in self.sizes])
         if not self.pays:
-            return  # the others compare what was paid
+            return  # the other checks compare what was paid
         self._nothing()
         self._batch()
         self._reset()
@@ -183,7 +184,7 @@ class _Trial:
             self._lots()
 
     def found(self, check: str, words: str) -> None:
-        """Something is wrong; of one kind, the first three are told."""
+        """Note that something is wrong. Of each kind, the first three are kept."""
         if len(self.findings.setdefault(check, [])) < 3:
             self.findings[check].append(words)
 
@@ -204,7 +205,7 @@ class _Trial:
             return False
         return True
 
-    # what the class says of itself
+    # what the class says about itself
 
     def _manual(self) -> None:
         rule, cls = self.rule, type(self.rule)
@@ -230,7 +231,7 @@ class _Trial:
                 continue
             self.found("sizes", f"max_players={self.rule.max_players}, but {what} takes {too_many}")
 
-    # the axioms, and what can be seen on the way
+    # the axioms, and what is checked on the way
 
     def _axioms(self, cases: Sequence[Case]) -> None:
         worst = dict.fromkeys(AXIOMS, (0.0, "no violation"))
@@ -258,7 +259,7 @@ class _Trial:
                 )
 
     def _episode(self, case: Case) -> Iterator[tuple[Tensor, Facts]]:
-        """What is paid in each round of a case, one after another; a round that is paid no proper credit ends it."""
+        """What is paid in each round of a case, one after another. It ends at a round that is paid no proper credit."""
         rounds, rule = case.build(), self.new()
         rule.reset(rounds[0].num_envs, rounds[0].num_agents)
         kept: list[tuple[Tensor, Tensor]] = []  # what was paid, and a copy from then
@@ -277,7 +278,7 @@ class _Trial:
             changed = [name for name, tensor in _records(the_round).items() if not tensor.equal(before[name])]
             if (
                 (the_round.gain - facts.gain).abs() > 1e3 * facts.precision * facts.scale
-            ).any():  # evaluated with others, it may be rounded
+            ).any():  # rounding may depend on the coalitions evaluated with it
                 changed.append("gain")
             if changed:
                 self.found("unchanged", f"in {case.name}, the rule wrote into the round's {', '.join(changed)}")
@@ -393,7 +394,7 @@ class _Trial:
 
 
 def _residuals(paid: Tensor, facts: Facts) -> dict[str, tuple[float, str]]:
-    """For each axiom its largest violation, relative to the largest worth, and in words."""
+    """For each axiom, its largest violation: relative to the largest worth, and in words."""
     total = paid.sum(dim=1)
     inefficiency = (total - facts.gain).abs() / facts.scale  # (E,)
     asymmetry = (paid[:, :, None] - paid[:, None, :]).abs() * facts.alike / facts.scale[:, None, None]  # (E, N, N)
@@ -417,7 +418,7 @@ def _largest(residual: Tensor) -> list[int]:
 
 
 def _records(the_round: Round) -> dict[str, Tensor]:
-    """The round's tensors, v(N) apart."""
+    """The round's tensors, except v(N)."""
     return {
         "contributed": the_round.contributed,
         "admitted": the_round.admitted,

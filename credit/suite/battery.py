@@ -1,4 +1,4 @@
-"""Rounds on which rules are tested: builders of rounds, and the battery of cases that :func:`check_rule` puts a rule through."""
+"""Rounds on which rules are tested: builders of rounds, and the battery of cases for :func:`check_rule`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..games.lots import LotGame
 from ..games.round import Round
 
 MAX_ENUMERATED = 12
-"""Cases of more agents are judged by v(N) alone: to find interchangeable and null agents takes all coalitions."""
+"""Cases of more agents are judged by v(N) alone, since finding interchangeable and null agents takes all coalitions."""
 
 
 def learning_round(
@@ -31,29 +31,27 @@ def learning_round(
     t: int = 0,
     episode: int = 0,
 ) -> Round:
-    r"""The round of a cooperative whose utility is :math:`U(\theta) = -\tfrac12 \lVert\theta - \text{target}\rVert^2`, standing at θ = 0.
+    r"""The round of a cooperative whose utility is :math:`U(\theta) = -\tfrac12 \lVert\theta - \text{target}\rVert^2`, at θ = 0.
 
     .. math:: v(S) = U(\Delta_S) - U(0) = \langle \text{target}, \Delta_S \rangle - \tfrac12 \lVert \Delta_S \rVert^2, \qquad
         \Delta_S = \sum_{i \in S} \Delta_i
 
-    The utility's gradient is the target, so that updates, gradient and game fit together as they do in a cooperative: agents with
-    equal updates are interchangeable, and one whose update is zero adds nothing.
+    The utility's gradient is the target. So updates, gradient and game fit together as they do in a cooperative: agents with equal updates
+    are interchangeable, and an agent whose update is zero adds nothing. Each parameter belongs to a class of its own.
 
     Args:
         updates: Δ, each agent's part in the step, ``(E, N, P)``.
         target: ``(E, P)``.
-        admitted: bool ``(E, N, K)``; one admitted lot each if left out. It is on record only: the updates are taken as they are.
-        contributed: bool ``(E, N, K)``; what is admitted and what is not if left out.
-        samples: ``(N, K)``; one data row a lot if left out.
-        blocked_by: bool ``(E, N, K, N)``; everybody finds what is not admitted inadmissible if left out.
-        lot_updates: What each lot would do, ``(E, N, K, P)``; those of an agent's admitted lots should sum to its update. If left out,
-            the admitted lots have equal parts in it, and the others do nothing; who has an update needs an admitted lot then.
-        own_targets: What minimises the loss on each agent's own data, ``(E, N, P)``, the loss being half the squared distance; everybody's
-            is the target if left out.
+        admitted: bool ``(E, N, K)``; by default one admitted lot each. It is on record only: the updates are taken as they are.
+        contributed: bool ``(E, N, K)``; by default all lots.
+        samples: ``(N, K)``; by default one data row a lot.
+        blocked_by: bool ``(E, N, K, N)``; by default what is not admitted is inadmissible to everybody.
+        lot_updates: What each lot would do, ``(E, N, K, P)``. An agent's admitted lots should sum to its update. By default the admitted
+            lots have equal parts in it, and the others do nothing; an agent with an update then needs an admitted lot.
+        own_targets: What minimises the loss on each agent's own data, ``(E, N, P)``; that loss is half the squared distance. By default
+            everybody's is the target.
         t: Index of the round within its episode.
         episode: Index of the episode.
-
-    Each parameter gives the answer for a class of its own.
     """
     n_envs, n_players, n_parameters = updates.shape
 
@@ -98,7 +96,7 @@ def learning_round(
 
 
 def game_round(game: CoalitionGame, *, num_envs: int = 1, t: int = 0, episode: int = 0) -> Round:
-    """A round of which only the game is of interest: everybody has one lot, admitted, and updates and gradient are zero.
+    """A round in which only the game matters: each agent has one lot, which is admitted, and updates and gradient are zero.
 
     Args:
         game: The round's game, of ``num_envs`` environments.
@@ -111,7 +109,7 @@ def game_round(game: CoalitionGame, *, num_envs: int = 1, t: int = 0, episode: i
 
 
 def _with_game(the_round: Round, game: CoalitionGame) -> Round:
-    """The round, with another game, in which lots are what their owners are."""
+    """The round with another game, in which each lot is worth what its owner is."""
     the_round.game = game
     the_round._lots = LotGame.of_agents(game, the_round.num_envs)
     return the_round
@@ -129,15 +127,15 @@ def random_round(
 ) -> Round:
     """A learning round with 3 parameters and 2 lots an agent, in which agents 0 and 1 (and n − 2, of five or more) are alike.
 
-    The last agent's update is zero. Agents that are alike hold different amounts of data and have other lots admitted, since what the
-    game cannot see may differ. Environments take small steps, which gain, and large ones, which harm, in turn.
+    The last agent's update is zero. Agents that are alike hold different amounts of data and have other lots admitted, since what the game
+    cannot see may differ. Environments alternate between small steps, which gain, and large ones, which harm.
 
     Args:
         n_agents: Number of agents N.
         seed: Seed of the draw.
         num_envs: Number of environments E.
-        unit: The utility is measured in it: worths are proportional to it.
-        dtype: Of the utility.
+        unit: Unit of the utility: worths are proportional to it.
+        dtype: Precision of the utility.
         t: Index of the round within its episode.
         backwards: Number the agents from the last to the first.
     """
@@ -163,17 +161,16 @@ def random_round(
 def veto_round(n_agents: int, seed: int, *, num_envs: int = 2, t: int = 0, dtype: torch.dtype = torch.float64) -> Round:
     """A learning round with 3 parameters and 2 lots an agent, in which agents object to some of each other's lots.
 
-    Screening is unanimous, so that a coalition lets through what none of its members objects to. Some lots are withheld although
-    nobody objects. Of three and more, agents 0 and 1 contribute alike, but do not object alike; the last of two and more has updates of
-    zero, but it objects too.
-    Everybody's own data has a target of its own.
+    Screening is unanimous, so a coalition lets through what none of its members objects to. Some lots are withheld although nobody objects.
+    With three or more agents, agents 0 and 1 contribute alike, but do not object alike. With two or more, the last agent's updates are
+    zero, but it objects too. Each agent's own data have a target of their own.
 
     Args:
         n_agents: Number of agents N.
         seed: Seed of the draw.
         num_envs: Number of environments E.
         t: Index of the round within its episode.
-        dtype: Of the utility.
+        dtype: Precision of the utility.
     """
     n, generator = n_agents, torch.Generator().manual_seed(seed)
     lot_updates = torch.randn(num_envs, n, 2, 3, dtype=torch.float64, generator=generator) / n
@@ -199,11 +196,11 @@ def veto_round(n_agents: int, seed: int, *, num_envs: int = 2, t: int = 0, dtype
 
 @dataclass(frozen=True)
 class Facts:
-    r"""What the axioms ask about a round's game, by looking at all coalitions.
+    r"""What the axioms need to know about a round's game, found by looking at all coalitions.
 
     Attributes:
         gain: v(N), double ``(E,)``.
-        scale: Largest \|v(S)\|, double ``(E,)``; 1 where nothing is worth anything.
+        scale: Largest \|v(S)\|, double ``(E,)``; 1 if all are 0.
         alike: Which agents are interchangeable, bool ``(E, N, N)``.
         null: Which agents add nothing to any coalition, bool ``(E, N)``.
         precision: Relative accuracy of the game's numbers.
@@ -221,8 +218,8 @@ class Case:
     """An episode of rounds to try a rule on.
 
     Attributes:
-        name: What it is, in words, for messages.
-        build: ``() -> rounds``: the episode, built anew each time, since a round's game remembers what was evaluated.
+        name: The case in words, for messages.
+        build: ``() -> rounds``: builds the episode anew each time, since a round's game remembers what was evaluated.
     """
 
     name: str
@@ -250,7 +247,7 @@ def _facts(the_round: Round) -> Facts:
     v = the_round.game.values().double()
     largest = v.abs().amax(dim=1)
     scale = torch.where(largest == 0, 1.0, largest)
-    nothing = 1e4 * precision * scale  # a difference that rounding can make
+    nothing = 1e4 * precision * scale  # a difference as large as rounding can make
     codes = torch.arange(2**n)
     alike = torch.zeros(len(v), n, n, dtype=torch.bool)
     null = torch.zeros(len(v), n, dtype=torch.bool)
@@ -265,7 +262,7 @@ def _facts(the_round: Round) -> Facts:
 
 @lru_cache(maxsize=1)
 def battery() -> tuple[Case, ...]:
-    """The cases, of 1 to 12 agents and of 64, built so that every axiom is broken in some of them by whoever does not keep it."""
+    """The cases, of 1 to 12 agents and of 64. A rule that does not keep an axiom breaks it in some of them."""
     return (*_learning(), *_episodes(), *_random_games(), *_known_games())
 
 
@@ -292,7 +289,7 @@ def _learning() -> list[Case]:
         "everybody harms": ([[-0.5, 0.0], [-0.5, 0.0], [0.0, -0.4], [-0.3, -0.1], [0.0, 0.0]], [10, 70, 20, 30, 40]),
     }
     cases += [Case(name, partial(_written, *what)) for name, what in written.items()]
-    # U(0.5) = U((√13 − 1)/4), and U(1) = 0: what no gradient at 0 can see
+    # U(0.5) = U((√13 − 1)/4), and U(1) = 0, which the gradient at 0 does not show
     bent = {"twins on a bent utility, who do unequal steps": [0.5, (13**0.5 - 1) / 4], "a step to where a bent utility is 0 again": [1.0]}
     cases += [Case(name, partial(_bent, steps)) for name, steps in bent.items()]
     return [*cases, Case("a round of 8 agents, of whom one has two lots that undo each other", _undone)]
@@ -313,7 +310,7 @@ def _written(updates: list[list[float]], samples: list[int]) -> list[Round]:
 
 
 def _bent(steps: list[float]) -> list[Round]:
-    """U(x) = x − x³, at x = 0, where its gradient is 1 and its curvature 0."""
+    """U(x) = x − x³ at x = 0, where its gradient is 1 and its curvature 0."""
     updates = torch.tensor(steps, dtype=torch.float64)[None, :, None]
 
     def value(coalitions: Tensor) -> Tensor:
@@ -333,7 +330,7 @@ def _undone() -> list[Round]:
 
 
 def _episodes() -> list[Case]:
-    """Several rounds in a row, in which agents change their parts."""
+    """Episodes of several rounds, in which agents change their parts."""
 
     def episode(n: int) -> list[Round]:
         return [random_round(n, seed=40 + t, t=t, backwards=t == 1) for t in range(3)]
@@ -344,7 +341,7 @@ def _episodes() -> list[Case]:
     cases = [Case(f"an episode of 3 random rounds of {n} agents, who change their parts", partial(episode, n)) for n in (2, 3, 4, 5, 9)]
 
     def joining(n: int) -> list[Round]:
-        """Of n agents, one is there in the first round, two in the second, and all in the third."""
+        """Of n agents, one takes part in the first round, two in the second, and all in the third."""
         rounds = []
         for t in range(3):
             there = (torch.arange(n) <= t)[None, :, None] if t < 2 else torch.ones(1, n, 1, dtype=torch.bool)
@@ -362,7 +359,7 @@ def _episodes() -> list[Case]:
         return rounds
 
     def long() -> list[Round]:
-        """For rules that look at many rounds before they change."""
+        """For rules that look at many rounds before they change what they pay."""
         twins, target = torch.tensor([[[0.3, 0.2], [0.3, 0.2]]]).double(), torch.ones(1, 2).double()
         return [learning_round(twins.clone(), target.clone(), t=t) for t in range(18)]
 
@@ -370,7 +367,7 @@ def _episodes() -> list[Case]:
     cases += [Case(f"an episode of 3 rounds that {n} agents join one after another", partial(joining, n)) for n in (2, 3, 5)]
 
     def absent() -> list[Round]:
-        """Who is absent adds nothing, which estimates from few coalitions cannot be sure of."""
+        """Absent agents add nothing, which an estimate from few coalitions cannot be sure of."""
         power = torch.tensor([1.0, 2.0, 0.0, 1.5, 0.0, 0.5, 1.0, 0.0], dtype=torch.float64)
         the_round = game_round(CoalitionGame(lambda coalitions: (coalitions.double() @ power)[None] ** 3, len(power)))
         the_round.contributed = the_round.admitted = (power > 0)[None, :, None]
@@ -381,10 +378,10 @@ def _episodes() -> list[Case]:
 
 
 def _random_games() -> list[Case]:
-    """Games that no learning made, with worths of either sign."""
+    """Games that come from no learning, with worths of either sign."""
 
     def with_twins(n: int) -> Tensor:
-        """Players 0 and 1 are interchangeable, and of three or more the last adds nothing."""
+        """Players 0 and 1 are interchangeable, and with three or more players the last one adds nothing."""
         v = _random_table(n, n)
         codes = torch.arange(2**n)
         if n > 1:
@@ -392,7 +389,7 @@ def _random_games() -> list[Case]:
         return v[:, codes & ~(1 << n - 1)] if n > 2 else v
 
     def of_two_kinds(n: int) -> Tensor:
-        """What counts is how many of the even and how many of the odd players are there."""
+        """The worth depends on how many of the even players, and how many of the odd ones, are there."""
         bits = torch.arange(2**n)[:, None] >> torch.arange(n) & 1
         return _random_table(n, n)[:, bits[:, ::2].sum(dim=1) * (n // 2 + 1) + bits[:, 1::2].sum(dim=1)]
 
@@ -416,7 +413,7 @@ def _tabled(table: Callable[[], Tensor]) -> list[Round]:
 
 
 def _known_games() -> list[Case]:
-    """Games whose values are known; the largest are for estimators and whatever else is cheap."""
+    """Games whose values are known. The largest ones are for estimators and other cheap rules."""
     known = [
         games.glove(1, 2),
         games.glove(4, 6),

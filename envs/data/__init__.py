@@ -1,4 +1,13 @@
-"""Where rows come from, and how they are dealt to principals as lots."""
+"""The data: where rows come from, and how they are dealt to principals as lots.
+
+* ``dataset``: a labelled table, and the registry of data sources;
+* ``sources``: the sources digits and breast_cancer, and how a data set is split into public, train, validation, test and probe sets;
+* ``fairness``: the sources adult, compas and german (extra ``fairness``);
+* ``lots``: how lots are drawn from the train pool;
+* ``columns``: how lots are drawn where principals hold columns of the same rows;
+* ``mixtures``: which share of a lot's rows has which class;
+* ``sites``: how rows are divided among principals.
+"""
 
 from .columns import ColumnSource
 from .dataset import DATA, Bools, Dataset

@@ -1,7 +1,8 @@
-"""Columns: how a vertical cooperative's data is drawn, in which principals hold columns of the same rows.
+"""Draws the data of a vertical cooperative, in which principals hold columns of the same rows.
 
-The data's columns are cut, in their order, into N·K consecutive blocks: block (i, k) is lot k of principal i. All lots share the same
-R rows, drawn anew at each reset. Records of one row lie with many principals and must be linked; in a corrupt lot most links are wrong.
+The columns are cut, in their order, into N·K consecutive blocks. Block (i, k) is lot k of principal i. All lots share the same R rows,
+which are drawn anew at each reset. Each principal has a record of its own for every row, and these records must be linked. In a corrupt lot
+some links are wrong: the row carries another row's values.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from .sources import Splits
 
 
 def column_blocks(n_columns: int, n_blocks: int) -> Tensor:
-    """Which of the consecutive blocks each column is in, int64 ``(n_columns,)``; their sizes differ by one at most."""
+    """The block of each column, int64 ``(n_columns,)``. Blocks are consecutive, and their sizes differ by at most one."""
     return torch.arange(n_columns) * n_blocks // n_columns
 
 
 @dataclass(frozen=True)
 class DrawnColumns(DrawnLots):
-    """The lots of a vertical cooperative: every lot's ``x``, ``inputs`` and ``y`` are views of the rows that all share.
+    """The lots of a vertical cooperative. Every lot's ``x``, ``inputs`` and ``y`` are views of the shared rows.
 
-    ``x`` holds every lot's rows with all columns, as the holder of the labels puts them together; a principal sees its own.
+    ``x`` holds the rows with the columns of all lots, as the server puts them together. A principal sees only its own columns.
     """
 
     def prepared(self, prepare: Callable[[Tensor], Tensor]) -> DrawnColumns:
-        """The same rows, ready for a model, stored once for all lots.
+        """The same rows, prepared for a model. They are stored once for all lots.
 
         Args:
             prepare: The model's :meth:`~proxycoop.envs.model.models.Model.prepare`.
@@ -41,12 +42,12 @@ class DrawnColumns(DrawnLots):
         return replace(self, x=inputs[..., : shape[-1]], inputs=inputs)
 
     def seated(self, seats: Sequence[int]) -> DrawnLots:
-        """Refused: a column in two seats would be in the model twice.
+        """Not possible here: a column that two seats hold would be in the model twice.
 
         Raises:
             ValueError: Always.
         """
-        raise ValueError(f"seats={list(seats)}: in a vertical cooperative a seat cannot hold copies of another's lots, which are columns")
+        raise ValueError(f"seats={list(seats)}: in a vertical cooperative lots are columns, so a seat cannot hold copies of another's lots")
 
 
 class ColumnSource:
@@ -58,7 +59,7 @@ class ColumnSource:
         n_principals: Number of principals N.
 
     Raises:
-        ValueError: If there are fewer columns than lots, or fewer rows in the train pool than are asked for.
+        ValueError: If there are fewer columns than lots, or fewer rows in the train pool than ``lots.rows``.
     """
 
     def __init__(self, lots: Lots, splits: Splits, n_principals: int) -> None:
@@ -75,15 +76,17 @@ class ColumnSource:
                 "more data.columns, or lower principals or lots.per_principal"
             )
         if self.n_rows > n_pool:
-            raise ValueError(f"lots.rows={self.n_rows}: the train pool has only {n_pool} rows for a vertical cooperative to share")
+            raise ValueError(
+                f"lots.rows={self.n_rows}: the train pool has only {n_pool} rows for a vertical cooperative to share; lower lots.rows"
+            )
         self.block = column_blocks(n_columns, n_lots).to(self.device)  # (D,)
 
     def draw(self, keys: Tensor, owned: Tensor) -> DrawnColumns:
-        """Draw the rows that all share, and what went wrong in linking them.
+        """Draw the shared rows, and the wrong links in corrupt lots.
 
         Args:
-            keys: One key an environment, int64 ``(E,)``.
-            owned: Not needed: which classes profiles protect decides nothing where everybody has the same rows.
+            keys: One key per environment, int64 ``(E,)``.
+            owned: Not used: all principals have the same rows, whichever classes their profiles protect.
         """
         del owned
         n_envs, (n_agents, n_lots), train = len(keys), self.samples.shape, self.splits.train
@@ -105,9 +108,14 @@ class ColumnSource:
         )
 
     def _links(self, keys: Tensor, corrupt: Tensor) -> Tensor:
-        """Whose values each row carries in each lot, int64 ``(E, N·K, R)``.
+        """The row whose values each row carries, in each lot, int64 ``(E, N·K, R)``.
 
-        In corrupt lots, ``(E, N·K)``, so many rows as the rate says pass their values on in a circle: nobody of them keeps its own.
+        In a corrupt lot the corruption rate says how many rows are linked wrongly. These rows are put in a random circle, and each carries
+        the values of its neighbour, so that none of them keeps its own.
+
+        Args:
+            keys: One key per environment, int64 ``(E,)``.
+            corrupt: Which lots are corrupt, bool ``(E, N·K)``.
         """
         n_wrong = round(self.lots.corruption.rate * self.n_rows)
         circle = randomness.permutation(keys, corrupt.shape[1], self.n_rows)[..., :n_wrong]

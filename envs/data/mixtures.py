@@ -1,7 +1,7 @@
-"""Mixtures: of which kinds the rows of a lot are.
+"""Mixtures: which share of a lot's rows is of which kind.
 
-A row's *kind* is its class; or, where lots have strata, its class and its stratum (the level of an attribute, such as sex). With S strata
-and C classes, kind s·C + c is class c in stratum s; without strata S is 1, and kinds are classes.
+A row's *kind* is its class. Where lots have strata, it is the class together with the stratum (the level of an attribute, such as sex).
+With S strata and C classes, kind s·C + c is class c in stratum s. Without strata, S is 1 and kinds are classes.
 """
 
 from __future__ import annotations
@@ -22,24 +22,29 @@ from .dataset import Dataset
 class DirichletMixture(Settings):
     r"""Class shares of a lot by Dirichlet weights on a random subset of the common classes (label skew).
 
-    Protected classes, if any, are rare: they are present with one probability in the lots of principals whose profile protects
-    them and another elsewhere, with weight ``protected_weight`` · U(0.5, 1.5), relative to the common classes' sum of 1.
+    Protected classes, if there are any, are rare. In a lot of a principal whose profile protects the class, it is present with probability
+    ``owner_share``; in other lots with probability ``other_share``. If it is present, its weight is ``protected_weight`` · U(0.5, 1.5),
+    relative to the common classes' sum of 1.
 
     References:
         Hsu, Qi & Brown (2019), *Measuring the effects of non-identical data distribution for federated visual classification*.
     """
 
     kind: Literal["dirichlet"] = "dirichlet"
-    concentration: int = Field(3, ge=1, description="Dirichlet parameter of each class present; larger is more even.")
-    classes_per_lot: int | None = Field(None, ge=1, description="Common classes present in a lot; all by default.")
+    concentration: int = Field(3, ge=1, description="Dirichlet parameter of each class in a lot; larger is more even.")
+    classes_per_lot: int | None = Field(None, ge=1, description="Number of common classes in a lot; all of them by default.")
     protected: tuple[int | str, ...] = Field((), description="Protected classes, by name or number.")
-    owner_share: float = Field(0.7, ge=0, le=1, description="Share of the owners' lots in which a protected class is present.")
-    other_share: float = Field(0.25, ge=0, le=1, description="The same for other principals' lots.")
-    protected_weight: float = Field(0.12, ge=0, description="Mean weight of a protected class that is present.")
+    owner_share: float = Field(
+        0.7, ge=0, le=1, description="Probability that a protected class is in a lot of a principal whose profile protects it."
+    )
+    other_share: float = Field(0.25, ge=0, le=1, description="Probability that a protected class is in a lot of any other principal.")
+    protected_weight: float = Field(
+        0.12, ge=0, description="Mean weight of a protected class in a lot that holds it; the common classes' weights sum to 1."
+    )
 
     @property
     def every_class(self) -> bool:
-        """Whether the mixture may ask for rows of every class."""
+        """Whether the mixture may need rows of every class."""
         return True
 
     def shares(self, keys: Tensor, n_lots: int, owned: Tensor, counts: Tensor, dataset: Dataset) -> Tensor:
@@ -63,66 +68,66 @@ class DirichletMixture(Settings):
         return shares / shares.sum(dim=-1, keepdim=True)
 
     def check(self, dataset: Dataset) -> None:
-        """Refuse classes that do not exist, and subsets larger than what there is.
+        """Check the settings against the data.
 
         Raises:
-            ValueError: In those cases.
+            ValueError: If a class is unknown, all classes are protected, or ``classes_per_lot`` exceeds the number of common classes.
         """
         n_common = len(dataset.class_names) - len({dataset.class_index(label) for label in self.protected})
         if n_common < 1:
-            raise ValueError("lots.mixture.protected: at least one class must stay unprotected")
+            raise ValueError("lots.mixture.protected names every class: at least one class must stay unprotected")
         if self.classes_per_lot is not None and self.classes_per_lot > n_common:
             raise ValueError(f"lots.mixture.classes_per_lot={self.classes_per_lot}: there are only {n_common} common classes")
 
 
 class LogisticNormalMixture(Settings):
-    """Shares of a lot by base rates whose log odds vary from site to site and from lot to lot.
+    """Class shares of a lot by base rates. Their log odds vary from site to site and from lot to lot.
 
-    With strata, a class's share is divided among them as it is in the rows that the principal's lots are dealt from; ``natural`` takes
-    the shares of the classes from there as well.
+    With strata, a class's share is divided among the strata as in the rows from which the principal's lots are dealt. With prevalence
+    ``natural`` the shares of the classes come from these rows too.
     """
 
     kind: Literal["logistic_normal"] = "logistic_normal"
     prevalence: dict[int | str, float] | Literal["natural"] = Field(
         default_factory=dict,
-        description="Typical share of a class, by name or number; the other classes split the rest evenly. natural: the shares of classes "
-        "in the principal's site, or in the train pool where there are no sites.",
+        description="Typical share of a class, by name or number; the other classes share the rest evenly. natural: the classes' shares at "
+        "the principal's site, or in the train pool where there are no sites.",
     )
     site_deviation: float = Field(0.6, ge=0, description="Standard deviation between sites (principals) of the log odds.")
     lot_deviation: float = Field(1.2, ge=0, description="Standard deviation between lots of the log odds.")
 
     @property
     def every_class(self) -> bool:
-        """Whether the mixture may ask for rows of every class, also of those that a site does not have."""
+        """Whether the mixture may need rows of every class, even of classes that a site does not have."""
         return self.prevalence != "natural"
 
     def shares(self, keys: Tensor, n_lots: int, owned: Tensor, counts: Tensor, dataset: Dataset) -> Tensor:
-        """Shares of the kinds of rows in every lot.
+        """Draw the share of each kind in every lot.
 
         Args:
-            keys: One key an environment, int64 ``(E,)``.
-            n_lots: Lots K of a principal.
-            owned: Whether a principal's profile protects a class, bool ``(E, N, n_classes)``; not needed by this mixture.
-            counts: How many rows of each kind a principal's lots can be dealt from, float64 ``(N, n_strata, n_classes)``.
-            dataset: Where classes are looked up.
+            keys: One key per environment, int64 ``(E,)``.
+            n_lots: Number of lots K of a principal.
+            owned: Whether a principal's profile protects a class, bool ``(E, N, n_classes)``; not used by this mixture.
+            counts: Number of rows of each kind from which a principal's lots are dealt, float64 ``(N, n_strata, n_classes)``.
+            dataset: The data set, in which classes are looked up.
 
         Returns:
-            float64 ``(E, N, K, n_strata · n_classes)``, rows summing to 1; 0 for a kind of which there are no rows.
+            float64 ``(E, N, K, n_strata · n_classes)``. A lot's shares sum to 1; the share of a kind without rows is 0.
         """
         del owned
         base = self._base(counts, dataset).flatten(start_dim=1)  # (N, n_kinds)
         n_agents, n_kinds = base.shape
-        # noise of variance s²/2 on each kind's log weight is noise of variance s² on the log odds of two kinds
+        # noise of variance s²/2 on each kind's log weight gives noise of variance s² on the log odds of two kinds
         site = self.site_deviation * 0.5**0.5 * randomness.normal(fold(keys, 1), n_agents, 1, n_kinds)
         lot = self.lot_deviation * 0.5**0.5 * randomness.normal(fold(keys, 2), n_agents, n_lots, n_kinds)
         shares: Tensor = (base.log()[:, None] + site + lot).softmax(dim=-1)
         return shares
 
     def check(self, dataset: Dataset) -> None:
-        """Refuse unknown classes and shares that leave nothing for the other classes.
+        """Check the settings against the data.
 
         Raises:
-            ValueError: In those cases.
+            ValueError: If a class is unknown, or the shares leave nothing for the other classes.
         """
         if self.prevalence != "natural":
             self._prevalence(self.prevalence, dataset)

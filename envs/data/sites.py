@@ -1,4 +1,4 @@
-"""Sites: how rows are divided among principals, so that each holds data of its own kind of people."""
+"""Sites: how rows are divided among principals, so that each principal holds data of different people."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from .dataset import Dataset
 
 
 class Sites(Settings):
-    """How the rows are divided into sites: by the levels of an attribute, or by a number.
+    """How the rows are divided into sites: by the levels of an attribute, or by a column of numbers.
 
-    Principal i holds rows of site i alone. Where there are fewer sites than principals, site j goes to the principals j, j + n_sites, and
-    so on, who are dealt different rows of it.
+    Principal i holds only rows of site i. If there are fewer sites than principals, site j goes to the principals j, j + n_sites, and so
+    on. They are dealt different rows of it.
     """
 
     attribute: str | None = Field(None, description="Attribute whose levels make the sites.")
     levels: tuple[str | tuple[str, ...], ...] | None = Field(
         None,
         min_length=1,
-        description="The level, or levels, of each site; rows of other levels are nobody's. By default one level a site, the most frequent "
-        "first, as far as there are principals. Where there are fewer sites than principals, these share them in turn.",
+        description="The level or levels of each site. Rows of other levels belong to nobody. By default each level is a site, the most "
+        "frequent first, with at most one site per principal. If there are fewer sites than principals, principals share them in turn.",
     )
     column: str | None = Field(
-        None, description="Column of numbers that is cut at quantiles into equally many rows a principal, the lowest first."
+        None, description="Column of numbers that is cut at its quantiles: every principal gets equally many rows, the lowest first."
     )
 
     @model_validator(mode="after")
@@ -33,17 +33,17 @@ class Sites(Settings):
         if (self.attribute is None) == (self.column is None):
             raise ValueError("sites: give exactly one of 'attribute' and 'column'")
         if self.levels is not None and self.attribute is None:
-            raise ValueError("sites: 'levels' goes with 'attribute'")
+            raise ValueError("sites: 'levels' needs 'attribute', whose levels it names")
         named = [level for site in self._groups() for level in site]
         for level in named:
             if named.count(level) > 1:
-                raise ValueError(f"sites: level {level!r} is named twice; it can belong to one site")
+                raise ValueError(f"sites: level {level!r} is named twice; it can belong to one site only")
         if not all(self._groups()):
             raise ValueError("sites: every site needs at least one level")
         return self
 
     def _groups(self) -> list[tuple[str, ...]]:
-        """The levels of each site, as far as they are named."""
+        """The levels of each site that the settings name."""
         return [(site,) if isinstance(site, str) else site for site in self.levels or ()]
 
     def divide(self, dataset: Dataset, n_principals: int) -> tuple[list[str], NDArray[np.int64]]:
@@ -51,10 +51,10 @@ class Sites(Settings):
 
         Args:
             dataset: The data.
-            n_principals: Number of principals N, and so the largest number of sites.
+            n_principals: Number of principals N, which is also the largest number of sites.
 
         Returns:
-            The sites' names, and each row's site by its number, int64 ``(n_rows,)``; −1 for rows that belong to none.
+            The sites' names, and the index of each row's site, int64 ``(n_rows,)``; −1 for rows without a site.
 
         Raises:
             ValueError: If the attribute, a level or the column is unknown, there are more sites than principals, or the column has too few
@@ -65,7 +65,9 @@ class Sites(Settings):
         assert self.attribute is not None
         groups = self._groups() or [(level,) for level in dataset.levels(self.attribute)[:n_principals]]
         if len(groups) > n_principals:
-            raise ValueError(f"lots.sites.levels names {len(groups)} sites for {n_principals} principals: join some, or add principals")
+            raise ValueError(
+                f"lots.sites.levels names {len(groups)} sites for {n_principals} principals: join some sites, or raise principals"
+            )
         site = np.full(len(dataset.labels), -1, dtype=np.int64)
         for j, levels in enumerate(groups):
             site[dataset.with_levels(self.attribute, levels)] = j

@@ -1,8 +1,12 @@
 """Real data sets, and how a cooperative's data is split.
 
-Every split is disjoint from every other: a *public* set on which the shared model starts, a *train* pool from which the
-principals' lots are drawn, a *validation* set that defines the utility, a *test* set that credit never touches, and for every
-value a *probe* set (used for screening) with a *probe test* set beside it (used for reporting).
+No two splits share a row:
+
+* the *public* set, on which the shared model is trained before the first round;
+* the *train* pool, from which the principals' lots are drawn;
+* the *validation* set, on which the utility is computed;
+* the *test* set, which credit never uses;
+* for every value, a *probe* set for screening and a *probe test* set for reporting.
 """
 
 from __future__ import annotations
@@ -53,13 +57,13 @@ def digits() -> Dataset:
 
 @DATA.register("breast_cancer")
 def breast_cancer() -> Dataset:
-    """Wisconsin diagnostic breast cancer, 569 rows, 30 measurements of cell nuclei; class 1 is malignant (bundled with scikit-learn)."""
+    """Wisconsin diagnostic breast cancer, 30 measurements of cell nuclei, class 1 is malignant, 569 rows (bundled with scikit-learn)."""
     from sklearn.datasets import load_breast_cancer  # slow to import
 
     bunch = load_breast_cancer()
     return Dataset(
         features=bunch.data,
-        labels=(1 - bunch.target).astype(np.int64),  # scikit-learn has malignant as 0
+        labels=(1 - bunch.target).astype(np.int64),  # in scikit-learn malignant is 0
         class_names=("benign", "malignant"),
         feature_names=tuple(str(name) for name in bunch.feature_names),
     )
@@ -76,12 +80,12 @@ def load(source: str) -> Dataset:
 
 
 class Group(Settings):
-    """A group of people (rows), for values that protect groups: by a column of the data, or by an attribute of its rows."""
+    """A group of people (rows), for values that protect groups. A column of the data or an attribute decides who belongs to it."""
 
-    column: str | None = Field(None, description="Column that decides, by name; goes with above or below.")
+    column: str | None = Field(None, description="Name of the column that decides; used with above or below.")
     above: float | None = Field(None, ge=0, lt=1, description="Rows above this quantile of the column belong to the group.")
     below: float | None = Field(None, gt=0, le=1, description="Rows below this quantile of the column belong to the group.")
-    attribute: str | None = Field(None, description="Attribute that decides, by name; goes with equals.")
+    attribute: str | None = Field(None, description="Name of the attribute that decides; used with equals.")
     equals: str | tuple[str, ...] = Field((), description="Rows with this level of the attribute, or one of these, belong to the group.")
 
     @model_validator(mode="after")
@@ -98,7 +102,7 @@ class Group(Settings):
         """Which rows belong to the group, bool ``(n_rows,)``.
 
         Raises:
-            ValueError: If the column, the attribute or a level is unknown; the message lists the known.
+            ValueError: If the column, the attribute or a level is unknown; the message lists the known ones.
         """
         if self.attribute is not None:
             return dataset.with_levels(self.attribute, (self.equals,) if isinstance(self.equals, str) else self.equals)
@@ -111,32 +115,32 @@ class Group(Settings):
 
 
 class HeldOut(Settings):
-    """A held-out set whose classes may be thinned, so that the majority's interest differs from the protected one's."""
+    """A held-out set. Classes may be thinned, so that the majority's interest differs from that of the protected classes."""
 
     rows: int = Field(150, ge=2, description="Number of rows.")
     thin: dict[int | str, Annotated[float, Field(ge=0)]] = Field(
-        default_factory=dict, description="Factor on a class's natural frequency, by class name or number: {8: 0.15}."
+        default_factory=dict, description="Factors on classes' natural frequencies, by name or number of the class: {8: 0.15}."
     )
 
 
 class Data(Settings):
     """Where the data comes from and how it is split."""
 
-    source: str = Field("digits", description="Name of a data source.")
+    source: str = Field("digits", description="Name of the data source.")
     columns: tuple[int | str, ...] | None = Field(
         None, min_length=1, description='Columns to keep, by number, name or shell pattern ("education_*"); all by default.'
     )
     scaling: Literal["none", "centre", "standardise"] = Field(
-        "none", description="centre: zero mean; standardise: unit deviation as well; both by the train pool's statistics."
+        "none", description="centre: subtract the mean; standardise: then divide by the standard deviation. Both come from the train pool."
     )
     split_seed: int = Field(0, ge=0, description="Seed of the split.")
-    public_rows: int = Field(40, ge=0, description="Rows of the public set on which the shared model starts.")
-    validation: HeldOut = Field(default_factory=HeldOut, description="The set that defines the utility.")
-    test: HeldOut = Field(default_factory=lambda: HeldOut(rows=400), description="The set that credit never touches.")
+    public_rows: int = Field(40, ge=0, description="Rows of the public set, on which the shared model is trained before round 1.")
+    validation: HeldOut = Field(default_factory=HeldOut, description="The set on which the utility is computed.")
+    test: HeldOut = Field(default_factory=lambda: HeldOut(rows=400), description="The test set, which credit never uses.")
     train_rows: int | None = Field(
-        None, ge=1, description="Rows of the train pool at most, for large data: a reset shuffles it. All that are left by default."
+        None, ge=1, description="Largest number of rows of the train pool, to keep resets of large data fast; no limit by default."
     )
-    probe_rows: int = Field(40, ge=2, description="Rows of each value's probe set, and as many of its probe test set, per stratum.")
+    probe_rows: int = Field(40, ge=2, description="Rows per stratum of each value's probe set; its probe test set has as many.")
     groups: dict[str, Group] = Field(default_factory=dict, description="Groups that values may protect, by name.")
 
 
@@ -145,10 +149,10 @@ class Rows:
     """Some rows of a data set as tensors.
 
     Attributes:
-        x: ``(n_rows, n_features)``.
-        y: int64 ``(n_rows,)``.
-        groups: bool ``(n_rows,)`` by group name.
-        reference: The start model's logits, ``(n_rows, n_classes)``, on probe sets of values that are about change.
+        x: Features, ``(n_rows, n_features)``.
+        y: Labels, int64 ``(n_rows,)``.
+        groups: Members of each group, bool ``(n_rows,)``, by group name.
+        reference: The start model's logits, ``(n_rows, n_classes)``; only on probe sets of values that compare with the start model.
     """
 
     x: Tensor
@@ -167,13 +171,17 @@ class Rows:
 
 @dataclass(frozen=True)
 class Splits:
-    """A cooperative's data, split; see the module's docstring.
+    """A cooperative's data, split as the module's docstring says.
 
     Attributes:
-        dataset: Where it came from.
-        train_index: Which rows of the data set are the train pool, int64 ``(n_rows,)``.
-        probe: Per value, the rows on which its loss is screened.
-        probe_test: Per value, the rows on which its loss is reported.
+        dataset: The data set.
+        train_index: Indices of the train pool's rows in the data set, int64 ``(n_rows,)``.
+        public: Rows on which the shared model is trained before the first round.
+        train: The train pool.
+        validation: Rows on which the utility is computed.
+        test: Rows for reporting, which credit never uses.
+        probe: For each value, the rows on which updates are screened.
+        probe_test: For each value, the rows on which its loss is reported.
     """
 
     dataset: Dataset
@@ -225,16 +233,16 @@ class _Deck:
             raise ValueError(f"data: {what} wants {rows} rows but only {len(chosen)} are left: lower the rows of some split")
         self.free[chosen] = False
         if any(0 < mask[self.labels == label].mean() < 1 for label in np.unique(self.labels)):
-            # only some rows of a class were wanted, and are now missing where the deck is dealt from next: what is left is shuffled
+            # only some rows of a class could be taken, so the front of the deck now lacks them: shuffle what is left
             self.order = self.random.permutation(self.order)
         return chosen
 
     def deal_by_class(self, rows: int, thin: Mapping[int, float], what: str) -> NDArray[np.int64]:
-        """Take ``rows`` free rows with classes in their natural proportions times ``thin``, by largest remainder."""
+        """Take ``rows`` free rows. Classes have their natural proportions times ``thin``, rounded by largest remainder."""
         counts = np.bincount(self.labels)
         share = counts * np.array([thin.get(label, 1.0) for label in range(len(counts))])
         if not share.sum() > 0:
-            raise ValueError(f"data: {what} has every class thinned to nothing: leave a class with a factor above 0")
+            raise ValueError(f"data: {what} has thin 0 for every class: give at least one class a factor above 0")
         exact = rows * share / share.sum()
         whole = np.floor(exact).astype(int)
         whole[np.argsort(whole - exact, kind="stable")[: rows - whole.sum()]] += 1
@@ -246,12 +254,12 @@ def split(data: Data, strata: Mapping[str, Callable[[Dataset, Mapping[str, Bools
 
     Args:
         data: The settings.
-        strata: For each value, a function from the data set and its groups' members to the bool masks of the strata that its
+        strata: For each value, a function from the data set and its groups' members to bool masks. Each mask is a stratum that the value's
             probe set must hold.
         dtype: Type of the features.
 
     Returns:
-        The splits; the same settings give the same splits.
+        The splits. The same settings give the same splits.
 
     Raises:
         ValueError: If the source, a class, a column or a group is unknown, or there are too few rows.
@@ -272,7 +280,7 @@ def split(data: Data, strata: Mapping[str, Callable[[Dataset, Mapping[str, Bools
         for what, part in (("validation", data.validation), ("test", data.test))
     }
     left = deck.order[deck.free[deck.order]]
-    if data.validation.thin or data.test.thin:  # of the thinned classes fewer were dealt, so that too many stand at the front
+    if data.validation.thin or data.test.thin:  # fewer rows of thinned classes were dealt, so too many are at the front
         left = deck.random.permutation(left)
     train = np.sort(left[: data.train_rows])
     if len(train) == 0:

@@ -1,4 +1,13 @@
-"""The shared model, how it learns, and what coalitions of agents would have gained."""
+"""The shared model, how it learns, and what coalitions of agents would have gained.
+
+* ``models``: softmax regression, multilayer perceptrons and any ``nn.Module``, batched over parameters;
+* ``likelihood``: softmax, cross-entropy and its gradient;
+* ``substrates``: how lots become updates: fedavg, traversal, vertical;
+* ``server``: how the aggregate is applied: sgd, adam;
+* ``utility``: the utility of the shared model, and its derivatives;
+* ``coalitions``: the step and the utility gain of every coalition, v(S);
+* ``peers``: what agents find when they try each other's updates on their own data.
+"""
 
 from .coalitions import RoundStep, UtilityGame, WeightsName
 from .models import Mlp, Model, ModelSettings, Module, Softmax

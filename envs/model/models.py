@@ -1,8 +1,8 @@
 """Shared models as functions of one flat parameter vector, batched over parameters.
 
-A cooperative needs two things of a model: its answers (:meth:`Model.logits`), and the transposed Jacobian on a cotangent of
-those answers (:meth:`Model.pullback`), which turns the gradient of any loss of the logits into a gradient of the parameters.
-Softmax regression has both in closed form; any other ``nn.Module`` gets them from :mod:`torch.func`.
+A cooperative needs two functions of a model: its logits (:meth:`Model.logits`), and the product of their transposed Jacobian with a
+cotangent (:meth:`Model.pullback`). The second turns the gradient of a loss with respect to the logits into the gradient with respect to the
+parameters. Softmax regression has both in closed form. Any other ``nn.Module`` gets them from :mod:`torch.func`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Model(ABC):
         n_parameters: P.
         n_classes: C.
         linear: Whether logits are linear in the parameters: logits(θ + Δ, x) = logits(θ, x) + logits(Δ, x).
-        class_head: Which class each parameter of the last layer gives its answer for, int64 ``(P,)``, −1 for other parameters; ``None``
-            for a model whose last layer is not linear.
+        class_head: For each parameter of the last layer, the class whose logit it contributes to, int64 ``(P,)``; −1 for other parameters.
+            ``None`` for a model whose last layer is not linear.
     """
 
     n_parameters: int
@@ -50,16 +50,16 @@ class Model(ABC):
         return moved
 
     def prepare(self, x: Tensor) -> Tensor:
-        """Rows as the model reads them, ``(..., D)`` → ``(..., any)``, for rows that are asked often; prepared rows stay as they are."""
+        """Prepare rows that are used often, ``(..., D)`` → ``(..., any)``. Rows that are prepared already are returned as they are."""
         return x
 
     @abstractmethod
     def logits(self, theta: Tensor, x: Tensor) -> Tensor:
-        """Answers.
+        """The logits of B models.
 
         Args:
-            theta: ``(B, P)``.
-            x: Rows, prepared or not, ``(B, R, D)``, or ``(R, D)`` to ask all B models the same.
+            theta: Parameters of the B models, ``(B, P)``.
+            x: Rows, prepared or not, ``(B, R, D)``; or ``(R, D)``, the same rows for all B models.
 
         Returns:
             ``(B, R, C)``.
@@ -67,10 +67,10 @@ class Model(ABC):
 
     @abstractmethod
     def pullback(self, theta: Tensor, x: Tensor, cotangent: Tensor) -> Tensor:
-        """Transposed Jacobian of the logits on a cotangent, summed over the rows.
+        """Product of the logits' transposed Jacobian with a cotangent, summed over the rows.
 
         Args:
-            theta: ``(B, P)``.
+            theta: Parameters of the B models, ``(B, P)``.
             x: Rows, prepared or not, ``(B, R, D)`` or ``(R, D)``.
             cotangent: Gradient of some loss with respect to the logits, ``(B, R, C)``.
 
@@ -80,16 +80,16 @@ class Model(ABC):
 
     @abstractmethod
     def curvature(self, theta: Tensor, x: Tensor, y: Tensor, direction: Tensor) -> Tensor:
-        """Hessian of the mean cross-entropy on some rows, times a direction.
+        """Product of the Hessian of the mean cross-entropy on some rows with a direction.
 
         Args:
-            theta: ``(B, P)``.
+            theta: Parameters of the B models, ``(B, P)``.
             x: Rows, prepared or not, ``(R, D)``.
             y: Labels, int64 ``(R,)``.
-            direction: ``(B, P)``.
+            direction: One direction per model, ``(B, P)``.
 
         Returns:
-            ``(B, P)``, in nats per squared unit of the parameters, times the direction's.
+            ``(B, P)``, in nats per squared unit of the parameters, times the direction's unit.
         """
 
 
@@ -105,11 +105,11 @@ class SoftmaxRegression(Model):
         self.class_head = torch.arange(n_classes).repeat(n_features + 1)
 
     def start(self) -> Tensor:
-        """Zeros, ``(P,)``: the problem is convex, so the start needs no randomness."""
+        """Zeros, ``(P,)``. The problem is convex, so the start need not be random."""
         return torch.zeros(self.n_parameters)
 
     def prepare(self, x: Tensor) -> Tensor:
-        """[x, 1], ``(..., D + 1)``: so that logits and pullback are one product each."""
+        """[x, 1], ``(..., D + 1)``. With it, logits and pullback are one matrix product each."""
         if x.shape[-1] == self.n_features + 1:
             return x
         return torch.cat([x, x.new_ones(*x.shape[:-1], 1)], dim=-1)
@@ -134,7 +134,7 @@ class SoftmaxRegression(Model):
         return gradient.reshape(len(gradient), -1, self.n_classes).transpose(0, 1).flatten(start_dim=1)
 
     def curvature(self, theta: Tensor, x: Tensor, y: Tensor, direction: Tensor) -> Tensor:
-        """In closed form, which does not depend on the labels: the pullback of (diag(p) − p pᵀ) times the direction's logits."""
+        """In closed form: the pullback of (diag(p) − p pᵀ) times the direction's logits. It does not depend on the labels."""
         del y
         x = self.prepare(x)
         p = log_softmax(self.logits(theta, x)).exp()  # (B, R, C)
@@ -147,26 +147,26 @@ class ModuleModel(Model):
     """Any ``nn.Module`` from rows ``(R, D)`` to logits ``(R, C)`` through :func:`torch.func.functional_call`.
 
     Args:
-        module: The module; its parameters are the start, however they came about.
-        n_features: D, to try the module out.
-        n_classes: C.
+        module: The module. Its present parameters are the start.
+        n_features: Number of features D.
+        n_classes: Number of classes C.
 
     Raises:
-        ValueError: If the module has no parameters, has buffers (batch statistics belong to nobody in a cooperative), or its
-            answers have the wrong shape.
+        ValueError: If the module has no parameters, has buffers (the batch statistics of which principal should they be?), or does not map
+            two rows ``(2, D)`` to logits ``(2, C)``.
     """
 
     def __init__(self, module: nn.Module, n_features: int, n_classes: int) -> None:
         if not isinstance(module, nn.Module):
             raise ValueError(f"model: got a {type(module).__name__}, must be an nn.Module")
         if list(module.buffers()):
-            raise ValueError("model: the module has buffers (batch normalisation?): use layers whose only state is parameters")
+            raise ValueError("model: the module has buffers (batch normalisation?): use layers whose only state is their parameters")
         self.module = module.eval().requires_grad_(False)
         self.shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
         self.n_parameters = sum(shape.numel() for shape in self.shapes.values())
         self.n_classes = n_classes
         if self.n_parameters == 0:
-            raise ValueError("model: the module has no parameters to learn")
+            raise ValueError("model: the module has no parameters to learn: give it a layer that has some")
         try:
             answer = module(torch.zeros(2, n_features, dtype=next(module.parameters()).dtype))
         except (RuntimeError, TypeError) as error:
@@ -180,7 +180,7 @@ class ModuleModel(Model):
         return torch.cat([parameter.detach().flatten() for parameter in self.module.parameters()])
 
     def to(self, device: torch.device) -> Model:
-        """The same model, with a module of its own, for parameters and rows on a device."""
+        """The same model for parameters and rows on a device, with its own copy of the module."""
         moved = cast(ModuleModel, super().to(device))
         moved.module = copy.deepcopy(self.module).to(device)
         return moved
@@ -204,7 +204,7 @@ class ModuleModel(Model):
         return gradients
 
     def curvature(self, theta: Tensor, x: Tensor, y: Tensor, direction: Tensor) -> Tensor:
-        """By differentiating twice, ``(B, P)``; of ReLU units almost everywhere."""
+        """By differentiating twice, ``(B, P)``. With ReLU units the second derivative exists almost everywhere."""
 
         def slope(theta: Tensor, direction: Tensor) -> Tensor:
             gradient: Tensor = grad(lambda parameters: cross_entropy(self._one(parameters, x), y).mean())(theta)
@@ -221,7 +221,7 @@ class ModuleModel(Model):
 
 
 class Softmax(Settings):
-    """Softmax regression: convex, and every quantity of a round has a closed form."""
+    """Softmax regression. It is convex, and every quantity of a round has a closed form."""
 
     kind: Literal["softmax"] = "softmax"
 
@@ -247,17 +247,17 @@ class Mlp(Settings):
 
 
 class Module(Settings):
-    """Any ``nn.Module``, by a factory that is imported by name."""
+    """Any ``nn.Module``, built by a factory that is imported by its name."""
 
     kind: Literal["module"] = "module"
-    factory: str = Field(description="'package.module:function'; called with n_features, n_classes and the arguments below.")
+    factory: str = Field(description="'package.module:function'. It is called with n_features, n_classes and the arguments below.")
     arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for the factory.")
 
     def build(self, n_features: int, n_classes: int) -> Model:
         """The model for this many features and classes.
 
         Raises:
-            ValueError: If the factory cannot be imported or does not build a fitting module.
+            ValueError: If the factory cannot be imported or called, or its module is refused by :class:`ModuleModel`.
         """
         module_name, _, attribute = self.factory.partition(":")
         try:

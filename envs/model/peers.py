@@ -12,16 +12,16 @@ from .models import Model
 
 @torch.no_grad()
 def peer_gains(model: Model, lots: DrawnLots, start: Tensor, parts: Tensor) -> Tensor:
-    """By how much each agent's part in a step, alone, lowers the mean loss on everybody's own data.
+    """By how much each agent's part of a step, added alone, lowers the mean loss on each agent's own data.
 
     Args:
         model: The shared model.
-        lots: Everybody's lots.
+        lots: The lots of all agents.
         start: Parameters before the step, ``(E, P)``.
-        parts: Each agent's part in it, ``(E, N, P)``.
+        parts: Each agent's part of the step, ``(E, N, P)``.
 
     Returns:
-        ``(E, N, N)``, in nats: what agent i's part does to agent j's loss stands at ``[:, j, i]``.
+        ``(E, N, N)``, in nats. Entry ``[:, j, i]`` is by how much agent i's part lowers agent j's loss.
     """
     x, y = lots.inputs.flatten(1, 3), lots.y.flatten(1, 3)  # (E, NKR, D), (E, NKR)
     weight = (lots.present.to(start.dtype) / lots.samples.sum(dim=1)[:, None, None]).flatten(1)  # (N, KR)

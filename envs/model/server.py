@@ -1,6 +1,7 @@
-r"""The server: from the weighted sum of a coalition's updates to the new shared parameters.
+r"""The server: from the weighted sum of a coalition's updates to the change of the shared parameters.
 
-All functions take steps of several coalitions at once, ``(E, C, P)``; the grand coalition's is the one that is applied.
+A function that takes steps takes those of several coalitions at once, ``(E, C, P)``. The step of the grand coalition is the one that is
+applied.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ...settings import Settings, default_kind
 
 @dataclass(frozen=True)
 class ServerState:
-    """What the server remembers: first and (for Adam) second moment of past steps, ``(E, P)`` each."""
+    """The server's memory: the first and, for Adam, the second moment of past steps, ``(E, P)`` each."""
 
     first: Tensor
     second: Tensor
@@ -25,12 +26,12 @@ class ServerState:
 
 class _Server(Settings):
     def start(self, theta: Tensor) -> ServerState:
-        """No memory yet, for parameters ``(E, P)``."""
+        """The memory at the start of an episode, for parameters ``(E, P)``: zeros."""
         return ServerState(torch.zeros_like(theta), torch.zeros_like(theta))
 
 
 class Sgd(_Server):
-    r"""Gradient descent on the server, with momentum if wanted: :math:`m' = \mu m + \eta d`, applied as it is.
+    r"""The server adds the step, with momentum if μ > 0: it adds :math:`m' = \mu m + \eta d` to the shared parameters.
 
     References:
         FedAvgM: Hsu, Qi & Brown (2019), arXiv 1909.06335.
@@ -50,16 +51,18 @@ class Sgd(_Server):
         return ServerState(applied, state.second)
 
     def parts(self, entering: Tensor, state: ServerState) -> Tensor:
-        """Each agent's part in what is added to θ, by what it brings to the step, ``(E, N, P)``; memory is nobody's."""
+        """Each agent's part of what is added to θ, from its part of the step, ``(E, N, P)``. The memory's part belongs to nobody."""
         del state
         return self.lr * entering
 
 
 class Adam(_Server):
-    r"""FedAdam: :math:`m' = \beta_1 m + (1-\beta_1) d,\ v' = \beta_2 v + (1-\beta_2) d^2`, applied as :math:`\eta m'/(\sqrt{v'} + \tau)`.
+    r"""FedAdam: :math:`m' = \beta_1 m + (1-\beta_1) d,\ v' = \beta_2 v + (1-\beta_2) d^2`; adds :math:`\eta m'/(\sqrt{v'} + \tau)` to θ.
+
+    There is no bias correction, as in the source.
 
     References:
-        Reddi et al. (2021), *Adaptive federated optimization*, ICLR (no bias correction, as there).
+        Reddi et al. (2021), *Adaptive federated optimization*, ICLR.
     """
 
     kind: Literal["adam"] = "adam"
@@ -74,23 +77,23 @@ class Adam(_Server):
         return self.lr * first / (second.sqrt() + self.tau)
 
     def advance(self, step: Tensor, state: ServerState, applied: Tensor) -> ServerState:
-        """The memory after ``applied`` ``(E, P)`` was added to θ; Adam remembers the steps d, not what became of them."""
+        """The memory after ``applied`` ``(E, P)`` was added to θ. Adam remembers the steps d, whatever was applied."""
         del applied
         return ServerState(*self._moments(step, state.first, state.second))
 
     def parts(self, entering: Tensor, state: ServerState) -> Tensor:
-        r"""Each agent's part in what is added to θ, by what it brings to the step, ``(E, N, P)``; memory is nobody's.
+        r"""Each agent's part of what is added to θ, from its part of the step, ``(E, N, P)``. The memory's part belongs to nobody.
 
-        Every coordinate of f(d) − f(0), what the server does for the step d less what it does for none, is shared in proportion to what
-        enters it: the parts are the entering ones times the secant's slope, :math:`(f(d) - f(0)) / d`. With a and b the roots of the
-        second moment after d and after nothing, that is
+        Let f(d) be what the server adds for the step d. Each coordinate of f(d) − f(0) is shared in proportion to the agents' parts of d:
+        their parts of d are multiplied by the slope of the secant, :math:`(f(d) - f(0)) / d`. With a and b the roots of the second moment
+        after the steps d and 0, that slope is
         :math:`\frac{\eta}{a + \tau} \left[1 - \beta_1 - \beta_1 m \frac{(1 - \beta_2)\,d}{(a + b)(b + \tau)}\right]`.
         """
         step = entering.sum(dim=1, keepdim=True)
         first, second = state.first[:, None], state.second[:, None]
         after = self._moments(step, first, second)[1].sqrt()
         before = (self.beta2 * second).sqrt()
-        most = (1 - self.beta2) ** 0.5  # a ≥ √(1 − β₂)·|d|, also where d² or (a + b)·τ is too small to be told from 0
+        most = (1 - self.beta2) ** 0.5  # a ≥ √(1 − β₂)·|d|, even where d² or (a + b)·τ rounds to 0
         rise = ((1 - self.beta2) * step / (after + before).clamp(min=torch.finfo(step.dtype).tiny)).clamp(-most, most)
         bend = rise / (before + self.tau)
         return self.lr / (after + self.tau) * (1 - self.beta1 - self.beta1 * first * bend) * entering

@@ -1,4 +1,4 @@
-"""Substrates: how lots become candidate updates, and what weight each has in the whole."""
+"""Substrates: how lots become candidate updates, and which weight each update has in the aggregate."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .models import Model
 
 @dataclass(frozen=True)
 class Proposals:
-    """What every lot would do to the shared model this round.
+    """The updates that all lots propose in a round.
 
     Attributes:
-        updates: Δ, ``(E, N, K, P)``.
-        share: Each lot's share of all data, ``(E, N, K)``, summing to 1 over lots: p of the aggregate's fixed weights.
+        updates: Each lot's update Δ, ``(E, N, K, P)``.
+        share: Each lot's share p of all data, ``(E, N, K)``, summing to 1 over lots. With fixed weights it is the lot's weight.
         loss: Mean cross-entropy of the shared model on each lot, ``(E, N, K)``, in nats.
     """
 
@@ -34,15 +34,15 @@ class Proposals:
 
 
 def _lot_logits(model: Model, theta: Tensor, x: Tensor) -> Tensor:
-    """One shared model an environment on all its lots' rows: ``(E, P)``, ``(E, N, K, R, D)`` → ``(E, N, K, R, C)``."""
+    """Logits of each environment's shared model on the rows of all its lots: ``(E, P)``, ``(E, N, K, R, D)`` → ``(E, N, K, R, C)``."""
     n_envs, *lot, n_rows, n_features = x.shape
     return model.logits(theta, x.reshape(n_envs, -1, n_features)).reshape(n_envs, *lot, n_rows, model.n_classes)
 
 
 def _lot_gradient(model: Model, theta: Tensor, x: Tensor, error: Tensor, row_weight: Tensor) -> Tensor:
-    """Gradient of each lot's weighted cross-entropy, Σ_r w_r ce_r, by the rows' errors (softmax − one-hot).
+    """Gradient of each lot's weighted cross-entropy, Σ_r w_r ce_r, from the rows' errors (softmax − one-hot).
 
-    Parameters ``(E·N·K, P)``, errors ``(E, N, K, R, C)`` → ``(E, N, K, P)``.
+    Shapes: parameters ``(E·N·K, P)``, errors ``(E, N, K, R, C)`` → ``(E, N, K, P)``.
     """
     cotangent = error * row_weight[..., None]
     gradient = model.pullback(theta, x.flatten(end_dim=2), cotangent.flatten(end_dim=2))
@@ -50,13 +50,13 @@ def _lot_gradient(model: Model, theta: Tensor, x: Tensor, error: Tensor, row_wei
 
 
 def _per_lot(theta: Tensor, x: Tensor) -> Tensor:
-    """The shared parameters, once a lot: ``(E, P)`` → ``(E·N·K, P)``."""
+    """The shared parameters, repeated for every lot: ``(E, P)`` → ``(E·N·K, P)``."""
     n_envs, n_agents, n_lots = x.shape[:3]
     return theta[:, None, None].expand(n_envs, n_agents, n_lots, -1).reshape(n_envs * n_agents * n_lots, -1)
 
 
 class FedAvg(Settings):
-    """Federated averaging: every lot takes a few gradient steps of its own.
+    """Federated averaging: every lot takes a few local gradient steps.
 
     References:
         McMahan et al. (2017), *Communication-efficient learning of deep networks from decentralized data*, AISTATS.
@@ -64,7 +64,7 @@ class FedAvg(Settings):
 
     kind: Literal["fedavg"] = "fedavg"
     local_lr: float = Field(0.4, gt=0, description="Learning rate of the local steps.")
-    local_steps: int = Field(1, ge=1, description="Full-lot gradient steps a round.")
+    local_steps: int = Field(1, ge=1, description="Local gradient steps per round, each on the whole lot.")
 
     def propose(self, model: Model, theta: Tensor, lots: DrawnLots, keys: Tensor, t: int) -> Proposals:
         """Every lot's update from the shared parameters.
@@ -72,9 +72,9 @@ class FedAvg(Settings):
         Args:
             model: The shared model.
             theta: ``(E, P)``.
-            lots: Everybody's lots.
-            keys: One key an environment for this episode; not needed here, since whole lots are used.
-            t: Index of the round; not needed either.
+            lots: The lots of all principals.
+            keys: One key per environment; not used, because whole lots are taken.
+            t: Index of the round; not used.
         """
         del keys, t
         weight = (lots.present / lots.samples[..., None]).to(theta.dtype)  # (N, K, R)
@@ -92,15 +92,16 @@ class FedAvg(Settings):
 
 
 class Traversal(Settings):
-    r"""Traversal learning: one virtual batch over all lots, and each lot's exact share of its pooled gradient.
+    r"""Traversal learning: one virtual batch over all lots, and each lot's exact share of the pooled gradient.
 
-    The orchestrator draws a batch of b rows over all lots, b_ik of them from lot (i, k). The lots' rows go forward, the loss
-    comes back for the batch as a whole, and a weight gradient is the sum of its lots' parts (output error times own
-    activations). So :math:`\Delta_{ik} = -\eta\,\frac{1}{b_{ik}} \sum_{r \in \text{batch} \cap ik} \nabla \text{ce}_r` with
-    share :math:`p_{ik} = b_{ik}/b`, and :math:`\sum_{ik} p_{ik} \Delta_{ik}` is the centralised step on the same rows: lossless.
+    The orchestrator draws a batch of b rows over all lots, b_ik of them from lot (i, k). Each lot runs the forward pass on its own rows.
+    The backward pass is central, on the whole batch. The gradient of a weight is the sum of the lots' parts (output error times the lot's
+    own activations). So the update is :math:`\Delta_{ik} = -\eta\,\frac{1}{b_{ik}} \sum_{r \in \text{batch} \cap ik} \nabla \text{ce}_r`
+    with share :math:`p_{ik} = b_{ik}/b`. The sum :math:`\sum_{ik} p_{ik} \Delta_{ik}` equals the centralised step on the same rows: nothing
+    is lost.
 
-    The batch is drawn before proxies choose, because they choose by what their share would do. Shares that are then withheld or
-    screened out are missing from the step, which is the centralised step on the batch's rows in the lots that remain.
+    The batch is drawn before the proxies choose, so that they know what their updates would do. Updates that are then withheld or screened
+    out are missing from the step. The step then adds up only the remaining lots' parts of the batch.
 
     References:
         Batbaatar et al. (2025), *Traversal learning*, arXiv 2504.07471.
@@ -116,9 +117,9 @@ class Traversal(Settings):
         Args:
             model: The shared model.
             theta: ``(E, P)``.
-            lots: Everybody's lots.
-            keys: One key an environment for this episode, int64 ``(E,)``.
-            t: Index of the round, which has a virtual batch of its own.
+            lots: The lots of all principals.
+            keys: One key per environment for this episode, int64 ``(E,)``.
+            t: Index of the round. Every round has its own virtual batch.
         """
         batch = self.virtual_batch(lots, randomness.fold(keys, randomness.Purpose.VIRTUAL_BATCH, t))  # (E, N, K, R)
         counts = batch.sum(dim=-1)  # (E, N, K)
@@ -131,7 +132,7 @@ class Traversal(Settings):
         return Proposals(updates, share.to(theta.dtype), loss)
 
     def virtual_batch(self, lots: DrawnLots, keys: Tensor) -> Tensor:
-        """Which rows are in the batch, bool ``(E, N, K, R)``: b rows drawn without replacement from all."""
+        """Which rows are in the batch, bool ``(E, N, K, R)``: b rows, drawn from all rows without replacement."""
         present = lots.present.expand(lots.y.shape)
         if self.batch is None:
             return present
@@ -144,47 +145,48 @@ class Traversal(Settings):
 
 @lru_cache(maxsize=16)
 def _own_parameters(n_columns: int, n_blocks: int, n_classes: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """1 for the parameters of softmax regression that read each block of columns, else 0, ``(n_blocks, P)``: the bias is in none."""
+    """For each block of columns, 1 for the parameters of softmax regression that read it, else 0 (also for the bias): ``(n_blocks, P)``."""
     block = column_blocks(n_columns, n_blocks).repeat_interleave(n_classes)  # (P - C,)
     own = (block == torch.arange(n_blocks)[:, None]).to(dtype)
     return torch.nn.functional.pad(own, (0, n_classes)).to(device)
 
 
 class Vertical(Settings):
-    r"""Vertical federated learning of a linear model: principals hold columns of the same rows, the server holds their labels.
+    r"""Vertical federated learning of a linear model: principals hold columns of the same rows, and the server holds the labels.
 
-    Each lot (i, k) holds a block of columns, and the parameters :math:`W_{ik}` that read it. For every row it sends its embedding
-    :math:`x_{r,ik} W_{ik}` to the server, which has the labels and the bias b and answers with the residuals of the full model,
+    Each lot (i, k) holds a block of columns and the parameters :math:`W_{ik}` that read it. For every row it sends its embedding
+    :math:`x_{r,ik} W_{ik}` to the server. The server has the labels and the bias b. It returns the residuals ε of the full model, from
+    which each lot computes the gradient of its own parameters:
 
     .. math:: \epsilon_r = \text{softmax}\Bigl(\sum_{ik} x_{r,ik} W_{ik} + b\Bigr) - \text{onehot}(y_r), \qquad
-        \Delta_{ik} = -\eta\,N K\,\frac{1}{R} \sum_r x_{r,ik}^\top \epsilon_r, \qquad p_{ik} = \frac{1}{N K},
+        \Delta_{ik} = -\eta\,N K\,\frac{1}{R} \sum_r x_{r,ik}^\top \epsilon_r, \qquad p_{ik} = \frac{1}{N K}
 
-    from which each lot has the gradient of its own parameters. The parts :math:`p_{ik} \Delta_{ik}` lie in disjoint blocks, and their
-    sum is the centralised gradient step of rate η on the R rows: lossless, the bias apart, which stays where the public start left it.
-    With the factor N·K the shares sum to one, as in the other substrates, so that screening, which looks at Δ, and its theorem hold.
+    The parts :math:`p_{ik} \Delta_{ik}` lie in disjoint blocks. Their sum equals the centralised gradient step of rate η on the R rows,
+    except for the bias, which keeps its value from the public start. Because of the factor N·K the shares sum to one, as in the other
+    substrates. So screening, which looks at Δ, works in the same way, and its theorem holds.
 
-    A lot that is withheld or screened out keeps its parameters: it is in the next round's residuals with the embedding it had. So v(S)
-    is the gain of the new embeddings of S beside the others' old ones, and what is wrong with a lot's links is in everybody's residuals.
+    A lot that is withheld or screened out keeps its parameters, so its old embedding is in the next round's residuals. Thus v(S) is the
+    gain of the new embeddings of S next to the others' old ones. A lot's wrong links affect everybody's residuals.
 
     References:
         Fan et al. (2022), *Fair and efficient contribution valuation for vertical federated learning* (VerFedSV), arXiv 2201.02658: its
-        synchronous setting for logistic regression. Its rounds take mini-batches and its v is a fall of the training loss; here
-        rounds take all rows, and v is, as everywhere, a rise of the utility. Liu et al. (2022), *Vertical federated learning: concepts,
-        advances and challenges*, arXiv 2211.12814.
+        synchronous setting for logistic regression. Two things differ: its rounds take mini-batches, and here they take all rows; its v is
+        the decrease of the training loss, and here v is the increase of the utility, as everywhere. Liu et al. (2022), *Vertical federated
+        learning: concepts, advances and challenges*, arXiv 2211.12814.
     """
 
     kind: Literal["vertical"] = "vertical"
     lr: float = Field(0.4, gt=0, description="Learning rate η of the pooled step.")
 
     def propose(self, model: Model, theta: Tensor, lots: DrawnLots, keys: Tensor, t: int) -> Proposals:
-        """Every lot's part of the pooled gradient step, in its own columns' parameters.
+        """Every lot's part of the pooled gradient step, in the parameters of its own columns.
 
         Args:
-            model: The shared model; softmax regression, whose parameters are columns by classes and a bias at the end.
+            model: The shared model. It is softmax regression: its parameters are columns × classes, then the bias.
             theta: ``(E, P)``.
-            lots: Everybody's lots: blocks of columns of rows that all share.
-            keys: One key an environment for this episode; not needed here, since all rows are used.
-            t: Index of the round; not needed either.
+            lots: The lots of all principals: blocks of columns of the same rows.
+            keys: One key per environment; not used, because all rows are taken.
+            t: Index of the round; not used.
         """
         del keys, t
         n_envs, n_agents, n_lots, n_rows, n_columns = lots.x.shape

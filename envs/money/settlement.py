@@ -1,8 +1,9 @@
 """Settlement in a cooperative: what its model earns in money, and when that is split among the members.
 
-A scenario without the key ``settlement`` has no money in it. With it, every round earns *revenue* by how useful the model is; every
-``period`` rounds, and at the episode's end, what has come in is split by :class:`~proxycoop.credit.money.settlement.SettlementPolicy`, a
-member's credit so far being what it goes by. Money is whole minor units (cents, say) throughout.
+A scenario without the key ``settlement`` has no money in it. With it, every round earns *revenue*, the more the more useful the model is.
+Every ``period`` rounds, and at the episode's end, the revenue that has come in is split. A
+:class:`~proxycoop.credit.money.settlement.SettlementPolicy` does this, by each member's credit so far. Amounts of money are whole minor
+units, such as cents.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from ...credit.money.settlement import LARGEST, Accounts, SettlementPolicy
 from ...settings import Settings, default_kind
 
 MOST_A_ROUND = 2**53
-"""The largest revenue of a round, in minor units: up to there float64, from which it is made, holds every whole number."""
+"""The largest revenue of a round, in minor units. Revenue is computed in float64, which holds every whole number up to this one."""
 CEILING = {"neg_log_loss": 0.0, "accuracy": 1.0}
-"""The most that a utility can come to."""
+"""The highest value of each utility."""
 
 Floats = NDArray[np.float64]
 
@@ -35,33 +36,33 @@ class _Revenue(Settings):
         ge=1,
         le=MOST_A_ROUND,
         strict=True,
-        description="Minor units that a unit of utility is worth: 1,000,000 are 10,000 euros for a nat, or 100 for a hundredth. What a "
-        "round earns is rounded to whole minor units, so of a small one little is left.",
+        description="Minor units per unit of utility: 1,000,000 means 10,000 euros for one nat, and 100 euros for a hundredth of a nat. A "
+        "round's revenue is rounded to whole minor units, so a small number here loses precision.",
     )
-    base: int = Field(0, ge=0, le=MOST_A_ROUND, strict=True, description="What every round earns besides, in minor units.")
+    base: int = Field(0, ge=0, le=MOST_A_ROUND, strict=True, description="Revenue that every round earns in addition, in minor units.")
 
 
 class Improvement(_Revenue):
-    """Revenue for getting better: a round earns what it raises the utility above the best of the episode so far.
+    """Revenue for improvement: a round earns by how much it raises the utility above the best of the episode so far.
 
-    Before the first round the best is where the episode began. What falls and rises again is not paid for twice.
+    Before the first round the best is the utility at the episode's start. If the utility falls and rises again, it is not paid for twice.
     """
 
     kind: Literal["improvement"] = "improvement"
 
     def paid_for(self, utility: Floats, best: Floats, first: Floats) -> Floats:
-        """Utility that a round is paid for, ``(E,)``."""
+        """The rise in utility that a round is paid for, ``(E,)``."""
         del first
         return np.maximum(utility - best, 0.0)
 
 
 class Level(_Revenue):
-    """Revenue for being good: a round earns by how far the utility lies above where the episode began, like a service while it is used."""
+    """Revenue for a level: a round earns by how far the utility is above its level at the episode's start, as for a service in use."""
 
     kind: Literal["level"] = "level"
 
     def paid_for(self, utility: Floats, best: Floats, first: Floats) -> Floats:
-        """Utility that a round is paid for, ``(E,)``."""
+        """The rise in utility that a round is paid for, ``(E,)``."""
         del best
         return np.maximum(utility - first, 0.0)
 
@@ -74,17 +75,17 @@ class SettlementTerms(Settings):
 
     revenue: RevenueSettings = Field(default_factory=Improvement, description="What a round earns.")
     period: int = Field(
-        1, ge=1, strict=True, description="Rounds between settlements; the last round of an episode settles always, so accounts are closed."
+        1, ge=1, strict=True, description="Rounds between settlements. The last round of an episode always settles, to close the accounts."
     )
     currency: str = Field("EUR", description="Code of the currency: 3 to 12 capital letters or digits.")
     exponent: int | None = Field(
-        None, strict=True, description="Its decimals: a major unit has 10^exponent minor ones; none: those of ISO 4217."
+        None, strict=True, description="The currency's decimals: a major unit is 10^exponent minor units. none: as in ISO 4217."
     )
     policy: SettlementPolicy = Field(default_factory=SettlementPolicy, description="How revenue is split.")
     reward: Literal["credit", "settlement"] = Field(
         "credit",
-        description="What agents are rewarded by: credit, every round (settlement is bookkeeping then), or what settlements pay them, when "
-        "they do; money then weighs so much that what an episode of all clean lots earns is worth what it gains.",
+        description="What agents are rewarded with. credit: their credit, every round; settlements are then only bookkeeping. settlement: "
+        "what settlements pay them, when they pay. An episode of all clean lots is then worth as much in money as its gain is in credit.",
     )
 
     @model_validator(mode="after")
@@ -99,11 +100,11 @@ class SettlementTerms(Settings):
 
 
 class Meter:
-    """What episodes earn round by round, ``(E,)``.
+    """Reads what episodes earn, round by round.
 
     Args:
-        revenue: By what they earn.
-        utility: Where they begin, ``(E,)``.
+        revenue: What a round earns.
+        utility: Utility at the episodes' start, ``(E,)``.
     """
 
     def __init__(self, revenue: Improvement | Level, utility: Tensor) -> None:
@@ -111,10 +112,10 @@ class Meter:
         self.first = self.best = utility.cpu().double().numpy()
 
     def read(self, utility: Tensor, t: int) -> NDArray[np.int64]:
-        """What round t has earned, by the utility after it: int64 ``(E,)``, in minor units, rounded half to even.
+        """What round t has earned, from the utility after it: int64 ``(E,)``, in minor units, rounded half to even.
 
         Raises:
-            ValueError: If the utility is no number.
+            ValueError: If the utility is not a number.
         """
         after = utility.cpu().double().numpy()
         if np.isnan(after).any():
@@ -125,15 +126,15 @@ class Meter:
 
 
 def money_scale(terms: SettlementTerms, reward_scale: float, reference: Tensor | None) -> float:
-    """Reward units a minor unit, such that the revenue of a reference episode is worth in reward units what its gain is.
+    """Reward units per minor unit. With it, a reference episode's revenue is worth as many reward units as its gain in utility.
 
-    With ``reward.scale: auto`` that is N·T, as with credit. Where an improvement earns ``per_unit`` and nothing besides, revenue is
-    proportional to what the utility rises by, and so it is ``reward_scale / per_unit``, without a reference.
+    With ``reward.scale: auto`` that worth is N·T, as it is with credit. Under :class:`Improvement` without ``base``, revenue is
+    proportional to the rise of the utility, so the result is ``reward_scale / per_unit`` and no reference is needed.
 
     Args:
         terms: What is earned.
-        reward_scale: Reward units a unit of utility.
-        reference: Utilities of reference episodes, start included, ``(T + 1, episodes)``; where :func:`needs_reference` says so.
+        reward_scale: Reward units per unit of utility.
+        reference: Utilities of reference episodes, including the start, ``(T + 1, episodes)``; only if :func:`needs_reference` is true.
 
     Raises:
         ValueError: If the reference episodes gain or earn nothing.
@@ -146,25 +147,25 @@ def money_scale(terms: SettlementTerms, reward_scale: float, reference: Tensor |
     gain = float((reference[-1] - reference[0]).double().mean())
     if not (earned > 0 and gain > 0):
         raise ValueError(
-            "settlement.revenue: money is weighed against utility by an episode of all clean lots without screening, which here changes "
-            f"utility by {gain:.4g} and earns {earned:.4g} minor units: raise per_unit, lower the substrate's learning rate, or take kind: "
-            "improvement without base, which needs no such episode"
+            "settlement.revenue: the worth of money in reward units is measured by an episode of all clean lots without screening. Here "
+            f"that episode changes utility by {gain:.4g} and earns {earned:.4g} minor units: raise per_unit, lower the substrate's "
+            "learning rate, or use kind: improvement without base, which needs no such episode"
         )
     return reward_scale * gain / earned
 
 
 def needs_reference(terms: SettlementTerms) -> bool:
-    """Whether money can be weighed against utility only by an episode."""
+    """Whether :func:`money_scale` needs a reference episode."""
     return not (isinstance(terms.revenue, Improvement) and terms.revenue.base == 0)
 
 
 def check_size(revenue: Improvement | Level, horizon: int, room: float) -> None:
-    """Refuse revenue that cannot be counted.
+    """Refuse revenue that could become too large to be counted exactly.
 
     Args:
         revenue: What a round earns.
-        horizon: Rounds of an episode.
-        room: The most that utility can rise by.
+        horizon: Number of rounds of an episode.
+        room: By how much the utility can rise at most.
 
     Raises:
         ValueError: If a round could earn more than 2^53 minor units, or an episode more than 2^63 − 1.
@@ -173,7 +174,7 @@ def check_size(revenue: Improvement | Level, horizon: int, room: float) -> None:
     if not (most <= MOST_A_ROUND and most * horizon <= LARGEST):
         raise ValueError(
             f"settlement.revenue: per_unit={revenue.per_unit} and base={revenue.base} could bring {most:.4g} minor units in each of "
-            f"{horizon} rounds: no more than 2^53 in one and 2^63 − 1 in all can be counted; lower them"
+            f"{horizon} rounds: must be at most 2^53 in one round and 2^63 − 1 in all; lower them"
         )
 
 
@@ -197,15 +198,15 @@ class Treasury:
 
     Attributes:
         terms: What is earned, and how and when it is split.
-        money_scale: Reward units a minor unit.
+        money_scale: Reward units per minor unit.
         accounts: Credit and payments so far.
-        waiting: Revenue that was not settled yet, Python integers ``(E,)``, in minor units.
+        waiting: Revenue that is not settled yet, Python integers ``(E,)``, in minor units.
 
     Args:
-        terms: As above.
+        terms: What is earned, and how and when it is split.
         shape: E and N.
-        horizon: Rounds of an episode.
-        money_scale: As above; 0 where agents are rewarded by credit, and nobody asks what money is worth to them.
+        horizon: Number of rounds of an episode.
+        money_scale: Reward units per minor unit; 0 where agents are rewarded with credit, because then it is not used.
     """
 
     def __init__(self, terms: SettlementTerms, shape: tuple[int, int], horizon: int, money_scale: float) -> None:
@@ -216,7 +217,7 @@ class Treasury:
         self._rounds = min(terms.period, horizon)  # of a period
 
     def begin(self, utility: Tensor) -> None:
-        """An episode begins, at utility ``(E,)``."""
+        """Begin an episode, whose utility is ``(E,)`` at the start."""
         self._meter = Meter(self.terms.revenue, utility)
         self.accounts = Accounts(self.terms.policy, self._shape[1], batch=self._shape[0])
         self.waiting: Whole = np.zeros(self._shape[0], dtype=object)
@@ -224,19 +225,19 @@ class Treasury:
         self._share: Floats = np.full(self._shape, 1 / self._shape[1])  # of all that was paid
 
     def settles_after(self, t: int) -> bool:
-        """Whether round t, from 0, is followed by a settlement."""
+        """Whether a settlement follows round t, counted from 0."""
         return (t + 1) % self.terms.period == 0 or t + 1 == self._horizon
 
     def close(self, t: int, credit: Tensor, utility: Tensor) -> Turnover:
         """Close the books of round t.
 
         Args:
-            t: Its number, from 0.
+            t: The round's index, from 0.
             credit: What the rule assigned, ``(E, N)``.
-            utility: After it, ``(E,)``.
+            utility: Utility after the round, ``(E,)``.
 
         Returns:
-            Its money; amounts are on the credit's device.
+            The round's money. Amounts are on the credit's device.
         """
         revenue = self._meter.read(utility, t)
         self.accounts.credit(credit.cpu().double().numpy(), t)
@@ -254,7 +255,7 @@ class Treasury:
         return Turnover(of_round, of_agents, torch.from_numpy(worth))
 
     def features(self, t: int, device: torch.device) -> list[Tensor | float]:
-        """What proxies see of the accounts before round t: one ``(E, N)`` or number a feature; amounts are for each round of a period."""
+        """What proxies see of the accounts before round t: a number or ``(E, N)`` per feature. Amounts are per round of a period."""
         to_each = self.money_scale / (self._shape[1] * self._rounds) * self.waiting.astype(np.float64)
         waiting = np.broadcast_to(to_each[:, None], self._shape)
         next_settlement = min((t // self.terms.period + 1) * self.terms.period, self._horizon)

@@ -1,4 +1,9 @@
-"""What proxies see: the layout of an observation, what it remembers of an episode, and the spaces of the faces."""
+"""What proxies see.
+
+* ``layout``: the name, place and meaning of every feature of an observation;
+* ``memory``: what observations need of an episode's past, and the observations that are made from it;
+* ``spaces``: the spaces of the faces, and the forms of actions, rewards and infos.
+"""
 
 from .layout import ObservationLayout
 from .memory import Memory

@@ -1,4 +1,4 @@
-"""What a proxy observes, name by name."""
+"""The layout of an observation: the name, place and meaning of every feature."""
 
 from __future__ import annotations
 
@@ -18,44 +18,45 @@ BOUND = 10.0
 
 _LOT_FEATURES = (
     ("loss", "the shared model's mean cross-entropy on the lot, nats"),
-    ("excess_loss", "that minus its mean cross-entropy on the validation set, nats"),
-    ("norm", "log of the update's norm over the mean norm of everybody's updates"),
+    ("excess_loss", "that loss minus the mean cross-entropy on the validation set, nats"),
+    ("norm", "log of the update's norm over the mean norm of all updates"),
     ("cosine", "cosine of the update with the last applied step"),
     ("own_admissible", "whether the update is admissible to the proxy's own principal"),
     ("last_contributed", "whether the lot was contributed last round"),
-    ("last_admitted", "whether it was contributed and admitted last round"),
-    ("acceptance", "share of its contributions that were admitted, (admitted + ½) / (contributed + 1)"),
+    ("last_admitted", "whether the lot was contributed and admitted last round"),
+    ("acceptance", "share of the lot's contributions that were admitted, (admitted + ½) / (contributed + 1)"),
     (
         "credit",
-        "running mean of its credit, in reward units per lot; under rules that cannot tell, admitted lots have equal parts",
+        "mean credit per contribution of the lot, reward units; a rule that does not credit single lots counts as crediting admitted lots "
+        "equally",
     ),
 )
 _AGENT_FEATURES = (
-    ("time", "t/T"),
-    ("utility", "the shared model's utility: nats, or share right"),
-    ("utility_change", "its last change, in reward units per agent"),
+    ("time", "rounds played over the horizon, t/T"),
+    ("utility", "the shared model's utility: nats, or share correct"),
+    ("utility_change", "the utility's change in the last round, in reward units per agent"),
     ("admitted_share", "share of all contributed updates that were admitted last round"),
     ("last_credit", "the proxy's last credit, in reward units"),
-    ("payout_share", "the proxy's share of all positive cumulative credit; of money paid_share tells, where there is any"),
-    ("cost", "the proxy's costs so far over the most it could spend in an episode"),
-    ("participation", "share of its lots that the proxy contributed last round"),
+    ("payout_share", "the proxy's share of all cumulative positive credit (its share of money, where there is any, is paid_share)"),
+    ("cost", "the proxy's costs so far over the largest costs possible in an episode"),
+    ("participation", "share of the proxy's lots that it contributed last round"),
 )
 _MONEY_FEATURES = (
-    ("paid_share", "the proxy's share of all that was paid so far, an equal one before"),
-    ("last_payout", "what the last settlement paid it, in reward units for each round of a period"),
-    ("waiting", "revenue that is not settled yet, in reward units per agent for each round of a period"),
-    ("until_settlement", "rounds until the next settlement, over those of a period"),
+    ("paid_share", "the proxy's share of all money paid so far; 1/N before the first payment"),
+    ("last_payout", "what the last settlement paid the proxy, in reward units per round of a period"),
+    ("waiting", "revenue that is not settled yet, in reward units per agent and round of a period"),
+    ("until_settlement", "rounds until the next settlement over the rounds of a period"),
 )
 
 
 @dataclass(frozen=True)
 class ObservationLayout:
-    """Where everything is in an observation: K blocks of lot features, then the agent's features.
+    """The layout of an observation: K blocks of lot features, then the agent's features.
 
     Attributes:
-        n_lots: Lots K.
+        n_lots: Number of lots K.
         values: Names of the values.
-        settles: Whether agents are rewarded by settlements, of which their features then tell.
+        settles: Whether agents are rewarded by settlements. If so, there are features about money.
         lot_features: Names within a lot's block.
         agent_features: Names within the agent's block.
     """
@@ -72,12 +73,12 @@ class ObservationLayout:
 
     @cached_property
     def lot_features(self) -> tuple[str, ...]:
-        """Names within a lot's block; ``harm/<value>`` is harm over the own (else the strictest) tolerance, clipped to ±3."""
+        """Names within a lot's block. ``harm/<value>`` is the harm over the own tolerance (else the strictest one), clipped to ±3."""
         return (*(name for name, _ in _LOT_FEATURES), *(f"harm/{value}" for value in self.values))
 
     @cached_property
     def agent_features(self) -> tuple[str, ...]:
-        """Names within the agent's block; ``value_loss/<value>`` in its unit, ``holds/<value>`` whether the own profile names it."""
+        """Names within the agent's block. ``holds/<value>`` says whether the own profile names the value."""
         return (
             *(name for name, _ in _AGENT_FEATURES),
             *(f"value_loss/{value}" for value in self.values),
@@ -92,29 +93,29 @@ class ObservationLayout:
 
     @property
     def slices(self) -> dict[str, slice]:
-        """Every name's place: ``lot_0/loss`` … ``agent/time`` …."""
+        """The place of every feature, by name: ``lot_0/loss``, …, ``agent/time``, …."""
         names = [f"lot_{k}/{name}" for k in range(self.n_lots) for name in self.lot_features]
         names += [f"agent/{name}" for name in self.agent_features]
         return {name: slice(i, i + 1) for i, name in enumerate(names)}
 
     @property
     def sizes(self) -> dict[str, int]:
-        """How many features there are, as :class:`~proxycoop.agents.LotNetwork` takes it."""
+        """Numbers of features, as arguments of :class:`~proxycoop.agents.LotNetwork`."""
         return {"n_lot_features": len(self.lot_features), "n_agent_features": len(self.agent_features)}
 
     def describe(self) -> dict[str, str]:
-        """What each feature means, by its name within its block."""
+        """The meaning of each feature, by its name within its block."""
         meaning = dict(_LOT_FEATURES) | dict(_AGENT_FEATURES) | (dict(_MONEY_FEATURES) if self.settles else {})
         for value in self.values:
             meaning[f"harm/{value}"] = (
-                f"predicted harm of the update to {value} over the own (else the strictest, else a unit's) tolerance, within ±3"
+                f"predicted harm of the update to {value} over the own tolerance (else the strictest one, else 1), clipped to ±3"
             )
             meaning[f"value_loss/{value}"] = f"value loss of {value}"
             meaning[f"holds/{value}"] = f"whether the own profile names {value}"
         return meaning
 
     def split(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """Take observations apart: ``(..., size)`` → lots ``(..., K, n_lot_features)``, agent ``(..., n_agent_features)``."""
+        """Split observations: ``(..., size)`` → lots ``(..., K, n_lot_features)``, agent ``(..., n_agent_features)``."""
         cut = self.n_lots * len(self.lot_features)
         lots = observations[..., :cut].unflatten(-1, (self.n_lots, len(self.lot_features)))
         return lots, observations[..., cut:]
@@ -128,11 +129,11 @@ class ObservationLayout:
         return self.split(observations)[1][..., self.agent_features.index(name)]
 
     def join(self, lots: Sequence[Tensor], agent: Sequence[Tensor | float], shape: tuple[int, int]) -> Tensor:
-        """Put observations together, in the order of the names.
+        """Join features into observations, in the order of the names.
 
         Args:
-            lots: One ``(E, N, K)`` a lot feature, of any type.
-            agent: One ``(E, N)`` an agent feature, or what broadcasts to it.
+            lots: One tensor ``(E, N, K)`` of any dtype per lot feature.
+            agent: One tensor ``(E, N)``, or what broadcasts to it, per agent feature.
             shape: E and N.
 
         Returns:

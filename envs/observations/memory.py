@@ -1,4 +1,4 @@
-"""What an episode leaves behind round by round, and what proxies see of it."""
+"""What observations need of an episode's past, and the observations that are made from it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .layout import ObservationLayout
 
 
 class Memory:
-    """What observations need of an episode's past.
+    """Remembers what observations need of an episode's past.
 
     Attributes:
         last_step: The step that was applied last, ``(E, P)``.
 
     Args:
         scenario: The cooperative.
-        layout: Where everything is in an observation.
-        reward_scale: Reward units a unit of utility.
-        theta: Where the episodes start, ``(E, P)``.
+        layout: The layout of an observation.
+        reward_scale: Reward units per unit of utility.
+        theta: The shared parameters at the episodes' start, ``(E, P)``.
     """
 
     def __init__(self, scenario: Scenario, layout: ObservationLayout, reward_scale: float, theta: Tensor) -> None:
@@ -51,19 +51,19 @@ class Memory:
         step: Tensor,
         utility: Tensor,
     ) -> None:
-        """Take note of a round.
+        """Remember a round.
 
         Args:
-            contributed: bool ``(E, N, K)``.
-            admitted: bool ``(E, N, K)``.
-            credit: ``(E, N)``, in the utility's unit.
-            lot_credit: ``(E, N, K)``, or ``None`` under rules that cannot tell.
-            cost: ``(E, N)``, in reward units.
+            contributed: Which lots were contributed, bool ``(E, N, K)``.
+            admitted: Which lots were admitted, bool ``(E, N, K)``.
+            credit: Each agent's credit, ``(E, N)``, in the utility's unit.
+            lot_credit: Each lot's part of it, ``(E, N, K)``; ``None`` under rules that do not credit single lots.
+            cost: Each agent's costs, ``(E, N)``, in reward units.
             step: What was added to the shared parameters, ``(E, P)``.
-            utility: Before it, ``(E,)``.
+            utility: Utility before the round, ``(E,)``.
         """
         self._last_credit = self._reward_scale * credit
-        if lot_credit is None:  # a proxy that is told nothing better takes its admitted lots to have earned alike
+        if lot_credit is None:  # the proxy cannot know more, so it takes its admitted lots to have earned equally
             n_admitted = admitted.sum(dim=-1, keepdim=True).clamp(min=1)  # (E, N, 1)
             self._lot_credit = self._lot_credit + admitted * (self._last_credit[..., None] / n_admitted)
         else:
@@ -77,13 +77,13 @@ class Memory:
         self._last_utility = utility
 
     def observe(self, t: int, look: Prospect, holds: Tensor, money: Sequence[Tensor | float] = ()) -> Tensor:
-        """What every proxy sees, from what it could know: its own lots, its own profile, and what the cooperative announces.
+        """What every proxy sees: its own lots, its own profile, and what the cooperative announces.
 
         Args:
-            t: Rounds played.
-            look: What stands before the proxies.
-            holds: Whose profile names which value, ``(E, N, M)``.
-            money: Features of the accounts, where there are any.
+            t: Number of rounds played.
+            look: The prospect of the next round.
+            holds: Whether an agent's profile names a value, ``(E, N, M)``.
+            money: Features of the accounts, if agents are rewarded by settlements.
 
         Returns:
             float32 ``(E, N, layout.size)``.
@@ -91,7 +91,7 @@ class Memory:
         scenario, scale = self._scenario, self._reward_scale
         n_agents, n_lots = scenario.principals, scenario.lots.per_principal
         finite = look.verdicts.finite
-        norm = torch.where(finite, look.verdicts.norm, 0.0).clamp_(min=1e-12)  # a lot that overflows must not blind the others
+        norm = torch.where(finite, look.verdicts.norm, 0.0).clamp_(min=1e-12)  # one lot that overflows must not spoil the mean norm
         mean_norm = norm.sum(dim=(1, 2), keepdim=True) / finite.sum(dim=(1, 2), keepdim=True).clamp(min=1)
         last_norm = self.last_step.norm(dim=-1)[:, None, None].clamp(min=1e-12)
         n_offered = self._last_contributed.sum(dim=(1, 2))

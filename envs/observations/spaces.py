@@ -17,6 +17,19 @@ from .layout import BOUND, ObservationLayout
 ActionForm = Literal["multi_discrete", "discrete"]
 RewardForm = Literal["own", "team"]
 """``own``: every proxy gets what its credit and costs come to; ``team``: all get the mean of that, as fully cooperative learners assume."""
+InfoForm = Literal["full", "mask"]
+"""``full``: all that a face tells of the round; ``mask``: only the action mask, for libraries that take no more, and for speed."""
+
+
+def checked_info_form(form: InfoForm) -> InfoForm:
+    """The same.
+
+    Raises:
+        ValueError: If the form is unknown.
+    """
+    if form not in get_args(InfoForm):
+        raise unknown_name("infos", form, list(get_args(InfoForm)))
+    return form
 
 
 class Pay:

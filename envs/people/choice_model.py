@@ -1,13 +1,13 @@
-r"""The statistics behind profiles learned from choices: a logistic choice model whose utility is linear but for kinks.
+r"""The statistics behind profiles learned from choices: a logistic choice model whose utility is linear, except for kinks.
 
-With :math:`x` the effects of an update (harms :math:`h_m`, and the gain g if people were shown one), somebody who chooses between a and b
+The effects of an update are its harms :math:`h_m`, and its gain g if people were shown one. A person who chooses between updates a and b
 takes a with probability :math:`\sigma(u(a) - u(b))`, where
 
 .. math:: u(g, h) = w_0 g - \sum_m w_m h_m - \sum_m \kappa_m \max(0, h_m - \tau_m)
 
-Every row below is turned so that the option that was chosen comes first; all effects are in units of their root mean square difference
-within a pair. What is maximised is the log-likelihood less :math:`\frac{\lambda}{2}\lVert\theta\rVert^2` over the scaled weights, which is
-concave for given tolerances.
+Below, every pair is arranged so that the chosen option comes first. Each effect is in units of its root mean square difference within a
+pair. The fit maximises the log-likelihood minus :math:`\frac{\lambda}{2}\lVert\theta\rVert^2` over the scaled weights θ. For given
+tolerances this is concave.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from scipy.special import expit, gammaincinv, log_expit, ndtr
 from .comparisons import Bools, Comparisons, Floats
 
 GRID = 32
-"""Candidate tolerances of each value."""
+"""Number of candidate tolerances of each value."""
 EITHER_SIDE = 10
-"""Pairs that must reach beyond a candidate tolerance, and pairs that must reach below it."""
+"""Number of pairs that must reach beyond a candidate tolerance, and number of pairs that must reach below it."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,11 @@ class Choices:
     """Comparisons as the model reads them: n choices, M values, p linear columns.
 
     Attributes:
-        chosen: Scaled harms of the options that were chosen, ``(n, M)``.
-        rejected: Of the others, ``(n, M)``.
-        linear: Scaled difference in what speaks for an option, chosen less rejected, ``(n, p)``: less harm to each value, more gain.
-        scale: Root mean square difference of each effect within a pair, ``(p,)``; 1 where there is none.
+        chosen: Scaled harms of the chosen options, ``(n, M)``.
+        rejected: Scaled harms of the rejected options, ``(n, M)``.
+        linear: Scaled advantages of the chosen option over the rejected one, ``(n, p)``: how much less harm to each value, how much more
+            gain.
+        scale: Root mean square difference of each effect within a pair, ``(p,)``; 1 where the effect never differs.
     """
 
     chosen: Floats
@@ -46,7 +47,7 @@ class Choices:
 
     @classmethod
     def of(cls, comparisons: Comparisons, scale: Floats | None = None) -> Choices:
-        """Scale comparisons, by their own differences unless a scale is given."""
+        """Scale comparisons: by their own differences, or by the scale that is given."""
         difference = comparisons.differences
         if scale is None:
             scale = np.sqrt(np.square(difference).mean(axis=0))
@@ -62,7 +63,7 @@ class Choices:
         return cls(chosen, rejected, linear, scale)
 
     def kink(self, m: int, tolerance: float) -> Floats:
-        """What less harm to value m beyond a tolerance speaks for the option that was chosen, ``(n,)``."""
+        """By how much less the chosen option harms value m beyond a tolerance than the rejected one, ``(n,)``."""
         return np.maximum(self.rejected[:, m] - tolerance, 0) - np.maximum(self.chosen[:, m] - tolerance, 0)
 
     def kink_slope(self, m: int, tolerance: float) -> Floats:
@@ -70,16 +71,16 @@ class Choices:
         return (self.chosen[:, m] > tolerance).astype(float) - (self.rejected[:, m] > tolerance)
 
     def median_beyond(self, m: int, tolerance: float) -> float:
-        """Harm to value m that half the pairs reaching beyond a tolerance reach as well."""
+        """Among the pairs with a harm to value m beyond the tolerance, the median of the larger harm."""
         larger = np.maximum(self.chosen[:, m], self.rejected[:, m])
         return float(np.median(larger[larger > tolerance]))
 
     def columns(self, kinks: Mapping[int, float]) -> Floats:
-        """The linear columns and a column for each kink, ``(n, p + len(kinks))``."""
+        """The linear columns, followed by a column for each kink, ``(n, p + len(kinks))``."""
         return np.column_stack([self.linear, *(self.kink(m, tolerance) for m, tolerance in kinks.items())])
 
     def candidates(self, m: int) -> Floats:
-        """Tolerances for value m that the pairs could show: enough of them reach beyond each, and enough below it; ascending."""
+        """Candidate tolerances for value m, ascending. Enough pairs reach beyond each candidate, and enough reach below it."""
         if len(self.chosen) < 2 * EITHER_SIDE:
             return np.empty(0)
         larger = np.sort(np.maximum(self.chosen[:, m], self.rejected[:, m]))
@@ -91,10 +92,10 @@ class Choices:
 
 
 def maximise(columns: Floats, penalty: float, start: Floats | None = None) -> tuple[Floats, float]:
-    """Weights that make the choices most likely, ``(q,)``, and the penalised log-likelihood there.
+    """The weights with the largest penalised log-likelihood, ``(q,)``, and that log-likelihood.
 
-    Newton's method with step halving: a search for kinks needs hundreds of fits of a handful of weights, each from a near start, where a
-    general optimiser's overhead is ten times the work.
+    Newton's method with step halving. A search for kinks needs hundreds of fits of a few weights, each from a start that is near. There the
+    overhead of a general optimiser would be ten times the work.
     """
     theta = np.zeros(columns.shape[1]) if start is None else start
 
@@ -118,15 +119,16 @@ def maximise(columns: Floats, penalty: float, start: Floats | None = None) -> tu
 
 
 def search_kinks(choices: Choices, values: Sequence[int], penalty: float, significance: float) -> dict[int, float]:
-    r"""Tolerances (scaled) that the choices show, by value.
+    r"""Find the tolerances (scaled) that the choices show, by value.
 
-    Values are taken in one at a time, the clearest kink first, as long as Davies' bound on the probability of so large a signed root
-    likelihood ratio Z(τ) anywhere among the candidates, were there no kink, is at most ``significance`` over the number of values:
+    Kinks are added one at a time, the clearest first. A kink is accepted if it is unlikely to arise by chance. Z(τ) is the signed root of
+    the likelihood ratio for a kink at τ. Davies bounds the probability that, without a kink, Z exceeds c at any candidate:
 
     .. math:: P\Big(\sup_\tau Z(\tau) > c\Big) \le \Phi(-c) + \frac{e^{-c^2/2}}{\sqrt{8\pi}} \sum_i |Z(\tau_{i+1}) - Z(\tau_i)|
 
-    A likelihood-ratio test with a fixed number of degrees of freedom would be wrong: without a kink there is no τ. The test is one-sided,
-    for aversion that steepens. All tolerances found are then refined in turn.
+    The bound must be at most ``significance`` divided by the number of values with candidates. A likelihood-ratio test with a fixed number
+    of degrees of freedom would be wrong, because without a kink there is no τ. The test is one-sided: only aversion that steepens counts.
+    After each kink that is added, all tolerances found so far are refined in turn.
 
     References:
         Davies (1977), *Hypothesis testing when a nuisance parameter is present only under the alternative*, Biometrika 64(2).
@@ -155,7 +157,7 @@ def search_kinks(choices: Choices, values: Sequence[int], penalty: float, signif
 
 
 def _refined(choices: Choices, kinks: Mapping[int, float], m: int, grid: Floats, penalty: float) -> float:
-    """The most likely tolerance for value m, given the others': best candidate, then between its neighbours."""
+    """The most likely tolerance for value m, given the other tolerances: first the best candidate, then the best between its neighbours."""
     start, _ = maximise(choices.columns(kinks), penalty)
 
     def loss(tolerance: float) -> float:
@@ -170,22 +172,23 @@ def _refined(choices: Choices, kinks: Mapping[int, float], m: int, grid: Floats,
 def tolerance_interval(
     choices: Choices, kinks: Mapping[int, float], m: int, penalty: float, confidence: float, inflation: float = 1.0
 ) -> tuple[float, float]:
-    r"""Profile-likelihood interval of the tolerance for value m, scaled; 0 or infinity where the candidates end before it does.
+    r"""Profile-likelihood interval of the tolerance for value m, scaled.
 
-    All weights are fitted anew at every τ; the other tolerances are profiled out through the derivatives of their kinks (Muggeo's
-    linearisation). If the set of likely τ has gaps, the interval spans them.
+    An end of the interval that lies beyond the candidates becomes 0 or infinity. At every τ all weights are fitted again. The other
+    tolerances are profiled out through the derivatives of their kinks (Muggeo's linearisation). If the set of likely τ has gaps, the
+    interval spans them.
 
     Args:
         choices: The choices.
-        kinks: The tolerances fitted, by value.
-        m: Which of them.
-        penalty: As for the fit.
-        confidence: Level.
-        inflation: What the log-likelihood ratio is divided by, for choices that depend on each other.
+        kinks: The fitted tolerances, by value.
+        m: Index of the value.
+        penalty: The same as for the fit.
+        confidence: Level of the interval, in (0, 1).
+        inflation: Divisor of the log-likelihood ratio, above 1 for choices that depend on each other.
 
     References:
         Muggeo (2003), *Estimating regression models with unknown break-points*, Statistics in Medicine 22. Feder (1975), Annals of
-        Statistics 3(1), for the likelihood ratio's law where the utility is continuous at the kink.
+        Statistics 3(1), for the distribution of the likelihood ratio where the utility is continuous at the kink.
     """
     moves = [choices.kink_slope(other, tolerance) for other, tolerance in kinks.items() if other != m]
     start = np.zeros(choices.linear.shape[1] + len(kinks) + len(moves))
@@ -209,26 +212,27 @@ def tolerance_interval(
 def covariance(
     choices: Choices, kinks: Mapping[int, float], theta: Floats, penalty: float, who: npt.NDArray[np.int64] | None = None
 ) -> tuple[Floats, Floats]:
-    r"""Covariance of the scaled linear weights, steepenings and tolerances, from the information at the fit.
+    r"""Covariance of the scaled linear weights, steepenings and tolerances, from the information matrix at the fit.
 
-    The columns of :math:`J = \partial z / \partial(w, \kappa, \tau)` include the tolerances', so the weights' errors contain what is not
-    known about where the kinks are.
+    The matrix :math:`J = \partial z / \partial(w, \kappa, \tau)` has columns for the tolerances too. So the weights' errors include the
+    uncertainty about the places of the kinks.
 
     Args:
         choices: The choices.
-        kinks: The tolerances fitted.
-        theta: The weights, linear ones then steepenings.
-        penalty: As for the fit.
-        who: Who made each choice, from 0 on; if given, the sandwich estimator allows one person's choices to depend on each other.
+        kinks: The fitted tolerances, by value.
+        theta: The linear weights, then the steepenings.
+        penalty: The same as for the fit.
+        who: Index of the person who made each choice, from 0. If given, the sandwich estimator allows one person's choices to depend on
+            each other.
 
     Returns:
-        ``(q, q)`` twice: the covariance, and what it is if all choices are independent.
+        Two matrices ``(q, q)``: the covariance, and the covariance if all choices were independent.
     """
     p = choices.linear.shape[1]
     moves = [theta[p + i] * choices.kink_slope(m, tolerance) for i, (m, tolerance) in enumerate(kinks.items())]
     jacobian = np.column_stack([choices.columns(kinks), *moves])
     wrong = expit(-(choices.columns(kinks) @ theta))
-    # a pseudo-inverse: where the data say nothing about a direction, the penalty does
+    # the penalty makes the matrix invertible where the data say nothing about a direction
     information = (jacobian * (wrong * (1 - wrong))[:, None]).T @ jacobian + penalty * np.eye(jacobian.shape[1])
     independent = np.linalg.inv(information)
     if who is None:
@@ -242,8 +246,8 @@ def covariance(
 def runs_away(columns: Floats) -> Bools:
     r"""Which weights have no finite maximum-likelihood estimate, bool ``(q,)``.
 
-    The choices are separable iff some direction β ≠ 0 makes no choice less likely, :math:`z_i = S_i\beta \ge 0` for all i, and one more
-    likely. A linear programme finds the direction that does so most.
+    The choices are separable iff some direction β ≠ 0 makes no choice less likely, :math:`z_i = S_i\beta \ge 0` for all i, and at least one
+    more likely. A linear programme maximises :math:`\sum_i z_i` over such directions.
 
     References:
         Albert & Anderson (1984), *On the existence of maximum likelihood estimates in logistic regression models*, Biometrika 71(1). Konis

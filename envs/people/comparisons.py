@@ -1,7 +1,7 @@
 """Comparisons: which of two updates a person prefers, and the CSV files that hold such answers.
 
-An update is shown by its *effects*: the harm to each value (its change of value loss, positive is worse, in the value's unit) and, if
-it is shown, the gain in utility. One of the two may be "no update", whose effects are all 0.
+People see an update's *effects*. These are the harm to each value (the change of the value's loss, in its unit; positive is worse) and,
+optionally, the gain in utility. One of the two updates may be "no update", whose effects are all 0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 GAIN = "gain"
-"""Name of the gain's columns; no value can have it."""
+"""Name of the gain's columns. No value may have this name."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Comparisons:
         first: Harms of the first update of each pair, ``(n, M)``, in each value's unit.
         second: Harms of the second, ``(n, M)``.
         chose_first: Whether the first was preferred, bool ``(n,)``.
-        gain: Utility gains of the first and of the second, ``(n, 2)``, in the utility's unit; ``None`` if people were not shown any.
-        person: Who chose, ``(n,)``, any labels; ``None`` if it is one person or nobody knows.
+        gain: Utility gains of the first and of the second, ``(n, 2)``, in the utility's unit; ``None`` if people were shown no gain.
+        person: Label of the person who chose, ``(n,)``; ``None`` if one person made all choices or it is not known who did.
 
     Raises:
         ValueError: If shapes do not fit, a number is not finite, names repeat, there is no pair, or the two updates of a pair have
@@ -64,7 +64,7 @@ class Comparisons:
 
     def _check(self) -> None:
         if not self.values or len(set(self.values)) < len(self.values) or GAIN in self.values:
-            raise ValueError(f"values={self.values}: give each value once, at least one, none called {GAIN!r}")
+            raise ValueError(f"values={self.values}: give at least one value, each once, and none called {GAIN!r}")
         n, m = self.first.shape if self.first.ndim == 2 else (len(self.chose_first), len(self.values))
         expected = {"first": (n, len(self.values)), "second": (n, m), "chose_first": (n,), "gain": (n, 2), "person": (n,)}
         for name, shape in expected.items():
@@ -72,7 +72,7 @@ class Comparisons:
             if array is not None and array.shape != shape:
                 raise ValueError(f"{name} has shape {array.shape} for {len(self.values)} values and {n} pairs: must be {shape}")
         if n == 0:
-            raise ValueError("there is no comparison: give at least one pair")
+            raise ValueError("there are no comparisons: give at least one pair")
         for name in ("first", "second", "gain"):
             array = getattr(self, name)
             if array is not None and not np.isfinite(array).all():
@@ -86,13 +86,13 @@ class Comparisons:
 
     @property
     def differences(self) -> Floats:
-        """Effects of the first update less those of the second: harms, then the gain if there is one, ``(n, M)`` or ``(n, M + 1)``."""
+        """Effects of the first update minus those of the second: harms, then the gain if there is one, ``(n, M)`` or ``(n, M + 1)``."""
         harms = self.first - self.second
         return harms if self.gain is None else np.column_stack([harms, self.gain[:, 0] - self.gain[:, 1]])
 
     @property
     def persons(self) -> tuple[str, ...]:
-        """Everybody who chose, sorted; empty if that is not known."""
+        """The persons who chose, sorted; empty if they are not known."""
         return () if self.person is None else tuple(np.unique(self.person).tolist())
 
     @property
@@ -103,7 +103,7 @@ class Comparisons:
         return np.searchsorted(np.array(self.persons), self.person).astype(np.int64)
 
     def take(self, pairs: npt.NDArray[np.int64] | Bools | Sequence[int]) -> Comparisons:
-        """Some of the pairs, by index or by mask; for instance one person's: ``c.take(c.person == "ada")``."""
+        """Some of the pairs, by index or mask. For one person's choices: ``c.take(c.person == "ada")``."""
         index = np.asarray(pairs)
         return Comparisons(
             self.values,
@@ -116,14 +116,14 @@ class Comparisons:
 
     @classmethod
     def from_csv(cls, path: str | Path) -> Comparisons:
-        """Read choices.
+        """Read choices from a CSV file.
 
-        The header names the columns, in any order: ``a:<value>`` and ``b:<value>`` for every value, both or neither of ``a:gain`` and
-        ``b:gain``, ``choice`` (``a`` or ``b``), and if several people chose, ``person``.
+        The header names the columns, in any order: ``a:<value>`` and ``b:<value>`` for every value, and ``choice``, which is ``a`` or
+        ``b``. If people were shown the gain, there are ``a:gain`` and ``b:gain``. If several people chose, there is ``person``.
 
         Raises:
-            ValueError: If the file or a column is missing, a column is unknown, or a line has a number that is not finite, a choice
-                that is neither ``a`` nor ``b``, an empty person, or two options with the same effects; the message names the line.
+            ValueError: If the file or a column is missing, or a column is unknown. Also if a line has a number that is not finite, a choice
+                other than ``a`` and ``b``, an empty person, or two options with the same effects; the message names the line.
         """
         header, rows, lines = _table(Path(path))
         values = tuple(name[2:] for name in header if name.startswith("a:") and name != f"a:{GAIN}")
@@ -132,11 +132,11 @@ class Comparisons:
         if not values:
             raise ValueError(f"{path}: no column 'a:<value>': each value needs the columns a:<value> and b:<value>")
         if missing := [name for name in needed if name not in header]:
-            raise ValueError(f"{path}: column {missing[0]!r} is missing (there are: {', '.join(header)})")
+            raise ValueError(f"{path}: column {missing[0]!r} is missing (columns in the file: {', '.join(header)})")
         if unknown := [name for name in header if name not in (*needed, "person")]:
-            raise ValueError(f"{path}: unknown column {unknown[0]!r}: allowed are {', '.join(needed)} and person; delete it or rename it")
+            raise ValueError(f"{path}: unknown column {unknown[0]!r}: allowed are {', '.join(needed)} and person; delete or rename it")
         if not rows:
-            raise ValueError(f"{path}: there is no comparison below the header: give at least one line")
+            raise ValueError(f"{path}: there are no comparisons below the header: give at least one line")
         effects = {name: np.empty((len(rows), 2)) for name in shown}
         chose_first = np.empty(len(rows), dtype=bool)
         for i, (row, line) in enumerate(zip(rows, lines, strict=True)):
@@ -150,7 +150,7 @@ class Comparisons:
             if all(effects[name][i, 0] == effects[name][i, 1] for name in shown):
                 raise ValueError(f"{where}: a and b have the same effects, so a choice says nothing; delete the line")
             if "person" in header and not row["person"].strip():
-                raise ValueError(f"{where}: person is empty: name somebody on every line, or drop the column")
+                raise ValueError(f"{where}: person is empty: name a person on every line, or delete the column")
         harms = np.stack([effects[name] for name in values])  # (M, n, 2)
         return cls(
             values,
@@ -162,7 +162,7 @@ class Comparisons:
         )
 
     def to_csv(self, path: str | Path, *, answered: bool = True) -> Path:
-        """Write the pairs as :meth:`from_csv` reads them; with ``answered=False`` the choices are left empty, for people to fill in."""
+        """Write the pairs in the form that :meth:`from_csv` reads. With ``answered=False`` the choices are left empty, to be filled in."""
         shown = {name: np.stack([self.first[:, m], self.second[:, m]], axis=1) for m, name in enumerate(self.values)}
         shown |= {} if self.gain is None else {GAIN: self.gain}
         text = io.StringIO()
@@ -183,19 +183,19 @@ def _table(path: Path) -> tuple[list[str], list[dict[str, str]], list[int]]:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
             if len(set(header)) < len(header):
-                raise ValueError(f"{path}:1: a column stands twice: {', '.join(header)}")
+                raise ValueError(f"{path}:1: a column occurs twice: {', '.join(header)}")
             rows, lines = [], []
             for cells in reader:
                 if not any(cell.strip() for cell in cells):
                     continue
                 if len(cells) != len(header):
-                    raise ValueError(f"{path}:{reader.line_num}: {len(cells)} cells for {len(header)} columns")
+                    raise ValueError(f"{path}:{reader.line_num}: has {len(cells)} cells, must have {len(header)}, one per column")
                 rows.append(dict(zip(header, cells, strict=True)))
                 lines.append(reader.line_num)
     except OSError as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{str(path)!r} is no CSV file: {error}") from error
+        raise ValueError(f"{str(path)!r} is not a CSV file: {error}") from error
     return header, rows, lines
 
 

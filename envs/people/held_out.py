@@ -1,4 +1,4 @@
-"""How well a model of people's choices predicts choices that it has not seen: cross-validation."""
+"""Cross-validation: how well a model of people's choices predicts choices that it has not seen."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from scipy.special import bdtrc, ndtri
 from .comparisons import Comparisons, Floats
 
 Predict = Callable[[Comparisons], Floats]
-"""Probability that the first update of each pair is preferred, ``(n,)``; never reads the choices themselves."""
+"""From comparisons to the probability that the first update of each pair is preferred, ``(n,)``. It must not read the choices."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How well choices are predicted that the fit had not seen.
+    """How well held-out choices are predicted.
 
     Attributes:
-        accuracy: Share of held-out choices predicted right; a tie counts one half.
-        interval: Wilson's 95 % interval for it, as if choices were independent.
-        baseline: Accuracy of always naming the side, first or second, that was chosen more often in the other folds.
-        log_loss: Mean −log probability of the choices, in nats; guessing has log 2 = 0.693.
-        p_value: Probability of being right at least so often by guessing.
+        accuracy: Share of held-out choices that are predicted correctly; a tie counts one half.
+        interval: Wilson's 95 % interval of the accuracy, which treats choices as independent.
+        baseline: Accuracy of always predicting the side, first or second, that was chosen more often in the other folds.
+        log_loss: Mean of −log probability of the choices, in nats. Guessing gives log 2 = 0.693.
+        p_value: Probability of an accuracy at least this high by guessing.
         folds: Number of folds.
         unit: What is held out together, in words.
     """
@@ -41,29 +41,29 @@ class HeldOut:
     def __str__(self) -> str:
         low, high = self.interval
         return (
-            f"Held out ({self.folds} folds of {self.unit}): accuracy {self.accuracy:.1%} ({low:.1%} to {high:.1%}), the commoner side "
-            f"{self.baseline:.1%}; log loss {self.log_loss:.3f}, guessing {math.log(2):.3f}."
+            f"Held out ({self.folds} folds of {self.unit}): accuracy {self.accuracy:.1%} ({low:.1%} to {high:.1%}), always the more "
+            f"frequent side {self.baseline:.1%}; log loss {self.log_loss:.3f} nats, guessing {math.log(2):.3f}."
         )
 
 
 def cross_validate(
     comparisons: Comparisons, fit: Callable[[Comparisons], Predict], fold: npt.NDArray[np.int64], unit: str
 ) -> HeldOut | None:
-    """Fit to all folds but one and predict that one, for each.
+    """For each fold: fit to all other folds, and predict this one.
 
     Args:
         comparisons: The choices.
-        fit: From choices to a prediction.
-        fold: Which fold each choice is in, ``(n,)``.
+        fit: A function that fits choices and returns the prediction.
+        fold: Index of each choice's fold, ``(n,)``.
         unit: What is held out together, in words.
 
     Returns:
-        ``None`` if there are fewer than two folds.
+        How well the choices are predicted; ``None`` if there are fewer than two folds.
     """
     numbers = np.unique(fold)
     if len(numbers) < 2:
         return None
-    chance = np.empty(len(comparisons))  # that the first is preferred
+    chance = np.empty(len(comparisons))  # probability that the first is preferred
     baseline = np.empty(len(comparisons))
     for number in numbers:
         out = fold == number
@@ -92,7 +92,7 @@ def _right(chance: Floats, first: npt.NDArray[np.bool_]) -> float:
 
 
 def folds_of_persons(comparisons: Comparisons, folds: int, seed: int) -> tuple[npt.NDArray[np.int64], str]:
-    """Each choice's fold, and what is held out together: all choices of a person, or single choices if there are too few persons."""
+    """Each choice's fold, and what is held out together. A fold holds all choices of a person; or single choices if persons are too few."""
     random = np.random.default_rng(seed)
     n_persons = len(comparisons.persons)
     if n_persons >= folds:
@@ -101,7 +101,10 @@ def folds_of_persons(comparisons: Comparisons, folds: int, seed: int) -> tuple[n
 
 
 def folds_within_persons(comparisons: Comparisons, folds: int, seed: int) -> tuple[npt.NDArray[np.int64], str]:
-    """Each choice's fold, every person's choices spread over all folds: for models that must know a person before they predict it."""
+    """Each choice's fold, and what is held out together. Every person's choices are spread over the folds.
+
+    This is for models that must know a person before they can predict its choices.
+    """
     random = np.random.default_rng(seed)
     fold = np.empty(len(comparisons), dtype=np.int64)
     for person in range(len(comparisons.persons)):

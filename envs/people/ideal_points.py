@@ -1,4 +1,4 @@
-"""Expectation maximisation for a mixture of ideal points, and the errors of what it finds; see :mod:`proxycoop.envs.people.populations`."""
+"""Expectation maximisation for a mixture of ideal points, and the errors of the fit; see :mod:`proxycoop.envs.people.populations`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .choice_model import Choices, maximise
 from .comparisons import Comparisons, Floats
 
 MAX_ITERATIONS = 500
-"""Of expectation maximisation, from each start."""
+"""Largest number of iterations of expectation maximisation from each start."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Mixture:
     """A fitted mixture: C types, P persons, q columns (harms, gain if shown, squared harms).
 
     Attributes:
-        scale: Root mean square difference of each effect within a pair, ``(M,)`` or with gain ``(M + 1,)``.
-        theta: Weights per scale, ``(C, q)``.
+        scale: Root mean square difference of each effect within a pair, ``(M,)``, or ``(M + 1,)`` with gain.
+        theta: Each type's weights for the scaled effects, ``(C, q)``.
         share: Shares of the types, ``(C,)``, descending.
         membership: Probability that a person is of a type, ``(P, C)``.
-        log_likelihood: Of all choices.
-        converged: Whether expectation maximisation came to rest within its iterations.
+        log_likelihood: Log-likelihood of all choices.
+        converged: Whether expectation maximisation converged within its iterations.
     """
 
     scale: Floats
@@ -38,19 +38,19 @@ class Mixture:
     converged: bool
 
     def bic(self) -> float:
-        """Of the marginal likelihood, over persons."""
+        """Bayesian information criterion of the marginal likelihood, with persons as the observations."""
         n_free = self.theta.size + len(self.share) - 1
         return -2 * self.log_likelihood + n_free * math.log(len(self.membership))
 
 
 def mixture_columns(comparisons: Comparisons, scale: Floats | None = None) -> tuple[Floats, Floats]:
-    """What speaks for the option that was chosen, ``(n, q)``: less harm, more gain, less squared harm; and the effects' scale."""
+    """Advantages of the chosen option, ``(n, q)``: less harm, more gain, less squared harm. Also the effects' scale."""
     choices = Choices.of(comparisons, scale)
     return np.column_stack([choices.linear, np.square(choices.rejected) - np.square(choices.chosen)]), choices.scale
 
 
 def fit_mixture(comparisons: Comparisons, n_types: int, penalty: float, restarts: int, seed: int) -> Mixture:
-    """Expectation maximisation from several starts: persons grouped by rough fits of their own."""
+    """Expectation maximisation from several starts. Each start groups persons by rough fits to their own choices."""
     from sklearn.cluster import KMeans  # slow to import
 
     columns, scale = mixture_columns(comparisons)
@@ -58,7 +58,7 @@ def fit_mixture(comparisons: Comparisons, n_types: int, penalty: float, restarts
     n_persons = len(comparisons.persons)
     rough = np.stack([maximise(columns[who == p], 1.0)[0] for p in range(n_persons)])
     ends = []
-    n_groups = min(n_types, len(np.unique(rough, axis=0)))  # people who choose alike are one group
+    n_groups = min(n_types, len(np.unique(rough, axis=0)))  # people with the same rough fit are in one group
     for start in range(restarts if n_groups > 1 else 1):
         groups = np.zeros(n_persons, dtype=int)
         if n_groups > 1:
@@ -72,9 +72,13 @@ def fit_mixture(comparisons: Comparisons, n_types: int, penalty: float, restarts
 def _maximise_expectation(
     columns: Floats, who: npt.NDArray[np.int64], membership: Floats, n_values: int, penalty: float
 ) -> tuple[Floats, Floats, Floats, float, bool]:
-    """From memberships ``(P, C)`` to a local maximum of the penalised likelihood: weights, shares, memberships, log-likelihood, at rest."""
+    """From memberships ``(P, C)`` to a local maximum of the penalised likelihood.
+
+    Returns:
+        Weights, shares, memberships, log-likelihood, and whether it converged.
+    """
     n_types, n_columns = membership.shape[1], columns.shape[1]
-    bounds = [(None, None)] * (n_columns - n_values) + [(0.0, None)] * n_values  # squared harms are not liked
+    bounds = [(None, None)] * (n_columns - n_values) + [(0.0, None)] * n_values  # a squared harm may only be disliked
     theta = np.zeros((n_types, n_columns))
     before = -math.inf
     for _ in range(MAX_ITERATIONS):
@@ -106,7 +110,7 @@ def _by_person(numbers: Floats, who: npt.NDArray[np.int64], n_persons: int) -> F
 
 
 def predict(mixture: Mixture, persons: tuple[str, ...], comparisons: Comparisons) -> Floats:
-    """Probability that the first is preferred, by people whose types are known; strangers are of each type by its share."""
+    """Probability that the first is preferred. Persons of the fit have their fitted memberships; for others the types' shares are used."""
     place = {person: p for p, person in enumerate(persons)}
     assert comparisons.person is not None
     weight = np.stack([mixture.membership[place[one]] if one in place else mixture.share for one in comparisons.person])  # (n, C)
@@ -117,9 +121,9 @@ def predict(mixture: Mixture, persons: tuple[str, ...], comparisons: Comparisons
 
 
 def mixture_spread(comparisons: Comparisons, mixture: Mixture, penalty: float) -> Floats:
-    """Covariance of the types' scaled weights, ``(C·q, C·q)``, by Louis' formula; infinite where the information is not positive.
+    """Covariance of the types' scaled weights, ``(C·q, C·q)``, by Louis' formula. It is infinite if the information is not positive.
 
-    Weights of squared harms that rest on their bound 0 are taken as known.
+    Weights of squared harms that are at their bound 0 are treated as known.
     """
     columns, who = mixture_columns(comparisons)[0], comparisons.who
     n_types, q = mixture.theta.shape

@@ -1,4 +1,4 @@
-"""What choices between updates cannot tell, and how far they are to be trusted."""
+"""What choices between updates cannot tell, and how far they can be trusted."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from .comparisons import Floats
 from .held_out import HeldOut
 
 CONDITION = 30.0
-"""Condition number from which effects move together too much for precise weights (Belsley, Kuh & Welsch 1980)."""
+"""From this condition number on, effects move together too much for precise weights (Belsley, Kuh & Welsch 1980)."""
 SINGULAR = 1e4
-"""Condition number from which their weights are not told apart at all."""
+"""From this condition number on, the effects' weights cannot be told apart at all."""
 
 
 def check_settings(confidence: float, penalty: float, folds: int) -> None:
-    """Refuse settings of a fit that are out of range."""
+    """Refuse settings of a fit that are out of range.
+
+    Raises:
+        ValueError: If one is; the message names it.
+    """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence={confidence}: must lie between 0 and 1")
     if not (math.isfinite(penalty) and penalty > 0):
@@ -29,22 +33,22 @@ def check_settings(confidence: float, penalty: float, folds: int) -> None:
 
 
 def doubts(p_value: float | None, accuracy: HeldOut | None, confidence: float) -> list[str]:
-    """What a reader should know if the choices are not predicted better than by guessing."""
+    """Warnings if the choices are not predicted better than by guessing, or nothing could be held out."""
     if accuracy is None:
-        return ["there are too few choices to hold any out, so nothing says how well others would be predicted"]
+        return ["there are too few choices to hold any out, so it is not known how well other choices would be predicted"]
     if max(p_value or 0.0, accuracy.p_value) <= 1 - confidence:
         return []
     return [
         f"the choices cannot be told from guessing (held-out accuracy {accuracy.accuracy:.0%}, p = {accuracy.p_value:.2g}"
         + (f"; all weights 0: p = {p_value:.2g}" if p_value is not None else "")
-        + "): they are too few, contradict each other, or rest on what is not shown"
+        + "): they are too few, contradict each other, or depend on something that is not shown"
     ]
 
 
 def unit_vector(weights: Floats, spread: Floats, confidence: float) -> tuple[Floats, float]:
-    """A weight vector's direction, and the angle in degrees around it that holds the true one with the given confidence.
+    """A weight vector's direction, and the angle around it, in degrees, that contains the true direction with the given confidence.
 
-    The squared angle is, to first order, a weighted sum of squares of normal numbers, whose quantile is Satterthwaite's.
+    To first order, the squared angle is a weighted sum of squares of normal numbers. Its quantile is Satterthwaite's approximation.
     """
     length = float(np.linalg.norm(weights))
     if len(weights) == 0 or length == 0:
@@ -60,14 +64,14 @@ def unit_vector(weights: Floats, spread: Floats, confidence: float) -> tuple[Flo
 
 
 def what_moves(choices: Choices, names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Which effects no weight can be given to, and which move together, by the condition indices of the scaled differences.
+    """Find effects whose weights the data do not identify, and effects that move together, by condition indices of the scaled differences.
 
     Args:
         choices: The choices.
         names: Names of the linear columns.
 
     Returns:
-        Reasons by name, for effects whose weights no data identify; and warnings.
+        For effects whose weights are not identified, the reasons by name; and warnings.
 
     References:
         Belsley, Kuh & Welsch (1980), *Regression diagnostics*, chapter 3.
@@ -90,8 +94,8 @@ def what_moves(choices: Choices, names: Sequence[str]) -> tuple[dict[str, str], 
                 together |= part
             else:
                 warnings.append(
-                    f"the effects on {' and '.join(sorted(part))} move together in these pairs (condition number {index:.0f}): their "
-                    "weights are told apart poorly; offer pairs that trade one for the other"
+                    f"the effects on {' and '.join(sorted(part))} move together in these pairs (condition number {index:.0f}), so their "
+                    "weights can hardly be told apart: offer pairs in which one falls and another rises"
                 )
     for name in sorted(together):
         others = ", ".join(sorted(together - {name}))
@@ -100,10 +104,10 @@ def what_moves(choices: Choices, names: Sequence[str]) -> tuple[dict[str, str], 
 
 
 def say_why_no_tolerance(choices: Choices, m: int, name: str, unidentified: dict[str, str], warnings: list[str]) -> None:
-    """Add to the statements why no tolerance is claimed for value m: no kink shows, or the pairs could not show one."""
+    """Add a statement that says why no tolerance is claimed for value m: the pairs show no kink, or could not show one."""
     largest = float(max(choices.chosen[:, m].max(), choices.rejected[:, m].max()) * choices.scale[m])
     if len(choices.candidates(m)) > 1:
-        warnings.append(f"{name}: no tolerance is claimed, because no steepening shows up to the largest harm offered, {largest:.3g}")
+        warnings.append(f"{name}: no tolerance is claimed, because aversion does not steepen up to the largest harm offered, {largest:.3g}")
         return
     beyond = int((np.maximum(choices.chosen[:, m], choices.rejected[:, m]) > 0).sum())
     why = f"its tolerance: only {beyond} pairs have an option that harms it, too few to see where aversion steepens"

@@ -1,18 +1,20 @@
 r"""Types of people, learned from the choices of many: a mixture of ideal points.
 
-Persons of type c have an ideal effect on the values, and like an update less the further it is from there, each value with a weight of
-its own; gain is liked in proportion:
+Persons of type c have an ideal effect on each value. The further an update's effects are from the ideal, the less they like it; each value
+has its own weight. Their liking of the gain is proportional to it:
 
 .. math:: u_c(g, h) = b_c\, g - \sum_m a_{cm} (h_m - h^*_{cm})^2 = b_c\, g - \sum_m (w_{cm} h_m + a_{cm} h_m^2) + \text{const}
 
-with :math:`a \ge 0`, so :math:`w_{cm} = -2 a_{cm} h^*_{cm}` is the aversion to harm at the status quo, where nothing changes. With a = 0
-the ideal lies at infinity: the less harm, the better. Choices are Bradley and Terry's, a person keeps its type, and expectation
-maximisation with restarts fits it all; the Bayesian information criterion over persons chooses the number of types.
+with :math:`a \ge 0`. So :math:`w_{cm} = -2 a_{cm} h^*_{cm}` is the aversion to harm at the status quo, where nothing changes. With a = 0
+the ideal is at infinity: the less harm, the better.
 
-An ideal point has no kink to read a tolerance from. A type's tolerance is its *just noticeable harm*: the harm to one value, with no gain
-and nothing else, against which three in four of the type choose "no update", :math:`w \tau + a \tau^2 = \log 3`. That is the usual 75 %
-threshold of psychophysics, and it depends on how consistently people choose; the kink of
-:func:`~proxycoop.envs.people.preferences.fit_profile` does not. For the kinks of a type, fit the choices of its members alone::
+The choices follow the model of Bradley and Terry, and a person keeps its type. Expectation maximisation with restarts fits the model. The
+Bayesian information criterion over persons chooses the number of types.
+
+An ideal point has no kink from which a tolerance could be read. A type's tolerance is its *just noticeable harm*. Take an update that harms
+one value by τ, and does nothing else. At the tolerance, three in four persons of the type choose "no update" instead:
+:math:`w \tau + a \tau^2 = \log 3`. That is the usual 75 % threshold of psychophysics. It depends on how consistently people choose; the
+kink of :func:`~proxycoop.envs.people.preferences.fit_profile` does not. To find the kinks of a type, fit the choices of its members alone::
 
     types = fit_population(comparisons)
     fit_profile(types.choices_of(0))
@@ -44,9 +46,9 @@ from .preferences import HALF_SPACE, PENALTY, Interval, interval_text, number_te
 MAX_TYPES = 4
 """Largest number of types that ``components="auto"`` tries."""
 NOTICEABLE = math.log(3)
-"""Log odds at which a harm counts as noticed: three in four choose against it."""
+"""Log odds at which a harm counts as noticed: three in four persons choose against it."""
 CLEAR = 0.9
-"""Probability of a type from which a person counts as clearly of it."""
+"""A person whose most probable type has at least this probability counts as clearly of that type."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,17 @@ class PersonType:
     """One type of people.
 
     Attributes:
-        share: Share of persons.
-        weights: Aversion to harm at the status quo, in log odds per unit of the value, by value; unidentified ones are missing.
-        weight_intervals: Their intervals.
-        ideal: The effect liked best, in the value's unit, by value; −∞ where less harm is always better (∞: more).
-        tolerances: Just noticeable harm, in the value's unit; only where it lies within the harms offered and is disliked beyond chance.
-        tolerance_intervals: Their intervals.
-        gain_weight: Liking of the gain, in log odds per unit of utility; ``None`` where none was shown or it is not identified.
+        share: Share of persons that are of this type.
+        weights: Aversion to harm at the status quo, in log odds per unit of the value, by value. Unidentified weights are missing.
+        weight_intervals: Intervals of the weights.
+        ideal: The effect that the type likes best, in the value's unit, by value; −∞ if less harm is always better, ∞ if more is.
+        tolerances: Just noticeable harm, in the value's unit, by value; only where it lies within the harms offered and the dislike of it
+            is beyond chance.
+        tolerance_intervals: Intervals of the tolerances.
+        gain_weight: Liking of the gain, in log odds per unit of utility; ``None`` if no gain was shown or the weight is not identified.
         direction: The weights as a unit vector.
-        angle: Largest angle between it and the true direction at the given confidence, in degrees.
-        p_value: Of the Wald test that the weights of all values are 0.
+        angle: Largest angle between this direction and the true one, at the given confidence, in degrees.
+        p_value: p-value of the Wald test that the weights of all values are 0.
     """
 
     share: float
@@ -87,12 +90,12 @@ class PopulationFit:
         types: The types, the most frequent first.
         persons: Who chose, sorted.
         membership: Probability that a person is of a type, ``(len(persons), len(types))``.
-        bic: Bayesian information criterion by number of types, of those that were tried; the smallest is best.
+        bic: Bayesian information criterion for each number of types that was tried; the smallest is best.
         confidence: Level of all intervals.
-        accuracy: Prediction of choices held out of every person; ``None`` where there are too few.
-        unidentified: What cannot be told from these choices and why, by value (or ``gain``).
-        warnings: What else a reader should know before use.
-        comparisons: The choices fitted.
+        accuracy: How well held-out choices of known persons are predicted; ``None`` if there are too few choices.
+        unidentified: What these choices cannot tell, and why, by value (or ``gain``).
+        warnings: What else a reader should know before using the fit.
+        comparisons: The choices that were fitted.
     """
 
     values: tuple[str, ...]
@@ -107,16 +110,17 @@ class PopulationFit:
     comparisons: Comparisons
 
     def choices_of(self, number: int) -> Comparisons:
-        """The choices of all persons whose likeliest type is this one, by its place in ``types``."""
+        """The choices of all persons whose most probable type is this one. ``number`` is its index in ``types``."""
         return self.comparisons.take(self.membership.argmax(axis=1)[self.comparisons.who] == number)
 
     def profiles(self, holders: int, *, direction: bool | None = None) -> list[Profile]:
         """The types as profiles of a scenario.
 
         Args:
-            holders: Principals to share out among the types by their shares, by largest remainder; a type that gets none is left out.
-            direction: As for :meth:`~proxycoop.envs.people.preferences.ProfileFit.profile`. A type that supports no profile leaves its
-                principals without one.
+            holders: Number of principals. They are divided among the types in proportion to the types' shares, by largest remainder. A type
+                that gets none is left out.
+            direction: As for :meth:`~proxycoop.envs.people.preferences.ProfileFit.profile`. The principals of a type that supports no
+                profile hold none.
 
         Raises:
             ValueError: If ``holders`` is not positive, or no type supports a profile.
@@ -136,7 +140,7 @@ class PopulationFit:
         return profiles
 
     def statements(self) -> list[str]:
-        """What is not identified and what to beware of, a sentence each."""
+        """What is not identified, and the warnings, one sentence each."""
         return [f"{name}: {why}" for name, why in self.unidentified.items()] + list(self.warnings)
 
     def __str__(self) -> str:
@@ -145,8 +149,8 @@ class PopulationFit:
         types = "1 type" if len(self.types) == 1 else f"{len(self.types)} types"
         lines = [f"{types} among {len(self.persons)} persons, {len(self.comparisons)} choices (BIC by number of types: {tried})."]
         lines.append(
-            "Weights are log odds per unit; the ideal is the harm liked best (-∞: the less, the better; ∞: the more); a tolerance is "
-            "the harm that is refused by three in four."
+            "Weights are log odds per unit. The ideal is the harm liked best (-∞: the less, the better; ∞: the more). A tolerance is "
+            "the harm that three in four persons refuse."
         )
         for number, one in enumerate(self.types):
             lines.append(f"Type {number}: {one.share:.0%} of persons.")
@@ -169,7 +173,7 @@ class PopulationFit:
 
 
 def largest_remainder(shares: list[float], total: int) -> list[int]:
-    """Whole numbers in proportion to shares that sum to ``total``: rounded down, the rest to the largest remainders, ties in order."""
+    """Divide ``total`` in proportion to shares: rounded down, then the rest goes to the largest remainders; ties go by order."""
     exact = [share / sum(shares) * total for share in shares]
     counts = [math.floor(one + 1e-9) for one in exact]
     order = sorted(range(len(shares)), key=lambda i: (counts[i] - exact[i], i))
@@ -191,23 +195,24 @@ def fit_population(
     """Fit types of people to the choices of many.
 
     Args:
-        comparisons: The choices, with who made them; several a person.
-        components: Number of types, or ``"auto"``: up to 4, by the Bayesian information criterion.
+        comparisons: The choices, with the persons who made them; several choices per person.
+        components: Number of types; or ``"auto"``: from 1 to 4, by the Bayesian information criterion.
         confidence: Level of the intervals, in (0, 1).
         penalty: As for :func:`~proxycoop.envs.people.preferences.fit_profile`; > 0.
-        folds: Folds of the cross-validation, ≥ 2; every person's choices are spread over them, for a person's type must be known first.
-        restarts: Starts of expectation maximisation, of which the likeliest end counts, ≥ 1.
-        seed: Of the starts and the folds; the same seed gives the same fit.
+        folds: Number of folds of the cross-validation, ≥ 2. Every person's choices are spread over the folds, because a person's type must
+            be known before its choices can be predicted.
+        restarts: Number of starts of expectation maximisation, ≥ 1; the end with the highest likelihood is used.
+        seed: Seed of the starts and the folds. The same seed gives the same fit.
 
     Raises:
-        ValueError: If it is not known who chose, there are fewer than two persons a type, or an argument is out of range.
+        ValueError: If it is not known who chose, there are fewer than two persons per type, or an argument is out of range.
     """
     check_settings(confidence, penalty, folds)
     if restarts < 1:
         raise ValueError(f"restarts={restarts}: must be at least 1")
     persons = comparisons.persons
     if not persons:
-        raise ValueError("comparisons say not who chose: a population needs 'person'; for one profile of all use fit_profile")
+        raise ValueError("comparisons do not say who chose: a population needs 'person'; for one profile of all people use fit_profile")
     if components != "auto" and not 1 <= components <= len(persons) // 2:
         raise ValueError(f"components={components} for {len(persons)} persons: must be 'auto' or from 1 to {len(persons) // 2}")
     tried = range(1, max(1, min(MAX_TYPES, len(persons) // 2)) + 1) if components == "auto" else [components]
@@ -220,9 +225,9 @@ def fit_population(
     unidentified, warnings = what_moves(choices, names)
     spread = mixture_spread(comparisons, best, penalty)
     if not best.converged:
-        warnings.append("expectation maximisation did not come to rest: the types overlap; give more choices a person, or fewer types")
+        warnings.append("expectation maximisation did not converge: the types overlap; give more choices per person, or fewer types")
     if not np.isfinite(spread).all():
-        warnings.append("the types overlap too much for errors: give more choices a person, or fewer types")
+        warnings.append("the types overlap too much to estimate errors: give more choices per person, or fewer types")
     types = tuple(
         _person_type(c, best, spread, comparisons, [name not in unidentified for name in names], confidence) for c in range(len(best.share))
     )
@@ -230,18 +235,18 @@ def fit_population(
     if unclear:
         shown = ", ".join(unclear[:5]) + (", …" if len(unclear) > 5 else "")
         warnings.append(
-            f"{len(unclear)} of {len(persons)} persons are not clearly of one type ({shown}): they gave too few choices, or lie between"
+            f"{len(unclear)} of {len(persons)} persons are not clearly of one type ({shown}): they made too few choices, or lie between"
         )
     columns, who = mixture_columns(comparisons)[0], comparisons.who
     for c in range(len(types)):
         mine = best.membership.argmax(axis=1)[who] == c
         if not mine.any():
-            warnings.append(f"type {c} is nobody's likeliest: fit fewer types")
+            warnings.append(f"type {c} is nobody's most probable type: fit fewer types")
         elif runs_away(columns[mine]).any():
-            warnings.append(f"type {c}: every choice of its members can be predicted, so its weights' size is what the penalty makes it")
+            warnings.append(f"type {c}: every choice of its members can be predicted, so only the penalty limits the size of its weights")
         for value in comparisons.values:
             if value in types[c].weights and value not in types[c].tolerances:
-                warnings.append(f"type {c}: no tolerance for {value}, because no harm offered is refused by three in four beyond chance")
+                warnings.append(f"type {c}: no tolerance for {value}: none of the harms offered is refused by three in four beyond chance")
 
     def fit(part: Comparisons) -> Callable[[Comparisons], Floats]:
         n_types = min(len(types), max(1, len(part.persons) // 2))
@@ -258,7 +263,7 @@ def fit_population(
 def _person_type(
     c: int, mixture: Mixture, spread: Floats, comparisons: Comparisons, identified: list[bool], confidence: float
 ) -> PersonType:
-    """One type in original units."""
+    """One type of the mixture, in the values' own units."""
     names, n_values, q = comparisons.values, len(comparisons.values), mixture.theta.shape[1]
     known = [m for m in range(n_values) if identified[m]]
     scale = mixture.scale

@@ -1,23 +1,27 @@
 r"""Profiles learned from people's choices between updates.
 
-Writing down a tolerance is hard; saying which of two updates one would rather have is easy. :func:`fit_profile` reads weights and
-tolerances off such choices, says how sure they are, and says what the choices cannot tell::
+It is hard to write down a tolerance. It is easy to say which of two updates one prefers. :func:`fit_profile` estimates weights and
+tolerances from such choices, says how sure they are, and says what the choices cannot tell::
 
     fit = fit_profile(Comparisons.from_csv("choices.csv"))
     print(fit)
     profile = fit.profile(holders=2)
 
-The model is Bradley and Terry's, with the utility of an update a function of its effects (:mod:`proxycoop.envs.people.choice_model`):
+The model is Bradley and Terry's. The utility of an update is a function of its effects (:mod:`proxycoop.envs.people.choice_model`):
 
 .. math:: P(a \succ b) = \sigma(u(a) - u(b)), \qquad u(g, h) = w_0 g - \sum_m w_m h_m - \sum_m \kappa_m \max(0, h_m - \tau_m)
 
 A value's tolerance is the harm at which aversion steepens. It is claimed only where the choices show such a kink.
 
-Known weaknesses: people are taken to have no habit of choosing the left or the right (shuffle the sides); a gain that matters less the
-larger it is can pass for a kink if gains and harms go together; weights per unit of harm are compared across values of different units;
-whoever weighs updates by something that is not shown will look noisy. With few choices a kink is easily missed, and the weights' intervals
-then do not know of it: with a planted kink, two values and gain, 95 % intervals of the direction held the truth in 81 % of cases at 100
-choices and in 92 % or more from 200 on (tests/envs/people/test_preferences.py has the planted profile).
+Known weaknesses:
+
+* The model assumes that people have no habit of choosing the left or the right option. Shuffle the sides.
+* If gains and harms go together, and a larger gain matters less per unit, that can look like a kink.
+* The direction compares weights per unit of harm across values with different units.
+* The choices of a person who decides by something that is not shown look noisy.
+* With few choices a kink is easily missed, and then the weights' intervals do not account for it. With a planted kink, two values and a
+  gain, 95 % intervals of the direction contained the truth in 81 % of cases at 100 choices, and in 92 % or more from 200 choices on
+  (tests/envs/people/test_preferences.py has the planted profile).
 
 References:
     Bradley & Terry (1952), *Rank analysis of incomplete block designs*, Biometrika 39. McFadden (1974), *Conditional logit analysis of
@@ -40,11 +44,11 @@ from .held_out import HeldOut, cross_validate, folds_of_persons
 from .identification import check_settings, doubts, say_why_no_tolerance, unit_vector, what_moves
 
 PENALTY = 0.01
-"""Default penalty: a normal prior of standard deviation 10 (log odds per root mean square difference) on each weight."""
+"""Default penalty. It is a normal prior on each weight, with standard deviation 10 (log odds per root mean square difference)."""
 HALF_SPACE = 90.0
-"""Degrees that a direction must be known to within before a profile may hold it: nearer than it is to its opposite."""
+"""A profile may hold a direction only if it is known to within so many degrees, that is, nearer to the truth than to its opposite."""
 FEW_CLUSTERS = 20
-"""Persons from which on errors allow for one person's choices depending on each other."""
+"""From this number of persons on, errors allow one person's choices to depend on each other."""
 
 Interval = tuple[float, float]
 
@@ -55,21 +59,23 @@ class ProfileFit:
 
     Attributes:
         values: Names of the values.
-        n_choices: Choices fitted.
-        weights: Aversion to harm up to the tolerance, in log odds per unit of the value, by value; those that no data identify are missing.
-        weight_intervals: Their intervals; infinite on the side on which a weight has no finite estimate.
-        gain_weight: Liking of the gain, in log odds per unit of utility; ``None`` if people were shown no gain or it is not identified.
-        gain_interval: Its interval.
-        steepening: Extra aversion beyond the tolerance, κ, in log odds per unit, by value with a tolerance.
-        tolerances: Harm at which aversion steepens, in the value's unit; only of values where the choices show a kink.
-        tolerance_intervals: Their intervals; 0 or infinity where the choices bound a tolerance on one side only.
+        n_choices: Number of choices that were fitted.
+        weights: Aversion to harm up to the tolerance, in log odds per unit of the value, by value. Weights that are not identified are
+            missing.
+        weight_intervals: Intervals of the weights; infinite on the side where a weight has no finite estimate.
+        gain_weight: Liking of the gain, in log odds per unit of utility; ``None`` if no gain was shown or the weight is not identified.
+        gain_interval: Interval of the gain's weight.
+        steepening: Additional aversion beyond the tolerance, κ, in log odds per unit, for values with a tolerance.
+        tolerances: Harm at which aversion steepens, in the value's unit; only for values where the choices show a kink.
+        tolerance_intervals: Intervals of the tolerances. An end is 0 or infinity where the choices do not bound the tolerance on that side.
         direction: The weights as a unit vector.
-        angle: Largest angle between it and the true direction at the given confidence, in degrees; NaN without any weight.
+        angle: Largest angle between this direction and the true one, at the given confidence, in degrees; NaN without any weight.
         confidence: Level of all intervals.
-        accuracy: Held-out prediction; ``None`` where there are too few choices to hold any out.
-        p_value: Of the likelihood-ratio test that the weights of all values are 0: that people mind the gain alone, or choose at random.
-        unidentified: What cannot be told from these choices and why, by value (or ``gain``).
-        warnings: What else a reader should know before use.
+        accuracy: How well held-out choices are predicted; ``None`` if there are too few choices to hold any out.
+        p_value: p-value of the likelihood-ratio test that the weights of all values are 0, so that people care only about the gain, or
+            choose at random.
+        unidentified: What these choices cannot tell, and why, by value (or ``gain``).
+        warnings: What else a reader should know before using the fit.
         model: The fitted utility; :meth:`predict` uses it.
     """
 
@@ -95,7 +101,7 @@ class ProfileFit:
         """Probability that the first update of each pair is preferred, ``(n,)``.
 
         Raises:
-            ValueError: If the comparisons are about other values, or only one of the two has gains.
+            ValueError: If the comparisons are about other values than the fit, or only one of the two has gains.
         """
         return self.model.predict(comparisons)
 
@@ -103,13 +109,13 @@ class ProfileFit:
         """The fit as a profile of a scenario.
 
         Args:
-            holders: Number of principals who hold it.
-            direction: Whether the profile has the direction. It is the stricter part by far, since no update may then do harm on balance,
-                whatever it gains: a tolerance above 0 means little beside it. ``None``: only if there is no tolerance.
+            holders: Number of principals that hold the profile.
+            direction: Whether the profile has the direction. With it, no update may do harm on balance, whatever it gains. This is far
+                stricter than tolerances above 0, which then matter little. ``None``: only if there is no tolerance.
 
         Raises:
-            ValueError: If the choices support no profile: no tolerance shows, and no direction is asked for, or none is known (people may
-                have chosen at random, or the direction is not known to within 90°).
+            ValueError: If the choices support no profile. Then they show no tolerance, and the direction is not wanted or not known: people
+                may have chosen at random, or the direction is not known to within 90°.
         """
         known = self.p_value <= 1 - self.confidence and self.angle < HALF_SPACE
         try:
@@ -119,13 +125,13 @@ class ProfileFit:
             raise ValueError(f"these {self.n_choices} choices support no profile: {error}. {why}".rstrip()) from None
 
     def statements(self) -> list[str]:
-        """What is not identified and what to beware of, a sentence each."""
+        """What is not identified, and the warnings, one sentence each."""
         return [f"{name}: {why}" for name, why in self.unidentified.items()] + list(self.warnings)
 
     def __str__(self) -> str:
         level = f"{100 * self.confidence:g} %"
         lines = [
-            f"Profile from {self.n_choices} choices. Weights are log odds per unit; a tolerance is the harm at which aversion steepens.",
+            f"Profile from {self.n_choices} choices. Weights are log odds per unit. A tolerance is the harm at which aversion steepens.",
             f"  {'value':20} {'weight':>9}  {level + ' interval':22} {'tolerance':>9}  {level + ' interval':22} {'steeper by':>10}",
         ]
         for value in self.values:
@@ -146,7 +152,7 @@ class ProfileFit:
 
 @dataclass(frozen=True)
 class _Model:
-    """A fitted utility, in scaled effects."""
+    """A fitted utility, as a function of scaled effects."""
 
     values: tuple[str, ...]
     scale: Floats
@@ -155,7 +161,7 @@ class _Model:
 
     @classmethod
     def fit(cls, comparisons: Comparisons, kinkable: Sequence[int], penalty: float, significance: float) -> _Model:
-        """Find the kinks among some values, and the weights."""
+        """Find the weights, and the kinks of the values in ``kinkable``."""
         choices = Choices.of(comparisons)
         kinks = dict(sorted(search_kinks(choices, kinkable, penalty, significance).items()))
         theta, _ = maximise(choices.columns(kinks), penalty)
@@ -167,7 +173,7 @@ class _Model:
         if comparisons.values != self.values or has_gain != (comparisons.gain is not None):
             gain = "with" if has_gain else "without"
             raise ValueError(
-                f"comparisons of {', '.join(comparisons.values)} do not fit: the model is of {', '.join(self.values)}, {gain} gain"
+                f"comparisons are about {', '.join(comparisons.values)}: must be about {', '.join(self.values)}, {gain} gain, as in the fit"
             )
         z = Choices.of(comparisons, self.scale).columns(self.kinks) @ self.theta
         chance: Floats = np.where(comparisons.chose_first, expit(z), expit(-z))
@@ -179,17 +185,18 @@ def fit_profile(
 ) -> ProfileFit:
     """Fit weights and tolerances to choices.
 
-    Maximum likelihood with a slight L2 penalty; a tolerance only where a test shows a kink (level 1 − ``confidence`` over all values).
-    With at least 20 persons the errors allow for one person's choices depending on each other (the sandwich estimator); the test for a
-    kink takes choices as independent.
+    The fit is by maximum likelihood with a small L2 penalty. A tolerance is claimed only where a test finds a kink, at level
+    1 − ``confidence`` over all values together. With at least 20 persons, the errors allow one person's choices to depend on each other
+    (the sandwich estimator). The test for a kink treats all choices as independent.
 
     Args:
-        comparisons: The choices. If several persons made them, the profile is their average; for types of persons see
+        comparisons: The choices. If several persons made them, the profile is an average; for types of persons see
             :func:`~proxycoop.envs.people.populations.fit_population`.
         confidence: Level of the intervals, in (0, 1).
-        penalty: λ of the penalty λ/2·‖θ‖² on the weights per root mean square difference; > 0, so that there is always an estimate.
-        folds: Folds of the cross-validation, ≥ 2; persons are held out whole if there are at least as many. Each fold finds its own kinks.
-        seed: Of the division into folds; the fit itself has no chance in it.
+        penalty: λ of the penalty λ/2·‖θ‖² on the weights of the scaled effects; > 0, so that there always is an estimate.
+        folds: Number of folds of the cross-validation, ≥ 2. If there are at least as many persons, each is held out as a whole. Each fold
+            finds its own kinks.
+        seed: Seed of the division into folds. The fit itself uses no random numbers.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -209,15 +216,15 @@ def fit_profile(
     for j in known:
         if endless[j]:
             unidentified[names[j]] = (
-                "the size of its weight: every choice can be predicted from the effects, so the weight has no finite estimate, and is what "
-                "the penalty makes it; offer options that are harder to choose between"
+                "the size of its weight: every choice can be predicted from the effects, so the weight has no finite estimate, and only "
+                "the penalty limits it; offer options between which the choice is harder"
             )
     clusters = None
     if (n_persons := len(comparisons.persons)) >= FEW_CLUSTERS:
         clusters = comparisons.who
     elif n_persons > 1:
         warnings.append(
-            f"the choices of {n_persons} persons are taken as independent: only from {FEW_CLUSTERS} persons on need they not be"
+            f"the choices of {n_persons} persons are treated as independent: to allow for dependence, at least {FEW_CLUSTERS} are needed"
         )
     spread, independent = covariance(choices, model.kinks, model.theta, penalty, clusters)
     weights = model.theta[: len(names)] / choices.scale
@@ -246,7 +253,7 @@ def fit_profile(
     if said := doubts(_chance_of(choices.linear, gains[:, :0], penalty), accuracy, confidence):
         warnings += said
     elif p_value > 1 - confidence:
-        warnings.append(f"the choices follow the gain alone: the weights of all values may as well be 0 (p = {p_value:.2g})")
+        warnings.append(f"the choices can be explained by the gain alone: the weights of all values may be 0 (p = {p_value:.2g})")
     direction, angle = unit_vector(weights[kinkable], own[np.ix_(kinkable, kinkable)], confidence)
     gain = names.index(GAIN) if GAIN in names and names.index(GAIN) in known else None
     return ProfileFit(
@@ -284,7 +291,7 @@ def _chance_of(columns: Floats, fewer: Floats, penalty: float) -> float:
 def _tolerances(
     choices: Choices, model: _Model, penalty: float, confidence: float, spread: Floats, independent: Floats
 ) -> dict[str, Interval]:
-    """Intervals of the tolerances in original units, by value; wider where one person's choices are alike."""
+    """Intervals of the tolerances in the values' units, by value. They are wider if one person's choices depend on each other."""
     n_weights = choices.linear.shape[1] + len(model.kinks)
     intervals = {}
     for i, m in enumerate(model.kinks):
@@ -295,7 +302,7 @@ def _tolerances(
 
 
 def _open_ends(choices: Choices, model: _Model, intervals: Mapping[str, Interval], *, endless: bool) -> list[str]:
-    """What the choices leave open about the tolerances claimed."""
+    """Statements about what the choices do not tell of the claimed tolerances."""
     said = []
     for i, (m, tolerance) in enumerate(model.kinks.items()):
         name = model.values[m]
@@ -307,22 +314,22 @@ def _open_ends(choices: Choices, model: _Model, intervals: Mapping[str, Interval
         if not endless and runs_away(columns)[choices.linear.shape[1] + i]:
             said.append(
                 f"{name}: in the half of the pairs that go furthest beyond its tolerance, past {further * choices.scale[m]:.3g}, every "
-                "choice can be predicted: it may be a hard limit, so nothing bounds from above how much aversion steepens"
+                "choice can be predicted: it may be a hard limit, so the choices give no upper bound on how much aversion steepens"
             )
     return said
 
 
 def profile_of(tolerances: Mapping[str, float], known: Mapping[str, float], holders: int, direction: bool | None) -> Profile:
-    """A profile from what was learned, to six digits; ``direction`` as for :meth:`ProfileFit.profile`.
+    """A profile from what was learned, rounded to six digits; ``direction`` as for :meth:`ProfileFit.profile`.
 
     Raises:
-        ValueError: If it would hold nothing.
+        ValueError: If the profile would be empty.
     """
     wanted = not tolerances if direction is None else direction
     if wanted and not known:
         raise ValueError("no tolerance shows, and no direction is known" if not tolerances else "no direction is known")
     if not (wanted or tolerances):
-        raise ValueError("no tolerance shows, and the direction is not asked for")
+        raise ValueError("no tolerance shows, and direction=False leaves out the direction")
     return Profile(
         holders=holders,
         tolerances={value: _rounded(tolerance) for value, tolerance in tolerances.items()},
@@ -331,10 +338,10 @@ def profile_of(tolerances: Mapping[str, float], known: Mapping[str, float], hold
 
 
 def number_text(number: float | None) -> str:
-    """A number of a report, to three digits; a dash for none."""
+    """A number for a report, to three digits; a dash for ``None``."""
     return "–" if number is None else f"{number:.3g}".replace("inf", "∞")
 
 
 def interval_text(interval: Interval | None) -> str:
-    """An interval of a report; a dash for none."""
+    """An interval for a report; a dash for ``None``."""
     return "–" if interval is None else f"{interval[0]:.3g} to {interval[1]:.3g}".replace("inf", "∞")

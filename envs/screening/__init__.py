@@ -1,4 +1,13 @@
-"""Screening: whose profiles let which updates in, and what becomes of the others."""
+"""Screening: which updates are admitted, by whose profiles, and what happens to the others.
+
+* ``profiles``: value profiles, and who holds which;
+* ``harm``: the harm of updates, predicted or measured;
+* ``verdicts``: which updates are admissible to whom, the governance, and the guard's factor;
+* ``filters``: what happens to an inadmissible update: reject, scale, project;
+* ``projection``: the nearest admissible update;
+* ``bargaining``: governance negotiate;
+* ``procedure``: the screening of one round, in its order.
+"""
 
 from .bargaining import Bargain, Offers
 from .filters import Filtered

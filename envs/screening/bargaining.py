@@ -1,25 +1,29 @@
-r"""Bargaining: under governance ``negotiate``, which contributed updates enter is agreed on by all principals together.
+r"""Bargaining: under governance ``negotiate``, all principals together agree on which contributed updates are admitted.
 
-Unanimity asks everybody about every update alone, so one objection keeps an update out, even where the others' updates make up for its
-harm. Here the principals judge the step that a set A of lots makes as a whole. With p the lots' shares (divided by their sum over A, with
-participants' weights), its predicted gain is :math:`g(A) = \sum_{l \in A} p_l \langle \nabla U, \Delta_l \rangle`, its predicted harm to
-value m :math:`h_m(A) = \sum_{l \in A} p_l h_{l,m}`, and principal j's satisfaction with it
+Under governance ``unanimous`` everybody judges every update alone. So one objection keeps an update out, even if the other updates would
+make up for its harm. Here the principals judge the step that a set A of lots makes as a whole. Let p be the lots' shares (with
+participants' weights, divided by their sum over A). The step's predicted gain is
+:math:`g(A) = \sum_{l \in A} p_l \langle \nabla U, \Delta_l \rangle`. Its predicted harm to value m is
+:math:`h_m(A) = \sum_{l \in A} p_l h_{l,m}`. Principal j's satisfaction with the step is
 
-.. math:: s_j(A) = 1 + \frac{g(A)}{g^+} - \frac{1}{|M_j|} \sum_{m \in M_j} \max\Big(-1, \frac{h_m(A)}{\tau_{j,m}}\Big)
+.. math:: s_j(A) = 1 + \frac{g(A)}{g^+} - \frac{1}{|M_j|} \sum_{m \in M_j} \max\Bigl(-1, \frac{h_m(A)}{\tau_{j,m}}\Bigr)
 
-where :math:`M_j` are the values that j has tolerances for (with none, there is no such term; a tolerance of 0 contributes 0), and
-:math:`g^+` is the most gain that any set of the candidates has to first order (1 where that is 0). Harm within tolerance costs at most 1,
-and improvement brings at most 1. If nothing happens, everybody's satisfaction is 1: the disagreement point.
+:math:`M_j` are the values for which j has a tolerance. Without any, the last term is missing. A value with tolerance 0 adds 0 to the sum.
+:math:`g^+` is the largest first-order gain of any set of the candidates (1 where that is 0). Harm within the tolerances costs at most 1,
+and improvement of the values brings at most 1. If nothing happens, everybody's satisfaction is 1: the disagreement point.
 
 A is *admissible* if the step is within everybody's tolerances and directions: :math:`h_m(A) \le \tau_{j,m}` and
-:math:`\sum_m w_{j,m} h_m(A) \le 0`. Among admissible sets the bargain raises Nash welfare :math:`\sum_j \log s_j`, or the satisfaction
-of the worst-off principal (Rawls 1971), ties broken by the sum. Nash (1950) measures utilities from the disagreement point; as in Kaneko &
-Nakamura (1979) they are measured from a worse origin here, satisfaction 0: a step that no gain makes up for what it uses of one's
-tolerances. So one may end below the disagreement point, within one's tolerances, where others gain enough.
+:math:`\sum_m w_{j,m} h_m(A) \le 0`. Among the admissible sets, the bargain raises either Nash welfare :math:`\sum_j \log s_j`, or the
+satisfaction of the worst-off principal (Rawls 1971); ties are broken by the sum of satisfactions.
 
-The search is local: one lot in or out a move, the best move first. It never falls below where it begins: the unanimous set, or nothing
-where that set as a whole is inadmissible or worse than nothing. It does not promise the best set: one that can be reached only by two
-changes at once, each of them bad or inadmissible alone, is not found. The order of lots decides between moves that are equally good.
+Nash (1950) measures utilities from the disagreement point. Here they are measured from a worse point, satisfaction 0, as in Kaneko &
+Nakamura (1979). An example is a step that uses up all of j's tolerances and gains nothing. So a principal may end below the disagreement
+point, but within its tolerances, if others gain enough.
+
+The search is local. Each move lets one lot in or takes one out, the best move first. The result is never worse than the start. The start is
+the unanimous set; or the empty set, if the unanimous set as a whole is inadmissible or worse than nothing. The search need not find the
+best set. If a better set needs two changes at once, and each of them alone is bad or inadmissible, it is not found. If two moves are
+equally good, the order of lots decides.
 
 References:
     Nash (1950), *The bargaining problem*, Econometrica 18(2). Kaneko & Nakamura (1979), *The Nash social welfare function*,
@@ -37,8 +41,8 @@ import torch
 from torch import Tensor
 
 Objective = Literal["nash", "worst_off"]
-_RISE = 1e-9  # least rise of the objective that is worth a move
-_SLACK = 1e-6  # share of a tolerance, and of all harm on the table, by which rounding may break a limit
+_RISE = 1e-9  # a move must raise the objective by at least this much
+_SLACK = 1e-6  # share of a tolerance, and of all harm on the table, by which rounding may exceed a limit
 
 
 @dataclass(frozen=True)
@@ -46,17 +50,17 @@ class Offers:
     """What is on the table in a batch of E environments with N principals, K lots each, and M values.
 
     Attributes:
-        candidates: bool ``(E, N, K)``: contributed, finite, and without a tag or norm that anybody rules out.
-        start: bool ``(E, N, K)``: the candidates that pass unanimously.
-        share: Weight p of each lot, ``(E, N, K)``, at least 0.
-        gain: Predicted gain of each lot's update, ``(E, N, K)``, in the utility's unit.
-        harm: Predicted harm, ``(E, N, K, M)``, in each value's unit. Of lots that are no candidates nothing is read.
-        tolerance: ``(E, N, M)``, at least 0; infinite where a principal has none.
-        directions: Preferences over values, ``(E, N, M)``; rows of zeros where a principal has none.
-        weights: fixed: the step is Σ p·Δ; participants: that divided by the sum of the admitted shares.
+        candidates: Lots that were contributed, are finite, and have no tag or norm that anybody rules out, bool ``(E, N, K)``.
+        start: The candidates that pass unanimously, bool ``(E, N, K)``.
+        share: Share p of each lot, ``(E, N, K)``, at least 0.
+        gain: Predicted gain of each lot's update, ``(E, N, K)``, in the utility's unit; not read for lots that are not candidates.
+        harm: Predicted harm, ``(E, N, K, M)``, in each value's unit; not read for lots that are not candidates.
+        tolerance: Each principal's tolerances, ``(E, N, M)``, at least 0; infinite where a principal has none.
+        directions: Each principal's direction over values, ``(E, N, M)``; zeros where a principal has none.
+        weights: fixed: the step is Σ p·Δ; participants: the step is Σ p·Δ divided by the sum of the admitted shares.
 
     Raises:
-        ValueError: If shapes or values are not as said.
+        ValueError: If a shape or an entry is not as described above.
     """
 
     candidates: Tensor
@@ -81,7 +85,7 @@ class Offers:
         if self.weights not in ("fixed", "participants"):
             raise ValueError(f"weights={self.weights!r}: must be 'fixed' or 'participants'")
         if (self.start & ~self.candidates).any():
-            raise ValueError("start contains lots that are no candidates: it must be a subset of candidates")
+            raise ValueError("start contains lots that are not candidates: must be a subset of candidates")
         if not (self.tolerance >= 0).all():
             raise ValueError("tolerance has an entry that is negative or not a number: must be at least 0, or infinite for none")
         if not (self.share >= 0).all():
@@ -91,14 +95,14 @@ class Offers:
 
     @cached_property
     def _lots(self) -> Tensor:
-        """Share, gain and harm of each lot, weighted, float64 ``(E, N·K, 2 + M)``; 0 for lots that are no candidates."""
+        """Share, and gain and harm times share, of each lot, float64 ``(E, N·K, 2 + M)``; 0 for lots that are not candidates."""
         share = self.share.double()[..., None]
         columns = torch.cat([torch.ones_like(share), self.gain.double()[..., None], self.harm.double()], dim=-1) * share
         return torch.where(self.candidates[..., None], columns, 0.0).flatten(1, 2)
 
     @cached_property
     def most_gain(self) -> Tensor:
-        """The most first-order gain that any set of the candidates has, g⁺, float64 ``(E,)``; 1 where no set has any."""
+        """Largest first-order gain of any set of candidates, g⁺, float64 ``(E,)``; 1 where no set has a gain."""
         if self.weights == "fixed":
             most = self._lots[..., 1].clamp(min=0.0).sum(dim=1)
         else:  # a mean is at most its largest member
@@ -108,7 +112,7 @@ class Offers:
 
     @cached_property
     def objections(self) -> Tensor:
-        """Who objects to which lot alone, bool ``(E, N, K, N, M + 1)``: for which value, and last for its direction."""
+        """Which principal objects to which lot alone, bool ``(E, N, K, N, M + 1)``: because of each value, and last of its direction."""
         over = self.harm[:, :, :, None] > self.tolerance[:, None, None]  # (E, N, K, N, M)
         against = torch.einsum("enkm,ejm->enkj", self.harm, self.directions) > 0
         return torch.cat([over, against[..., None]], dim=-1) & self.candidates[..., None, None]
@@ -125,7 +129,7 @@ class Offers:
         step = sums[..., 1:]
         if self.weights == "participants":
             total = sums[..., :1]
-            # an admitted set without any share is no step; what sums leave behind after removals is nobody's share either
+            # a set whose shares sum to 0 makes no step; the sum may differ from 0 by rounding after removals
             step = torch.where(total > 1e-12, step / total.clamp(min=1e-12), 0.0)
         gain, harm = step[..., 0], step[..., 1:]  # (E, S), (E, S, M)
         tolerance, directions = self.tolerance.double(), self.directions.double()
@@ -151,16 +155,17 @@ class Bargain:
     """What was agreed on in E environments, and how.
 
     Attributes:
-        admitted: bool ``(E, N, K)``.
-        satisfaction: Everybody's satisfaction with the admitted set, ``(E, N)``; 1 is what nothing would give.
-        before: The same for the unanimous set, ``(E, N)``.
-        from_nothing: bool ``(E,)``: the search began from the empty set, as the unanimous set as a whole is inadmissible or worse.
-        moves: Lot flipped by each move, int64 ``(E, budget)``, i·K + k; -1 where there was none.
-        added: Whether it was added rather than removed, bool ``(E, budget)``.
-        rise: By how much the objective rose, ``(E, budget)``: Σ log s or min s. Infinite where a satisfaction of at most 0 was left behind.
-        change: Change in everybody's satisfaction, ``(E, budget, N)``.
+        admitted: The admitted lots, bool ``(E, N, K)``.
+        satisfaction: Everybody's satisfaction with the admitted set, ``(E, N)``; it is 1 for the empty set.
+        before: Everybody's satisfaction with the unanimous set, ``(E, N)``.
+        from_nothing: Whether the search began from the empty set, bool ``(E,)``, because the unanimous set as a whole is inadmissible or
+            worse than nothing.
+        moves: The lot that each move let in or took out, int64 ``(E, budget)``, as i·K + k; -1 where there was no move.
+        added: Whether the move let the lot in, bool ``(E, budget)``.
+        rise: By how much the move raised the objective, Σ log s or min s, ``(E, budget)``. Infinite if Σ log s was -∞ before the move.
+        change: By how much the move changed everybody's satisfaction, ``(E, budget, N)``.
         offers: What was on the table.
-        objective: What was bargained for.
+        objective: The objective of the bargain.
     """
 
     admitted: Tensor
@@ -176,9 +181,10 @@ class Bargain:
 
 
 def welfare(satisfaction: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
-    """What is bargained for, and what decides between equals: ``(..., N)`` → ``(...)`` twice.
+    """The objective, and the measure that breaks ties: ``(..., N)`` → two tensors ``(...)``.
 
-    nash: Σ log s, -∞ as soon as some s ≤ 0; among those, the least s decides. worst_off: the least s; the sum decides.
+    nash: the objective is Σ log s, which is -∞ if any s ≤ 0; the smallest s breaks ties among those. worst_off: the objective is the
+    smallest s; the sum breaks ties.
     """
     least = satisfaction.amin(dim=-1)
     if objective == "worst_off":
@@ -188,16 +194,16 @@ def welfare(satisfaction: Tensor, objective: Objective) -> tuple[Tensor, Tensor]
 
 
 def negotiate(offers: Offers, objective: Objective = "nash", budget: int = 8) -> Bargain:
-    """Bargain over which lots enter.
+    """Bargain over which lots are admitted.
 
     Args:
         offers: What is on the table.
-        objective: nash: raise the sum of the logarithms of everybody's satisfaction; worst_off: the least satisfaction.
-        budget: Largest number of moves, each of which lets one lot in or takes one out.
+        objective: nash: raise the sum of the logarithms of all satisfactions; worst_off: raise the smallest satisfaction.
+        budget: Largest number of moves. Each move lets one lot in or takes one out.
 
     Returns:
-        The bargain. An admissible start is never made worse, and neither is nothing: the admitted set is admissible (to one part in 10^6 of
-        the tolerances and of the harm on the table) and its objective at least that of both.
+        The bargain. The admitted set is admissible, to one part in 10^6 of the tolerances and of the harm on the table. Its objective is at
+        least that of the empty set, and at least that of the start if the start is admissible.
 
     Raises:
         ValueError: If the objective is unknown or the budget negative.
@@ -230,7 +236,7 @@ def negotiate(offers: Offers, objective: Objective = "nash", budget: int = 8) ->
     for move in range(budget):
         if not candidates.any():
             break
-        sums = (lots * admitted[..., None]).sum(dim=1, keepdim=True)  # afresh, so that no rounding adds up
+        sums = (lots * admitted[..., None]).sum(dim=1, keepdim=True)  # computed again, so that rounding does not accumulate
         sign = torch.where(admitted, -1.0, 1.0).to(lots.dtype)[..., None]
         satisfaction, a, b, admissible = value_of(sums + sign * lots)  # (E, L, N), (E, L), …: every lot flipped
         better = (a > first[:, None] + _RISE) | ((a >= first[:, None]) & (b > second[:, None] + _RISE))
@@ -277,10 +283,11 @@ def measures(satisfaction: Tensor, group: Tensor) -> dict[str, Tensor]:
         By name, ``(E,)`` each:
 
         * ``total``: the sum;
-        * ``worst_group``: the least mean over the principals with the same profile; the mean over all where nobody holds one;
-        * ``percentile_20``: the 20th percentile, between ranks linearly;
-        * ``gini``: mean absolute difference over twice the mean, from 0 (all alike), with satisfaction below 0 counted as 0;
-        * ``nash_welfare``: the geometric mean, 0 if somebody's satisfaction is at most 0.
+        * ``worst_group``: the mean over principals with the same profile, for the profile where it is smallest; the mean over all
+          principals if nobody holds a profile;
+        * ``percentile_20``: the 20th percentile, with linear interpolation between ranks;
+        * ``gini``: mean absolute difference over twice the mean, from 0 (all equal); satisfaction below 0 counts as 0;
+        * ``nash_welfare``: the geometric mean; 0 if anybody's satisfaction is at most 0.
     """
     n = satisfaction.shape[1]
     everyone = satisfaction.mean(dim=1)
@@ -303,16 +310,16 @@ def measures(satisfaction: Tensor, group: Tensor) -> dict[str, Tensor]:
 
 
 def explain(bargain: Bargain, env: int, principals: Sequence[str], values: Sequence[str]) -> str:
-    """Say in words what was agreed on in one environment, and why: a line for the beginning, for each move, and for the end.
+    """Say in words what was agreed on in one environment, and why: one line for the start, one for each move, and one for the end.
 
     Args:
         bargain: The bargain.
-        env: Which environment.
+        env: Index of the environment.
         principals: Names of the N principals.
         values: Names of the M values.
 
     Raises:
-        ValueError: If the numbers of names do not fit.
+        ValueError: If there are more or fewer names than principals or values.
     """
     n_lots = bargain.admitted.shape[2]
     for name, names, n in (
@@ -352,7 +359,7 @@ def _counted(number: int, thing: str) -> str:
 
 
 def _objectors(bargain: Bargain, env: int, owner: int, lot: int, principals: Sequence[str], values: Sequence[str]) -> str:
-    """Who objects to a lot alone and on what grounds, as a clause: to which proxy_0 (eights) and proxy_3 (its direction) object."""
+    """Who objects to a lot alone, and why, as a clause: ", to which proxy_0 (eights) and proxy_3 (its direction) object"."""
     reasons = [*values, "its direction"]
     objects = bargain.offers.objections[env, owner, lot]  # (N, M + 1)
     who = [

@@ -1,18 +1,23 @@
-r"""Filters: what becomes of an update that is not admissible as it is.
+r"""Filters: what happens to an update that is not admissible as it is.
 
-``reject`` drops it. ``scale`` takes the largest part :math:`\gamma \Delta`, γ ≤ 1, that passes. ``project`` takes the nearest update that
-passes, :math:`\arg\min \|\Delta' - \Delta\|` subject to :math:`G \Delta' \le \tau` and the norm, with the rows of G the gradients of
-the values (and of the directions); see :mod:`proxycoop.envs.screening.projection`. An update that passes as it is enters as it is.
+* ``reject`` drops it.
+* ``scale`` replaces it by the largest part :math:`\gamma \Delta`, γ ≤ 1, that passes.
+* ``project`` replaces it by the nearest update that passes: :math:`\arg\min \|\Delta' - \Delta\|` subject to :math:`G \Delta' \le \tau` and
+  the limit on the norm. The rows of G are the gradients of the values and of the directions; see
+  :mod:`proxycoop.envs.screening.projection`.
 
-Whose limits bind follows from the governance. ``own``: the owner's; ``unanimous``: everybody's. Where a share of the principals is
-enough, the admissible updates are no convex set: ``scale`` still takes the largest part that passes, and ``project`` goes to the
-limits of those principals to whom the largest part is admissible, the nearest update for these but not always for any so many.
+An update that passes as it is stays unchanged. Forbidden data cannot be made admissible, and neither can an update that is not finite. If
+less than a thousandth of an update's norm would be left, the update is dropped.
 
-Both work to first order. Where harm is of second order or measured, ``project`` goes on from there: three times it leaves as much of
-every limit as the bend of its last answer takes, and projects again. Then the whole update (``scale``) or that answer is tried, and
-shrunk by bisection until it passes: in sixteen halvings, always on the side that passes. A tolerance of 0 leaves nothing for the bend,
-so that under such harm next to nothing passes. Forbidden data cannot be mended, nor an update that is not finite, and one of which less
-than a thousandth would be left is dropped.
+The governance says whose limits bind. ``own``: the owner's. ``unanimous``: everybody's. Where a share of the principals is enough, the
+admissible updates do not form a convex set. ``scale`` still takes the largest part that passes. ``project`` takes the principals to whom
+that largest part is admissible, and returns the nearest update within their limits. For another group of principals that would also be
+enough, there may be a nearer one.
+
+Both filters work to first order. If the harm is of second order or measured, they go on from there. ``project`` repeats the following three
+times: it lowers every limit by the nonlinear part of its last result's harm (the *bend*), and projects again. Then its result, or for
+``scale`` the whole update, is shrunk until it passes, by bisection with sixteen halvings. The result of the bisection always passes. A
+tolerance of 0 leaves no room for the bend, so that with such a harm almost nothing passes.
 """
 
 from __future__ import annotations
@@ -30,20 +35,21 @@ from .projection import project
 from .verdicts import Screening, Verdicts, admissible, forbids, within_limits
 
 LEAST_KEPT = 1e-3
-"""Share of an update's norm below which what a filter leaves of it is dropped."""
+"""If a filter would leave less than this share of an update's norm, the update is dropped."""
 _HALVINGS = 16
 _CORRECTIONS = 3
-_FORBIDDEN = -1.0  # in the place of a factor: no factor helps
+_FORBIDDEN = -1.0  # stands for a factor where no factor makes the update admissible
 
 
 @dataclass(frozen=True)
 class Filtered:
-    """What of the updates may enter.
+    """What a filter makes of the updates.
 
     Attributes:
-        passes: Whether anything of it may, bool ``(E, N, K)``.
-        updates: What would enter, ``(E, N, K, P)``; the update as it is where it is admissible.
-        kept: Norm of that over the update's, ``(E, N, K)``: 1 for what enters as it is, 0 for what does not pass.
+        passes: Whether anything of the update may be admitted, bool ``(E, N, K)``.
+        updates: What would be admitted, ``(E, N, K, P)``; the update itself where it is admissible as it is.
+        kept: Norm of what would be admitted over the update's norm, ``(E, N, K)``: 1 for an update that is admissible as it is, 0 for one
+            that does not pass.
     """
 
     passes: Tensor
@@ -62,11 +68,11 @@ def filtered(
 
     Args:
         updates: ``(E, N, K, P)``, finite.
-        verdicts: What everybody thinks of them.
+        verdicts: Everybody's verdicts on them.
         screening: The governance and the filter.
-        value_gradients: ``(E, M, P)``.
-        harm_along: From updates, ``(E, N, K, P)``, to a function from factors ``(E, N, K)`` to the harm of such parts of them,
-            ``(E, N, K, M)``, where it is not linear in them; ``None`` where it is.
+        value_gradients: Gradients of the values, ``(E, M, P)``.
+        harm_along: If the harm is linear in the updates, ``None``. Else a function of updates, ``(E, N, K, P)``. It returns a function from
+            factors ``(E, N, K)`` to the harm of the updates times these factors, ``(E, N, K, M)``.
     """
     whole = admissible(verdicts, screening)
     if screening.filter == "reject" or bool(whole.all()):
@@ -86,7 +92,10 @@ def filtered(
 
 
 def _factors(verdicts: Verdicts) -> Tensor:
-    """The largest part of each update within each limit of each principal, to first order, ``(E, N, K, N, A)``, in stakeholders' order."""
+    """The largest factor at which an update is within each limit of each principal, to first order, ``(E, N, K, N, A)``.
+
+    The limits are in the order of :attr:`~proxycoop.envs.screening.verdicts.Verdicts.objects`.
+    """
     profiles = verdicts.profiles
     effects = profiles.effects(verdicts.harm)[:, :, :, None]  # (E, N, K, 1, M + D)
     harm = torch.where(effects.isnan(), _FORBIDDEN, within_limits(effects, profiles.limit[:, None, None]))
@@ -97,17 +106,17 @@ def _factors(verdicts: Verdicts) -> Tensor:
 
 
 def _governed(factors: Tensor, verdicts: Verdicts, screening: Screening) -> tuple[Tensor, Tensor]:
-    """The largest part that passes, and whose limits it keeps: ``(E, N, K, N, A)`` → ``(E, N, K)``, bool ``(E, N, K, N, A)``."""
+    """The largest factor that passes, and whose limits bind: ``(E, N, K, N, A)`` → ``(E, N, K)``, bool ``(E, N, K, N, A)``."""
     n_agents = factors.shape[3]
     if screening.governance == "stakeholders":
         voices = verdicts.stakeholders[:, None, None]  # (E, 1, 1, N, A)
-        ranked = torch.where(voices, factors, 2 * _FORBIDDEN).sort(dim=3, descending=True).values  # who has no say comes last
+        ranked = torch.where(voices, factors, 2 * _FORBIDDEN).sort(dim=3, descending=True).values  # principals without a say come last
         n_voices = voices.sum(dim=3, keepdim=True)
         last = (screening.quorum * n_voices - 1e-6).ceil().long().clamp(min=1) - 1  # (E, 1, 1, 1, A)
         least = ranked.gather(3, last.expand(*factors.shape[:3], 1, -1))  # (E, N, K, 1, A)
         least = torch.where(n_voices > 0, least, 1.0)
         return least[:, :, :, 0].amin(dim=-1), voices & (factors >= least)
-    each = factors.amin(dim=-1)  # (E, N, K, N): to each principal
+    each = factors.amin(dim=-1)  # (E, N, K, N): by each principal's limits
     match screening.governance:
         case "own":
             own = torch.eye(n_agents, dtype=torch.bool, device=factors.device)[:, None]  # (N, 1, N)
@@ -135,7 +144,7 @@ def _projected(
     value_gradients: Tensor,
     harm_along: Callable[[Tensor], Callable[[Tensor], Tensor]] | None,
 ) -> Tensor:
-    """The nearest updates within the limits that bind, ``(E, N, K, P)``; of a harm that is not linear, nearly within them."""
+    """The nearest updates within the limits that bind, ``(E, N, K, P)``. If the harm is not linear, they are only nearly within them."""
     n_limits = profiles.limit.shape[-1]
     limit = torch.where(binding[..., :n_limits], profiles.limit[:, None, None], torch.inf).amin(dim=3)  # (E, N, K, M + D)
     norm = torch.where(binding[..., n_limits], profiles.max_norm[:, None, None], torch.inf).amin(dim=3)  # (E, N, K)
@@ -147,7 +156,7 @@ def _projected(
     nearest = within(limit)
     if harm_along is None:
         return nearest
-    for _ in range(_CORRECTIONS):  # leave as much of every limit as the bend takes
+    for _ in range(_CORRECTIONS):  # lower every limit by what the bend takes
         harm = profiles.effects(harm_along(nearest)(torch.ones_like(norm)))
         bend = (harm - predicted_harm(normals, nearest)).nan_to_num(0.0, 0.0, 0.0)
         nearest = within((limit - bend).clamp(min=0))
@@ -155,7 +164,7 @@ def _projected(
 
 
 def _shrunk(updates: Tensor, verdicts: Verdicts, screening: Screening, harm_of: Callable[[Tensor], Tensor]) -> Tensor:
-    """Factors by which updates pass that pass to first order, ``(E, N, K)``, in [0, 1]."""
+    """Factors at which updates pass, ``(E, N, K)``, in [0, 1], by bisection."""
     norm = updates.norm(dim=-1)
 
     def pass_with(factor: Tensor) -> Tensor:
@@ -166,15 +175,15 @@ def _shrunk(updates: Tensor, verdicts: Verdicts, screening: Screening, harm_of: 
 
 
 def largest(passes: Callable[[Tensor], Tensor], start: Tensor, halvings: int = _HALVINGS) -> Tensor:
-    """A factor within [0, start] that passes, by bisection: the largest if all smaller ones pass too.
+    """A factor within [0, start] that passes, by bisection. It is the largest one (to the last halving) if all smaller factors pass too.
 
     Args:
-        passes: From factors to whether they pass, bool, of the same shape.
-        start: Largest factors, which are tried first.
-        halvings: Number of halvings, each a call of ``passes``.
+        passes: A function from factors to whether they pass, bool, of the same shape.
+        start: The largest factors. They are tried first.
+        halvings: Number of halvings; each calls ``passes`` once.
 
     Returns:
-        Factors, of the shape of ``start``; one for which ``passes`` said yes, or 0.
+        Factors, of the shape of ``start``. For each, ``passes`` was true, or it is 0.
     """
     at_most = passes(start)
     if bool(at_most.all()):

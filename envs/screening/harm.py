@@ -1,12 +1,14 @@
-r"""Harm: what an update does to a value, predicted or measured.
+r"""Harm: what an update does to a value.
+
+It is predicted to first order or to second order, or measured on the value's probe set:
 
 .. math:: h_m = \langle \nabla \ell_m(\theta), \Delta \rangle, \qquad
     h_m = \langle \nabla \ell_m(\theta), \Delta \rangle + \tfrac12 \langle \Delta, \nabla^2 \ell_m(\theta) \Delta \rangle, \qquad
     h_m = \ell_m(\theta + \Delta) - \ell_m(\theta)
 
-to first order, to second order, and as measured on the value's probe set. The first is linear in the update, so a mean of harmless
-updates is harmless. The last is convex in the update for convex values of linear models (class and group losses), where a mean of
-harmless updates is harmless too, by Jensen's inequality; for gaps and rates neither holds, and the guard is what helps.
+First-order harm is linear in the update, so a mean of harmless updates is harmless. Measured harm is convex in the update if the value is
+convex and the model linear (class and group losses). Then a mean of harmless updates is harmless too, by Jensen's inequality. For gaps and
+rates this does not hold; there the guard helps.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from ..values.interface import Value
 
 HarmName = Literal["first_order", "second_order", "measured"]
 
-_CHUNK = 2**24  # numbers that a temporary tensor may hold: 64 MiB in float32
+_CHUNK = 2**24  # largest number of entries of a temporary tensor: 64 MiB in float32
 
 
 def predicted_harm(value_gradients: Tensor, updates: Tensor) -> Tensor:
@@ -36,17 +38,17 @@ class Harm:
     """The harm of updates by one of the three definitions.
 
     Args:
-        kind: Which.
-        values: The M values.
-        probes: The probe set of each, prepared or not.
+        kind: Which definition.
+        values: The M values, by name.
+        probes: The probe set of each value, prepared or not.
         model: The shared model.
-        dataset: Where the probe sets came from.
+        dataset: The data set from which the probe sets came.
     """
 
     def __init__(self, kind: HarmName, values: Mapping[str, Value], probes: Sequence[Rows], model: Model, dataset: Dataset) -> None:
         self.kind = kind
         self.linear = kind == "first_order" or not values
-        """Whether twice the update does twice the harm."""
+        """Whether the harm is linear in the update."""
         self._values = list(zip(values.values(), probes, strict=True))
         self._model = model
         self._dataset = dataset
@@ -57,8 +59,8 @@ class Harm:
         Args:
             theta: The shared parameters, ``(E, P)``.
             updates: ``(E, ..., P)``.
-            value_losses: ℓ at them, ``(E, M)``.
-            value_gradients: ∇ℓ at them, ``(E, M, P)``.
+            value_losses: Value losses at θ, ``(E, M)``.
+            value_gradients: Their gradients at θ, ``(E, M, P)``.
 
         Returns:
             ``(E, ..., M)``, in each value's unit.
@@ -88,7 +90,10 @@ class Harm:
         return losses
 
     def along(self, theta: Tensor, updates: Tensor, value_losses: Tensor, value_gradients: Tensor) -> Callable[[Tensor], Tensor]:
-        """Harm of parts of updates: a function from factors ``(E, ...)`` to ``(E, ..., M)``, for :meth:`__call__`'s arguments."""
+        """A function from factors ``(E, ...)`` to the harm of the updates times these factors, ``(E, ..., M)``.
+
+        The arguments are those of :meth:`__call__`.
+        """
         if self.kind == "measured" and not self.linear:
             return lambda factor: self(theta, factor[..., None] * updates, value_losses, value_gradients)
         first = predicted_harm(value_gradients, updates)
@@ -101,11 +106,11 @@ class Harm:
         return value.loss(self._model.logits(moved, probe.x), probe, self._dataset).reshape(updates.shape[:2])
 
     def _bend(self, value: Value, probe: Rows, theta: Tensor, updates: Tensor) -> Tensor:
-        """⟨Δ, ∇²ℓ Δ⟩, the second derivative of ℓ(θ + εΔ) at ε = 0, differentiated twice: → ``(E, B)``."""
+        """⟨Δ, ∇²ℓ Δ⟩, ``(E, B)``: the second derivative of ℓ(θ + εΔ) at ε = 0, by differentiating twice."""
         start = theta[:, None].expand_as(updates).flatten(end_dim=1)  # (E·B, P)
         along = updates.flatten(end_dim=1)
 
-        if self._model.linear:  # two passes forward serve all
+        if self._model.linear:  # two forward passes are enough
             at_start, change = self._model.logits(start, probe.x), self._model.logits(along, probe.x)
 
             def logits(epsilon: Tensor) -> Tensor:
@@ -119,7 +124,7 @@ class Harm:
             epsilon = along.new_zeros(len(along)).requires_grad_()
             loss = value.loss(logits(epsilon), probe, self._dataset)
             (slope,) = torch.autograd.grad(loss.sum(), epsilon, create_graph=True)
-            if not slope.requires_grad:  # of a value that is linear in the answers of a linear model
+            if not slope.requires_grad:  # the value is linear in the logits of a linear model
                 return updates.new_zeros(updates.shape[:2])
             (bend,) = torch.autograd.grad(slope.sum(), epsilon, materialize_grads=True)
         return bend.detach().reshape(updates.shape[:2])

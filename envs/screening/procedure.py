@@ -1,6 +1,9 @@
-"""The screener: one round's screening in its order, for the engine.
+"""The screener: the screening of one round, in its order, for the engine.
 
-Harms are foreseen, everybody judges, the governance decides, the filter mends, and the guard looks at the step that is made of it.
+1. The harm of every update is predicted.
+2. Every principal judges every update, and the governance decides which pass.
+3. The filter changes updates that do not pass, so that they do, where it can.
+4. The guard checks the step that is made from the admitted updates.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from .profiles import Profiles
 from .verdicts import Screening, Verdicts, admissible, exceeds, guard_factor, weights_of
 
 ROUNDING = 1e-5
-"""Relative and absolute slack below which a harm beyond a tolerance is rounding, in single precision."""
+"""Relative and absolute slack in single precision: a harm that exceeds a tolerance by less counts as rounding."""
 _HALVINGS = 24
 
 
@@ -29,8 +32,8 @@ class Guarded:
 
     Attributes:
         gamma: The guard's factor, ``(E,)``; 1 without a guard.
-        harm: The step's harm, ``(E, M)``.
-        violated: Whether the harm, or the norm, is beyond somebody's limit by more than rounding, bool ``(E,)``.
+        harm: Harm of the step after the guard, ``(E, M)``.
+        violated: Whether its harm, or its norm, is beyond somebody's limit by more than rounding, bool ``(E,)``.
     """
 
     gamma: Tensor
@@ -43,7 +46,7 @@ class Screener:
 
     Args:
         screening: The settings.
-        harm: How harm is foreseen.
+        harm: How harm is predicted.
     """
 
     def __init__(self, screening: Screening, harm: Harm) -> None:
@@ -61,17 +64,17 @@ class Screener:
         value_losses: Tensor,
         value_gradients: Tensor,
     ) -> tuple[Verdicts, Filtered]:
-        """What everybody thinks of the candidate updates, and what of them may enter.
+        """Everybody's verdicts on the candidate updates, and what the filter makes of them.
 
         Args:
             theta: The shared parameters, ``(E, P)``.
-            updates: ``(E, N, K, P)``; zeros for those that are not finite.
-            norm: Their norm, not finite for those, ``(E, N, K)``.
-            first_order: Their harm to first order, ``(E, N, K, M)``.
-            lots: Whose updates they are.
-            profiles: The round's.
-            value_losses: ``(E, M)``.
-            value_gradients: ``(E, M, P)``.
+            updates: The candidate updates, ``(E, N, K, P)``; zeros in place of an update that is not finite.
+            norm: Norm of the updates, ``(E, N, K)``; not finite for an update that is not finite.
+            first_order: First-order harm of the updates, ``(E, N, K, M)``.
+            lots: The lots from which the updates come.
+            profiles: Everybody's profiles in this round.
+            value_losses: Value losses at θ, ``(E, M)``.
+            value_gradients: Their gradients at θ, ``(E, M, P)``.
         """
 
         def along(some: Tensor) -> Callable[[Tensor], Tensor]:
@@ -83,14 +86,14 @@ class Screener:
         return verdicts, mended
 
     def bargain(self, contributed: Tensor, verdicts: Verdicts, share: Tensor, gain: Tensor, participants: bool) -> Bargain:
-        """Governance negotiate: which of the contributed updates enter.
+        """Under governance negotiate, bargain over which contributed updates are admitted.
 
         Args:
-            contributed: bool ``(E, N, K)``.
-            verdicts: Everybody's.
+            contributed: Which lots were contributed, bool ``(E, N, K)``.
+            verdicts: Everybody's verdicts.
             share: Each lot's share of all data, ``(E, N, K)``.
-            gain: First-order gain of each update in utility, ``(E, N, K)``.
-            participants: Whether the step is renormalised over what enters.
+            gain: First-order gain in utility of each update, ``(E, N, K)``.
+            participants: Whether the step is renormalised over the admitted lots.
         """
         profiles = verdicts.profiles
         unanimous = admissible(verdicts, Screening(governance="unanimous"))
@@ -107,7 +110,7 @@ class Screener:
         return negotiate(offers, self.screening.bargain, self.screening.budget)
 
     def guard(self, theta: Tensor, step: Tensor, profiles: Profiles, value_losses: Tensor, value_gradients: Tensor) -> Guarded:
-        """Look at a step, ``(E, P)``, before it is added to θ, and shrink it if there is a guard."""
+        """Check a step, ``(E, P)``, before it is added to θ. If there is a guard, find the factor by which it is shrunk."""
         gamma = torch.ones_like(step[:, 0])
         harm, norm = self.harm(theta, step, value_losses, value_gradients), step.norm(dim=-1)
         if self.screening.guard and self.harm.linear:

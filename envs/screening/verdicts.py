@@ -1,14 +1,14 @@
 r"""Screening: which updates are admissible to whom, and who decides.
 
-Update (i, k) is admissible to principal j iff its harm is within j's tolerance for every value, it does not go against j's
-direction, it carries no tag that j forbids, and its norm is within j's limit. *Governance* says whose verdicts count for whose
-updates, the *filter* what becomes of an update that does not pass (:mod:`proxycoop.envs.screening.filters`).
+Update (i, k) is admissible to principal j iff its harm is within j's tolerance for every value, it does not go against j's direction, it
+carries no tag that j forbids, and its norm is within j's limit. The *governance* says whose verdicts count for whose updates. The *filter*
+says what happens to an update that does not pass (:mod:`proxycoop.envs.screening.filters`).
 
-To first order the harm is linear in the update, so a mean of admissible updates is admissible: with ``unanimous`` governance,
-tolerances ≥ 0, weights that sum to at most one and a plain server with a learning rate of at most one, no applied step violates
-any profile to first order. Where that argument fails (``own``, ``quorum``, ``weighted``, ``stakeholders``, server momentum, Adam)
-the guard shrinks the step until its harm and norm are within everybody's limits again. It cannot undo the use of forbidden data:
-only ``unanimous``, ``stakeholders`` (all who name a tag forbid it) and ``negotiate`` prevent that.
+To first order the harm is linear in the update, so a mean of admissible updates is admissible. Hence no applied step violates any profile
+to first order, if the governance is ``unanimous``, tolerances are ≥ 0, weights sum to at most one, and the server is plain with a learning
+rate of at most one. Otherwise (``own``, ``quorum``, ``weighted``, ``stakeholders``, server momentum, Adam) a step may violate a profile.
+Then the guard shrinks the step until its harm and its norm are within everybody's limits. It cannot undo the use of forbidden data. Only
+``unanimous``, ``stakeholders`` (everybody whose profile names a tag forbids it) and ``negotiate`` prevent that.
 """
 
 from __future__ import annotations
@@ -30,34 +30,36 @@ _ROUNDING = 1e-6
 
 
 class Screening(Settings):
-    """Whose profiles screen whose updates, what happens to inadmissible ones, and whether the applied step is guarded."""
+    """Whose profiles screen whose updates, what happens to inadmissible updates, and whether there is a guard."""
 
     governance: Literal["none", "own", "unanimous", "quorum", "weighted", "stakeholders", "negotiate"] = Field(
         "unanimous",
-        description="none: nobody's; own: each principal's for its own updates; unanimous: everybody's for all; "
-        "quorum: an update passes if it is admissible to at least a share of the principals; weighted: to principals with at least that "
-        "share of all weight; stakeholders: for every value, tag, norm or direction, to at least that share of those whose profile "
-        "names it; negotiate: the set of updates is bargained, so that their step is admissible to everybody as a whole.",
+        description="Whose verdicts count. none: nobody's. own: each principal's for its own updates. unanimous: everybody's for all "
+        "updates. quorum: an update passes if it is admissible to at least a share (quorum) of the principals. weighted: if it is "
+        "admissible to principals with at least that share of all weight. stakeholders: if, for every value, direction, norm and tag, at "
+        "least that share of the principals whose profiles name it do not object. negotiate: the principals bargain over the set of "
+        "updates; its step as a whole is admissible to everybody.",
     )
-    quorum: float = Field(0.5, gt=0, le=1, description="That share, for governance quorum, weighted and stakeholders.")
+    quorum: float = Field(0.5, gt=0, le=1, description="The share of consent that governance quorum, weighted and stakeholders need.")
     weigh_by: Literal["data", "stake"] = Field(
-        "data", description="What weighs a verdict under governance weighted: the rows of data that a principal holds, or its stake."
+        "data", description="What gives a verdict its weight under governance weighted: the principal's rows of data, or its stake."
     )
     harm: HarmName = Field(
         "first_order",
-        description="How harm is foreseen: first_order and second_order expand the value's loss around the shared model; measured tries "
-        "every update out on the value's probe set, which costs a forward pass an update.",
+        description="How harm is predicted. first_order and second_order expand the value's loss around the shared model. measured tries "
+        "every update on the value's probe set, which costs one forward pass per update.",
     )
     filter: Literal["reject", "scale", "project"] = Field(
         "reject",
-        description="What happens to an inadmissible update: reject drops it; scale shrinks it until it is admissible; project replaces "
-        "it by the nearest admissible one.",
+        description="What happens to an inadmissible update. reject drops it. scale shrinks it until it is admissible. project replaces it "
+        "by the nearest admissible update.",
     )
     guard: bool = Field(False, description="Shrink the applied step until its harm and its norm are within every principal's limits.")
     bargain: Literal["nash", "worst_off"] = Field(
-        "nash", description="What governance negotiate maximises: the product of satisfactions, or that of the worst-off principal."
+        "nash",
+        description="What governance negotiate raises. nash: the product of all satisfactions. worst_off: the smallest satisfaction.",
     )
-    budget: int = Field(32, ge=0, description="Most moves that a negotiation may take from the unanimous set.")
+    budget: int = Field(32, ge=0, description="Largest number of moves of a negotiation; each lets one lot in or takes one out.")
 
     @model_validator(mode="after")
     def _check(self) -> Screening:
@@ -70,33 +72,33 @@ class Screening(Settings):
         ):
             if self.governance not in governances and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(
-                    f"{name}={getattr(self, name)} contradicts governance {self.governance}, which asks for none: leave it out, or use "
+                    f"{name}={getattr(self, name)} contradicts governance {self.governance}, which does not use it: leave it out, or use "
                     f"governance {' or '.join(governances)}"
                 )
         if self.filter != "reject" and self.governance in ("none", "negotiate"):
-            why = "nobody screens" if self.governance == "none" else "it is bargained which updates enter, whole"
+            why = "nobody screens" if self.governance == "none" else "updates are admitted unchanged or not at all"
             raise ValueError(f"filter={self.filter} contradicts governance {self.governance}, under which {why}: use filter reject")
         return self
 
     @property
     def judges_each(self) -> bool:
-        """Whether every update is let in whole or not at all, whatever the others are: what rules about vetoes build on."""
+        """Whether every update is judged on its own, and admitted unchanged or not at all. Rules about vetoes need this."""
         return self.filter == "reject" and self.governance != "negotiate"
 
 
 def inadmissible_to(harm: Tensor, norm: Tensor, tags: Tensor, profiles: Profiles) -> Tensor:
-    """Who finds which update inadmissible.
+    """Which principal finds which update inadmissible.
 
     Args:
-        harm: Harm, ``(E, N, K, M)``.
-        norm: Euclidean norm of the updates, ``(E, N, K)``; a norm that is not finite makes an update inadmissible to everybody.
+        harm: Harm of the updates, ``(E, N, K, M)``.
+        norm: Euclidean norm of the updates, ``(E, N, K)``. An update whose norm is not finite is inadmissible to everybody.
         tags: Tag of each lot, int64 ``(E, N, K)``.
         profiles: Everybody's profiles.
 
     Returns:
-        bool ``(E, N, K, N)``; entry (i, k, j): update (i, k) is inadmissible to principal j.
+        bool ``(E, N, K, N)``. Entry (i, k, j) says whether update (i, k) is inadmissible to principal j.
     """
-    # a comparison with NaN is false, so "not within" rather than "beyond" refuses what is not a number
+    # a comparison with NaN is false, so "not within" refuses NaN, and "beyond" would not
     within = (profiles.effects(harm)[:, :, :, None] <= profiles.limit[:, None, None]).all(dim=-1)  # (E, N, K, N)
     within &= norm[..., None] <= profiles.max_norm[:, None, None]
     within &= norm.isfinite()[..., None]
@@ -106,26 +108,26 @@ def inadmissible_to(harm: Tensor, norm: Tensor, tags: Tensor, profiles: Profiles
 
 
 def forbids(tags: Tensor, profiles: Profiles) -> Tensor:
-    """Who forbids the data of which lot for which tag, ``(E, N, K)`` → bool ``(E, N, K, N, G)``."""
+    """Which principal forbids which lot's data because of which tag, ``(E, N, K)`` → bool ``(E, N, K, N, G)``."""
     carried = tags[..., None] == torch.arange(profiles.forbidden.shape[-1], device=tags.device)  # (E, N, K, G)
     return carried[:, :, :, None] & profiles.forbidden[:, None, None]
 
 
 def forbidden_by(tags: Tensor, profiles: Profiles) -> Tensor:
-    """Who forbids the data of which lot, ``(E, N, K)`` → bool ``(E, N, K, N)``."""
+    """Which principal forbids which lot's data, ``(E, N, K)`` → bool ``(E, N, K, N)``."""
     return forbids(tags, profiles).any(dim=-1)
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What every principal thinks of every update.
+    """Every principal's verdict on every update.
 
     Attributes:
-        harm: ``(E, N, K, M)``.
-        norm: ``(E, N, K)``.
-        tags: int64 ``(E, N, K)``.
-        profiles: Everybody's profiles, in this round.
-        weight: Weight of each principal's verdict under governance weighted, ``(E, N)``, summing to 1; ``None`` elsewhere.
+        harm: Harm of the updates, ``(E, N, K, M)``.
+        norm: Euclidean norm of the updates, ``(E, N, K)``.
+        tags: Tag of each lot, int64 ``(E, N, K)``.
+        profiles: Everybody's profiles in this round.
+        weight: Weight of each principal's verdict, ``(E, N)``, summing to 1, under governance weighted; ``None`` under others.
     """
 
     harm: Tensor
@@ -136,12 +138,12 @@ class Verdicts:
 
     @cached_property
     def blocked_by(self) -> Tensor:
-        """Who finds which update inadmissible, bool ``(E, N, K, N)``."""
+        """Which principal finds which update inadmissible, bool ``(E, N, K, N)``."""
         return inadmissible_to(self.harm, self.norm, self.tags, self.profiles)
 
     @cached_property
     def finite(self) -> Tensor:
-        """Whether an update is finite, bool ``(E, N, K)``; one that is not passes under no governance."""
+        """Whether an update is finite, bool ``(E, N, K)``. An update that is not finite passes under no governance."""
         return self.norm.isfinite()
 
     @cached_property
@@ -151,27 +153,27 @@ class Verdicts:
 
     @cached_property
     def negotiable(self) -> Tensor:
-        """Whether nobody objects for another reason than harm, bool ``(E, N, K)``: no forbidden tag, nobody's norm exceeded, all finite."""
+        """Whether a lot may be bargained over, bool ``(E, N, K)``: nobody forbids its tag, no limit on norms is exceeded, all is finite."""
         long = self.norm > self.profiles.strictest_norm[:, None, None]
         return ~(long | forbidden_by(self.tags, self.profiles).any(dim=-1)) & self.finite & self.harm.isfinite().all(dim=-1)
 
     @cached_property
     def objects(self) -> Tensor:
-        """On which account who objects, bool ``(E, N, K, N, A)``: values, directions, the norm and each tag, in this order."""
+        """Which principal objects for which reason, bool ``(E, N, K, N, A)``. The A reasons: values, directions, the norm, each tag."""
         harm = ~(self.profiles.effects(self.harm)[:, :, :, None] <= self.profiles.limit[:, None, None])
         norm = ~(self.norm[..., None] <= self.profiles.max_norm[:, None, None])
         return torch.cat([harm, norm[..., None], forbids(self.tags, self.profiles)], dim=-1)
 
     @cached_property
     def stakeholders(self) -> Tensor:
-        """Whose profile names what, bool ``(E, N, A)``, in the order of :attr:`objects`."""
+        """Whose profile names which reason to object, bool ``(E, N, A)``, in the order of :attr:`objects`."""
         profiles = self.profiles
         named = [profiles.limit.isfinite(), profiles.max_norm.isfinite()[..., None], profiles.forbidden]
         return torch.cat(named, dim=-1)
 
 
 def admissible(verdicts: Verdicts, screening: Screening) -> Tensor:
-    """Which updates pass whole, under the governance, bool ``(E, N, K)``; under negotiate, which are open to bargaining."""
+    """Which updates pass unchanged under the governance, bool ``(E, N, K)``. Under negotiate: which may be bargained over."""
     blocked_by, finite = verdicts.blocked_by, verdicts.finite
     match screening.governance:
         case "none":
@@ -190,21 +192,24 @@ def admissible(verdicts: Verdicts, screening: Screening) -> Tensor:
 
 
 def let_through(coalitions: Tensor, verdicts: Verdicts, screening: Screening) -> Tensor:
-    """Which updates would pass if only the members of a coalition screened, under the governance.
+    """Which updates would pass under the governance if only the members of a coalition screened.
 
     Args:
-        coalitions: bool ``(C, N)``.
-        verdicts: Everybody's.
-        screening: The governance; not negotiate, which judges no update by itself.
+        coalitions: Members of each coalition, bool ``(C, N)``.
+        verdicts: Everybody's verdicts.
+        screening: The governance. It must not be negotiate, which does not judge updates one by one.
 
     Returns:
-        bool ``(E, C, N, K)``; with everybody in the coalition, what :func:`admissible` says. A coalition in which nobody has a say, as
-        the empty one, lets everything finite through, but under quorum and weighted, where no share of nobody is enough.
+        bool ``(E, C, N, K)``. For the coalition of all principals it equals :func:`admissible`. If nobody in a coalition has a say (as in
+        the empty coalition), every finite update passes; under quorum and weighted, no update passes.
+
+    Raises:
+        ValueError: If the governance is negotiate.
     """
     blocked_by, finite = verdicts.blocked_by, verdicts.finite[:, None]
     members = coalitions.to(verdicts.harm)  # (C, N)
     match screening.governance:
-        case "none" | "own":  # whoever else is there
+        case "none" | "own":  # these do not depend on the coalition
             return admissible(verdicts, screening)[:, None].expand(-1, len(coalitions), -1, -1)
         case "weighted":
             assert verdicts.weight is not None
@@ -217,7 +222,7 @@ def let_through(coalitions: Tensor, verdicts: Verdicts, screening: Screening) ->
             against = torch.einsum("eikja,cj,eja->ecika", verdicts.objects.to(members), members, stakeholders)
             return (voices - against >= screening.quorum * voices - _ROUNDING).all(dim=-1) & finite
         case "negotiate":
-            raise ValueError("governance negotiate judges no update by itself, so no coalition's verdict can be told from others'")
+            raise ValueError("governance negotiate judges no update on its own, so coalitions have no verdicts: use another governance")
     against = objections(coalitions, blocked_by)  # (E, C, N, K)
     if screening.governance == "unanimous":
         return (against == 0) & finite
@@ -226,7 +231,7 @@ def let_through(coalitions: Tensor, verdicts: Verdicts, screening: Screening) ->
 
 
 def guard_factor(harm: Tensor, norm: Tensor, profiles: Profiles) -> Tensor:
-    r"""Largest factor γ ≤ 1 by which the applied step may be taken so that it is admissible to every principal, to first order.
+    r"""Largest factor γ ≤ 1 at which the step is admissible to every principal, to first order.
 
     Args:
         harm: First-order harm of the step, ``(E, M)``.
@@ -234,8 +239,8 @@ def guard_factor(harm: Tensor, norm: Tensor, profiles: Profiles) -> Tensor:
         profiles: Everybody's profiles.
 
     Returns:
-        γ, ``(E,)``, in [0, 1]: the harm is linear in the step, so :math:`\gamma = \min(1, \min_m \tau_m / h_m)` over the values
-        that the step harms, and likewise for directions and the norm.
+        γ, ``(E,)``, in [0, 1]. The harm is linear in the step, so :math:`\gamma = \min(1, \min_m \tau_m / h_m)` over the values that the
+        step harms. Directions and the norm enter the minimum in the same way.
     """
     limit = torch.cat([profiles.limit.amin(dim=1), profiles.strictest_norm[:, None]], dim=1)  # (E, A)
     size = torch.cat([profiles.effects(harm), norm[:, None]], dim=1)
@@ -243,20 +248,20 @@ def guard_factor(harm: Tensor, norm: Tensor, profiles: Profiles) -> Tensor:
 
 
 def within_limits(size: Tensor, limit: Tensor) -> Tensor:
-    """Largest factors ≤ 1 that bring sizes within limits ≥ 0, entry by entry."""
-    # one part in 10^6 of slack: γ·h rounds to τ rather than above it
+    """For each entry, the largest factor ≤ 1 that brings the size within its limit ≥ 0."""
+    # one part in 10^6 less, so that rounding does not bring γ·h above τ
     return torch.where(size > limit, limit / size * (1 - _ROUNDING), 1.0)
 
 
 def exceeds(harm: Tensor, norm: Tensor, profiles: Profiles, rounding: float) -> Tensor:
-    """Whether steps, ``(E, M)`` and ``(E,)``, are beyond somebody's limits by more than rounding, bool ``(E,)``."""
-    # as for single updates, what is not a number is not within
+    """Whether steps are beyond somebody's limits by more than rounding: harm ``(E, M)``, norm ``(E,)`` → bool ``(E,)``."""
+    # as for single updates, NaN is not within
     within = (profiles.effects(harm) <= profiles.limit.amin(dim=1) * (1 + rounding) + rounding).all(dim=-1)
     return ~(within & (norm <= profiles.strictest_norm * (1 + rounding)))
 
 
 def weights_of(screening: Screening, profiles: Profiles, samples: Tensor) -> Tensor | None:
-    """Everybody's weight under governance weighted, ``(E, N)``, summing to 1; ``None`` under others.
+    """Weight of everybody's verdict under governance weighted, ``(E, N)``, summing to 1; ``None`` under others.
 
     Args:
         screening: The governance.

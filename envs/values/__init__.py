@@ -1,9 +1,17 @@
-r"""Values: what a model update may do to people, as differentiable losses of the shared model.
+r"""Values: what an update may do to people, as differentiable losses of the shared model.
 
-A value m is a loss :math:`\ell_m(\theta)` on a probe set of its own. An update's predicted harm to it is first order,
-:math:`h_m = \langle \nabla \ell_m(\theta), \Delta \rangle`, positive when the update makes things worse.
+Each value m is a loss :math:`\ell_m(\theta)` on its own probe set. An update's first-order harm to it is
+:math:`h_m = \langle \nabla \ell_m(\theta), \Delta \rangle`, which is positive if the update makes things worse.
 
-Importing this package registers all kinds. :class:`Value` says how to write one's own.
+Importing this package registers all kinds:
+
+* ``interface``: the base class :class:`Value`, which says how to write a value of your own, and the registry;
+* ``losses``: the loss of a class, of a group, of the worst group;
+* ``miss_rate``: the share of a class's cases that the model misses;
+* ``disparities``: gaps between groups;
+* ``drift``: change of the model's answers;
+* ``confidence``: privacy of records;
+* ``gradients``: losses and gradients of all values of a cooperative at once.
 """
 
 from .confidence import Confidence

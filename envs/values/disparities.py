@@ -1,4 +1,4 @@
-"""The value that is a gap between groups: demographic parity, equal opportunity, equalised odds."""
+"""The value for gaps between groups: demographic parity, equal opportunity, equalised odds."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ _TEMPERATURE = 0.01
 class Disparity(Value):
     r"""Gap in the mean score for a class between a group and everybody else, or another group, in probability.
 
-    The score is the probability p that the model gives to the class ``label``. Among which rows it is compared, the criterion says:
+    The score is the probability p that the model gives to the class ``label``. The criterion says among which rows scores are compared:
 
-    - ``demographic_parity``: all. Scores must not depend on the group, even where the classes' true shares do.
-    - ``equal_opportunity``: those whose true class is ``label``. Who deserves it is found as often in either group.
-    - ``equalised_odds``: those of each true class in turn, and the widest gap counts. With two classes these are the gaps between the
-      true-positive and between the false-positive rates.
+    - ``demographic_parity``: all rows. Scores must not depend on the group, even if the classes' true shares do.
+    - ``equal_opportunity``: rows whose true class is ``label``. People of that class must be found equally often in both groups.
+    - ``equalised_odds``: rows of each true class in turn; the widest gap counts. With two classes, these are the gap between the
+      true-positive rates and the gap between the false-positive rates.
 
-    A gap is made smooth, so that it is differentiable at 0, and within ε = 0.001 below the gap everywhere:
+    The gap is smoothed, so that it is differentiable at 0. The smooth gap is at most ε = 0.001 below the gap:
 
     .. math:: d = \sqrt{(\bar p_\text{group} - \bar p_\text{others})^2 + \epsilon^2} - \epsilon
 
-    and the widest of the C gaps of equalised odds is :math:`T \log \frac{1}{C} \sum_y e^{d_y / T}` with T = 0.01: 0 where all gaps are, and
-    at most T·ln C (two classes: 0.007; ten: 0.023) + ε below the widest.
+    For equalised odds, the widest of the C gaps is smoothed too: :math:`T \log \frac{1}{C} \sum_y e^{d_y / T}` with T = 0.01. It is 0 if
+    all gaps are 0. It is below the widest gap by at most T·ln C (two classes: 0.007; ten: 0.023) + ε.
 
-    The sources speak of the rates of decisions; mean scores are the rates of a model that decides by chance, with its scores as
-    probabilities. Scores that agree on average can disagree once cut off at one half.
+    The sources define the criteria by the rates of decisions. Mean scores are the rates of a model that decides by chance, with its scores
+    as probabilities. Scores that agree on average may disagree once they are cut off at one half.
 
-    Near equality the loss bends sharply (its second derivative is 1/ε there), and so it does within T of a tie of the widest gaps. To
-    first order no update harms a gap of 0, and to second order a change of it beyond ε looks far worse than it is. Where groups start
-    nearly equal, screen with ``harm: measured``.
+    Near equality the loss bends sharply: its second derivative there is 1/ε. It also bends sharply within T of a tie of the widest gaps. To
+    first order no update harms a gap of 0. To second order, a change of the gap beyond ε looks far worse than it is. If groups start nearly
+    equal, screen with ``harm: measured``.
 
-    The probe set holds ``data.probe_rows`` rows of either side, and with equalised odds so many per side and true class.
+    The probe set holds ``data.probe_rows`` rows of each side. With equalised odds, it holds that many per side and true class.
 
     References:
         Dwork, Hardt, Pitassi, Reingold & Zemel (2012), *Fairness through awareness*, ITCS.
@@ -53,19 +53,19 @@ class Disparity(Value):
     label: int | str = Field(description="The class whose score is compared, by name or number.")
     criterion: Literal["demographic_parity", "equal_opportunity", "equalised_odds"] = Field(
         "demographic_parity",
-        description="Among which rows scores are compared: all; those whose true class is the label; those of each true class, and the "
-        "widest gap counts.",
+        description="Rows among which scores are compared. demographic_parity: all. equal_opportunity: those whose true class is label. "
+        "equalised_odds: those of each true class; the widest gap counts.",
     )
     against: str | None = Field(None, description="The group to compare with, by its name under data.groups; everybody else by default.")
 
     @model_validator(mode="after")
     def _check(self) -> Disparity:
         if self.against == self.group:
-            raise ValueError(f"against={self.against!r}: is the group itself; name another, or leave it out for everybody else")
+            raise ValueError(f"against={self.against!r} is the group itself: name another group, or leave it out for everybody else")
         return self
 
     def strata(self, dataset: Dataset, groups: Mapping[str, Bools]) -> Sequence[Bools]:
-        """The group's rows, and the others'; by true class unless the criterion is demographic parity.
+        """The rows of the group, and those of the other side; by true class unless the criterion is demographic parity.
 
         Raises:
             ValueError: If a class or group is unknown, the two groups share members, or one side has no rows (of a class).
@@ -87,12 +87,12 @@ class Disparity(Value):
                 stratum = side if true is None else side & (dataset.labels == true)
                 if not stratum.any():
                     of_class = "" if true is None else f" of class {dataset.class_names[true]!r}"
-                    raise ValueError(f"disparity: the data has no rows{of_class} {who}")
+                    raise ValueError(f"disparity: the data has no rows{of_class} {who}: name another group or class")
                 strata.append(stratum)
         return strata
 
     def check(self, probe: Rows, dataset: Dataset) -> None:
-        """Two classes at least, for demographic parity; the other criteria draw their rows by class."""
+        """Demographic parity needs rows of at least two classes. The other criteria draw their rows by class."""
         if self.criterion == "demographic_parity":
             require_two_classes(probe.y, "", dataset)
 
@@ -109,7 +109,7 @@ class Disparity(Value):
         return gaps[0] if len(gaps) == 1 else smooth_maximum(torch.stack(gaps, dim=-1), _TEMPERATURE)
 
     def _true_classes(self, dataset: Dataset) -> Sequence[int | None]:
-        """The true classes among whose rows scores are compared; ``None`` for all rows at once."""
+        """The true classes among whose rows scores are compared; ``None`` stands for all rows at once."""
         match self.criterion:
             case "demographic_parity":
                 return [None]

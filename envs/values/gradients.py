@@ -19,14 +19,14 @@ def losses_and_gradients(
 
     Args:
         values: The M values.
-        probes: The probe set of each, prepared or not.
-        probe_logits: The model's answers on them, ``(E, n_rows, n_classes)`` each.
+        probes: The probe set of each value, prepared or not.
+        probe_logits: The model's logits on each probe set, ``(E, n_rows, n_classes)``.
         model: The shared model.
         theta: Its parameters, ``(E, P)``.
-        dataset: Where the probe sets came from.
+        dataset: The data set from which the probe sets came.
 
     Returns:
-        ``(E, M)`` and ``(E, M, P)``.
+        The losses ``(E, M)``, and their gradients ``(E, M, P)``.
     """
     losses = theta.new_empty(len(theta), len(values))
     gradients = theta.new_empty(len(theta), len(values), theta.shape[-1])

@@ -1,4 +1,4 @@
-"""The interface of a value, and the registry in which values are found by kind."""
+"""The base class of all values, and the registry in which values are found by their kind."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..data.sources import Bools, Dataset, Rows
 
 
 class Value(Settings):
-    """One value: a differentiable loss of the shared model on a probe set of its own.
+    """A value: a differentiable loss of the shared model on its own probe set.
 
-    A value is small: subclass, say which rows the probe set must hold and what the loss is, and register it::
+    To write one, subclass this class, say which rows the probe set must hold and what the loss is, and register it::
 
         @VALUES.register("calm")
         class Calm(Value):
@@ -32,23 +32,23 @@ class Value(Settings):
             def loss(self, logits, probe, dataset):
                 return logits.square().mean(dim=(-1, -2))
 
-    A scenario then names it: ``values: {quiet: {kind: calm, label: malignant}}``. Its fields are its settings; the first line of its
-    docstring is what ``proxycoop scenarios --settings`` prints. Packages register theirs under the entry-point group
+    A scenario then names it: ``values: {quiet: {kind: calm, label: malignant}}``. The class's fields are its settings.
+    ``proxycoop scenarios --settings`` prints the first line of its docstring. Packages register their values under the entry-point group
     ``proxycoop.values``.
 
-    Predicted harm is read off the loss's first derivative, the second-order correction off its second; both must exist
-    wherever the model may go. So :meth:`loss` may only use operations that torch can differentiate twice, none of them in place, and a
-    maximum or an absolute value must be smoothed.
+    First-order harm uses the loss's first derivative, and second-order harm its second derivative. Both must exist for all parameters. So
+    :meth:`loss` may only use operations that torch can differentiate twice, and none in place. A maximum or an absolute value must be
+    smoothed.
 
     Attributes:
-        needs_reference: Whether the loss reads ``probe.reference``, the answers of the model on which every episode starts.
+        needs_reference: Whether the loss reads ``probe.reference``, the logits of the start model.
     """
 
     needs_reference: ClassVar[bool] = False
 
     @abstractmethod
     def strata(self, dataset: Dataset, groups: Mapping[str, Bools]) -> Sequence[Bools]:
-        """Masks, bool ``(n_rows,)`` each, of the strata from which equally many probe rows are taken.
+        """One mask, bool ``(n_rows,)``, per stratum. Equally many probe rows are drawn from each stratum.
 
         Args:
             dataset: The data set.
@@ -63,16 +63,16 @@ class Value(Settings):
         """The value loss.
 
         Args:
-            logits: The model's answers on the probe set, ``(..., n_rows, n_classes)``.
+            logits: The model's logits on the probe set, ``(..., n_rows, n_classes)``.
             probe: The probe set.
-            dataset: Where it came from, to look up classes.
+            dataset: The data set from which it came, to look up classes.
 
         Returns:
-            ``(...,)``; lower is better. Its unit is the unit of the tolerances on this value.
+            ``(...,)``; lower is better. Tolerances on this value have the same unit.
         """
 
     def loss_and_gradient(self, logits: Tensor, probe: Rows, dataset: Dataset) -> tuple[Tensor, Tensor]:
-        """:meth:`loss` and its gradient with respect to the logits, of their shape; by automatic differentiation unless overridden."""
+        """:meth:`loss`, and its gradient with respect to the logits. It uses automatic differentiation unless it is overridden."""
         with torch.enable_grad():
             logits = logits.detach().requires_grad_()
             loss = self.loss(logits, probe, dataset)
@@ -80,17 +80,17 @@ class Value(Settings):
         return loss.detach(), gradient
 
     def check(self, probe: Rows, dataset: Dataset) -> None:
-        """Refuse a probe set that does not tell what the value needs to know; by default any will do.
+        """Refuse a probe set that is not suitable for the value. By default every probe set is accepted.
 
-        Called once for the probe set and once for the probe test set, after they were drawn.
+        This is called once for the probe set and once for the probe test set, after they were drawn.
 
         Raises:
-            ValueError: If it does not; the message goes on from "the probe set of value 'name' …", and says what to do.
+            ValueError: If the probe set is not suitable. The message continues "the probe set of value 'name' …", and says what to do.
         """
         del probe, dataset
 
     def protected_class(self, dataset: Dataset) -> int | None:
-        """The class that the value protects, if it is about one class."""
+        """The class that the value protects, if it is about one class; else ``None``."""
         del dataset
         return None
 
@@ -102,7 +102,7 @@ def members_of(group: str, groups: Mapping[str, Bools]) -> Bools:
     """Members of a group, bool ``(n_rows,)``.
 
     Raises:
-        ValueError: If there is no such group; the message lists the known.
+        ValueError: If there is no such group; the message lists the known groups.
     """
     if group not in groups:
         raise unknown_name("group", group, sorted(groups) or ["none: define one under data.groups"])
@@ -113,7 +113,7 @@ def rows_of(dataset: Dataset, groups: Mapping[str, Bools], *, label: int | str |
     """Rows of a class, of a group, of both, or all rows: bool ``(n_rows,)``.
 
     Raises:
-        ValueError: If the class or group is unknown, or there is no such row.
+        ValueError: If the class or group is unknown, or no row is left.
     """
     rows = np.ones(len(dataset.labels), dtype=bool)
     of_what = []
@@ -129,12 +129,12 @@ def rows_of(dataset: Dataset, groups: Mapping[str, Bools], *, label: int | str |
 
 
 def require_two_classes(labels: Tensor, of_whom: str, dataset: Dataset) -> None:
-    """Refuse rows that are all of one class, for values that say how well people are served whatever their class.
+    """Refuse rows that are all of one class. This is for values about how well a group is served, whatever the class.
 
     Args:
         labels: int64 ``(n_rows,)``.
-        of_whom: Whose rows they are: ``"of group 'women'"``, or empty for the whole set.
-        dataset: Where they came from.
+        of_whom: Whose rows they are: ``"of group 'women'"``; or empty for the whole set.
+        dataset: The data set from which they came.
 
     Raises:
         ValueError: If there are fewer than two classes among them.
@@ -142,10 +142,10 @@ def require_two_classes(labels: Tensor, of_whom: str, dataset: Dataset) -> None:
     whose = f"rows {of_whom}".strip()
     found = labels.unique().tolist()
     if not found:
-        raise ValueError(f"holds no {whose}")
+        raise ValueError(f"holds no {whose}: name another group, or raise data.probe_rows")
     if len(found) == 1:
         raise ValueError(
-            f"holds {whose} of class {dataset.class_names[found[0]]!r} only: the least loss on it would be to answer that class always. "
-            "Raise data.probe_rows, or use a value that is about one class: class_loss or miss_rate, which take a group as well, or "
+            f"holds {whose} of class {dataset.class_names[found[0]]!r} only: a model that always answers this class would have the lowest "
+            "loss. Raise data.probe_rows, or use a value about one class: class_loss or miss_rate, which can be limited to a group, or "
             "disparity with criterion equal_opportunity"
         )

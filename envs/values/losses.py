@@ -1,4 +1,4 @@
-"""Values that are mean cross-entropies: of a class, of a group, of the group that is served worst."""
+"""Values that are mean cross-entropies: of a class, of a group, of the group with the highest loss."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class _MeanLoss(Value):
 
 @VALUES.register("class_loss")
 class ClassLoss(_MeanLoss):
-    """Mean cross-entropy on one class, in nats: rises when the model misses more of its cases."""
+    """Mean cross-entropy on one class, in nats. It rises when the model misses more of the class's cases."""
 
     label: int | str = Field(description="The class, by name or number.")
-    group: str | None = Field(None, description="Only rows in this group, by its name under data.groups; all by default.")
+    group: str | None = Field(None, description="Only rows in this group, by its name under data.groups; all rows by default.")
 
     def strata(self, dataset: Dataset, groups: Mapping[str, Bools]) -> Sequence[Bools]:
         """The rows of the class, in the group if one is named."""
@@ -56,28 +56,28 @@ class GroupLoss(_MeanLoss):
         return [rows_of(dataset, groups, group=self.group)]
 
     def check(self, probe: Rows, dataset: Dataset) -> None:
-        """Two classes at least."""
+        """The group needs at least two classes."""
         require_two_classes(probe.y, "", dataset)
 
 
 @VALUES.register("worst_group_loss")
 class WorstGroupLoss(Value):
-    r"""Mean cross-entropy on the group that is served worst, in nats, as a smooth maximum over groups.
+    r"""Mean cross-entropy on the group with the highest loss, in nats, as a smooth maximum over groups.
 
     .. math:: T \log \Bigl( \tfrac{1}{G} \sum_g e^{L_g / T} \Bigr)
 
-    with L_g the mean cross-entropy on group g. It never exceeds the largest L_g, and falls short of it by T·ln G at most, when the
-    other groups are served perfectly by comparison; where all groups are served alike it is their common loss. Its gradient weighs the
-    groups by softmax(L/T): groups within about T of the worst one count, too. The smaller T, the closer to the maximum, and the
-    shorter the steps whose harm the gradient predicts.
+    Here L_g is the mean cross-entropy on group g. The smooth maximum never exceeds the largest L_g. It is at most T·ln G below it, which
+    happens if all other groups have a much lower loss. If all groups have the same loss, it equals that loss. Its gradient weighs the
+    groups by softmax(L/T), so groups within about T of the worst one count too. A smaller T is closer to the maximum, but then the gradient
+    predicts harm only for shorter steps.
 
-    The source trains on the worst group by reweighting; here its loss is a limit on what others may train.
+    The source trains on the worst group by reweighting. Here the worst group's loss limits which updates are admitted.
 
     References:
         Sagawa, Koh, Hashimoto & Liang (2020), *Distributionally robust neural networks for group shifts*, ICLR.
     """
 
-    groups: tuple[str, ...] = Field(min_length=2, description="The groups, by their names under data.groups; no two may share members.")
+    groups: tuple[str, ...] = Field(min_length=2, description="The groups, by their names under data.groups; they must not share members.")
     temperature: float = Field(0.05, gt=0, description="Temperature T of the smooth maximum, in nats; its error is at most T·ln G.")
 
     @field_validator("groups")
@@ -91,7 +91,7 @@ class WorstGroupLoss(Value):
         """The rows of each group.
 
         Raises:
-            ValueError: If two groups share members: the rows taken for one would then tip the mean of the other.
+            ValueError: If two groups share members. Rows that are drawn for one would then bias the mean of the other.
         """
         strata = [rows_of(dataset, groups, group=group) for group in self.groups]
         for b, group in enumerate(self.groups):
@@ -104,7 +104,7 @@ class WorstGroupLoss(Value):
         return strata
 
     def check(self, probe: Rows, dataset: Dataset) -> None:
-        """Two classes in each group at least."""
+        """Each group needs at least two classes."""
         for group in self.groups:
             require_two_classes(probe.y[probe.groups[group]], f"of group {group!r}", dataset)
 
@@ -117,5 +117,5 @@ class WorstGroupLoss(Value):
 
 
 def smooth_maximum(x: Tensor, temperature: float) -> Tensor:
-    r"""Smooth maximum over the last axis of n numbers, :math:`T \log \frac{1}{n} \sum_i e^{x_i / T}`: within T·ln n below the maximum."""
+    r"""Smooth maximum over the last axis of n numbers, :math:`T \log \frac{1}{n} \sum_i e^{x_i / T}`: at most T·ln n below the maximum."""
     return temperature * ((x / temperature).logsumexp(dim=-1) - math.log(x.shape[-1]))

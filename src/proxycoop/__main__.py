@@ -1,4 +1,4 @@
-"""``python -m proxycoop`` is the command ``proxycoop``."""
+"""``python -m proxycoop`` does the same as the command ``proxycoop``."""
 
 from proxycoop.training.commands.cli import main
 

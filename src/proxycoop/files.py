@@ -1,4 +1,4 @@
-"""Files that are whole or absent: everything is written beside its place and renamed."""
+"""Reading and writing files. A file is written under a temporary name and then renamed, so nobody ever reads half of one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any, BinaryIO
 
 
 def output_folder(path: str | Path) -> Path:
-    """Create ``path`` if it is missing and make sure that it can be written.
+    """Create the folder ``path`` if it is missing, and make sure that files can be written in it.
 
     Raises:
-        ValueError: If it is not a folder or cannot be written.
+        ValueError: If ``path`` is not a folder, or no file can be written in it.
     """
     folder = Path(path)
     try:
@@ -27,7 +27,7 @@ def output_folder(path: str | Path) -> Path:
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
-    """Call ``write`` on a temporary file beside ``path``, then rename it to ``path``: a reader never sees half of it."""
+    """Call ``write`` on a temporary file beside ``path``, then rename that file to ``path``. A reader never sees half of it."""
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -49,7 +49,7 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def write_json(path: str | Path, data: Any) -> Path:
-    """Write JSON atomically, keys in the order given, floats in full."""
+    """Write JSON atomically: keys in the order given, floats to their last digit."""
     return write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
 
 
@@ -57,7 +57,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        ValueError: If the file is missing, half-written or no JSON object; the message names it and what to do.
+        ValueError: If the file is missing, half-written or not a JSON object. The message names the file.
     """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -68,5 +68,5 @@ def read_json(path: str | Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{str(path)!r} is damaged or half-written ({error}): delete it and run the command again") from error
     if not isinstance(data, dict):
-        raise ValueError(f"{str(path)!r} holds a {type(data).__name__}, not an object: delete it and run the command again")
+        raise ValueError(f"{str(path)!r} holds a {type(data).__name__}, must be a JSON object: delete it and run the command again")
     return data

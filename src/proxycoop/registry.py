@@ -1,4 +1,4 @@
-"""Things found by name: credit rules, agents, data sources, values."""
+"""Registries: credit rules, agents, data sources and values are found by their names."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def unknown_name(kind: str, name: object, known: list[str]) -> ValueError:
-    """The error for a name that nobody registered: it lists the known ones and, if one is close, suggests it."""
+    """The error for a name that is not registered. It lists the known names, and suggests one if it is similar."""
     close = difflib.get_close_matches(str(name), known, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return ValueError(f"unknown {kind} {name!r}{hint}: the known ones are {', '.join(known)}")
 
 
 class Registry(Generic[T]):
-    """Factories by name, open to third parties through an entry-point group.
+    """Factories by name. Third-party packages add theirs through an entry-point group.
 
     Args:
         kind: What is registered, in words, for error messages: ``"credit rule"``.
-        group: Entry-point group that third-party packages use, such as ``"proxycoop.credit_rules"``; it is read when a name
-            is first looked up, never at import.
+        group: Entry-point group for third-party packages, such as ``"proxycoop.credit_rules"``. It is read at the first look-up of a name
+            that is not registered yet, or of the list of names; never at import.
     """
 
     def __init__(self, kind: str, group: str) -> None:
@@ -35,15 +35,15 @@ class Registry(Generic[T]):
         self._third_party: dict[str, EntryPoint] | None = None
 
     def register(self, name: str) -> Callable[[F], F]:
-        """Decorator for a class or function that builds the thing: ``@RULES.register("equal")``.
+        """Decorator for a class or function that builds the object: ``@RULES.register("equal")``.
 
         Raises:
-            ValueError: If the name is taken by another factory.
+            ValueError: If another factory has the name already.
         """
 
         def decorate(factory: F) -> F:
             old = self._factories.get(name, factory)
-            if (old.__module__, old.__qualname__) != (factory.__module__, factory.__qualname__):  # the same again: a notebook's cell
+            if (old.__module__, old.__qualname__) != (factory.__module__, factory.__qualname__):  # a notebook's cell that runs twice
                 raise ValueError(f"{self.kind} {name!r} is registered already, as {old!r}: choose another name")
             self._factories[name] = factory
             return factory
@@ -54,8 +54,8 @@ class Registry(Generic[T]):
         """The factory called ``name``.
 
         Raises:
-            ValueError: If nothing is registered under the name (the message lists what is), or it is a third party's and cannot be
-                loaded.
+            ValueError: If the name is not registered (the message lists the known names), or if a third party registered it and its module
+                cannot be loaded.
         """
         if name in self._factories:
             return self._factories[name]
@@ -64,7 +64,7 @@ class Registry(Generic[T]):
             raise unknown_name(self.kind, name, self.names())
         try:
             self._factories[name] = entries[name].load()
-        except Exception as error:  # whatever a third party's module does on import
+        except Exception as error:  # a third party's module may raise anything when it is imported
             raise ValueError(f"{self.kind} {name!r} cannot be loaded from {entries[name].value!r}: {error!r}") from error
         return self._factories[name]
 
@@ -79,11 +79,11 @@ class Registry(Generic[T]):
         return sorted(self._factories.keys() | self._entry_points().keys())
 
     def name_of(self, factory: Callable[..., T]) -> str | None:
-        """The name under which a factory is registered, or ``None``; third parties' that were never asked for are not loaded."""
+        """The name under which a factory is registered, or ``None``. It does not load third-party factories that nobody has asked for."""
         return next((name for name, one in self._factories.items() if one is factory), None)
 
     def make(self, name: str, /, **kwargs: object) -> T:
-        """Build the thing called ``name``; ``kwargs`` go to its constructor.
+        """Build the object called ``name``; ``kwargs`` go to its constructor.
 
         Raises:
             ValueError: If the name is unknown or the constructor does not take these arguments.
@@ -96,7 +96,7 @@ class Registry(Generic[T]):
         return factory(**kwargs)
 
     def _entry_points(self) -> dict[str, EntryPoint]:
-        """Third parties' entry points by name; a name of ours wins over theirs."""
+        """Third parties' entry points by name. Where a name is registered here as well, the one here is used."""
         if self._third_party is None:
             self._third_party = {entry.name: entry for entry in entry_points(group=self.group)}
         return self._third_party

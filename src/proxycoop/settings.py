@@ -9,20 +9,20 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 class Settings(BaseModel):
-    """A frozen, validated part of a scenario or a run: unknown keys are refused, every field has a default and says its unit."""
+    """A frozen, validated part of a scenario or a run. Unknown keys are refused. Every field is described, with its unit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def describe(settings: type[BaseModel], prefix: str = "", default: Any = None) -> Iterator[tuple[str, str, str]]:
-    """Every setting below a class of settings: its dotted path, its default and what it means.
+    """List every setting of a class and of its parts: dotted path, default and meaning.
 
-    Parts of several kinds are told apart by ``[kind]`` behind their name, entries of mappings and sequences by ``<…>``.
+    Where a part can be of several kinds, ``[kind]`` follows its name. ``<…>`` stands for the key or index in a mapping or sequence.
 
     Args:
         settings: The class.
-        prefix: What stands before its settings' names.
-        default: What the settings are where this part is not given, if that is not what each of them says.
+        prefix: Put before the names of its settings.
+        default: An instance that replaces the fields' own defaults, where the parent has a default of its own for this part.
     """
     for name, field in settings.model_fields.items():
         if name == "kind":
@@ -39,7 +39,7 @@ def describe(settings: type[BaseModel], prefix: str = "", default: Any = None) -
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The models that stand in a type annotation."""
+    """The pydantic models that a type annotation mentions."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [cls for part in get_args(annotation) for cls in models_in(part)]
@@ -50,7 +50,7 @@ def _shown(default: Any) -> str:
 
 
 def default_kind(kind: str) -> BeforeValidator:
-    """For a part of several kinds: settings that name no kind are of this one."""
+    """For a part that can be of several kinds: settings that name no kind get this one."""
 
     def fill(data: Any) -> Any:
         return {"kind": kind, **data} if isinstance(data, Mapping) and "kind" not in data else data

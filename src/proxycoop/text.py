@@ -1,6 +1,6 @@
-"""Text that users supply, for tables and pictures."""
+"""Makes text from users safe for tables and pictures."""
 
 
 def one_line(text: str) -> str:
-    """Text on one line, without control characters."""
+    """The text on one line: each character that cannot be printed becomes a space."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
