@@ -1,12 +1,12 @@
-"""Whether anything moved by a bit: SHA-256 digests of trajectories and of a training.
+"""Check that no number changes: SHA-256 digests of trajectories and of a training.
 
-Run it before and after a change that must not change any number, on one machine, and compare::
+Run it before and after such a change, on the same machine, and compare::
 
     python benchmarks/digests.py --out before.txt
     python benchmarks/digests.py --against before.txt
 
-A trajectory's digest covers every tensor of every :class:`RoundResult` and the shared parameters after each round. Digests differ
-between processors and between versions of torch, so none is kept in the repository.
+A trajectory's digest covers every tensor of every :class:`RoundResult`, and the shared parameters after each round. Digests differ
+between processors and between versions of torch, so the repository holds none.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Proxies learn by AgileRL's IPPO, with its own networks and training loop; needs ``pip install 'proxycoop[agilerl]'``."""
+"""AgileRL: IPPO with AgileRL's own networks and training loop. It needs ``pip install 'proxycoop[agilerl]'``."""
 
 import random
 
@@ -15,11 +15,11 @@ NETWORK = {"encoder_config": {"hidden_size": [64], "activation": "Tanh"}, "head_
 
 
 def main() -> None:
-    """Train one policy for all proxies, and print what each of them earns in an episode, before and after."""
-    for seed in (random.seed, np.random.seed, torch.manual_seed):  # AgileRL draws from these
+    """Train one policy for all proxies, and print what a proxy earns in an episode, before and after training."""
+    for seed in (random.seed, np.random.seed, torch.manual_seed):  # AgileRL draws from these generators
         seed(SEED)
     env = CooperativeAgileRLEnv(SCENARIO, CREDIT, NUM_COOPERATIVES, actions="multi_discrete", shared=True, seed=SEED)
-    episode = env.rows.engine.horizon * env.num_envs  # agent-steps of an episode of every cooperative
+    episode = env.rows.engine.horizon * env.num_envs  # agent-steps of one episode of every cooperative
     agent = IPPO(
         {"proxy": env.single_observation_space("proxy")},
         {"proxy": env.single_action_space("proxy")},

@@ -1,4 +1,4 @@
-"""BenchMARL: QMIX on the team's reward, with BenchMARL's own experiment; other algorithms and models of its work as well. Half a minute."""
+"""BenchMARL: QMIX on the team's reward, as an experiment of BenchMARL. Its other algorithms and models work as well. Half a minute."""
 
 import tempfile
 
@@ -9,12 +9,12 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from proxycoop.training.libraries.benchmarl import CooperativeTask, LotModelConfig, episode_means
 
-COOPERATIVES, ROUNDS = 16, 16  # played at once; in an episode
-ITERATIONS = 30  # of one episode of each cooperative; 78 teach the whole lesson
+COOPERATIVES, ROUNDS = 16, 16  # cooperatives played at once; rounds of an episode
+ITERATIONS = 30  # each is one episode of every cooperative; use 78 for a full training
 
 
 class Welfare(Callback):
-    """Prints now and then how the cooperatives fare."""
+    """Prints the cooperatives' welfare every ten iterations."""
 
     def on_batch_collected(self, batch):
         if self.experiment.n_iters_performed % 10 == 0:
@@ -37,4 +37,4 @@ with tempfile.TemporaryDirectory() as config.save_folder:
 env = task.get_env_fun(COOPERATIVES, continuous_actions=False, seed=1, device="cpu")()
 with set_exploration_type(ExplorationType.DETERMINISTIC):
     played = TransformedEnv(env, *task.get_env_transforms(env)).rollout(ROUNDS, experiment.policy)
-print("at last, without exploring: " + ", ".join(f"{name} {episode_means(played)[name]:.2f}" for name in ("welfare", "corrupt_share")))
+print("trained, without exploration: " + ", ".join(f"{name} {episode_means(played)[name]:.2f}" for name in ("welfare", "corrupt_share")))

@@ -1,8 +1,8 @@
-"""Flower with screening and credit: six offices read digits; one mislabels its mail, one protects its 8s and 9s.
+"""Flower with screening and credit. Six offices read digits: one mislabels its mail, and one protects its 8s and 9s.
 
-Run it, after ``pip install 'proxycoop[flower]'``, with ``python examples/flower_digits.py``. It needs no network: the digits come with
-scikit-learn, and the clients live in this process, behind a Grid of thirty lines. In a deployment or in Flower's simulation, keep the
-ClientApp and the strategy, and let Flower make the Grid: call ``strategy.start`` in a function under ``@ServerApp().main()``.
+Run ``pip install 'proxycoop[flower]'``, then ``python examples/flower_digits.py``. It needs no network: the digits come with scikit-learn,
+and the clients run in this process, behind a Grid of thirty lines. For a deployment or Flower's simulation, keep the ClientApp and the
+strategy, and let Flower make the Grid: call ``strategy.start`` in a function under ``@ServerApp().main()``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def data() -> Engine:
         "lots.per_principal": 1,
         "lots.rows": 80,
         "lots.corruption.share": 1 / N_CLIENTS,
-        "lots.mixture": {"concentration": 20, "classes_per_lot": 8, "owner_share": 1.0, "other_share": 0.7},  # who has 8s, who has 9s
+        "lots.mixture": {"concentration": 20, "classes_per_lot": 8, "owner_share": 1.0, "other_share": 0.7},  # decides who has 8s and 9s
         "profiles": [{"tolerances": TOLERANCES}],
         "profiles_drawn": False,  # the first client holds it
         "reward.scale": 1.0,  # nobody is rewarded here
@@ -53,7 +53,7 @@ def net() -> nn.Module:
 
 
 def started(cooperative: Engine) -> nn.Module:
-    """The model before the first round: trained for a moment on 40 public rows."""
+    """The model before the first round, trained for 20 steps on 40 public rows."""
     public = cooperative.splits.public
     model = net()
     nn.init.zeros_(model.weight)
@@ -62,7 +62,7 @@ def started(cooperative: Engine) -> nn.Module:
 
 
 def train_on(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> tuple[nn.Module, float]:
-    """A few steps of gradient descent on all rows; the model, and its loss before the last of them."""
+    """Take steps of gradient descent on all rows. Returns the model, and its loss before the last step."""
     optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
     for _ in range(steps):
         optimiser.zero_grad()
@@ -73,7 +73,7 @@ def train_on(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> tuple[nn.Mod
 
 
 def client_app(cooperative: Engine) -> ClientApp:
-    """What runs at each client: train on its own rows, and report who it is."""
+    """The app of each client: it trains on its own rows, and reports its number."""
     app = ClientApp()
 
     @app.train()
@@ -93,14 +93,14 @@ class InProcessGrid(Grid):
     """Clients as plain function calls: no processes, no ports."""
 
     def __init__(self, app: ClientApp, n_clients: int) -> None:
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1  # what a runtime would have set
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1  # a runtime would set these
         self.app = app
         self.contexts = {
             100 + i: Context(1, 100 + i, {"partition-id": i, "num-partitions": n_clients}, RecordDict(), {}) for i in range(n_clients)
         }
 
     def get_node_ids(self) -> Iterable[int]:
-        """Everybody is always there."""
+        """All clients are always there."""
         return list(self.contexts)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
@@ -110,7 +110,7 @@ class InProcessGrid(Grid):
         for message in messages:
             try:
                 replies.append(self.app(message, self.contexts[message.metadata.dst_node_id]))
-            except Exception as error:  # whatever a client does
+            except Exception as error:  # whatever goes wrong in a client
                 replies.append(Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, repr(error)), reply_to=message))
         return replies
 
@@ -127,7 +127,7 @@ class InProcessGrid(Grid):
 
 
 def main() -> None:
-    """Train, and print who earned what."""
+    """Train, and print what each client earned."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--credit", default="shapley", help="a credit rule, such as loo or 'shapley(budget=40)'")
     rule = parser.parse_args().credit

@@ -1,4 +1,4 @@
-"""PPO straight on the engine's tensors: no library, no rows. Ten seconds; ``device="cuda"`` trains where the cooperatives live."""
+"""PPO directly on the engine's tensors, without an RL library. Ten seconds. With ``device="cuda"`` it plays and trains on a GPU."""
 
 import tempfile
 
@@ -11,11 +11,11 @@ from proxycoop.training.train import train
 
 settings = settings_for(
     "ippo",
-    "ppo",  # or "grpo", "ospo": without a critic
+    "ppo",  # or "grpo" or "ospo", which have no critic
     scenario=scenario.load("digits"),
     credit="shapley",
     num_cooperatives=16,
-    total_steps=60_000,  # agent-steps; 120,000 teach the whole lesson
+    total_steps=60_000,  # agent-steps; use 120,000 for a full training
     device="cpu",
     seed=0,
 )
@@ -28,7 +28,7 @@ with tempfile.TemporaryDirectory() as folder:
         means = (f"{what} {float(metrics[what].mean()):.2f}" for what in ("welfare", "clean_share", "corrupt_share"))
         print(f"{name}: {', '.join(means)}")
 
-observations = engine.reset(range(64))  # the engine by hand: choices (E, N, K) in, observations (E, N, size) and rewards (E, N) out
+observations = engine.reset(range(64))  # or step it yourself: choices (E, N, K) in, observations (E, N, size) and rewards (E, N) out
 generator = torch.Generator().manual_seed(0)
 while engine.t < engine.horizon:
     choices = torch.rand(64, engine.num_agents, engine.num_lots, generator=generator) < 0.5

@@ -1,4 +1,4 @@
-"""A credit rule of your own in ten lines: half of the gain is split equally, half follows what each brought at the margin."""
+"""A credit rule of your own in ten lines: the mean of an equal split of the gain and the leave-one-out value."""
 
 from proxycoop import agents, credit
 from proxycoop.envs import Engine

@@ -1,4 +1,4 @@
-"""RLlib: PPO on its new API stack, told by masks which lots there is anything to contribute of. Twenty seconds."""
+"""RLlib: PPO on its new API stack, with masks that say which lots have anything to contribute. Twenty seconds."""
 
 import ray
 from ray.rllib.algorithms.ppo import PPOConfig
@@ -7,9 +7,9 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from proxycoop.envs import scenario
 from proxycoop.training.libraries.rllib import POLICY, CooperativeMultiAgentEnv, EpisodeMetrics, LotModule, everyone, model_config
 
-UPDATES = 6  # of 1,536 agent-steps; 78 teach the whole lesson
+UPDATES = 6  # of 1,536 agent-steps each; use 78 for a full training
 COOPERATIVES = 16
-RUNNERS = 0  # processes that play; 0 plays in this one
+RUNNERS = 0  # processes that play; with 0, this process plays
 
 digits = scenario.load("digits")
 episode = digits.principals * digits.horizon  # agent-steps

@@ -1,4 +1,4 @@
-"""sb3-contrib: PPO that keeps to action masks, where the virtual batch holds no row of some lots. Twenty seconds.
+"""sb3-contrib: PPO that respects action masks. Here the virtual batch holds no row of some lots. Twenty seconds.
 
 It needs ``pip install 'proxycoop[sb3-contrib]'``.
 """

@@ -5,11 +5,11 @@ from stable_baselines3 import PPO
 from proxycoop.envs.vector import CooperativeVecEnv
 from proxycoop.training.libraries.policy import LotPolicy
 
-STEPS = 30_000  # agent-steps; 120,000 teach the whole lesson
+STEPS = 30_000  # agent-steps; use 120,000 for a full training
 
 rows = CooperativeVecEnv("digits", credit="shapley", num_cooperatives=16, seed=0)
 model = PPO(
-    LotPolicy,  # one network for all proxies and lots; "MlpPolicy" works too, and learns less
+    LotPolicy,  # one network for all proxies and lots; "MlpPolicy" works too, but learns less
     rows,
     policy_kwargs=rows.policy_kwargs,
     n_steps=rows.engine.horizon,

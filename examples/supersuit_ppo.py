@@ -1,4 +1,4 @@
-"""SuperSuit: PettingZoo's own wrappers, then Stable-Baselines3's PPO. Half a minute.
+"""SuperSuit: PettingZoo's own wrappers, and Stable-Baselines3's PPO on top. Half a minute.
 
 It needs ``pip install 'proxycoop[supersuit]'``.
 """
@@ -14,12 +14,12 @@ from proxycoop.training.libraries.policy import LotPolicy
 STEPS = 20_000  # agent-steps
 COOPERATIVES = 8
 
-env = cooperative_v0.parallel_env("digits", credit="shapley", infos="mask")  # a full info's "episode" is not what Monitor calls so
+env = cooperative_v0.parallel_env("digits", credit="shapley", infos="mask")  # VecMonitor would misread "episode" in full infos
 layout = env.observation_layout()
 env = supersuit.clip_reward_v0(env, lower_bound=-5, upper_bound=5)  # any of PettingZoo's wrappers
 vector = supersuit.pettingzoo_env_to_vec_env_v1(env)
 vector = supersuit.concat_vec_envs_v1(vector, COOPERATIVES, num_cpus=0, base_class="stable_baselines3")
-vector.seed = lambda seed=None: vector.venv.reset(seed=seed)  # Stable-Baselines3 asks for it, SuperSuit has none
+vector.seed = lambda seed=None: vector.venv.reset(seed=seed)  # Stable-Baselines3 calls it, and SuperSuit has none
 rows = VecMonitor(vector)
 model = PPO(
     LotPolicy,

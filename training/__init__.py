@@ -1,7 +1,18 @@
-"""Train, evaluate, compare and report: the top floor.
+"""Train, evaluate, compare and report.
 
-Nothing is imported here, because the RL and plotting libraries behind these modules are slow to load: import
-``proxycoop.training.train``, ``.evaluate``, ``.audit``, ``.compare`` or ``.report``.
+Nothing is imported here, because the RL and plotting libraries behind these modules are slow to load. Import the modules themselves:
+
+* ``train``: train proxies under a credit rule, with any library;
+* ``evaluate``: evaluate agents under a credit rule;
+* ``compare``: train and evaluate every scenario, rule and seed, in parallel processes;
+* ``settings``: settings of training runs;
+* ``run``: what a library's adapter gets, and what it returns;
+* ``blocks``: who blocks whom, counted over episodes;
+* ``rule_modules``: how other processes find credit rules of your own;
+* ``analysis``: summaries, audits and explanations;
+* ``libraries``: the RL libraries, one adapter per file;
+* ``pages``: HTML pages and figures;
+* ``commands``: the command line.
 """
 
 if __name__ != "proxycoop.training":

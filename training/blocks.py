@@ -13,21 +13,22 @@ from ..envs.records import RoundResult
 
 
 def objecting_kinds(blocked_by: Tensor, kind: Tensor, n_kinds: int) -> Tensor:
-    """Whether any holder of a profile objects: bool ``(E, N, K, N)``, int64 ``(E, N)`` → bool ``(E, N, K, n_kinds)``."""
+    """Whether any holder of a profile objects to an update: bool ``(E, N, K, N)``, int64 ``(E, N)`` → bool ``(E, N, K, n_kinds)``."""
     holds = one_hot(kind, n_kinds + 1)[..., :n_kinds].float()  # (E, N, n_kinds)
     return torch.einsum("enkj,ejc->enkc", blocked_by.float(), holds) > 0
 
 
 def by_profile(history: Sequence[RoundResult], kind: Tensor, n_kinds: int) -> Tensor:
-    """Share of the updates contributed by holders of one profile to which a holder of another objects.
+    """For each pair of profiles, the share of the updates contributed by holders of the first to which a holder of the second objects.
 
     Args:
         history: The rounds.
-        kind: Which profile a principal holds, int64 ``(E, N)``; ``n_kinds`` for none.
+        kind: Index of the profile that a principal holds, int64 ``(E, N)``; ``n_kinds`` if it holds none.
         n_kinds: Number of profiles C.
 
     Returns:
-        ``(C + 1, C)``: whose updates, holders of none last; who objects. NaN in rows of which nothing was contributed.
+        ``(C + 1, C)``. Rows: whose updates; the last row is for holders of no profile. Columns: who objects. NaN in rows that contributed
+        nothing.
     """
     whose = one_hot(kind, n_kinds + 1).float()  # (E, N, C + 1)
     against, contributed = torch.zeros(n_kinds + 1, n_kinds, dtype=torch.float64), torch.zeros(n_kinds + 1, dtype=torch.float64)
@@ -40,7 +41,7 @@ def by_profile(history: Sequence[RoundResult], kind: Tensor, n_kinds: int) -> Te
 
 
 def by_seat(history: Sequence[RoundResult]) -> Tensor:
-    """Share of each proxy's contributed updates to which each principal objects, ``(N, N)``; NaN in rows of which nothing was."""
+    """Share of each proxy's contributed updates to which each principal objects, ``(N, N)``; NaN in rows that contributed nothing."""
     n = history[0].blocked_by.shape[-1]
     against, contributed = torch.zeros(n, n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
     for result in history:

@@ -1,7 +1,7 @@
-"""Compare credit rules: train and evaluate every (scenario, rule, seed), in parallel processes, and never the same one twice.
+"""Compare credit rules: train and evaluate every scenario, rule and seed, in parallel processes. What is finished is not run again.
 
-A *cell* is one training and its evaluation, or one scripted agent's evaluation. Each has a folder under ``cells/`` and is finished
-when its ``result.json`` is there. ``results.csv`` gathers them all.
+A *cell* is one training and its evaluation, or the evaluation of one scripted agent. Each has a folder under ``cells/``, and is finished
+when its ``result.json`` is there. ``results.csv`` gathers all cells.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from .settings import TrainSettings
 from .train import train
 
 BASELINES = ("none", "all", "random", "honest", "oracle", "planner")
-"""Scripted agents that every comparison shows beside the learned ones."""
+"""Scripted agents that every comparison shows beside the learned agents."""
 
 CLASSIC_RULES = ("equal", "data_size", "standalone", "loo", "shapley")
-"""Credit rules that are compared unless others are named, in the order of tables and figures, from the one that looks least at the
-outcome; others follow by name."""
+"""Credit rules that are compared by default. Tables and figures show them in this order, which begins with the rule that depends least on
+the outcome. Other rules follow by name."""
 
 FORMAT = 3
 EVALUATION_SEED = 1_000_000
-"""Cooperatives of the evaluation have seeds from here on; training draws its own from its seed."""
+"""First seed of the cooperatives in evaluations. A training draws its cooperatives' seeds from its own seed."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Cell:
     """One row of a comparison.
 
     Attributes:
-        settings: What to train; for a scripted agent only its scenario and seed count.
-        agent: ``learned``, or the scripted agent's name.
+        settings: What to train. For a scripted agent, only scenario, credit and seed are used.
+        agent: ``learned``, or the name of a scripted agent.
         episodes: Episodes of the evaluation.
     """
 
@@ -62,12 +62,12 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """What it is called in messages, and its place under ``cells/``."""
+        """Its name in messages, which is also its folder under ``cells/``."""
         who = _folder_name(self.settings.credit) if self.agent == "learned" else f"agent-{self.agent}"
         return f"{self.settings.scenario.name}/{who}/seed-{self.settings.seed}"
 
     def description(self) -> dict[str, Any]:
-        """Everything that its result depends on."""
+        """Everything that the cell's result depends on."""
         settings = self.settings.plain()
         settings.pop("checkpoint_every", None)
         if self.agent != "learned":
@@ -76,9 +76,9 @@ class Cell:
 
 
 def rules_named(names: Sequence[str] | None, scenarios: Sequence[Scenario] = ()) -> list[str]:
-    """The rules of a comparison: those named, each once; the classic ones if none are.
+    """The rules of a comparison: those that are named, each once, or the classic ones if none is named.
 
-    ``all`` stands for every registered one that can serve all of the scenarios.
+    ``all`` stands for every registered rule that can serve all of the scenarios.
     """
 
     def serves(rule: str) -> bool:
@@ -109,16 +109,16 @@ def cells(
     Args:
         scenarios: Cooperatives; their names must differ.
         rules: Credit rules, by name, with arguments if they take any.
-        seeds: Seeds, each of a training and of its evaluation.
+        seeds: Seeds. Each is the seed of a training and of its evaluation.
         episodes: Episodes of each evaluation.
-        resplit: Split the data by the cell's seed, so that intervals over seeds cover the split as well.
+        resplit: Whether to split the data by the cell's seed, so that intervals over seeds cover the split as well.
         library: RL library that trains.
-        algo: Its algorithm; its first if not given.
+        algo: Algorithm of the library; its first if not given.
         **training: Other fields of the algorithm's settings.
 
     Raises:
-        ValueError: If a rule is unknown, cannot serve a scenario, or is defined where other processes cannot find
-            it; or if names repeat.
+        ValueError: If a rule is unknown, cannot serve a scenario, or is defined where other processes cannot find it; or if two scenarios
+            have the same name.
     """
     if len({scenario.name for scenario in scenarios}) < len(scenarios):
         raise ValueError(f"scenarios have the names {', '.join(s.name for s in scenarios)}: each must have a name of its own")
@@ -134,7 +134,7 @@ def cells(
                 for rule in rules
             ]
             made += [Cell(one, "learned", episodes) for one in settings]
-            # what scripted agents do does not depend on the rule, only what it pays them; one rule for all, so that cells can be reused
+            # the rule changes what scripted agents are paid, not what they do; so one rule serves all, and cells can be reused
             paid = settings[0].model_copy(update={"credit": "shapley" if scenario.principals <= EXACT_COMPARISON else "equal"})
             made += [Cell(paid, agent, episodes) for agent in BASELINES if cast(type[Agent], AGENTS[agent]).plays(scenario)]
     return made
@@ -144,17 +144,17 @@ def compare(all_cells: Sequence[Cell], out: str | Path, *, jobs: int | None = No
     """Finish all cells and gather their results.
 
     Args:
-        all_cells: What to run; see :func:`cells`. Finished ones are not run again.
+        all_cells: What to run; see :func:`cells`. Finished cells are not run again.
         out: Folder of the comparison.
-        jobs: Processes side by side; by default one a core.
-        quiet: Show no progress bar.
+        jobs: Processes that run at once; by default one per core.
+        quiet: Whether to show no progress bar.
 
     Returns:
         The path of ``results.csv``.
 
     Raises:
-        ValueError: If the folder cannot be written, holds results of other settings, or a result is damaged; or if cells failed: the
-            message names them, and all others are finished.
+        ValueError: If the folder cannot be written or holds results of other settings, or if a result is damaged. Also if cells failed;
+            then the message names them, and all others are finished.
     """
     folder = output_folder(out)
     waiting = [cell for cell in all_cells if not _finished(cell, folder)]
@@ -185,7 +185,7 @@ def compare(all_cells: Sequence[Cell], out: str | Path, *, jobs: int | None = No
                         n_done += 1
                         bar.set_description(f"{n_done} of {len(waiting)} cells")
                 except KeyboardInterrupt:
-                    pool.shutdown(wait=False, cancel_futures=True)  # what was running goes on from its checkpoint next time
+                    pool.shutdown(wait=False, cancel_futures=True)  # running cells continue from their checkpoints next time
                     raise
                 finally:
                     queue.put(None)
@@ -200,10 +200,10 @@ def compare(all_cells: Sequence[Cell], out: str | Path, *, jobs: int | None = No
 
 
 def results(out: str | Path) -> list[dict[str, Any]]:
-    """All finished cells of a comparison, by scenario, agent, credit and seed.
+    """The results of all finished cells of a comparison, sorted by their folders: scenario, rule or agent, and seed.
 
     Raises:
-        ValueError: If there are none, or one is damaged or of another version.
+        ValueError: If there are none, or one is damaged or was written by another version.
     """
     paths = sorted(Path(out).glob("cells/*/*/seed-*/result.json"))
     if not paths:
@@ -230,19 +230,19 @@ def _move(bar: tqdm[Any], queue: Any) -> None:
 
 
 def _begin(modules: Sequence[str]) -> None:
-    """A process begins: with one thread, since others stand beside it, and with the rules that were registered by hand."""
+    """Set up a process: one thread, because others run beside it, and the modules that register rules."""
     torch.set_num_threads(1)
     import_modules(modules)
 
 
 def _folder_name(rule: str) -> str:
-    """A rule's text as the name of a folder: what other file systems may refuse is left out, and a digest keeps such texts apart."""
+    """A rule's text as a folder name. Letters that some file systems refuse are left out; then a digest keeps the names apart."""
     safe = re.sub(r"[^\w.=,()-]", "", rule)[:80]
     return rule if safe == rule else f"{safe}-{hashlib.sha256(rule.encode()).hexdigest()[:10]}"
 
 
 def _run(cell: Cell, folder: str, queue: Any) -> None:
-    """Train, if it is to be learned, and evaluate; in a process of its own."""
+    """Run a cell in a process of its own: train, unless its agent is scripted, and evaluate."""
     place = output_folder(Path(folder) / "cells" / cell.name)
     told = 0
 
@@ -269,10 +269,10 @@ def _run(cell: Cell, folder: str, queue: Any) -> None:
 
 
 def _finished(cell: Cell, folder: Path) -> bool:
-    """Whether the cell's result is there.
+    """Whether the cell has a result.
 
     Raises:
-        ValueError: If it is damaged, or is the result of other settings.
+        ValueError: If the result is damaged, or is that of other settings.
     """
     path = folder / "cells" / cell.name / "result.json"
     if not path.exists():

@@ -1,6 +1,6 @@
-"""Evaluate agents under a credit rule: every measure that needs no second training.
+"""Evaluate agents under a credit rule, by every measure that needs no further training.
 
-All episodes are played side by side, one an environment, on the same seeds for whatever is compared.
+All episodes are played at once, one per environment. Whatever is compared plays the same seeds.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ..envs import Engine, Scenario
 from .blocks import by_profile, by_value
 
 EXACT_COMPARISON = 12
-"""Up to so many agents credit is compared with the exact Shapley value. It exists up to 20, but every agent more doubles its time."""
+"""Largest number of agents for which credit is compared with the exact Shapley value. Every additional agent doubles its time."""
 COPIER, ORIGINAL = 1, 0
-"""Seats of the copy test. Lots and profiles are drawn anew each episode, so any two seats would do."""
+"""Seats of the copy test. Lots and profiles are drawn anew in each episode, so any two seats would do."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over episodes (or over seeds) and the half-width of its 95 % confidence interval; ``None`` where it is undefined."""
+    """A mean over episodes or seeds, and the half-width of its 95 % confidence interval. ``None`` stands for undefined."""
 
     mean: float | None
     half_width: float | None
@@ -51,8 +51,8 @@ class Evaluation:
     """What some agents did under a credit rule.
 
     Attributes:
-        measures: By name; see :func:`evaluate`.
-        series: By name, one number a round (or a list of them), averaged over episodes.
+        measures: Estimates by name; see :func:`evaluate`.
+        series: Series by name: one number per round, or a list of numbers per round, averaged over episodes.
     """
 
     measures: dict[str, Estimate]
@@ -67,7 +67,7 @@ class Evaluation:
 
 
 class _Timed(CreditRule):
-    """A rule with a stopwatch."""
+    """A rule whose time is measured."""
 
     def __init__(self, rule: CreditRule) -> None:
         self.rule = rule
@@ -93,32 +93,38 @@ def evaluate(
     Args:
         scenario: The cooperative.
         credit: The credit rule, or its name (with arguments, if it takes any).
-        agent: Everybody's policy, or what makes one.
+        agent: Everybody's policy, or a function that makes it.
         episodes: Number of episodes, at least 2.
         seed: Seed of the first episode's cooperative; the others follow by a step of one.
 
     Returns:
-        Measures by name (means over episodes, in the units of :func:`~proxycoop.envs.episode_metrics`, with 95 % intervals):
-        that function's (``return``, ``cost`` as means over agents), and
+        Measures by name: means over episodes with 95 % intervals. They are those of :func:`~proxycoop.envs.episode_metrics`, in its units
+        (``return`` and ``cost`` as means over agents), and
 
         * ``test_utility``, ``test_accuracy``, ``test_value/<name>``: the final model on data that credit never touches;
         * ``unscreened_utility``, ``unscreened_value/<name>``: the same where nobody screens;
-        * ``realised_violations``: share of rounds in which a value loss truly rose beyond somebody's tolerance (first-order
-          screening does not promise that it won't);
-        * ``pearson_shapley``: correlation of agents' credit over an episode with the exact Shapley value of its rounds, within
-          episodes; undefined where all agents get the same, and for more than 12 agents;
-        * ``jain``, ``gini``: of cumulative credit, negative credit counted as 0;
-        * ``copy_gain``: what a seat's return rises by when it offers copies of another's lots rather than nothing;
-          ``sybil_gain``: the same for both seats together, as if one principal sat in both; undefined in vertical cooperatives, whose
-          lots are columns, which cannot be copied;
+        * ``realised_violations``: share of rounds in which a value loss truly rose beyond somebody's tolerance (first-order screening
+          does not exclude this);
+        * ``pearson_shapley``: correlation, over the agents of an episode, of their credit with the sum of the exact Shapley values of its
+          rounds; undefined if all agents get the same, and for more than 12 agents;
+        * ``jain``, ``gini``: evenness and inequality of cumulative credit, with negative credit counted as 0;
+        * ``copy_gain``: how much a seat's return rises when it offers copies of another seat's lots instead of nothing;
+          ``sybil_gain``: the same for both seats together, as if one principal held both. Both are undefined in vertical cooperatives,
+          whose lots are columns and cannot be copied;
         * ``credit_microseconds``: time of the credit rule per round and environment, coalition evaluations included.
 
-        Series by round: ``utility`` (start included), ``clean_share``, ``corrupt_share``, ``value_loss`` (start included, a list over
-        values), ``unscreened_value_loss`` (the same where nobody screens), ``tolerance`` (a list over values: the strictest for one
-        update, ``None`` where nobody has one), ``credit`` (cumulative, in reward units, a list over agents from the one with most clean
-        lots to the one with fewest). Over all rounds, as shares of the contributed updates: ``blocks`` (a row for each profile whose
-        holders contribute, the last for those who hold none, a column for each profile whose holders object; see
-        :func:`~proxycoop.training.blocks.by_profile`) and ``blocks_by_value`` (to which somebody objects because of a value).
+        Series by round:
+
+        * ``utility``, start included;
+        * ``clean_share``, ``corrupt_share``;
+        * ``value_loss``, start included: a list over values; ``unscreened_value_loss``: the same where nobody screens;
+        * ``tolerance``: a list over values, the strictest tolerance for one update; ``None`` if nobody has one;
+        * ``credit``: cumulative, in reward units, a list over agents from the one with the most clean lots to the one with the fewest.
+
+        Shares of the contributed updates, over all rounds:
+
+        * ``blocks``: to which holders of a profile object; rows and columns as in :func:`~proxycoop.training.blocks.by_profile`;
+        * ``blocks_by_value``: to which somebody objects because of a value.
 
     Raises:
         ValueError: If there are fewer than 2 episodes, or the agent or rule does not fit the scenario.
@@ -167,7 +173,7 @@ def evaluate(
 
 
 def value_losses_of(engine: Engine) -> Tensor:
-    """Value losses on the probe sets over the episodes just played, start included, ``(T + 1, E, M)``."""
+    """Value losses on the probe sets in the episodes just played, start included, ``(T + 1, E, M)``."""
     return torch.stack([engine.initial_value_losses, *(result.value_losses for result in engine.history)])
 
 
@@ -229,12 +235,12 @@ def _series(engine: Engine) -> dict[str, list[Any]]:
 
 
 def defined(numbers: Tensor) -> list[Any]:
-    """Numbers as nested lists, ``None`` for those that are not finite."""
+    """Numbers as nested lists, with ``None`` for those that are not finite."""
     if numbers.dim() > 1:
         return [defined(part) for part in numbers]
     return [number if math.isfinite(number) else None for number in numbers.tolist()]
 
 
 def agent_maker(name: str, **kwargs: object) -> Callable[[], Agent]:
-    """What makes the agent called ``name``; see :func:`proxycoop.agents.make`."""
+    """A function that makes the agent called ``name``; see :func:`proxycoop.agents.make`."""
     return partial(make, name, **kwargs)

@@ -1,4 +1,4 @@
-"""Where credit rules of one's own are defined, so that other processes find them too."""
+"""Find the modules that define credit rules of your own, so that other processes can import them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ..credit.rule import parse
 
 
 def modules_of(rule: str) -> set[str]:
-    """The modules that register a rule, and other rules that its arguments name, for other processes to import.
+    """The modules that register a rule, and the rules that its arguments name. Other processes import them.
 
     Raises:
-        ValueError: If there is nothing that could be imported.
+        ValueError: If a rule was defined in an interactive session, so that no module can be imported.
     """
     name, arguments = parse(rule)
     texts = [text for text in arguments.values() if isinstance(text, str) and text.partition("(")[0].strip() in credit.RULES]
@@ -22,7 +22,7 @@ def modules_of(rule: str) -> set[str]:
 
 
 def _module_of(rule: str) -> str:
-    """The module that registers a rule; a script is run again by other processes anyway."""
+    """The module that registers a rule. A script needs no import: other processes run it again."""
     module: str = credit.RULES[rule].__module__
     if module == "__main__" and not hasattr(sys.modules["__main__"], "__file__"):
         raise ValueError(
@@ -32,6 +32,6 @@ def _module_of(rule: str) -> str:
 
 
 def import_modules(modules: Iterable[str]) -> None:
-    """Import them, for what they register."""
+    """Import modules, for what they register."""
     for module in modules:
         importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""What a library's adapter is handed to train with, and what it hands back."""
+"""What a library's adapter gets to train with, and what it returns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # TensorBoard's writer is slow to import
     from torch.utils.tensorboard import SummaryWriter
 
 Progress = Callable[[int, int, dict[str, float]], None]
-"""Called after every update with agent-steps done, agent-steps in all, and the last episodes' mean metrics."""
+"""Called after every update with the agent-steps done, the total of agent-steps, and the mean metrics of the last episodes."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Trained:
 
     Attributes:
         network: The policy.
-        mean: Of each lot feature, then of each agent feature, by which its inputs are normalised, ``(F + G,)``.
-        variance: The same.
-        return_variance: Variance by which rewards were scaled: the critic's values are in units of its root.
+        mean: Means that normalise the network's inputs: of each lot feature, then of each agent feature, ``(F + G,)``.
+        variance: The variances, likewise.
+        return_variance: Variance by which rewards were scaled. The critic's values are in units of its square root.
         greedy: Whether the network's logits are differences of action values.
     """
 
@@ -42,18 +42,18 @@ class Trained:
 
 
 class Run:
-    """A run on its way.
+    """A run in progress.
 
     Attributes:
         settings: What to train, and how.
         folder: The run's folder.
-        checkpoint: What :meth:`keep` was given last in a run that was cut off; ``None`` if this one begins.
+        checkpoint: The last state that :meth:`keep` got before the run was interrupted; ``None`` if the run begins.
         curve: Metrics of every update so far.
 
     Args:
         settings: As above.
         folder: As above.
-        progress: Told after every update.
+        progress: Called after every update.
         tensorboard: Whether to write TensorBoard's logs.
         checkpoint: The content of the run's checkpoint file, if there is one.
     """
@@ -91,7 +91,7 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """How long the run has taken so far, without what was done after its last checkpoint before it was cut off."""
+        """Seconds that the run has taken so far. Work that was lost in an interruption, after the last checkpoint, is not counted."""
         return self._seconds_before + time.perf_counter() - self._began
 
     @property
@@ -100,12 +100,12 @@ class Run:
         return int(self.curve[-1]["agent_steps"]) if self.curve else 0
 
     def report(self, agent_steps: int, metrics: Mapping[str, float]) -> None:
-        """Take note of an update.
+        """Record an update.
 
         Args:
             agent_steps: Agent-steps done so far.
             metrics: Means over the update's episodes, by the names of :func:`~proxycoop.envs.episode_metrics`, and whatever else the
-                library tells.
+                library reports.
         """
         point = {"agent_steps": agent_steps, **metrics}
         self.curve.append(point)
@@ -113,7 +113,7 @@ class Run:
             if self._writer is None:
                 from torch.utils.tensorboard import SummaryWriter
 
-                # points after the checkpoint from which a run goes on are written anew
+                # points after the checkpoint from which a run continues are written again
                 self._writer = SummaryWriter(self.logs, purge_step=None if self.checkpoint is None else agent_steps)
             for name, value in metrics.items():
                 self._writer.add_scalar(f"cooperative/{name}", value, agent_steps)

@@ -1,4 +1,4 @@
-"""Settings of training runs: what all have in common, and what each family of algorithms adds."""
+"""Settings of training runs: those that all runs share, and those of each family of algorithms."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from ..settings import Settings
 
 
 class TrainSettings(Settings):
-    """One training run. Saved in the run's folder; a run is resumed with the settings that it began with."""
+    """Settings of one training run. They are saved in the run's folder. A run can only be resumed with the settings that it began with."""
 
     scenario: Scenario = Field(description="The cooperative.")
     credit: str = Field("shapley", description="Credit rule that pays the proxies: its name, with arguments if it takes any.")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the network, of the sampling and of the cooperatives.")
-    library: str = Field("sb3", description="RL library that trains.")
-    algo: str = Field("ppo", description="Its algorithm.")
-    total_steps: int = Field(120_000, ge=1, description="Agent-steps, rounded up to whole updates.")
-    num_cooperatives: int = Field(16, ge=1, description="Cooperatives stepped at once.")
+    library: str = Field("sb3", description="RL library that trains the proxies.")
+    algo: str = Field("ppo", description="Algorithm of the library.")
+    total_steps: int = Field(120_000, ge=1, description="Agent-steps of the training, rounded up to whole updates.")
+    num_cooperatives: int = Field(16, ge=1, description="Number of cooperatives that are stepped at once.")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate at the start.")
     gamma: float = Field(0.5, ge=0, le=1, description="Discount per round.")
     hidden: int = Field(64, ge=1, description="Units of each hidden layer.")
     actions: ActionForm = Field("multi_discrete", description="Form of the actions.")
-    rewards: RewardForm = Field("own", description="Whether each proxy is given its own reward, or all the mean of the team's.")
+    rewards: RewardForm = Field("own", description="Whether each proxy gets its own reward, or all get the mean of the team's rewards.")
 
     def plain(self) -> dict[str, Any]:
-        """All settings as they come back from a JSON file, so that a run's can be compared with those on disk."""
+        """All settings in the form in which a JSON file returns them, so that they can be compared with those on disk."""
         settings = self.model_dump(mode="json", exclude={"scenario"}) | {"scenario": self.scenario.to_dict()}
         plain: dict[str, Any] = json.loads(json.dumps(settings))
         return plain
@@ -40,39 +40,39 @@ class TrainSettings(Settings):
     @classmethod
     def _can_serve(cls, rule: str, info: ValidationInfo) -> str:
         made = credit.make(rule)
-        if "scenario" in info.data:  # it is not where the scenario itself is wrong
+        if "scenario" in info.data:  # it is missing if the scenario itself is wrong
             require_served(info.data["scenario"], made, rule)
         return rule
 
 
 class Checkpointed(TrainSettings):
-    """A run that can go on from a checkpoint, to the same numbers as if it had not been cut off."""
+    """Settings of a run that can continue from a checkpoint. It ends with the same numbers as an uninterrupted run."""
 
-    checkpoint_every: int = Field(20, ge=1, description="Updates between checkpoints; episodes where updates are shorter.")
+    checkpoint_every: int = Field(20, ge=1, description="Updates between checkpoints; episodes if updates are shorter than an episode.")
 
 
 class PPOSettings(TrainSettings):
-    """Proximal policy optimisation (Schulman et al. 2017); an update sees one episode of every cooperative."""
+    """Settings of proximal policy optimisation (Schulman et al. 2017). An update uses one episode of every cooperative."""
 
     learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate at the start; falls linearly to 0.")
     n_epochs: int = Field(6, ge=1, description="Passes over the data of an update.")
     batch_size: int = Field(512, ge=2, description="Agent-steps of a minibatch.")
     gae_lambda: float = Field(0.95, ge=0, le=1, description="λ of generalised advantage estimation.")
-    clip_range: float = Field(0.2, gt=0, description="PPO's clipping of the probability ratio.")
+    clip_range: float = Field(0.2, gt=0, description="Clipping range of the probability ratio.")
     ent_coef: float = Field(0.003, ge=0, description="Weight of the entropy bonus.")
 
     def minibatch(self, n_rows: int, rows_of: int = 1) -> int:
-        """The size near ``batch_size`` into which an update divides evenly: the largest below it, or the next above if that is too small.
+        """A size near ``batch_size`` that divides an update evenly: the largest one below, or the next one above if that is too small.
 
         Args:
             n_rows: Rows of an update.
             rows_of: Agent-steps that a row holds.
 
         Returns:
-            Rows of a minibatch: at most ``batch_size // rows_of`` and at least half of it, else more.
+            Rows of a minibatch: at most ``batch_size // rows_of`` and at least half of that, if such a size exists; else more.
 
         Raises:
-            ValueError: If an update is a single agent-step, within which PPO cannot compare.
+            ValueError: If an update is a single agent-step. PPO compares agent-steps, and needs at least two.
         """
         if n_rows * rows_of < 2:
             raise ValueError("an update is one agent-step, which PPO cannot compare with others: raise num_cooperatives")
@@ -83,14 +83,14 @@ class PPOSettings(TrainSettings):
 
 
 class CheckpointedPPOSettings(PPOSettings, Checkpointed):
-    """PPO with checkpoints."""
+    """Settings of PPO with checkpoints."""
 
 
 class RayPPOSettings(PPOSettings):
-    """PPO in RLlib."""
+    """Settings of PPO in RLlib."""
 
-    num_env_runners: int = Field(0, ge=0, description="Processes that play, which share the cooperatives; 0 plays where it learns.")
-    masks: bool = Field(True, description="Whether the policy is told which lots there is anything to contribute of.")
+    num_env_runners: int = Field(0, ge=0, description="Processes that play and share the cooperatives. 0: the learning process plays.")
+    masks: bool = Field(True, description="Whether the policy gets action masks: which lots have anything to contribute.")
 
     @model_validator(mode="after")
     def _can_share(self) -> RayPPOSettings:
@@ -103,32 +103,32 @@ class RayPPOSettings(PPOSettings):
 
 
 class A2CSettings(TrainSettings):
-    """Advantage actor-critic (Mnih et al. 2016), synchronous."""
+    """Settings of synchronous advantage actor-critic (Mnih et al. 2016)."""
 
     learning_rate: float = Field(3e-3, gt=0, description="RMSprop's learning rate at the start; falls linearly to 0.")
-    n_steps: int = Field(8, ge=1, description="Rounds of every cooperative that an update sees.")
+    n_steps: int = Field(8, ge=1, description="Rounds of every cooperative that an update uses.")
     gae_lambda: float = Field(0.95, ge=0, le=1, description="λ of generalised advantage estimation.")
     ent_coef: float = Field(0.003, ge=0, description="Weight of the entropy bonus.")
 
 
 class CheckpointedA2CSettings(A2CSettings, Checkpointed):
-    """The same with checkpoints."""
+    """Settings of advantage actor-critic with checkpoints."""
 
 
 class QSettings(TrainSettings):
-    """Value-based learning from a replay buffer (Mnih et al. 2015), of each proxy for itself or of the team."""
+    """Settings of value-based learning from a replay buffer (Mnih et al. 2015), for each proxy by itself or for the team."""
 
     learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate.")
     actions: ActionForm = Field("discrete", description="Form of the actions.")
     buffer_size: int = Field(50_000, ge=1, description="Agent-steps that the replay buffer holds.")
     batch_size: int = Field(512, ge=2, description="Agent-steps of a minibatch.")
-    exploration_share: float = Field(0.5, gt=0, le=1, description="Share of the training over which ε falls from 1 to its end.")
-    exploration_end: float = Field(0.05, ge=0, le=1, description="ε of the ε-greedy exploration at its end.")
+    exploration_share: float = Field(0.5, gt=0, le=1, description="Share of the training over which ε falls from 1 to exploration_end.")
+    exploration_end: float = Field(0.05, ge=0, le=1, description="Final ε of the ε-greedy exploration.")
     target_tau: float = Field(
-        0.05, gt=0, le=1, description="Share of the way that the target network moves towards the other in an update."
+        0.05, gt=0, le=1, description="Share of the way that the target network moves towards the learned network in an update."
     )
     updates_per_round: float = Field(
-        1.0, gt=0, description="Gradient steps for each round of all the cooperatives: a whole number, or one over a whole number."
+        1.0, gt=0, description="Gradient steps per round of all cooperatives: a whole number, or one divided by a whole number."
     )
 
     @field_validator("updates_per_round")
@@ -136,18 +136,18 @@ class QSettings(TrainSettings):
     def _is_whole(cls, updates: float) -> float:
         ratio = max(updates, 1 / updates)
         if abs(ratio - round(ratio)) > 1e-6:
-            raise ValueError(f"updates_per_round={updates}: must be a whole number, or one over a whole number, such as 0.5")
+            raise ValueError(f"updates_per_round={updates}: must be a whole number, or one divided by a whole number, such as 0.5")
         return updates
 
 
 class TeamQSettings(QSettings):
-    """Value-based learning of one team value, which splits into the proxies' (VDN, QMIX)."""
+    """Settings of value-based learning of one team value that is composed of the proxies' values (VDN, QMIX)."""
 
-    rewards: Literal["team"] = Field("team", description="The team's mean reward: there is one value for all.")
+    rewards: Literal["team"] = Field("team", description="The team's mean reward, because there is one value for all proxies.")
 
 
 class MADDPGSettings(TrainSettings):
-    """Off-policy actor-critic with central critics (Lowe et al. 2017; Ackermann et al. 2019)."""
+    """Settings of off-policy actor-critic with central critics (Lowe et al. 2017; Ackermann et al. 2019)."""
 
     learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate of the actor.")
     actions: ActionForm = Field("discrete", description="Form of the actions.")
@@ -155,38 +155,38 @@ class MADDPGSettings(TrainSettings):
     buffer_size: int = Field(20_000, ge=1, description="Rounds that the replay buffer holds.")
     batch_size: int = Field(256, ge=2, description="Rounds of a minibatch.")
     target_tau: float = Field(
-        0.05, gt=0, le=1, description="Share of the way that the target networks move towards the others in an update."
+        0.05, gt=0, le=1, description="Share of the way that the target networks move towards the learned networks in an update."
     )
-    updates_per_round: float = Field(1.0, gt=0, description="Gradient steps for each round of all the cooperatives.")
+    updates_per_round: float = Field(1.0, gt=0, description="Gradient steps per round of all cooperatives.")
 
 
 class EngineSettings(CheckpointedPPOSettings):
-    """PPO straight on the engine's tensors."""
+    """Settings of PPO directly on the engine's tensors."""
 
     device: str = Field("cpu", description="Where cooperatives and networks live: cpu, cuda, cuda:1 …")
 
 
 class GroupSettings(Checkpointed):
-    """Policy gradients without a critic, by comparison within groups (Shao et al. 2024; Zhao & Li 2025)."""
+    """Settings of policy gradients that compare within groups instead of using a critic (Shao et al. 2024; Zhao & Li 2025)."""
 
     learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate at the start; falls linearly to 0.")
     n_epochs: int = Field(6, ge=1, description="Passes over the data of an update.")
     batch_size: int = Field(512, ge=2, description="Agent-steps of a minibatch.")
-    clip_range: float = Field(0.2, gt=0, description="Clipping of the probability ratio.")
+    clip_range: float = Field(0.2, gt=0, description="Clipping range of the probability ratio.")
     ent_coef: float = Field(0.003, ge=0, description="Weight of the entropy bonus.")
     device: str = Field("cpu", description="Where cooperatives and networks live: cpu, cuda, cuda:1 …")
     group: Literal["replicas", "agents"] = Field(
-        "replicas", description="Who is compared: a seat with itself in replicas of its cooperative, or the proxies of one with each other."
+        "replicas", description="Who is compared: a seat with itself in replicas of its cooperative, or the proxies of a cooperative."
     )
-    group_size: int = Field(4, ge=2, description="Replicas of each cooperative, where these are compared; divides num_cooperatives.")
+    group_size: int = Field(4, ge=2, description="Replicas of each cooperative, if replicas are compared. Divides num_cooperatives.")
     spread: Literal["update", "group"] = Field(
-        "update", description="What gaps to the group's mean are divided by: their spread in the whole update, or in their own group."
+        "update", description="The gaps to a group's mean are divided by their spread in the whole update, or in their own group."
     )
 
     @model_validator(mode="after")
     def _can_compare(self) -> GroupSettings:
         if self.algo == "ospo" and "gamma" in self.model_fields_set:
-            raise ValueError("gamma: ospo looks at the reward of one round only and discounts nothing: leave it out, or use grpo")
+            raise ValueError("gamma: ospo looks at the reward of one round only and has no discount: leave gamma out, or use grpo")
         terms = self.scenario.settlement
         if self.algo == "ospo" and terms is not None and terms.reward == "settlement" and terms.period > 1:
             raise ValueError(
@@ -194,7 +194,7 @@ class GroupSettings(Checkpointed):
                 "settlement.period=1"
             )
         if self.group == "agents" and "group_size" in self.model_fields_set:
-            raise ValueError("group_size: where group='agents', the group is the proxies of a cooperative: leave it out")
+            raise ValueError("group_size: with group='agents', a group is the proxies of a cooperative: leave group_size out")
         if self.group == "agents" and (self.rewards == "team" or self.scenario.principals < 2):
             raise ValueError(
                 f"group='agents' compares what the proxies of a cooperative get, but here {self.scenario.principals} get "
@@ -202,6 +202,7 @@ class GroupSettings(Checkpointed):
             )
         if self.group == "replicas" and self.num_cooperatives % self.group_size:
             raise ValueError(
-                f"num_cooperatives={self.num_cooperatives} does not divide into groups of group_size={self.group_size} replicas"
+                f"num_cooperatives={self.num_cooperatives} does not divide into groups of group_size={self.group_size} replicas: "
+                "make it a multiple"
             )
         return self

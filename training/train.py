@@ -1,4 +1,4 @@
-"""Train proxies, with whatever library: one policy, shared over proxies and lots."""
+"""Train proxies with any of the libraries: one policy, shared over proxies and lots."""
 
 from __future__ import annotations
 
@@ -25,24 +25,31 @@ def train(
 ) -> Path:
     """Train one policy and save it.
 
-    The folder then holds ``run.json`` (settings, versions, state, and the seconds that training took),
-    ``scenario.yaml``, ``policy.pt`` (the policy with the normalisation of its observations), ``curve.json`` (metrics of every update's
-    episodes), ``checkpoint.pt`` and TensorBoard's ``tb/``. A run that was cut off goes on from its last checkpoint, to the same numbers as
-    if it had not been; in libraries that write none (see :mod:`~proxycoop.training.libraries.registry`) it begins again.
+    The folder then holds:
+
+    * ``run.json``: settings, version, commit, whether the run is finished, and the seconds that it took;
+    * ``scenario.yaml``: the scenario;
+    * ``policy.pt``: the policy, with the normalisation of its observations;
+    * ``curve.json``: metrics of every update's episodes;
+    * ``tb/``: TensorBoard's logs;
+    * ``checkpoint.pt``, until the run is finished.
+
+    An interrupted run continues from its last checkpoint, and ends with the same numbers as an uninterrupted one. With libraries that write
+    no checkpoints (see :mod:`~proxycoop.training.libraries.registry`) it begins again.
 
     Args:
         settings: What to train, with which library, and how.
         out: The run's folder.
-        resume: Go on with the run in the folder, if there is one.
-        progress: Told after every update.
+        resume: Continue the run in the folder, if there is one.
+        progress: Called after every update.
         tensorboard: Whether to write TensorBoard's logs.
 
     Returns:
         The run's folder.
 
     Raises:
-        ValueError: If the library does not have the algorithm or is not installed, or the folder cannot be written, holds a finished run
-            or one with other settings, or its checkpoint is damaged.
+        ValueError: If the library does not have the algorithm or is not installed; if the folder cannot be written, holds a run that is not
+            to be resumed, or one with other settings; or if the checkpoint is damaged.
     """
     learn = learner(settings)
     folder = output_folder(out)
@@ -51,7 +58,7 @@ def train(
     if finished:
         return folder
     if checkpoint is None:
-        shutil.rmtree(folder / "tb", ignore_errors=True)  # of a run that was cut off and begins again
+        shutil.rmtree(folder / "tb", ignore_errors=True)  # logs of an interrupted run that begins again
     record = {"version": __version__, "commit": _commit(), "settings": plain}
     write_text(folder / "scenario.yaml", settings.scenario.to_yaml())
     write_json(folder / "run.json", {"finished": False, **record})
@@ -59,7 +66,7 @@ def train(
     try:
         trained = learn(run)
     except ValueError:
-        if not run.curve:  # nothing was learned: corrected settings may have the folder
+        if not run.curve:  # nothing was learned: the folder is free for corrected settings
             (folder / "run.json").unlink()
         raise
     finally:
@@ -93,7 +100,7 @@ def tqdm_progress(description: str) -> tuple[tqdm[Any], Progress]:
 
 
 def _prior(folder: Path, plain: dict[str, Any], resume: bool) -> tuple[bool, dict[str, Any] | None]:
-    """Whether the run in the folder is finished, and its checkpoint, if it is to be resumed and has one."""
+    """Whether the run in the folder is finished, and its checkpoint, if it has one and is to be resumed."""
     if not (folder / "run.json").exists():
         if (folder / "policy.pt").exists():
             raise ValueError(f"{str(folder)!r} holds a policy.pt of unknown origin: choose another --out, or delete it")
@@ -110,7 +117,7 @@ def _prior(folder: Path, plain: dict[str, Any], resume: bool) -> tuple[bool, dic
     if not (folder / "checkpoint.pt").exists():
         return False, None
     try:
-        data: dict[str, Any] = torch.load(folder / "checkpoint.pt", weights_only=False)  # our own file; it holds random states
+        data: dict[str, Any] = torch.load(folder / "checkpoint.pt", weights_only=False)  # a file of ours, which holds random states
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise ValueError(
             f"{str(folder / 'checkpoint.pt')!r} is damaged ({type(error).__name__}): delete it to train from the start"
@@ -119,13 +126,13 @@ def _prior(folder: Path, plain: dict[str, Any], resume: bool) -> tuple[bool, dic
 
 
 def _commit() -> str | None:
-    """The commit of the source tree that runs, with ``-dirty`` if it was changed since; ``None`` for an installed copy."""
+    """The commit of the source tree in use, with ``-dirty`` if files were changed since; ``None`` for an installed copy."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # another project's repository does not know this file
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # fails if the repository is another project's
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -1,13 +1,14 @@
-"""Error of Shapley estimators against their budget, beside shapiq's at the same budgets, in one run.
+"""Error of Shapley estimators by budget, beside shapiq's estimators at the same budgets, in one run.
 
-Games with known values (saturating utilities with redundant and harmful players, weighted coverage, random sums of unanimity games) and
-real rounds of a cooperative on ``digits-mean``, whose exact values are computed for up to 16 agents, and for more are taken from an
-antithetic estimate with 1,000 evaluations an agent. Everybody gets the same number of evaluations: shapiq evaluates the empty
-coalition, which is worth nothing by definition and costs us none, so ours get one less.
+The games have known values (saturating utilities with redundant and harmful players, weighted coverage, random sums of unanimity games), or
+are real rounds of a cooperative on ``digits-mean``. For these, values are exact for up to 16 agents; for more agents they come from an
+antithetic estimate with 1,000 evaluations per agent. All estimators get the same number of evaluations. shapiq evaluates the empty
+coalition, which is worth 0 by definition and costs us nothing, so ours get one evaluation less.
 
-The figure is the median, over games, of the relative L2 error ‖φ̂ − φ‖ / ‖φ‖. For each game and budget: ``shapley(budget)``, which
-chooses by the number of players and the budget alone; the best of our estimators in hindsight; the best of shapiq's in hindsight.
-shapiq's SPEX and ProxySPEX, which look for sparse interactions, are left out: they refuse budgets as small as most of these.
+The number shown is the median, over games, of the relative L2 error ‖φ̂ − φ‖ / ‖φ‖. For each game and budget there are three:
+``shapley(budget)``, which chooses its estimator by the number of players and the budget alone; the best of our estimators in hindsight; and
+the best of shapiq's in hindsight. shapiq's SPEX and ProxySPEX, which look for sparse interactions, are left out: they refuse most of these
+budgets as too small.
 
 Run: ``python benchmarks/credit/estimators.py [--players 8 16 32 64] [--budgets 2 5 10 20] [--games 20] [--markdown FILE]``; six
 minutes on two cores.

@@ -1,16 +1,16 @@
 """Speed of exact Shapley values beside shapiq's ExactComputer and svfl, on the same games.
 
-The game's values are a table, so that what is timed is what a package adds to evaluating coalitions. The games are monotone: worth is
-the square root of what a coalition's members hold. Two things are timed for us and for shapiq: the value *by itself*, all worths being
+The game's values are a table, so that only the package's own work is timed, not the evaluation of coalitions. The games are monotone: worth
+is the square root of what a coalition's members hold. Two things are timed for us and for shapiq: the value *by itself*, with all worths
 known (``shapley_values(v)``; ``ExactComputer(..., evaluate_game=True)`` built beforehand, then ``computer("SV", 1)``), and *with the
 game*, from a callable to the value (``credit.make("shapley").values(CoalitionGame(...))``; building an ``ExactComputer`` and
 ``("SV", 1)``). A batch is 256 games at once, and is given per game; shapiq takes games one by one.
 
-svfl (PyPI, 0.1.0) goes through all n! orders of joining and so is timed up to 8 players (10 take about a hundred times as long as 8).
-It is no Shapley value: a contribution is whatever a coalition's worth exceeds the sum of those before it, cut off at 0. Where no
-player harms any coalition, as here, nothing is cut and the two agree.
+svfl (PyPI, 0.1.0) goes through all n! orders of joining, so it is timed up to 8 players (10 take about a hundred times as long as 8). It is
+not a Shapley value: a contribution is the amount by which a coalition's worth exceeds the sum of the earlier contributions, cut off at 0.
+If no player harms any coalition, as here, nothing is cut off and the two agree.
 
-Before anything is timed, all must agree. Everything runs on one thread, contenders take turns, and medians are printed.
+Before anything is timed, all must agree. Everything runs on one thread, packages take turns, and medians are printed.
 
 Run: ``python benchmarks/credit/exact.py [--repetitions 30] [--svfl-up-to 8]``.
 """

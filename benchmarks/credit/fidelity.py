@@ -1,9 +1,10 @@
 """How close every credit rule comes to the exact Shapley value on real rounds, and published facts about rules, reproduced.
 
-**Fidelity.** In every scenario the same episodes (half of the lots contributed at random, 32 seeds) are paid by every rule that serves
-the scenario. Pearson, Spearman and cosine are between a rule's credit and the exact Shapley value over the agents of one round, or of
-the episode's totals, and then averaged; a round in which either pays all alike has no correlation and is left out. Evaluations are
-coalitions and sets of lots valued a round, microseconds the rule's time a round and environment in a batch of 32, on one thread.
+**Fidelity.** In every scenario the same episodes (half of the lots contributed at random, 32 seeds) are paid by every rule that serves the
+scenario. Pearson, Spearman and cosine compare a rule's credit with the exact Shapley value, over the agents of one round or over the
+episode's totals; then they are averaged. If either pays all agents the same in a round, there is no correlation, and the round is left out.
+Evaluations are the coalitions and sets of lots that are valued per round. Microseconds are the rule's time per round and environment, in a
+batch of 32, on one thread.
 
 **Facts.**
 
@@ -15,7 +16,7 @@ coalitions and sets of lots valued a round, microseconds the rule's time a round
 - In-Run Data Shapley of second order is exact on a quadratic utility (Wang et al. 2025).
 
 Run: ``python benchmarks/credit/fidelity.py [--only fidelity|facts] [--seeds 32] [--markdown FILE]``; two minutes on two cores. The
-scenarios' own tables are printed, and with ``--markdown`` the mean over scenarios and the facts are written too.
+tables of the scenarios are printed. With ``--markdown`` the mean over scenarios and the facts are written too.
 """
 
 from __future__ import annotations

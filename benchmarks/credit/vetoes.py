@@ -1,11 +1,11 @@
-"""What the rules under vetoes pay: in an example that can be followed by hand, and in real scenarios.
+"""What the rules for vetoes pay: in an example that can be followed by hand, and in real scenarios.
 
-The example is one round of three principals with one lot each, a quadratic utility and a value that Cleo holds; ``docs/vetoes.md``
-follows it step by step. Honest agents play 32 episodes of ``digits``, and agents who contribute everything 32 of ``breast_cancer``, in each
-of which four of the six principals hold a value profile; every round is paid under all the rules, and an episode's credit is summed.
+The example is one round of three principals with one lot each, a quadratic utility and a value that Cleo holds; ``docs/credit/vetoes.md``
+follows it step by step. Honest agents play 32 episodes of ``digits``, and agents that contribute everything play 32 of ``breast_cancer``.
+In each, four of the six principals hold a value profile. Every round is paid under all the rules, and credit is summed over an episode.
 Actions do not depend on the rule.
 
-Run: ``python benchmarks/credit/vetoes.py [--episodes 32] [--markdown docs/vetoes.md]``; a quarter of a minute on one core.
+Run: ``python benchmarks/credit/vetoes.py [--episodes 32] [--markdown docs/credit/vetoes.md]``; a quarter of a minute on one core.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the demonstrations of ``ledger.py`` share: databases of their own, and a cooperative's life that is always the same."""
+"""What the demonstrations of ``ledger.py`` share: new databases, and a fixed sequence of a cooperative's operations."""
 
 from __future__ import annotations
 

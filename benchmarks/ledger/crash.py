@@ -1,4 +1,4 @@
-"""Writers that are killed: see ``ledger.py``."""
+"""Writing processes are killed: see ``ledger.py``."""
 
 from __future__ import annotations
 

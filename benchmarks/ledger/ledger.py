@@ -1,22 +1,23 @@
-"""Whether a ledger can be trusted: writers that are killed, writers that race, and rows that are tampered with.
+"""Whether a ledger can be trusted when processes are killed, when several write at the same time, and when rows are tampered with.
 
-``crash``: a process writes rounds of 16 members, revenue and settlements, and acknowledges each on a pipe once the call has returned. It is
-killed with SIGKILL: by the clock, at one of its SQL statements that write, or while it commits. After each kill the ledger is opened
-anew: the chain must verify, and the rows must be, field by field, those of all acknowledged operations, once each, or of one more, the
-operation that was under way; payouts are computed a second time from the credits. Then the next process goes on with the first operation
-that was not acknowledged, and must be told truly whether it was there already.
+``crash``: a process writes rounds of 16 members, revenue and settlements. It acknowledges each on a pipe once the call has returned. It is
+killed with SIGKILL: after a time, at one of its SQL statements that write, or while it commits. After each kill the ledger is opened again.
+The chain must verify. The rows must be, field by field, those of all acknowledged operations, once each; the operation that was under way
+may be there too. Payouts are computed a second time from the credits. Then the next process continues with the first operation that was not
+acknowledged. The ledger must tell it correctly whether that operation was already recorded.
 
-``writers``: processes write to one cooperative at once, and then each to its own. Every tenth round of theirs is one that a second process
-records too: just one of the two must be told that it is new. Afterwards the rows must be those acknowledged as new, and no call may have
-failed. One writer alone, and the same without waiting for the disk, say what limits the speed.
+``writers``: processes write to one cooperative at the same time, and then each to its own. Every tenth round is recorded by a second
+process too, and exactly one of the two must be told that it is new. Afterwards the rows must be those acknowledged as new, and no call may
+have failed. One writer alone, and one that does not wait for the disk, show what limits the speed.
 
-``tamper``: rows are changed behind the ledger's back. Column by column in every table; single bytes in SQLite's file; last rows deleted,
-and one row rewritten with all hashes behind it, which a chain cannot know and a head that was kept elsewhere does.
+``tamper``: rows are changed without the ledger's knowledge: every column of every table, and single bytes in SQLite's file. Also, the last
+rows are deleted, and one row is rewritten with all later hashes. A chain alone cannot detect these two; a head that was kept elsewhere
+does.
 
 Run: ``python benchmarks/ledger/ledger.py crash|writers|tamper [--url URL] [--markdown FILE]``. Without a URL: SQLite in a temporary
 folder, and PostgreSQL too where the variable PROXYCOOP_POSTGRES holds the URL of a database (``.ci/postgres`` starts a server and sets
-it). Databases of its own are created beside the one that is given, and dropped. The command fails if anything was lost, doubled, let
-through or refused.
+it). The command creates databases of its own beside the given one, and drops them. It fails if anything was lost, recorded twice, wrongly
+accepted or wrongly refused.
 """
 
 from __future__ import annotations

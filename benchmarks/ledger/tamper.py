@@ -1,4 +1,4 @@
-"""Rows that are tampered with: see ``ledger.py``."""
+"""Rows are tampered with: see ``ledger.py``."""
 
 from __future__ import annotations
 

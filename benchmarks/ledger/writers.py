@@ -1,4 +1,4 @@
-"""Writers that race: see ``ledger.py``."""
+"""Several processes write at the same time: see ``ledger.py``."""
 
 from __future__ import annotations
 

@@ -1,17 +1,18 @@
 """What is lost when proxies are paid late: PPO rewarded by credit in every round, and by settlements every 1, 4 and 16 rounds.
 
-By credit a proxy is rewarded for what it does in the round in which it does it. Under ``settlement.reward: settlement`` it pays its costs
-at once and is paid when the cooperative settles: revenue for improvement, split by cumulative Shapley credit. That differs from credit even
-where nothing is late, in a settlement every round: shares are cumulative, so that credit of old goes on drawing a part of what others earn
-now, and an own contribution is paid for in small parts in all rounds to come; and negative credit is not charged, but counts as none.
-With longer periods payment is late besides, but less of it goes by old credit: a single settlement at the end pays each about what its own
-credits come to, since revenue is then the whole gain and Shapley credit sums to it. Each is trained with the discount that the settings
-ship with, which looks two rounds ahead, and with one that looks over the whole episode. A policy that all but forgets old credit, settled
-every round, shows how much is due to shares being cumulative.
+By credit, a proxy is rewarded in the round in which it acts. Under ``settlement.reward: settlement`` it pays its costs at once, and is paid
+when the cooperative settles: the revenue for improvement is split by cumulative Shapley credit. Even with a settlement in every round, when
+nothing is late, this differs from credit in two ways. Shares are cumulative: old credit still draws a part of what others earn now, and a
+contribution is paid for in small parts in all later rounds. And negative credit is not charged; it counts as 0.
 
-Stable-Baselines3's PPO with the settings that ship, splits of the data by the seed, 64 evaluation episodes a seed, the same for all.
-Welfare is what the cooperative gained minus everybody's costs, whoever is paid when; as a share of the oracle's on the same episodes.
-Intervals are Student's over seeds.
+With longer periods payment is late as well, but less of it depends on old credit. A single settlement at the end pays each proxy about the
+sum of its own credits, because the revenue is then the whole gain, and Shapley credit sums to it. Each variant is trained with the default
+discount, which looks two rounds ahead, and with a discount that looks over the whole episode. A settlement policy that forgets nearly all
+old credit, settled every round, shows how much is due to cumulative shares.
+
+All use Stable-Baselines3's PPO with its default settings, splits of the data by the seed, and the same 64 evaluation episodes per seed.
+Welfare is what the cooperative gained minus everybody's costs, whoever is paid when; it is given as a share of the oracle's welfare on the
+same episodes. Intervals are Student's over seeds.
 
 Run: ``python benchmarks/training/delay.py [--seeds 5] [--steps 120000] [--markdown FILE]``, which writes the picture beside the file.
 Finished trainings are kept in ``--out`` and not run again.

@@ -1,10 +1,13 @@
-"""Speed of the engine beside the same rounds as bare tensor operations.
+"""Speed of the engine, beside the same rounds written as bare tensor operations.
 
-The floor does what a round cannot do without: forward and backward passes of all lots, value gradients, screening, aggregation,
-all 2^N coalition values and exact Shapley, and the utility after the step. It has no observations, no bookkeeping, no checks and no
-choice of model, substrate, server or rule. Before anything is timed, both must agree on every credit and on the final parameters.
+These bare operations (the *floor*) are only what a round needs: forward and backward passes of all lots, value gradients, screening,
+aggregation, all 2^N coalition values and exact Shapley values, and the utility after the step. They have no observations, no bookkeeping,
+no checks, and no choice of model, substrate, server or rule. Before anything is timed, both must agree on every credit and on the final
+parameters.
 
-Run: ``python benchmarks/training/engine.py [--seconds 0.5]``. Engine and floor take turns, and the medians are printed.
+The two vectorised faces are timed too, with their resets: Stable-Baselines3's, and Gymnasium's with full infos and with the mask alone.
+
+Run: ``python benchmarks/training/engine.py [--seconds 0.5] [--markdown FILE]``. All take turns, and the medians are printed.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +27,21 @@ from torch import Tensor
 
 from proxycoop.credit.solutions.shapley import shapley_values
 from proxycoop.envs import Engine, scenario
+from proxycoop.envs.gymnasium_vector import CooperativeVectorEnv
+from proxycoop.envs.observations.spaces import InfoForm
 from proxycoop.envs.vector import CooperativeVecEnv
+from proxycoop.files import write_text
+
+COLUMNS = (
+    "scenario",
+    "cooperatives E",
+    "engine",
+    "bare tensors",
+    "bare / engine",
+    "Stable-Baselines3 face",
+    "Gymnasium face",
+    "the same with `infos=mask`",
+)
 
 
 class Floor:
@@ -104,8 +122,8 @@ def _seconds(run: Callable[[], object], at_least: float) -> float:
     return elapsed / calls
 
 
-def measure(name: str, num_envs: int, seconds: float) -> tuple[float, float, float]:
-    """Agent-steps per second of the engine, of the floor, and of the Stable-Baselines3 face (resets included)."""
+def measure(name: str, num_envs: int, seconds: float) -> dict[str, float]:
+    """Agent-steps per second of the engine, of the floor, and of the vectorised faces (resets included)."""
     engine = Engine(scenario.load(name), "shapley", num_envs)
     engine.reset(range(num_envs))
     floor = Floor(engine)
@@ -126,38 +144,55 @@ def measure(name: str, num_envs: int, seconds: float) -> tuple[float, float, flo
     rows.reset()
     choices = np.asarray(actions.reshape(rows.num_envs, -1), dtype=np.int64)
 
-    def face() -> None:
+    def sb3() -> None:
         for _ in range(engine.horizon):
             rows.step(choices)
 
+    def gymnasium(infos: InfoForm) -> Callable[[], None]:
+        envs = CooperativeVectorEnv(name, "shapley", num_envs, infos=infos, autoreset_mode="SameStep")
+        envs.reset(seed=0)
+
+        def face() -> None:
+            for _ in range(engine.horizon):
+                envs.step(choices)
+
+        return face
+
+    faces = {"sb3": sb3, "gymnasium": gymnasium("full"), "gymnasium, mask": gymnasium("mask")}
     steps = num_envs * engine.num_agents * engine.horizon
-    times: dict[str, list[float]] = {"engine": [], "floor": [], "face": []}
+    times: dict[str, list[float]] = {what: [] for what in ("engine", "floor", *faces)}
     for _ in range(5):
         total, calls = 0.0, 0
-        while total < seconds or calls == 0:  # a reset begins every episode; it is the face that is charged for it
+        while total < seconds or calls == 0:  # a reset begins every episode; it is the faces that are charged for it
             engine.reset()
             began = time.perf_counter()
             rounds()
             total, calls = total + time.perf_counter() - began, calls + 1
         times["engine"].append(total / calls)
         times["floor"].append(_seconds(lambda: floor.episode(actions, engine.horizon), seconds))
-        times["face"].append(_seconds(face, seconds))
-    engine_rate, floor_rate, face_rate = (steps / statistics.median(times[key]) for key in ("engine", "floor", "face"))
-    return engine_rate, floor_rate, face_rate
+        for what, face in faces.items():
+            times[what].append(_seconds(face, seconds))
+    return {what: steps / statistics.median(measured) for what, measured in times.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--seconds", type=float, default=0.5, help="Seconds of each of five measurements.")
-    seconds = parser.parse_args().seconds
-    table = Table(
-        "scenario", "E", "engine", "floor", "floor / engine", "SB3 face", title=f"agent-steps per second, {torch.get_num_threads()} threads"
-    )
+    parser.add_argument("--markdown", type=Path, help="Write the table here as well.")
+    arguments = parser.parse_args()
+    rows = []
     for name in ("digits", "breast_cancer"):
         for num_envs in (1, 8, 64, 256):
-            engine, floor, face = measure(name, num_envs, seconds)
-            table.add_row(name, str(num_envs), f"{engine:,.0f}", f"{floor:,.0f}", f"{floor / engine:.2f}", f"{face:,.0f}")
-    Console(width=100).print(table)
+            rates = measure(name, num_envs, arguments.seconds)
+            engine, floor, *faces = (f"{rate:,.0f}" for rate in rates.values())
+            rows.append((name, str(num_envs), engine, floor, f"{rates['floor'] / rates['engine']:.2f}", *faces))
+    table = Table(*COLUMNS, title=f"agent-steps per second, {torch.get_num_threads()} threads")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=120).print(table)
+    if arguments.markdown:
+        lines = [COLUMNS, ("---", *["---:"] * (len(COLUMNS) - 1)), *rows]
+        write_text(arguments.markdown, "".join(f"| {' | '.join(line)} |\n" for line in lines))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How long imports take beyond torch's own, and that no RL library is imported unless it is asked for.
+"""How long imports take beyond that of torch, and a check that no RL library is imported unless it is asked for.
 
-Every import runs in a process of its own, which times it after ``import torch``; the least of several runs is printed, since the first
-fills the file system's caches. The command fails if one of the listed libraries came with a package that does not need it, or if a package
-takes more than a second.
+Every import runs in a process of its own, which times it after ``import torch``. The shortest of several runs is printed, because the first
+fills the file system's caches. The command fails if a package imports one of the listed libraries without needing it, or if it takes more
+than a second.
 
 Run: ``python benchmarks/training/imports.py [--runs 5] [--markdown FILE]``.
 """

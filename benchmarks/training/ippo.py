@@ -1,11 +1,11 @@
 """Training by ``ippo`` beside Stable-Baselines3's PPO: same algorithm, network, steps, batch and seeds.
 
-Both train from the first line to the saved policy, in turns, on as many threads as torch is given; both policies then play the same
-episodes. Beside them stands the engine alone, under random choices: training cannot be faster than its environment, so "at most" is how
-many times as fast as Stable-Baselines3 a learner would be that takes no time at all.
+Both train in turns, from start to saved policy, with the same number of threads. Both policies then play the same episodes. The engine
+alone is timed too, under random choices. Training cannot be faster than its environment: "at most" says how many times faster than
+Stable-Baselines3 a learner would be that takes no time at all.
 
-On a machine with CUDA there is another table: throughput of the engine and of training by number of cooperatives. ``--groups`` compares
-PPO with GRPO and OSPO instead, by who is compared and what gaps are divided by.
+On a machine with CUDA there is a second table: throughput of the engine and of training, by number of cooperatives. ``--groups`` instead
+compares PPO with GRPO and OSPO, by who is compared and by what gaps are divided by.
 
 Run: ``python benchmarks/training/ippo.py [--groups] [--seeds 5] [--steps 120000] [--markdown FILE]``.
 """

@@ -1,15 +1,15 @@
-"""What each RL library and algorithm makes of the same cooperative, and whether learned decompositions teach what credit teaches.
+"""Compare RL libraries and algorithms on the same cooperative, and learned reward decompositions with credit.
 
-``libraries``: every library and algorithm trains proxies on ``digits`` under Shapley credit, with the settings that it ships with and
-the same number of agent-steps, in the library's own environment (``make compat`` builds them). All policies are then evaluated here, in
-the same way: 64 episodes, on splits of the data by the seed, as in ``proxycoop compare``. Reached is the welfare as a share of the
-oracle's on the same episodes. Speed is end to end: agent-steps over the seconds of learning, starting Ray and the like included, imports
-not.
+``libraries``: every library and algorithm trains proxies on ``digits`` under Shapley credit. Each uses its default settings and the same
+number of agent-steps, in a virtual environment of its own (``make compat`` builds them). All policies are then evaluated here, in the same
+way: 64 episodes, on splits of the data by the seed, as in ``proxycoop compare``. *Reached* is the welfare as a share of the oracle's on the
+same episodes. Speed is end to end: agent-steps over the seconds of learning. That includes starting Ray and the like, but not imports.
 
-``decompositions``: a team reward that a value network learns to take apart (VDN, QMIX) against a reward that the credit rule has taken
-apart already (PPO and IQL on Shapley credit), and the undivided team reward (PPO, MAPPO), all in BenchMARL. Who is given the team's
-reward is told nothing of Shapley credit: the rule is then ``equal``, whose mean is the same. Learning curves show what was played in
-training, exploration included; the table what was learned, also with every policy played greedily, as value-based ones always are.
+``decompositions`` compares three kinds of reward, all in BenchMARL: a team reward that a value network learns to decompose (VDN, QMIX), a
+reward that the credit rule has already decomposed (PPO and IQL on Shapley credit), and the undivided team reward (PPO, MAPPO). Learners on
+the team reward learn nothing about Shapley credit: their rule is ``equal``, whose mean is the same. Learning curves show the episodes of
+the training, exploration included. The table shows what was learned, also with every policy played greedily, as value-based policies
+always are.
 
 Run: ``python benchmarks/training/libraries.py libraries|decompositions [--seeds 3] [--steps 120000] [--markdown FILE]``. Finished
 trainings are kept in ``--out`` and not run again. The command fails if an algorithm does not beat random choice.

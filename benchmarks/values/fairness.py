@@ -1,15 +1,16 @@
 """Fairness on Adult: learned cooperatives with and without screening, beside fairlearn's reduction trained centrally on the same data.
 
-On every seed (a split of the data of its own) proxies are trained by PPO under Shapley credit, where nobody screens and under
-unanimous screening by several filters. They then play, and each episode's final model is tested. On the same episodes' lots, pooled
-in one place with the public rows on which the shared model starts, a logistic regression and fairlearn's ``ExponentiatedGradient`` with
-``DemographicParity`` (Agarwal et al. 2018) at its default bound are fitted: once on all lots, labels as they came, and once on the clean
-lots alone, which only somebody who knows could choose. ``ExponentiatedGradient`` knows everybody's sex when it trains; the cooperative's
-principals know it of their probe sets alone. The cooperative, for its part, pays for lots by their gain on a validation set.
+On every seed, which has a data split of its own, proxies are trained by PPO under Shapley credit: without screening, and under unanimous
+screening by several filters. They then play, and each episode's final model is tested. The lots of the same episodes are also pooled in one
+place, with the public rows on which the shared model starts. A logistic regression and fairlearn's ``ExponentiatedGradient`` with
+``DemographicParity`` (Agarwal et al. 2018), at its default bound, are fitted to this pool: once to all lots with their labels as they are,
+and once to the clean lots alone, which nobody could choose without knowing which lots are clean. ``ExponentiatedGradient`` knows
+everybody's sex in training; the cooperative's principals know it only for their probe sets. The cooperative, for its part, pays for lots by
+their gain on a validation set.
 
-*Score gap* and *decision gap* are between men and women, in mean probability of ``>50K`` and in the share of decisions for it
-(``ExponentiatedGradient`` draws its decisions; the share is the expected one); *odds gap* is the larger of the true- and false-positive
-gaps; losses are cross-entropies in nats, whose probabilities are kept within [.001, .999]. ± is a 95 % Student interval over seeds.
+*Score gap* and *decision gap* are between men and women: in the mean probability of ``>50K``, and in the share of decisions for it
+(``ExponentiatedGradient`` draws its decisions; its share is the expected one). *Odds gap* is the larger of the true-positive and the
+false-positive gap. Losses are cross-entropies in nats; probabilities are clipped to [.001, .999]. ± is a 95 % Student interval over seeds.
 
 Run: ``python benchmarks/values/fairness.py [--seeds 5] [--markdown FILE]``, with the extra ``fairness``; six minutes on two cores.
 """

@@ -1,17 +1,16 @@
-"""What each governance admits, what comes of it, and how satisfied the principals are; and that negotiation is never worse than unanimity.
+"""What each governance admits, what it leads to, and how satisfied the principals are. Negotiation must never be worse than unanimity.
 
-Random proxies play every scenario under every governance, the same proxies on the same lots, at the shipped tolerances and at a
-fifth. *Gain* is the rise of the utility on the test set, in nats; *harm* the rise of the protected values' losses on their probe test
-sets, each over its shipped tolerance, averaged; *steps beyond* the share of rounds whose step breaks somebody's profile to first
-order. *Satisfaction* is that of :mod:`proxycoop.envs.screening.bargaining`, of each round's step as it was admitted, on a scale where 1 is
-what no step at all would be to everybody: the geometric mean over principals (Nash welfare), the worst-off profile, the 20th percentile,
-and the Gini coefficient.
+Random proxies play every scenario under every governance: the same proxies on the same lots, at the shipped tolerances and at a fifth of
+them. *Gain* is the rise of the utility on the test set, in nats. *Harm* is the rise of the protected values' losses on their probe test
+sets, each divided by its shipped tolerance, averaged. *Steps beyond* is the share of rounds whose step breaks somebody's profile to first
+order. *Satisfaction* is that of :mod:`proxycoop.envs.screening.bargaining`, with each round's admitted step; 1 is the satisfaction with no
+step at all. The table has the geometric mean over principals (Nash welfare), the worst-off profile, the 20th percentile, and the Gini
+coefficient.
 
-Negotiation looks at what updates gain, which no other governance does; so there is a row in which nobody screens and lots that
-are not predicted to gain stay at home, which says how much of its gain comes from that alone.
+Negotiation considers what updates gain, which no other governance does. So there is a row in which nobody screens, and lots with no
+predicted gain are withheld. It shows how much of negotiation's gain comes from that alone.
 
-Then the admitted set that is negotiated is compared with the unanimous one of the same round, in every round: the command fails if one
-round's Nash welfare is lower.
+Then, in every round, the negotiated set is compared with the unanimous set. The command fails if Nash welfare is lower in any round.
 
 Run: ``python benchmarks/values/governance.py [--rounds 100] [--markdown FILE]``; two minutes on two cores.
 """

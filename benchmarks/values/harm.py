@@ -1,14 +1,15 @@
 """Predicted harm against realised harm on real rounds, and whether screening by measured harm holds.
 
-**Prediction.** Random proxies play every shipped scenario. In every round the harm of all candidate updates, and of the step that is
-applied, is foreseen to first and to second order, and compared with what the same change does to the value's loss on the screening's
-probe set (*realised*) and on the probe test set, which no screening sees (*held out*). *r* is Pearson's correlation; *slope* the
-least-squares slope, through the origin, of realised on predicted: 1 where predictions are calibrated; *missed* the share of what
-broke the strictest tolerance in truth that the prediction let pass; *false* the share of what it stopped that would not have.
+**Prediction.** Random proxies play every shipped scenario. In every round, the harm of all candidate updates and of the applied step is
+predicted to first and to second order. It is compared with what the same change does to the value's loss on the screening's probe set
+(*realised*), and on the probe test set, which no screening sees (*held out*). *r* is Pearson's correlation. *slope* is the least-squares
+slope, through the origin, of realised on predicted harm; it is 1 where predictions are calibrated. *missed*: of the changes that truly
+broke the strictest tolerance, the share that the prediction let pass. *false*: of the changes that the prediction stopped, the share that
+would not have broken it.
 
 **Counts.** Rounds in which a protected value's loss truly rose beyond somebody's tolerance, on the probe set: where nobody screens, with
-unanimous screening by predicted and by measured harm, and with measured harm and the guard, which must be 0: the command fails
-otherwise. At the shipped tolerances, and at a fifth of them, because a step is the mean of many lots.
+unanimous screening by predicted and by measured harm, and with measured harm and the guard. The last must be 0, else the command fails.
+Tolerances are those of the scenario, and a fifth of them, because a step is the mean of many lots.
 
 Run: ``python benchmarks/values/harm.py [--rounds 500] [--markdown FILE]``; two minutes on two cores.
 """

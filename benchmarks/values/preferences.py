@@ -1,9 +1,10 @@
 """How well value profiles are learned from choices, by the number of choices.
 
-A person is planted: gain counts 1, two values count 1.5 and 1 per unit of harm, and from a harm of .3 to the first on, 8 more. She chooses
-between random updates (a quarter of them against no update) as a Bradley–Terry model says, and :func:`~proxycoop.envs.fit_profile` is
-given her choices. The table has the median error of the direction over values; how often the tolerance was found, its median error
-where it was, and how often the 95 % intervals hold the truth; and the accuracy on held-out choices beside what knowing her would give.
+A person with known preferences is simulated. Gain has weight 1; harm to two values has weights 1.5 and 1; harm to the first value beyond .3
+has an additional weight of 8. She chooses between random updates (a quarter of them against no update) by a Bradley–Terry model, and
+:func:`~proxycoop.envs.fit_profile` gets her choices. The table has the median error of the direction over values; how often the tolerance
+was found, and its median error where it was; how often the 95 % intervals contain the truth; and the accuracy on held-out choices, beside
+the accuracy of her true preferences.
 
 Run: ``python benchmarks/values/preferences.py [--seeds 50] [--markdown FILE]``; two minutes on two cores.
 """

@@ -1,9 +1,9 @@
 """How often the applied step breaks somebody's profile: without screening, with it, and with the guard.
 
-Random proxies play every shipped scenario, at its own tolerances and at a fifth of them. A step *violates* if its first-order harm,
-or its norm, is beyond some principal's limit (to rounding); an update in it *is beyond* if it is inadmissible to somebody by itself.
-At the shipped tolerances a step is the mean of 24 lots, which dilutes what a single lot does: updates are beyond their
-tolerance by the hundred while hardly a step is. At a fifth of them most unscreened steps violate.
+Random proxies play every shipped scenario, at its own tolerances and at a fifth of them. A step *violates* if its first-order harm or its
+norm is beyond some principal's limit (up to rounding). An update in it *is beyond* if it alone is inadmissible to somebody. A step is the
+mean of 24 lots, which dilutes what a single lot does. So at the shipped tolerances hundreds of updates are beyond a tolerance, but hardly
+any step is. At a fifth of the tolerances most unscreened steps violate.
 
 The command fails if a step violates under unanimous screening with a plain server, or anywhere with the guard.
 

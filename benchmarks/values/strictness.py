@@ -1,10 +1,10 @@
-"""The price of values: what a cooperative gains against how well it protects, from no tolerance at all to any, for every filter.
+"""The price of values: how much a cooperative gains and how well it protects, for every filter, as tolerances grow from 0.
 
 All clean lots are offered (the oracle), and all tolerances are multiplied by a factor from 0 up. *Gain* is the rise of the utility on the
-test set, in nats; *harm* the rise of the protected values' losses on the probe test sets, which no screening sees, each over its shipped
-tolerance and averaged: below 0 those who are protected are better off than before. A filter dominates another where it gains more and harms
-no more: at every point of ``reject`` the most that the others gain with at most its harm is read off their curves (linear
-interpolation); where they always harm more, it is out of reach.
+test set, in nats. *Harm* is the rise of the protected values' losses on the probe test sets, which no screening sees; each is divided by
+its shipped tolerance, and they are averaged. Below 0, those who are protected are better off than before. A filter dominates another where
+it gains more and harms no more. So for every point of ``reject``, the largest gain of the other filters with at most the same harm is read
+off their curves, by linear interpolation. If they always harm more, the point is out of their reach.
 
 Run: ``python benchmarks/values/strictness.py [--markdown FILE]``, which writes the picture beside the file; three minutes on two cores.
 """

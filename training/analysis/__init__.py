@@ -1,1 +1,10 @@
-"""What was measured: summaries, audits and explanations of runs."""
+"""Summaries, audits and explanations of what was played.
+
+* ``summary``: tables of a comparison, with intervals;
+* ``audit``: play episodes and record every objection of the screening;
+* ``objections``: the objections of an audit, as records, totals and sentences;
+* ``explain``: what each proxy's policy is worth, and which features it uses;
+* ``coalition_play``: play episodes in which only some proxies take part, or only some features are seen;
+* ``masked_features``: what a policy would do if it saw fewer features;
+* ``attribution``: Shapley values of games that are played in episodes.
+"""

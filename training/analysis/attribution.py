@@ -1,4 +1,4 @@
-"""Shapley values of games that are played in a batch of episodes, with intervals for their means."""
+"""Shapley values of games that are played in a batch of episodes, with intervals for the means."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ class Attribution:
     """What each player of a game is worth, for R targets, E episodes and n players.
 
     Attributes:
-        players: Their names.
+        players: The players' names.
         values: Shapley values in each episode, double ``(R, E, n)``, in the target's unit; rows sum to ``everybody`` − ``nobody``.
-        means: Their means over episodes, R × n, with 95 % intervals, in which both the choice of the episodes and that of the coalitions
-            count.
+        means: Their means over episodes, R × n, with 95 % intervals. These cover both the choice of episodes and the choice of coalitions.
         nobody: v(∅), double ``(R, E)``.
         everybody: v(N), double ``(R, E)``.
         method: How they were computed, in words.
@@ -34,7 +33,7 @@ class Attribution:
     method: str
 
     def among(self, players: tuple[str, ...]) -> Attribution:
-        """The same among more players, of whom the others are null players: they add nothing to any coalition, so they get 0."""
+        """The same game with more players. The added ones are null players: they add nothing to any coalition, so they get 0."""
         place = [players.index(name) for name in self.players]
         nothing = 0 * self.nobody[..., None].expand(-1, -1, len(players))  # NaN in episodes in which the game is undefined
         values = nothing.index_copy(2, torch.tensor(place), self.values)
@@ -46,10 +45,10 @@ class Attribution:
 
 
 def rule_within(n_players: int, budget: int) -> Estimator:
-    """What computes Shapley values within a budget of coalitions: exact where it covers all of them, else paired KernelSHAP.
+    """The rule that computes Shapley values within a budget of coalitions: exact if it covers all of them, else paired KernelSHAP.
 
-    Of the estimators of :mod:`~proxycoop.credit`, KernelSHAP had the smallest standard errors on the features of a policy trained on
-    ``digits``, level with its variant by size and with regression on size and membership; antithetic permutations had larger ones.
+    The estimators of :mod:`~proxycoop.credit` were compared on the features of a policy trained on ``digits``. KernelSHAP, its variant by
+    size, and regression on size and membership had the smallest standard errors. Antithetic permutations had larger ones.
     """
     return Shapley() if budget >= 2**n_players - 1 else KernelShap(budget)
 
@@ -58,16 +57,16 @@ def attribute(worth: Callable[[Tensor], Tensor], players: tuple[str, ...], rule:
     """Shapley values of a game that is played in episodes.
 
     Args:
-        worth: From coalitions, bool ``(m, n)``, to what they are worth, double ``(R, E, m)``. An episode may be NaN throughout.
-        players: Their names, n.
-        rule: Computes the values, from the same coalitions in all episodes.
+        worth: The game: from coalitions, bool ``(m, n)``, to their worth, double ``(R, E, m)``. An episode may be NaN throughout.
+        players: The n players' names.
+        rule: The rule that computes the values, from the same coalitions in all episodes.
     """
     n = len(players)
     nobody = worth(torch.zeros(1, n, dtype=torch.bool))  # (R, E, 1)
     n_targets, n_episodes, _ = nobody.shape
 
     def with_mean(coalitions: Tensor) -> Tensor:
-        """The mean of the episodes is a game of its own, so that its own standard error is known."""
+        """Worth of coalitions, with the mean over episodes as one more game, so that the mean's standard error is known."""
         gain = worth(coalitions) - nobody
         return torch.cat([gain, gain.nanmean(dim=1, keepdim=True)], dim=1).flatten(0, 1)  # (R·(E + 1), m)
 
@@ -82,7 +81,7 @@ def attribute(worth: Callable[[Tensor], Tensor], players: tuple[str, ...], rule:
 
 
 def _widened(estimate: Estimate, half_width: float) -> Estimate:
-    """An interval for the choice of episodes, widened by an independent one for the choice of coalitions."""
+    """An interval for the choice of episodes, widened by an independent interval for the choice of coalitions."""
     if estimate.half_width is None:
         return estimate
     return replace(estimate, half_width=(estimate.half_width**2 + half_width**2) ** 0.5)

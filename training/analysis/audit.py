@@ -1,10 +1,10 @@
-r"""Audit screening: play episodes and keep, for every contributed update, who objected, on what account, what was foreseen, and what it
-would have done.
+r"""Audit screening. Episodes are played, and for every contributed update it is recorded who objected, why, what harm was predicted, and
+what harm the update would have done.
 
-Harm is foreseen from the screening's own probe sets. What an update would truly have done to a value,
-:math:`\ell_m(\theta + \Delta) - \ell_m(\theta)`, is measured here on the probe test sets, which the screening never sees, and on its own
-probe sets beside: the difference of the two is the screening's luck with its sample. Either way it is the update alone, at full length;
-the step that is applied takes only the lot's share of it.
+The screening predicts harm from its own probe sets. The harm that an update would truly have done to a value is
+:math:`\ell_m(\theta + \Delta) - \ell_m(\theta)`. It is measured here on the probe test sets, which the screening never sees, and also on
+the screening's own probe sets. The two differ only because the sets are different samples. Both measure the update alone, at full
+length; the step that is applied takes only the lot's share of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..blocks import by_profile, by_seat
 from ..evaluate import value_losses_of
 
 BARGAINS_TOLD = 2
-"""Rounds of the first episode of which it is told how they were negotiated."""
+"""Rounds of the first episode for which the negotiation is described."""
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,25 @@ class Audit:
 
     Attributes:
         scenario: The cooperative.
-        seeds: Each episode's.
+        seeds: The seed of each episode.
         directions: The directions in words, in order.
         kind: Which profile a principal holds, int64 ``(E, N)``; C for none.
-        corrupt: bool ``(E, N, K)``.
-        contributed: bool ``(T, E, N, K)``.
-        admitted: bool ``(T, E, N, K)``.
-        kept: ``(T, E, N, K)``: 1 for what entered as it was, 0 for what was not admitted.
-        norm: Norm of each update, ``(T, E, N, K)``; not finite for those that are not.
-        predicted: Foreseen harm of each update as proposed, and how far it goes against each direction, ``(T, E, N, K, M + D)``.
-        realised: The same as it turned out on the probe test sets, had the update entered alone and whole.
-        on_probe: The same on the screening's own probe sets.
-        entered: What it turned out to be on the probe test sets of what a filter made of it; ``realised`` where it entered as it was.
-        limit: Everybody's limits, ``(T, E, N, M + D)``, infinite where there is none.
-        max_norm: ``(E, N)``.
-        objections: One row an objection to a contributed update, int64 ``(n, 6)``: round, episode, proxy, lot, who objects, account; see
-            :attr:`accounts`.
-        value_losses: On the screening's probe sets, start included, ``(T + 1, E, M)``.
+        corrupt: Whether a lot is corrupt, bool ``(E, N, K)``.
+        contributed: Whether a lot's update was contributed, bool ``(T, E, N, K)``.
+        admitted: Whether it was admitted, bool ``(T, E, N, K)``.
+        kept: Norm of what entered over the update's norm, ``(T, E, N, K)``: 1 if it entered unchanged, 0 if it was not admitted.
+        norm: Norm of each update, ``(T, E, N, K)``; not finite if the update is not finite.
+        predicted: Predicted harm of each update as proposed, and how far it goes against each direction, ``(T, E, N, K, M + D)``.
+        realised: The same, measured on the probe test sets, for the update alone and at full length.
+        on_probe: The same, measured on the screening's own probe sets.
+        entered: The same, measured on the probe test sets, for the update as the filter changed it; ``realised`` if it entered unchanged.
+        limit: Everybody's limits, ``(T, E, N, M + D)``; infinite if there is none.
+        max_norm: Everybody's largest norm, ``(E, N)``.
+        objections: One row for each objection to a contributed update, int64 ``(n, 6)``: round, episode, proxy, lot, who objects, account;
+            see :attr:`accounts`.
+        value_losses: Value losses on the screening's probe sets, start included, ``(T + 1, E, M)``.
         unscreened_value_losses: The same where the same agents play and nobody screens.
-        tolerance: The strictest in each round, ``(T, E, M)``; infinite where nobody has one.
+        tolerance: The strictest tolerance in each round, ``(T, E, M)``; infinite if nobody has one.
         blocks_by_profile: See :func:`~proxycoop.training.blocks.by_profile`, ``(C + 1, C)``.
         blocks_by_seat: See :func:`~proxycoop.training.blocks.by_seat`, ``(N, N)``.
         bargains: Under governance negotiate, how the first rounds of the first episode were negotiated, in words.
@@ -85,13 +85,13 @@ class Audit:
 
     @property
     def accounts(self) -> tuple[str, ...]:
-        """On what account one can object: values, directions, the norm, each tag, and numbers that are not finite."""
+        """The accounts, that is, reasons to object: values, directions, the norm, each tag, and numbers that are not finite."""
         directions = (f"direction {name}" for name in self.directions)
         return (*self.scenario.values, *directions, "norm", *(f"tag {tag}" for tag in self.scenario.lots.tags), "not finite")
 
     @property
     def profile_names(self) -> tuple[str, ...]:
-        """The profiles in short, and what holders of none are called."""
+        """The profiles in short, and a name for having none."""
         return (*(profile_in_short(profile) for profile in self.scenario.profiles), "no profile")
 
 
@@ -103,17 +103,17 @@ def audit(
     episodes: int = 16,
     seed: int = 0,
 ) -> Audit:
-    """Play episodes twice, with screening and where nobody screens, and keep what screening did.
+    """Play episodes twice, with screening and without, and record what screening did.
 
     Args:
         scenario: The cooperative.
         agent: Makes everybody's policy.
-        credit: The credit rule; it matters to agents that look at their pay.
-        episodes: Number of episodes, at least 1, all side by side.
-        seed: Seed of the first; the others follow by a step of one.
+        credit: The credit rule. It matters to agents that observe their pay.
+        episodes: Number of episodes, at least 1. All are played at once.
+        seed: Seed of the first episode; the others follow by a step of one.
 
     Raises:
-        ValueError: If there is no episode, or the agent or the rule does not fit the scenario.
+        ValueError: If ``episodes`` is below 1, or the agent or the rule does not fit the scenario.
     """
     if episodes < 1:
         raise ValueError(f"episodes={episodes}: must be at least 1")
@@ -128,7 +128,7 @@ def audit(
 
 @dataclass(frozen=True)
 class _Seen:
-    """What was measured of one round's updates; attributes as of :class:`Audit`, without the axis T."""
+    """What was measured for one round's updates. The attributes are those of :class:`Audit`, without the axis T."""
 
     norm: Tensor
     predicted: Tensor
@@ -140,7 +140,7 @@ class _Seen:
 
 
 class _Recorder:
-    """Watches an engine play one episode in every environment."""
+    """Records one episode of an engine, in every environment."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -154,12 +154,12 @@ class _Recorder:
         self._on_probe, self._on_test = measured_on(engine.splits.probe), measured_on(engine.splits.probe_test)
 
     def before(self, engine: Engine) -> None:
-        """Keep what stands before a round."""
+        """Keep the parameters and the updates before a round."""
         self._theta, self._prospect = engine.theta, engine.prospect
 
     @torch.no_grad()
     def after(self, engine: Engine) -> None:
-        """Measure the round's updates from where they began."""
+        """Measure the round's updates at the parameters before the round."""
         prospect, result = self._prospect, engine.history[-1]
         verdicts = prospect.verdicts
         updates, mended = prospect.proposals.updates, prospect.filtered.updates
@@ -183,7 +183,7 @@ class _Recorder:
             self.bargains.append(f"round {engine.t}:\n{explain(result.bargain, 0, names, list(engine.values))}")
 
     def audit(self, seeds: Sequence[int], unscreened: Tensor) -> Audit:
-        """Everything that was kept."""
+        """The audit of what was recorded."""
         engine, history = self.engine, self.engine.history
         kind, scenario = engine.profiles.kind, engine.scenario
         assert kind is not None

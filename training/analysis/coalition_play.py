@@ -1,7 +1,7 @@
-"""Episodes in which only some of the proxies take part, or the policy sees only some of the features: the ground of explanations.
+"""Play episodes in which only some of the proxies take part, or the policy sees only some of the features. Explanations are made of these.
 
-Every coalition plays the same cooperatives with the same random numbers, so that what differs between two coalitions is due to their
-members and to what follows from them; and all coalitions of a block are environments of one engine, stepped at once.
+Every coalition plays the same cooperatives with the same random numbers. So a difference between two coalitions is due to their members and
+to what follows from them. All coalitions of a block are environments of one engine, and are stepped at once.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from ...envs.observations.layout import ObservationLayout
 from ...envs.randomness import fold
 
 TARGETS = ("welfare", "gain", "test_utility")
-"""What an episode is worth: welfare in reward units; the utility's gain, and its level on the test set, in the utility's unit."""
+"""Measures of an episode: welfare, in reward units; the utility's gain, and the utility on the test set, in the utility's unit."""
 LOTS_AT_ONCE = 6144
-"""Lots of all environments of an engine together: more take longer each, because they no longer fit the processor's caches."""
-_BACKGROUND = 0x5645524C  # a stream of random numbers apart from those of :class:`~proxycoop.envs.randomness.Purpose`
+"""Most lots of all environments of an engine together. With more, each takes longer: they no longer fit into the processor's caches."""
+_BACKGROUND = 0x5645524C  # a stream of random numbers of its own, besides those of :class:`~proxycoop.envs.randomness.Purpose`
 
 Progress = Callable[[int], None]
 """Called with the number of coalitions that were played."""
@@ -32,14 +32,14 @@ Progress = Callable[[int], None]
 
 @runtime_checkable
 class Stochastic(Protocol):
-    """An agent that can say with which probability it would contribute each lot."""
+    """An agent that can give the probability of contributing each lot."""
 
     def probabilities(self, observations: Tensor) -> Tensor:
-        """``(..., size)`` → ``(..., K)``."""
+        """Probabilities by lot, ``(..., size)`` → ``(..., K)``."""
 
 
 class Present(Agent):
-    """A policy of which only some proxies play; the absent contribute nothing.
+    """A policy that only some proxies play. Absent proxies contribute nothing.
 
     Args:
         agent: The policy.
@@ -56,21 +56,21 @@ class Present(Agent):
         self.agent.begin(layout, keys)
 
     def choose(self, observations: Tensor) -> Tensor:
-        """What the policy chooses, for those who are there."""
+        """What the policy chooses, for the proxies that are present."""
         return self.agent.act(observations) & self.present[..., None]
 
 
 class Background:
-    r"""What proxies observe in other cooperatives, to stand in for what a policy may not see.
+    r"""What proxies observe in other cooperatives. It replaces features that a policy may not see.
 
-    A stand-in is what a random proxy of a random reference cooperative observed *in the same round*, one proxy for all features that are
-    hidden at once and for all lots. Only features that are the same for everybody in a round, the ``time`` and the rounds until
-    settlement, come from a random round. What is drawn depends on the cooperative's key, the round, the seat and the number of the draw,
-    and not on which features are hidden.
+    A draw is what a random proxy of a random reference cooperative observed *in the same round*: the same proxy for all hidden features and
+    for all lots. Features that are the same for everybody in a round, that is, the ``time`` and the rounds until settlement, come from a
+    random round instead. A draw depends on the cooperative's key, the round, the seat and the number of the draw. It does not depend on
+    which features are hidden.
 
     Args:
-        observations: Of reference cooperatives, ``(T, B, N, size)``.
-        layout: Where everything is in them.
+        observations: Observations in reference cooperatives, ``(T, B, N, size)``.
+        layout: Layout of the observations.
     """
 
     def __init__(self, observations: Tensor, layout: ObservationLayout) -> None:
@@ -78,7 +78,7 @@ class Background:
         self._clocks = [layout.slices[name] for name in ("agent/time", "agent/until_settlement") if name in layout.slices]
 
     def draw(self, keys: Tensor, n_agents: int, t: int, number: int) -> Tensor:
-        """Stand-ins for everybody in round t: int64 keys ``(E,)`` → ``(E, N, size)``."""
+        """Draws for everybody in round t: int64 keys ``(E,)`` → ``(E, N, size)``."""
         horizon, n_rows = self._rows.shape[:2]
         which, when = randomness.uniform(fold(keys, _BACKGROUND, t, number), 2, n_agents).unbind(dim=1)  # (E, N) each
         row = (which * n_rows).long()
@@ -90,20 +90,20 @@ class Background:
 
 
 class Blinkered(Agent):
-    r"""A policy that sees only some features; of the others it sees what others observed.
+    r"""A policy that sees only some features. The others are replaced by draws from a background.
 
     .. math:: \pi_C(k \mid s) = \frac{1}{m} \sum_{j=1}^{m} \pi(k \mid s_C, b^{(j)}_{\bar C})
 
-    where π(k | s) is the probability of contributing lot k, C the features that it sees, and :math:`b^{(j)}` draws from the background:
-    the probabilities are averaged, and then every lot is a coin of its own. The expectation of that does not depend on m, which only
-    makes differences between coalitions less noisy. A policy that cannot say probabilities has those of 0 and 1 that it chooses by; its
-    choice must depend on the observations, the keys and the round alone, because it is asked m times.
+    where π(k | s) is the probability of contributing lot k, C the set of features that the policy sees, and :math:`b^{(j)}` draws from the
+    background. The probabilities are averaged, and then every lot is drawn independently. The expectation does not depend on m; a larger m
+    only makes differences between coalitions less noisy. For a policy that gives no probabilities, a choice counts as probability 0 or 1.
+    Its choice must depend on the observations, the keys and the round alone, because it is asked m times.
 
     Args:
         agent: The policy.
         seen: Which of :func:`features` it sees, bool ``(E, n_features)``.
-        background: What stands in for the others.
-        draws: m.
+        background: What replaces the other features.
+        draws: Number of draws m.
     """
 
     def __init__(self, agent: Agent, seen: Tensor, background: Background, draws: int) -> None:
@@ -129,7 +129,7 @@ class Blinkered(Agent):
         return total / self.draws
 
     def choose(self, observations: Tensor) -> Tensor:
-        """Each lot with its probability, by the random numbers that the policy itself would use."""
+        """Draw each lot with its probability, from the random numbers that the policy itself would use."""
         probabilities = self.probabilities(observations)
         return randomness.uniform(self.round_keys(), *probabilities.shape[1:]) < probabilities
 
@@ -141,21 +141,20 @@ class Blinkered(Agent):
 
 
 def features(layout: ObservationLayout) -> tuple[str, ...]:
-    """The features as players: each of the lots', which is one player for all lots of a proxy together, then each of the agent's."""
+    """The features as players: first those of lots, each of which is one player for all lots of a proxy, then those of the agent."""
     return (*(f"lot/{name}" for name in layout.lot_features), *(f"agent/{name}" for name in layout.agent_features))
 
 
 @dataclass(eq=False)
 class EpisodeGame(ABC):
-    """What coalitions are worth when they play episodes; subclasses say what a coalition is.
+    """What coalitions are worth when they play episodes. Subclasses define what a coalition is.
 
-    Calling it with coalitions, bool ``(m, n_players)``, plays all of them in the same cooperatives and answers with
-    ``(len(TARGETS), E, m)``.
+    A call with coalitions, bool ``(m, n_players)``, plays all of them in the same cooperatives and returns ``(len(TARGETS), E, m)``.
 
     Args:
         scenario: The cooperative.
-        credit: The rule that pays meanwhile.
-        seeds: Each episode's, E.
+        credit: The credit rule that pays the proxies.
+        seeds: Seeds of the E episodes.
         progress: Called as coalitions are played.
         agent: Makes the policy.
     """
@@ -169,7 +168,7 @@ class EpisodeGame(ABC):
 
     @abstractmethod
     def player(self, coalitions: Tensor) -> Agent:
-        """Everybody's policy in environments of which each has a coalition and an episode, ``(m·E, n_players)``, episodes together."""
+        """Everybody's policy in m·E environments, one for each coalition and episode, ``(m·E, n_players)``; a coalition's are adjacent."""
 
     def __call__(self, coalitions: Tensor) -> Tensor:
         """Worth of the coalitions, ``(len(TARGETS), E, m)``; see the class."""
@@ -190,7 +189,7 @@ class EpisodeGame(ABC):
 
 @dataclass(eq=False)
 class ProxyGame(EpisodeGame):
-    """Players are proxies, by rank: rank r of episode e is the seat ``order[e, r]``.
+    """A game whose players are proxies, by rank: rank r of episode e is the seat ``order[e, r]``.
 
     Its arguments are those of :class:`EpisodeGame`, and:
 
@@ -201,25 +200,25 @@ class ProxyGame(EpisodeGame):
     order: Tensor = field(kw_only=True)
 
     def player(self, coalitions: Tensor) -> Agent:
-        """The policy, played by the coalition's proxies alone."""
+        """The policy, played by the coalition's proxies only."""
         rank = self.order.argsort(dim=1).repeat(len(coalitions) // len(self.seeds), 1)  # of each seat, (m·E, N)
         return Present(self.agent(), coalitions.gather(1, rank))
 
 
 @dataclass(eq=False)
 class FeatureGame(EpisodeGame):
-    """Players are :func:`features`: everybody's policy sees the coalition's alone.
+    """A game whose players are :func:`features`: everybody's policy sees only those of the coalition.
 
     Its arguments are those of :class:`EpisodeGame`, and:
 
     Args:
-        background: What stands in for features that are not seen.
-        draws: Stand-ins over which probabilities are averaged.
+        background: What replaces features that are not seen.
+        draws: Draws over which probabilities are averaged.
     """
 
     background: Background = field(kw_only=True)
     draws: int = field(kw_only=True)
 
     def player(self, coalitions: Tensor) -> Agent:
-        """The policy, which sees the coalition's features alone."""
+        """The policy, which sees only the coalition's features."""
         return Blinkered(self.agent(), coalitions, self.background, self.draws)

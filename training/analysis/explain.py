@@ -1,19 +1,20 @@
-r"""Explain what was learned: what each proxy's policy is worth to all, and which features of the observations the policy lives on.
+r"""Explain what was learned: what each proxy's policy is worth to all, and which features of the observations the policy uses.
 
 Both are Shapley values, :math:`\phi_i = \sum_{S \not\ni i} \frac{|S|!\,(n-|S|-1)!}{n!} [v(S \cup i) - v(S)]`, of games that are played:
 
-* *Proxies.* v(S) is what an episode is worth when the proxies of S play the policy and the others contribute nothing. After Heuillet,
-  Couthouis & Díaz-Rodríguez (2022), who estimate it from sampled coalitions, and also try random actions and other agents' for the
-  absent. Here all coalitions are played, with their true weights, up to :data:`EXACT_PROXIES` proxies, and in the same cooperatives with
-  the same random numbers, so that every episode has values of its own; with more proxies they are estimated, with standard errors.
+* *Proxies.* v(S) is what an episode is worth when the proxies of S play the policy and the others contribute nothing. This follows
+  Heuillet, Couthouis & Díaz-Rodríguez (2022), who estimate the values from sampled coalitions, and also let absent proxies act at random or
+  as another agent does. Here all coalitions are played, with their true weights, up to :data:`EXACT_PROXIES` proxies; with more proxies the
+  values are estimated, with standard errors. All coalitions play the same cooperatives with the same random numbers, so every episode has
+  values of its own.
 * *Features, outcomes.* v(C) is what an episode is worth when everybody's policy sees only the features of C, in all rounds.
-* *Features, behaviour.* v(C) is the probability of contributing a lot in a situation that the full policy got into, when only the features
-  of C are seen.
+* *Features, behaviour.* v(C) is the probability of contributing a lot when the policy sees only the features of C. It is asked in
+  situations that occurred when it saw all features.
 
-The last two are after Beechey, Smith & Şimşek (2023, 2025), who average the policy over what hidden features may be *given those that are
-seen*. Here they are drawn from what others observed in the same round, whatever is seen: a marginal, not a conditional expectation. So a
-feature that the policy ignores has no influence, even if it tells of one that the policy reads; but the policy is also asked about
-situations that never occur. A feature of lots is one player for all lots of a proxy together.
+The last two follow Beechey, Smith & Şimşek (2023, 2025), who average the policy over the hidden features *given those that are seen*. Here
+hidden features are drawn from what others observed in the same round, whatever is seen: a marginal expectation, not a conditional one. So a
+feature that the policy ignores has no influence, even if it is informative about one that the policy reads. But the policy is also asked
+about situations that never occur. A feature of lots is one player for all lots of a proxy together.
 
 References:
     Shapley (1953), *A value for n-person games*, Contributions to the Theory of Games II.
@@ -43,28 +44,28 @@ from .coalition_play import Background, FeatureGame, ProxyGame, features
 from .masked_features import MaskedFeatures
 
 EXACT_PROXIES = 10
-"""Up to so many proxies all coalitions play; beyond, 20 coalitions a proxy."""
+"""Largest number of proxies for which all coalitions play. With more, 20 coalitions per proxy do."""
 PER_FEATURE = 10
-"""Coalitions of features for each feature, unless told otherwise."""
+"""Default budget: coalitions of features per feature."""
 REFERENCES = 64
-"""Cooperatives from whose observations the stand-ins for hidden features are drawn."""
+"""Number of cooperatives from whose observations hidden features are drawn."""
 ASKED_MORE = 4
-"""How many times more stand-ins a policy is asked with than it plays with: there are no episodes over which their noise would average."""
+"""How many times more draws are used where a policy is only asked than where it plays: there, no episodes average out the noise."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is going on, how many coalitions are done, and how many there are to do, at most."""
+"""Called with the name of the stage, how many coalitions are done, and how many there are at most."""
 
 
 @dataclass(frozen=True)
 class ProxyWorth:
-    """What proxies are worth, by rank: in each episode the proxy with most clean lots is the first, and so on.
+    """What proxies are worth, by rank: in each episode, rank 1 is the proxy with the most clean lots, and so on.
 
     Attributes:
-        worth: Of the ranks, for each of :data:`~proxycoop.training.analysis.coalition_play.TARGETS`.
-        returns: What each rank was paid, costs taken off, double ``(E, N)``, in reward units.
-        seats: Which seat has each rank, int64 ``(E, N)``.
-        clean: Its clean lots, ``(E, N)``.
-        kind: Which profile its principal holds, int64 ``(E, N)``; the number of profiles for none.
+        worth: Worth of the ranks, for each of :data:`~proxycoop.training.analysis.coalition_play.TARGETS`.
+        returns: What each rank was paid, minus its costs, double ``(E, N)``, in reward units.
+        seats: The seat of each rank, int64 ``(E, N)``.
+        clean: Number of its clean lots, ``(E, N)``.
+        kind: Index of the profile that its principal holds, int64 ``(E, N)``; the number of profiles if it holds none.
     """
 
     worth: Attribution
@@ -80,7 +81,7 @@ class ProxyWorth:
 
     @property
     def pearson(self) -> Estimate:
-        """Correlation of pay with worth within episodes; undefined in those in which one of them is the same for all."""
+        """Correlation of pay with worth within episodes; undefined in episodes in which pay or worth is the same for all."""
         worth, paid = _centred(self.welfare), _centred(self.returns)
         norm = worth.norm(dim=1) * paid.norm(dim=1)
         known = torch.minimum(worth.norm(dim=1), paid.norm(dim=1)) > 1e-9
@@ -88,8 +89,8 @@ class ProxyWorth:
 
     @property
     def slope(self) -> Estimate:
-        """By how much more a proxy is paid than others of its episode for a unit more of worth: least squares, with a jackknife over
-        episodes (Efron & Tibshirani 1993) for the interval.
+        """How much more a proxy is paid than others of its episode for each additional unit of worth. Estimated by least squares, with an
+        interval from a jackknife over episodes (Efron & Tibshirani 1993).
         """
         worth, paid = _centred(self.welfare), _centred(self.returns)
         product, square = (worth * paid).sum(dim=1), worth.square().sum(dim=1)
@@ -97,12 +98,12 @@ class ProxyWorth:
             return Estimate(None, None)
         spared = (product.sum() - product) / (square.sum() - square).clamp(min=1e-30)  # each episode left out
         n = len(spared)
-        # the interval of a mean of numbers of this spread is the jackknife's
+        # the jackknife's interval is that of the mean of these numbers
         pseudo = Estimate.of((n - 1) * (spared - spared.mean()))
         return Estimate(float(product.sum() / square.sum()), pseudo.half_width)
 
     def of_profile(self, kind: int, numbers: Tensor) -> Estimate:
-        """Mean of numbers ``(E, N)`` over the holders of a profile, with an interval over the episodes in which there are any."""
+        """Mean of numbers ``(E, N)`` over the holders of a profile, with an interval over the episodes that have holders."""
         holds = self.kind == kind
         mean = torch.where(holds, numbers, 0.0).sum(dim=1) / holds.sum(dim=1)  # NaN where nobody holds it
         return Estimate.of(mean)
@@ -110,17 +111,17 @@ class ProxyWorth:
 
 @dataclass(frozen=True)
 class FeatureWorth:
-    """What seeing each feature is worth, and what it does to the policy; see :func:`~proxycoop.training.analysis.coalition_play.features`.
+    """What seeing each feature is worth, and how it changes the policy; see :func:`~proxycoop.training.analysis.coalition_play.features`.
 
     Attributes:
-        outcomes: Worth of what is seen, for each of :data:`~proxycoop.training.analysis.coalition_play.TARGETS`.
-        discrimination: How far what is seen raises the probability of contributing clean lots above that of corrupt ones; undefined in
-            episodes that have none of a kind.
-        influence: By how much each feature moves the probability of contributing a lot, up or down, as a mean over lots and situations.
-        noise: What that would be, about, for a feature without influence, because coalitions were sampled.
-        direction: Correlation of a feature with how far it moves the probability up; ``None`` where one of them does not vary.
-        is_read: Whether the policy reads the feature at all. The values of those that it does not are 0.
-        n_lots: Lots in situations on which behaviour was measured.
+        outcomes: Worth of seeing the features, for each of :data:`~proxycoop.training.analysis.coalition_play.TARGETS`.
+        discrimination: How far seeing a feature raises the probability of contributing clean lots above that of corrupt lots; undefined in
+            episodes without clean or without corrupt lots.
+        influence: By how much each feature moves the probability of contributing a lot, up or down: a mean over lots and situations.
+        noise: About what the influence of a feature without influence would appear to be, because coalitions were sampled.
+        direction: Correlation of a feature with its change of the probability; ``None`` if one of them does not vary.
+        is_read: Whether the policy reads the feature at all. If it does not, the feature's values are 0.
+        n_lots: Number of lots, over all situations, on which behaviour was measured.
     """
 
     outcomes: Attribution
@@ -134,13 +135,13 @@ class FeatureWorth:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What was found about a policy.
+    """An explanation of a policy.
 
     Attributes:
         scenario: The cooperative.
-        seeds: Each episode's.
+        seeds: The seed of each episode.
         clean_share: Share of the clean lots that were contributed.
-        corrupt_share: Share of the corrupt ones.
+        corrupt_share: Share of the corrupt lots that were contributed.
         proxies: What proxies are worth.
         features: What seeing features is worth.
     """
@@ -165,23 +166,23 @@ def explain(
     draws: int = 4,
     progress: Progress | None = None,
 ) -> Explanation:
-    """Play coalitions of proxies and coalitions of features, and divide what they are worth.
+    """Play coalitions of proxies and coalitions of features, and compute Shapley values of what they are worth.
 
     Args:
         scenario: The cooperative.
         agent: Makes everybody's policy.
-        credit: The credit rule; it matters to agents that look at their pay.
+        credit: The credit rule. It matters to agents that observe their pay.
         episodes: Number of episodes, at least 2.
-        seed: Seed of the first; the others follow by a step of one, and then the reference cooperatives.
-        budget: Most coalitions of features; :data:`PER_FEATURE` a feature if not given.
-        proxy_budget: Most coalitions of proxies; if not given, all of them up to :data:`EXACT_PROXIES` proxies, else 20 a proxy.
-        draws: Stand-ins for hidden features over which probabilities are averaged in play; :data:`ASKED_MORE` times as many are drawn
-            where the policy is only asked.
+        seed: Seed of the first episode. The others follow by a step of one, and then those of the reference cooperatives.
+        budget: Most coalitions of features. By default :data:`PER_FEATURE` per feature.
+        proxy_budget: Most coalitions of proxies. By default all of them up to :data:`EXACT_PROXIES` proxies, and 20 per proxy with more.
+        draws: Draws of the hidden features over which probabilities are averaged in play. Where the policy is only asked,
+            :data:`ASKED_MORE` times as many are drawn.
         progress: Called as coalitions are done.
 
     Raises:
-        ValueError: If there are too few episodes, draws or coalitions, the agent sees more than it observes, or the agent or the rule does
-            not fit the scenario.
+        ValueError: If there are too few episodes, draws or coalitions, the agent is privileged (it sees more than a proxy observes), or the
+            agent or the rule does not fit the scenario.
     """
     n = scenario.principals
     layout = ObservationLayout.of(scenario)
@@ -193,9 +194,7 @@ def explain(
     proxy_rule = Shapley(20 * n if proxy_budget is None and n > EXACT_PROXIES else proxy_budget)
     proxy_rule.check(n)
     if agent().privileged:
-        raise ValueError(
-            f"{type(agent()).__name__} sees what no proxy could: only an agent that plays by its observations can be explained"
-        )
+        raise ValueError(f"{type(agent()).__name__} sees what no proxy could: choose an agent that plays by its observations")
 
     seeds = range(seed, seed + episodes)
     engine = Engine(scenario, credit, episodes)
@@ -238,18 +237,18 @@ def explain_features(situations: MaskedFeatures, played: Callable[[Tensor], Tens
     """What features are worth.
 
     Args:
-        situations: Asks the policy.
-        played: From coalitions of features, bool ``(m, n_features)``, to what they are worth in play, double ``(R, E, m)``.
-        corrupt: Which lots are, bool ``(E, N, K)``.
-        budget: Most coalitions, of those features that are read at all.
+        situations: Asks the policy what it would do.
+        played: The game in play: from coalitions of features, bool ``(m, n_features)``, to their worth, double ``(R, E, m)``.
+        corrupt: Which lots are corrupt, bool ``(E, N, K)``.
+        budget: Most coalitions of the features that the policy reads.
     """
     names = features(situations.layout)
     is_read = situations.is_read()
-    read = is_read.nonzero()[:, 0] if is_read.any() else torch.tensor([0])  # a null player is as good as none, and saves a special case
+    read = is_read.nonzero()[:, 0] if is_read.any() else torch.tensor([0])  # if none is read, one null player saves a special case
     rule = rule_within(len(read), budget)
 
     def among_all(coalitions: Tensor) -> Tensor:
-        """Coalitions of the features that are read, ``(m, n_read)``, as such of all: the others are seen, which makes no difference."""
+        """Coalitions of the features that are read, ``(m, n_read)``, as coalitions of all features. The others count as seen."""
         return torch.ones(len(coalitions), len(names), dtype=torch.bool).index_copy(1, read, coalitions)
 
     blind = situations(among_all(torch.zeros(1, len(read), dtype=torch.bool)))[0].double()  # (T', E, N, K)
@@ -269,7 +268,7 @@ def explain_features(situations: MaskedFeatures, played: Callable[[Tensor], Tens
     read_names = tuple(names[f] for f in read.tolist())
     outcomes = attribute(lambda coalitions: played(among_all(coalitions)), read_names, rule)
     discrimination = attribute(contrast, read_names, rule)
-    found = rule.estimate(moves)  # of the coalitions that were asked about already
+    found = rule.estimate(moves)  # the policy has been asked about these coalitions already
     move = torch.zeros(*blind.shape, len(names), dtype=torch.float64)
     move[..., read] = found.values.unflatten(0, blind.shape)
     of_episodes = move.abs().mean(dim=(0, 2, 3))  # (E, n_features)
@@ -277,7 +276,7 @@ def explain_features(situations: MaskedFeatures, played: Callable[[Tensor], Tens
         outcomes=outcomes.among(names),
         discrimination=discrimination.among(names),
         influence=tuple(Estimate.of(column) for column in of_episodes.unbind(dim=1)),
-        noise=float((2 / math.pi) ** 0.5 * found.standard_error.mean()),  # the mean of the absolute value of a normal number
+        noise=float((2 / math.pi) ** 0.5 * found.standard_error.mean()),  # the mean absolute value of a normal variable
         direction=tuple(defined(_correlations(situations.feature_values().flatten(0, 3).double(), move.flatten(0, 3)))),
         is_read=tuple(is_read.tolist()),
         n_lots=blind.numel(),
@@ -292,7 +291,7 @@ def _observed(engine: Engine, agent: Callable[[], Agent], seeds: Sequence[int]) 
 
 
 def _counter(stage: str, total: int, progress: Progress | None) -> Callable[[int], None]:
-    """Counts the coalitions of a stage, and tells."""
+    """A function that counts the coalitions of a stage and reports progress."""
     done = 0
 
     def count(n_coalitions: int) -> None:
@@ -310,7 +309,7 @@ def _centred(numbers: Tensor) -> Tensor:
 
 
 def _correlations(a: Tensor, b: Tensor) -> Tensor:
-    """Correlation of each column with the other's, ``(m, n)``, ``(m, n)`` → ``(n,)``; NaN where one of them does not vary."""
+    """Correlation of each column of a with the same column of b, ``(m, n)``, ``(m, n)`` → ``(n,)``; NaN where one does not vary."""
     a, b = a - a.mean(dim=0), b - b.mean(dim=0)
     norm = a.norm(dim=0) * b.norm(dim=0)
     varies = (a.abs().amax(dim=0) > 1e-6) & (b.abs().amax(dim=0) > 1e-6)

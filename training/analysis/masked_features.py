@@ -1,4 +1,4 @@
-"""What a policy would do in the situations that it got into, if it saw less of them."""
+"""What a policy would do in the situations that occurred, if it saw fewer features."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from ...envs.observations.layout import ObservationLayout
 from .coalition_play import LOTS_AT_ONCE, Background, Blinkered, features
 
 MOST_LOTS = 4096
-"""Lots in situations beyond which evenly chosen rounds stand for all, so that memory stays bounded."""
+"""Most lots in situations. With more, only evenly spaced rounds are used, so that memory stays bounded."""
 _NOTHING = 1e-6
-"""Differences of probabilities that are rounding."""
+"""Differences of probabilities up to this size are rounding."""
 
 
 class MaskedFeatures:
-    """The policy, asked what it would do in situations of which it sees only some features.
+    """Asks a policy what it would do in situations of which it sees only some features.
 
-    Calling it with coalitions of features, bool ``(m, n_features)``, gives the probability of contributing each lot,
-    ``(m, T', E, N, K)``, where T' of the T rounds were chosen.
+    A call with coalitions of features, bool ``(m, n_features)``, returns the probability of contributing each lot, ``(m, T', E, N, K)``.
+    T' of the T rounds are used.
 
     Args:
         agent: The policy.
         observations: The situations, ``(T, E, N, size)``: what everybody observed in every round.
-        keys: Each episode's, int64 ``(E,)``.
-        layout: Where everything is in the observations.
-        background: What stands in for features that are not seen.
-        draws: Stand-ins over which probabilities are averaged.
-        progress: Called with the number of coalitions that were asked about.
+        keys: Keys of the episodes, int64 ``(E,)``.
+        layout: Layout of the observations.
+        background: What replaces features that are not seen.
+        draws: Draws over which probabilities are averaged.
+        progress: Called with the number of coalitions that are done.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class MaskedFeatures:
     def is_read(self) -> Tensor:
         """Which features the policy reads at all, bool ``(n_features,)``.
 
-        Not read is a feature that changes no probability in any situation, neither when it alone is hidden nor when it alone is seen.
+        A feature is not read if it changes no probability in any situation, neither when it alone is hidden nor when it alone is seen.
         """
         alone = torch.eye(len(features(self.layout)), dtype=torch.bool)
         lost = self(~alone) - self(torch.ones_like(alone[:1]))
@@ -76,6 +76,6 @@ class MaskedFeatures:
         return torch.maximum(lost.abs(), gained.abs()).flatten(1).amax(dim=1) > _NOTHING
 
     def feature_values(self) -> Tensor:
-        """What each feature was for each lot, ``(T', E, N, K, n_features)``; the agent's are the same for all lots."""
+        """The value of each feature for each lot, ``(T', E, N, K, n_features)``; those of the agent are the same for all lots."""
         lots, agent = self.layout.split(self.observations)
         return torch.cat([lots, agent[..., None, :].expand(*lots.shape[:-1], -1)], dim=-1)

@@ -1,4 +1,4 @@
-"""Objections in an audit: as records, as totals, by value and profile, and the worst of them in words."""
+"""The objections of an audit: as records, as totals, by reason and profile, and the most harmful ones in words."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from torch import Tensor
 from .audit import Audit
 
 ROUNDING = 1e-6
-"""By how much a realised harm may be beyond a tolerance before it counts."""
+"""How far a realised harm may exceed a tolerance without counting as beyond it."""
 
 
 @dataclass(frozen=True)
 class Objection:
-    """One principal's objection to one contributed update, on one account.
+    """One principal's objection to one contributed update, on one account (for one reason).
 
     Attributes:
         episode: The seed of the episode.
-        round: From 1.
-        proxy: Whose update.
-        lot: Which of its lots.
+        round: The round, counted from 1.
+        proxy: Number of the proxy that contributed the update.
+        lot: Number of its lot.
         corrupt: Whether the lot is corrupt.
-        whose: Its principal's profile in short.
+        whose: The profile of the proxy's principal, in short.
         objector: The principal that objects.
         profile: That principal's profile in short.
         account: The value, ``direction …``, ``norm``, ``tag …`` for one that is forbidden, or ``not finite``.
-        predicted: The harm that was foreseen, in the value's unit; for a direction the weighted sum of harms, for the norm the norm
-            itself; ``None`` for the others.
-        tolerance: The objector's limit on it, likewise.
-        realised: Harm of the update, alone and whole, on the value's probe test set; ``None`` where no harm was foreseen.
+        predicted: The predicted harm, in the value's unit. For a direction it is the weighted sum of harms, for the norm the norm itself;
+            ``None`` for other accounts.
+        tolerance: The objector's limit on ``predicted``.
+        realised: Harm of the update, alone and at full length, on the value's probe test set; ``None`` if the account is not about harm.
         on_probe: The same on the screening's own probe set.
-        outcome: ``rejected``, ``scaled`` or ``projected`` (to :attr:`kept`), ``admitted`` all the same, or ``bargained in``.
-        kept: Norm of what entered over the update's.
+        outcome: ``rejected``, ``scaled`` or ``projected`` (to :attr:`kept`), ``admitted`` in spite of the objection, or ``bargained in``.
+        kept: Norm of what entered, over the norm of the update.
     """
 
     episode: int
@@ -61,20 +61,20 @@ class Objection:
 
 @dataclass(frozen=True)
 class Account:
-    """What the holders of one profile made of the contributed updates on one account, an update counted once however many object.
+    """Objections of the holders of one profile on one account. An update counts once, however many holders object to it.
 
     Attributes:
-        account: As of :class:`Objection`.
+        account: As in :class:`Objection`.
         profile: The profile in short.
-        objected: Updates that they objected to.
-        blocked: Of those, the ones that did not enter.
-        mended: Of those, the ones that a filter mended.
-        corrupt: Share of corrupt lots among those objected to.
-        predicted: Mean harm that was foreseen of those objected to.
-        realised: Its mean as it turned out on the probe test set; see :class:`Objection`.
+        objected: Number of updates that they objected to.
+        blocked: Number of those that did not enter the step.
+        mended: Number of those that a filter mended.
+        corrupt: Share of corrupt lots among the updates objected to.
+        predicted: Mean predicted harm of the updates objected to.
+        realised: Mean realised harm of the updates objected to, on the probe test set; see :class:`Objection`.
         tolerance: Mean limit.
-        rightly: Share of those objected to whose realised harm was indeed beyond the limit.
-        missed: Share of the updates that entered whose realised harm, as they entered, was beyond the limit.
+        rightly: Share of the updates objected to whose realised harm was indeed beyond the limit.
+        missed: Share of the updates that entered the step whose realised harm, in the form in which they entered, was beyond the limit.
     """
 
     account: str
@@ -92,14 +92,14 @@ class Account:
 
 @dataclass(frozen=True)
 class Totals:
-    """Contributed updates, counted over all rounds and episodes; those of corrupt lots beside.
+    """Numbers of contributed updates, over all rounds and episodes. Each is a pair: all updates, and those of corrupt lots.
 
     Attributes:
-        contributed: All.
+        contributed: All contributed updates.
         objected: Those to which somebody objected.
-        blocked: Those that did not enter.
-        mended: Those that entered as a filter made them.
-        let_in: Those that entered as they were although somebody objected: the governance allowed it.
+        blocked: Those that did not enter the step.
+        mended: Those that entered after a filter had mended them.
+        let_in: Those that entered unchanged although somebody objected: the governance allowed it.
         left_out: Those that did not enter although nobody objected: the bargain left them out.
     """
 
@@ -112,7 +112,7 @@ class Totals:
 
 
 class Findings:
-    """What an audit says.
+    """The findings of an audit.
 
     Args:
         audit: The audit.
@@ -134,7 +134,7 @@ class Findings:
         self.predicted = torch.where(of_norm, norm, harm(audit.predicted))
         self.realised, self.on_probe = harm(audit.realised), harm(audit.on_probe)
         limit = torch.where(of_harm, audit.limit[t, e, j, place], math.nan) if n_effects else torch.full_like(norm, math.nan)
-        limit = torch.where(of_harm & (a >= len(audit.scenario.values)), 0.0, limit)  # of a direction, but for rounding
+        limit = torch.where(of_harm & (a >= len(audit.scenario.values)), 0.0, limit)  # the limit of a direction is 0, apart from rounding
         self.tolerance = torch.where(of_norm, audit.max_norm[e, j], limit)
 
     def records(self) -> list[Objection]:
@@ -164,7 +164,7 @@ class Findings:
 
     @cached_property
     def accounts(self) -> list[Account]:
-        """By account and profile, in the scenario's order; those to which a profile sets no limit are left out."""
+        """By account and profile, in the scenario's order. Accounts for which a profile sets no limit are left out."""
         audit = self.audit
         t, e, i, k, j, a = self._columns
         objector = audit.kind[e, j]
@@ -175,7 +175,8 @@ class Findings:
                 updates = torch.stack([t, e, i, k], dim=1)[mine]
                 _, inverse = torch.unique(updates, dim=0, return_inverse=True)
                 first = torch.full((int(inverse.max()) + 1 if len(inverse) else 0,), len(mine))
-                first = first.scatter_reduce(0, inverse, torch.arange(len(mine)), "amin")  # holders of a profile agree: one speaks for all
+                # all holders of a profile object alike: the first stands for them
+                first = first.scatter_reduce(0, inverse, torch.arange(len(mine)), "amin")
                 mine = mine[first]
                 missed = self._missed(account, kind)
                 if len(mine) or missed is not None:
@@ -183,22 +184,22 @@ class Findings:
         return made
 
     def worst(self, top: int) -> list[str]:
-        """The blocked or mended updates that would have done most harm, in words: of each lot and account the worst round.
+        """The blocked or mended updates that would have done the most harm, in words. Of each lot and account, only the worst round.
 
-        Realised harms are compared across values as multiples of the mean harm that was foreseen where somebody objected on that account.
+        Realised harms are compared across values as multiples of the mean harm that was predicted where somebody objected on that account.
         """
         audit = self.audit
         t, e, i, k, j, a = self._columns
         chosen = (audit.kept[t, e, i, k] < 1) & self.realised.isfinite()
         if audit.scenario.screening.governance == "own":
-            chosen &= i == j  # the others have no say
+            chosen &= i == j  # nobody else's objection counts
         rows = chosen.nonzero()[:, 0]
         scale = torch.ones(len(audit.accounts), dtype=torch.float64)
         for account in range(len(audit.accounts)):
             if (foreseen := self.predicted[(a == account) & self.predicted.isfinite()]).numel():
                 scale[account] = max(float(foreseen.double().mean()), 1e-12)
         order = rows[(self.realised[rows].double() / scale[a[rows]]).argsort(descending=True, stable=True)]
-        lots: dict[tuple[int, ...], dict[int, list[int]]] = {}  # of each lot and account the rows of each round, the worst first
+        lots: dict[tuple[int, ...], dict[int, list[int]]] = {}  # for each lot and account, the rows of each round, the worst first
         for row, (moment, *rest, account) in zip(order.tolist(), audit.objections[order][:, [0, 1, 2, 3, 5]].tolist(), strict=True):
             lots.setdefault((*rest, account), {}).setdefault(moment, []).append(row)
         said = []
@@ -209,7 +210,7 @@ class Findings:
         return said
 
     def to_csv(self) -> str:
-        """Every objection as CSV, a row each, with a heading."""
+        """Every objection as CSV, one row each, with a header."""
         text = io.StringIO()
         writer = csv.DictWriter(text, list(Objection.__dataclass_fields__), lineterminator="\n")
         writer.writeheader()
@@ -259,7 +260,7 @@ class Findings:
         return "bargained in" if screening.governance == "negotiate" else "admitted"
 
     def _missed(self, account: int, kind: int) -> float | None:
-        """Share of the updates that entered and harmed, as they entered, beyond the profile's limit; ``None`` where it sets none."""
+        """Share of the updates that entered whose realised harm, as they entered, exceeds the profile's limit; ``None`` without a limit."""
         audit = self.audit
         if account >= audit.predicted.shape[-1] or kind == len(audit.scenario.profiles):
             return None
@@ -291,7 +292,7 @@ class Findings:
         )
 
     def _sentence(self, records: Sequence[Objection]) -> str:
-        """One update, one account, all who object."""
+        """A sentence about one update and one account, with all who object."""
         one = records[0]
         realised, predicted, tolerance = one.realised or 0.0, one.predicted or 0.0, min(record.tolerance or 0.0 for record in records)
         verb = "raised" if realised >= 0 else "lowered"

@@ -1,4 +1,4 @@
-"""Summarise a comparison: every measure as a mean over seeds with its interval, as tables for the command line and for GitHub."""
+"""Summarise a comparison. Every measure is a mean over seeds with its interval, in tables for the command line and for GitHub."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _UNKNOWN = Estimate(None, None)
 
 @dataclass(frozen=True)
 class Row:
-    """One scripted agent, or the proxies that learned under one rule, over all seeds of a scenario.
+    """Results of one scripted agent, or of the proxies that learned under one rule, over all seeds of a scenario.
 
     Attributes:
         name: The scripted agent's name, or the credit rule's.
-        learned: Whether they learned.
+        learned: Whether the row is of proxies that learned.
         seeds: The seeds, ascending.
         results: The seeds' results, as :func:`~proxycoop.training.compare.results` reads them.
-        measures: Means over seeds with 95 % Student-t intervals. With one seed the intervals are those over its episodes.
+        measures: Means over seeds with 95 % Student-t intervals. With one seed, the intervals are over its episodes.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        """What it is called where both kinds stand side by side."""
+        """Its name in lists that hold scripted and learned agents."""
         return f"learned, {self.name}" if self.learned else self.name
 
     def measure(self, name: str) -> Estimate:
@@ -63,11 +63,11 @@ class Row:
         return _sample(self.results, name)
 
     def series(self, name: str) -> Floats:
-        """A series of each seed, ``(n_seeds, …)``; NaN where a number is undefined."""
+        """A series for each seed, ``(n_seeds, …)``; NaN where a number is undefined."""
         return np.array([result["series"][name] for result in self.results], dtype=np.float64)
 
     def mean_series(self, name: str) -> Floats:
-        """The mean over the seeds that have a number there, ``(…)``; NaN where none has."""
+        """The mean of a series over the seeds that have a number there, ``(…)``; NaN where no seed has one."""
         numbers = self.series(name)
         known = ~np.isnan(numbers)
         total, count = np.where(known, numbers, 0.0).sum(axis=0), known.sum(axis=0)
@@ -75,7 +75,7 @@ class Row:
         return mean
 
     def curve(self, name: str) -> tuple[Floats, Floats]:
-        """Agent-steps at the first seed's updates, ``(n,)``, as far as all seeds got, and a metric of training there, ``(n_seeds, n)``."""
+        """A learning curve: agent-steps of the first seed, as far as all seeds got, ``(n,)``, and a metric there, ``(n_seeds, n)``."""
         curves = [([u["agent_steps"] for u in result["curve"]], [u[name] for u in result["curve"]]) for result in self.results]
         reached = min(steps[-1] for steps, _ in curves)
         at = np.array([step for step in curves[0][0] if step <= reached], dtype=np.float64)
@@ -87,7 +87,7 @@ class Table:
     """One scenario's rows: scripted agents first, then learned ones.
 
     Attributes:
-        scenario: The scenario as plain data, as of the first seed.
+        scenario: The scenario as plain data, with the split of the first seed.
         rows: The rows.
     """
 
@@ -126,7 +126,7 @@ class Table:
 
     @property
     def meaning_of_intervals(self) -> str:
-        """What its intervals are, in words."""
+        """What the intervals mean, in words."""
         single = [row.label for row in self.rows if len(row.seeds) == 1]
         over_seeds = "± is the half-width of a 95 % Student-t interval over seeds"
         if not single:
@@ -143,12 +143,12 @@ class Column:
 
     Attributes:
         title: Its heading, unit included.
-        short: The same for narrow places.
-        measure: What it shows.
+        short: A shorter heading, for narrow tables.
+        measure: The measure that it shows.
         kind: ``share`` is shown in per cent, ``loss`` with three decimals, ``correlation`` with two, ``reward`` with as many as its
-            size asks for.
-        meaning: One sentence on it.
-        learned_only: Whether scripted agents have it blank.
+            size needs.
+        meaning: What it means, in one sentence.
+        learned_only: Whether it is left blank for scripted agents.
     """
 
     title: str
@@ -162,10 +162,10 @@ class Column:
 def summarise(results: Sequence[Mapping[str, Any]]) -> list[Table]:
     """Gather results over seeds, one table a scenario.
 
-    Two measures are added: ``test_cross_entropy``, −``test_utility`` in nats, where the utility is ``neg_log_loss``; and
-    ``planner_share``, the ratio of mean welfare to the planner's over the seeds that both have, with a linearised interval (that of the
-    mean of (w − ratio·p) / mean p, seed by seed); undefined where the planner's welfare is not positive. ``admitted_share`` is
-    undefined where nothing was contributed.
+    Two measures are added. ``test_cross_entropy`` is −``test_utility``, in nats, where the utility is ``neg_log_loss``. ``planner_share``
+    is the ratio of mean welfare to the planner's, over the seeds that both have. Its interval is linearised: that of the mean of
+    (w − ratio·p) / mean p over seeds. It is undefined if the planner's welfare is not positive. ``admitted_share`` becomes undefined if
+    nothing was contributed.
 
     Args:
         results: Cells, as :func:`~proxycoop.training.compare.results` reads them.
@@ -216,10 +216,10 @@ def columns(table: Table) -> tuple[Column, ...]:
             "planner %",
             "planner_share",
             "share",
-            "Mean welfare over the planner's, which peeks and is near an upper bound.",
+            "Mean welfare as a share of that of the planner, which knows the true gain and is near an upper bound.",
         ),
-        Column("clean, %", "clean %", "clean_share", "share", "Share of lots with nothing wrong in them that were contributed."),
-        Column("corrupt, %", "corrupt %", "corrupt_share", "share", "Share of corrupt lots that were contributed."),
+        Column("clean, %", "clean %", "clean_share", "share", "Share of the clean lots that were contributed."),
+        Column("corrupt, %", "corrupt %", "corrupt_share", "share", "Share of the corrupt lots that were contributed."),
         Column("admitted, %", "admitted %", "admitted_share", "share", "Share of contributed lots that passed screening."),
         Column(
             "violations, %",
@@ -233,18 +233,18 @@ def columns(table: Table) -> tuple[Column, ...]:
             "Pearson",
             "pearson_shapley",
             "correlation",
-            "Correlation over agents of an episode's credit with the exact Shapley value; undefined where all get the same.",
+            "Correlation, over agents, of an episode's credit with the exact Shapley value; undefined if all get the same.",
             learned_only=True,
         ),
     )
 
 
 def cells(table: Table, *, decimals: int = 1) -> list[list[tuple[str, str]]]:
-    """The summary as text: of each row and column the mean and the half-width, ``""`` where there is none.
+    """The summary as text: for each row and column the mean and the half-width, ``""`` if there is none.
 
     Args:
         table: The table.
-        decimals: Of shares, which are in per cent.
+        decimals: Number of decimals of shares, which are in per cent.
     """
     described = columns(table)
     places = [_places(column.kind, [row.measure(column.measure) for row in table.rows], decimals) for column in described]
@@ -258,7 +258,7 @@ def cells(table: Table, *, decimals: int = 1) -> list[list[tuple[str, str]]]:
 
 
 def spell(estimate: Estimate, places: int, *, percent: bool = False) -> tuple[str, str]:
-    """Mean and half-width with so many decimals, in per cent if asked; ``–`` and ``""`` where undefined."""
+    """Mean and half-width as text with ``places`` decimals, in per cent if asked; ``–`` and ``""`` where undefined."""
     scale = 100 if percent else 1
     if estimate.mean is None:
         return UNDEFINED, ""
@@ -273,7 +273,7 @@ def told(estimate: Estimate, places: int, *, percent: bool = False) -> str:
 
 
 def console_table(table: Table) -> rich.table.Table:
-    """The summary for the command line; it fits into 90 letters or so, and is folded, never cut, where there are fewer."""
+    """The summary for the command line. It is about 90 letters wide. On a narrower terminal it is folded, never cut."""
     drawn = rich.table.Table(
         title=Text(one_line(table.name)),
         caption=Text(one_line(table.meaning_of_intervals)),
@@ -308,18 +308,18 @@ def markdown(table: Table) -> str:
 
 
 def wrapped(name: str, width: int) -> str:
-    """A name on as many lines as it needs, up to 8; one blank where it is empty."""
+    """A name on as many lines as it needs, up to 8; one blank if it is empty."""
     return "\n".join(_Wrapper(width, max_lines=8, placeholder=" …").wrap(one_line(name))) or " "
 
 
 class _Wrapper(textwrap.TextWrapper):
-    """Breaks lines at spaces, behind hyphens, and within a rule's arguments: behind brackets and commas."""
+    """Breaks lines at spaces and after hyphens, and within a rule's arguments after brackets and commas."""
 
     wordsep_re = re.compile(r"(\s+)|(?<=[-(\[,])(?=[^\s\d])")
 
 
 def interval(estimate: Estimate) -> tuple[float, float]:
-    """Its ends; both are the mean where there is none, and 0 where that is undefined."""
+    """The ends of an estimate's interval. Both are the mean if there is no interval, and 0 if there is no mean."""
     mean, half_width = estimate.mean or 0.0, estimate.half_width or 0.0
     return mean - half_width, mean + half_width
 
@@ -327,7 +327,8 @@ def interval(estimate: Estimate) -> tuple[float, float]:
 def difference(a: Row, b: Row, measure: str, measure_of_b: str | None = None) -> Estimate:
     """A measure of one row minus that (or another) of a second row, over the seeds that both have.
 
-    Seeds pair them, since rows of a seed share their data split and cooperatives; so this interval is far narrower than those of the two.
+    The rows are paired by seed, because rows of a seed share their data split and cooperatives. So this interval is far narrower than
+    the intervals of the two rows.
     """
     theirs = dict(zip(b.seeds, b.sample(measure_of_b or measure).tolist(), strict=True))
     ours = zip(a.seeds, a.sample(measure).tolist(), strict=True)
@@ -343,20 +344,20 @@ def _places(kind: str, estimates: Sequence[Estimate], decimals: int) -> int:
 
 
 def _place(key: tuple[bool, str]) -> tuple[bool, int, str]:
-    """Where a row stands: scripted before learned, each in its known order, then the others by name."""
+    """The sorting key of a row: scripted before learned; in each group the known names in their order, then the others by name."""
     learned, name = key
     known = CLASSIC_RULES if learned else BASELINES
     return learned, known.index(name) if name in known else len(known), name
 
 
 def _with_derived(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A result with the measures that follow from others of the same evaluation."""
+    """A result with measures that are derived from others of the same evaluation."""
     measures = dict(result["measures"])
     if result["cell"]["scenario"]["utility"] == "neg_log_loss" and measures.get("test_utility", [None])[0] is not None:
         mean, half_width = measures["test_utility"]
         measures["test_cross_entropy"] = [-mean, half_width]
     if measures.get("clean_share", [None])[0] == 0 and measures.get("corrupt_share", [None])[0] == 0:
-        measures["admitted_share"] = [None, None]  # of nothing
+        measures["admitted_share"] = [None, None]  # nothing was contributed
     return {**result, "measures": measures}
 
 

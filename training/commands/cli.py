@@ -55,10 +55,10 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line: a wrong input is one line on standard error and exit code 2, never a traceback.
+    """Run the command line. A wrong input gives one line on standard error and exit code 2, never a traceback.
 
-    What a stream's encoding cannot show is shown escaped: that is no reason to fail after the work is done. Where output cannot be written,
-    on a full disk say, that is one line and exit code 1, which does not say that nothing was done.
+    Characters that a stream's encoding lacks are written escaped, so that the command does not fail after its work is done. If output
+    cannot be written, for example on a full disk, the command writes one line and exits with code 1. Its work may be done all the same.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -67,12 +67,12 @@ def main() -> None:
         try:
             app()
         finally:
-            sys.stdout.flush()  # here, where a failure can be told, and not when Python ends
+            sys.stdout.flush()  # here, where a failure can still be reported, not when Python ends
     except OSError as error:
-        with suppress(io.UnsupportedOperation):  # of a stream that is no file
-            # what is left in the buffer has no place to go, and Python would try once more when it ends
+        with suppress(io.UnsupportedOperation):  # the stream is not a file
+            # the rest of the buffer cannot be written, and Python would try again when it ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.stderr.write(f"error: {error}: output is not complete; what was done stays done\n")
+        sys.stderr.write(f"error: {error}: the output is incomplete; what was done before is kept\n")
         sys.exit(1)
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -90,7 +90,7 @@ def _root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
     modules: Annotated[
         list[str] | None,
-        typer.Option("--import", help="Import this module first, for what it registers: rules, agents, values, data. May be repeated."),
+        typer.Option("--import", help="Import this module first. It may register rules, agents, values and data. May be repeated."),
     ] = None,
 ) -> None:
     del version
@@ -99,7 +99,7 @@ def _root(
             importlib.import_module(module)
         except ImportError as error:
             raise ValueError(
-                f"--import {module!r} failed ({error}); for a module in this folder, run 'python -m proxycoop --import …'"
+                f"--import {module!r} failed ({error}); to import a module in this folder, run 'python -m proxycoop --import …'"
             ) from error
 
 
@@ -108,11 +108,11 @@ def _root(
     "`proxycoop scenarios my.yaml --set horizon=8`"
 )
 def scenarios(
-    name: Annotated[str | None, typer.Argument(help="Print this scenario in full, as YAML, with what proxies observe in it.")] = None,
-    settings: Annotated[bool, typer.Option("--settings", help="List every setting that a scenario has, its default and meaning.")] = False,
+    name: Annotated[str | None, typer.Argument(help="Print this scenario in full, as YAML, and list what its proxies observe.")] = None,
+    settings: Annotated[bool, typer.Option("--settings", help="List every setting of a scenario, with its default and meaning.")] = False,
     overrides: SetOption = None,
 ) -> None:
-    """List the scenarios, print one in full, or list what can be set."""
+    """List the scenarios, print one in full, or list all settings."""
     from ...envs import scenario
     from ...envs.observations.layout import ObservationLayout
     from ...envs.values import VALUES
@@ -140,7 +140,7 @@ def scenarios(
             for feature in features:
                 sys.stdout.write(f"#   {feature:24} {meaning[feature]}\n")
         return
-    table = Table("scenario", "N", "K", "T", "data", "values", "governance", "weights", "what is at stake")
+    table = Table("scenario", "N", "K", "T", "data", "values", "governance", "weights", "description")
     for known in scenario.names():
         one = scenario.load(known)
         table.add_row(
@@ -158,17 +158,17 @@ def scenarios(
 
 
 @app.command(
-    epilog="Examples: `proxycoop rules` · `proxycoop rules --agents 64` (what each would cost) · `proxycoop rules shapley` · "
+    epilog="Examples: `proxycoop rules` · `proxycoop rules --agents 64` (what each costs) · `proxycoop rules shapley` · "
     "`proxycoop rules 'shapley(budget=600)' --agents 64` · `python -m proxycoop --import my_module rules mine --check`"
 )
 def rules(
     rule: Annotated[
-        str | None, typer.Argument(help="Print this rule's manual; with arguments, as in `'shapley(budget=60)'`, of the rule with them.")
+        str | None, typer.Argument(help="Print this rule's manual. It may have arguments, as in `'shapley(budget=60)'`.")
     ] = None,
-    agents: Annotated[int | None, typer.Option("--agents", min=1, help="Say what a round of so many agents would cost.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Put the rule through the test-suite: does it keep what it promises?")] = False,
+    agents: Annotated[int | None, typer.Option("--agents", min=1, help="Show what a round of so many agents costs.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Test whether the rule keeps what it promises.")] = False,
 ) -> None:
-    """List the credit rules: what they cost and which axioms they satisfy; or print one rule's manual, or test it."""
+    """List the credit rules with their costs and axioms, print the manual of one, or test one."""
     from ...credit import RuleViolation, check_rule
     from .rules import manual, table
 
@@ -186,8 +186,8 @@ def rules(
         return
     console().print(table(agents))
     sys.stdout.write(
-        "Rules take arguments, as in --credit 'shapley(budget=60)' or --credit \"normalised(rule='banzhaf')\":\n"
-        "`proxycoop rules shapley` prints a rule's manual, with `--agents 64` also what it would cost for so many.\n"
+        "Rules take arguments, as in --credit 'shapley(budget=60)' or --credit \"normalised(rule='banzhaf')\".\n"
+        "`proxycoop rules shapley` prints the manual of a rule; with `--agents 64` it also says what 64 agents cost.\n"
     )
 
 
@@ -217,7 +217,9 @@ def play(
     agent: AgentOption = None,
     credit: CreditOption = "shapley",
     seed: SeedOption = 0,
-    seat: Annotated[list[str] | None, typer.Option("--seat", help="Another agent in one seat: `--seat 0=none`. May be repeated.")] = None,
+    seat: Annotated[
+        list[str] | None, typer.Option("--seat", help="Put another agent into one seat: `--seat 0=none`. May be repeated.")
+    ] = None,
     policy: Annotated[Path | None, typer.Option("--policy", help="Play the policy of this training run.")] = None,
     last: Annotated[bool, typer.Option("--last", help="Show only the last round.")] = False,
     picture: Annotated[Path | None, typer.Option("--picture", help="Write a PNG of the last round.")] = None,
@@ -226,7 +228,7 @@ def play(
     ] = None,
     cooperative: Annotated[
         str | None,
-        typer.Option("--cooperative", help="What the ledger calls the cooperative, before seed and episode. [default: SCENARIO/RULE]"),
+        typer.Option("--cooperative", help="Name of the cooperative in the ledger; seed and episode follow it. [default: SCENARIO/RULE]"),
     ] = None,
     overrides: SetOption = None,
 ) -> None:
@@ -247,7 +249,7 @@ def play(
     engine = Engine(loaded, credit)
     bookkeeper = None
     if cooperative is not None and ledger is None:
-        raise ValueError(f"--cooperative {cooperative!r} names it in a ledger: give --ledger FILE too")
+        raise ValueError(f"--cooperative {cooperative!r} is a name in a ledger: give --ledger FILE too")
     if ledger is not None:
         from ...envs.bookkeeping import Bookkeeper  # brings a database
 
@@ -290,14 +292,14 @@ def train(
     scenario: ScenarioOption = "digits",
     credit: CreditOption = "shapley",
     seed: SeedOption = 0,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Agent-steps.")] = 120_000,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")] = False,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Agent-steps of the training.")] = 120_000,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder, if there is one.")] = False,
     library: LibraryOption = "sb3",
     algo: AlgoOption = None,
     hyper: HyperOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Train proxies under a credit rule, with any of the RL libraries; saves the policy with its scenario and seed."""
+    """Train proxies under a credit rule with one of the RL libraries, and save the policy with its scenario and seed."""
     from ..libraries.registry import settings_for
     from ..train import tqdm_progress
     from ..train import train as run
@@ -321,21 +323,21 @@ def train(
 
 @app.command(
     epilog="Examples: `proxycoop evaluate out/run` · `proxycoop evaluate --agent planner -s breast_cancer` · "
-    "`proxycoop evaluate out/run -c loo --json loo.json` (other pay for the same policy)"
+    "`proxycoop evaluate out/run -c loo --json loo.json` (the same policy, paid by another rule)"
 )
 def evaluate(
     run: PlayedRunArgument = None,
     agent: AgentOption = None,
     scenario: PlayedScenarioOption = None,
     credit: Annotated[
-        str | None, typer.Option("--credit", "-c", help="Credit rule, as for `train`; the run's own by default, else shapley.")
+        str | None, typer.Option("--credit", "-c", help="Credit rule, as for `train`. [default: the run's own, or shapley]")
     ] = None,
     episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes.")] = 64,
     seed: FirstSeedOption = 1_000_000,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all measures and series here.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all measures and series to this file.")] = None,
     overrides: SetOption = None,
 ) -> None:
-    """Evaluate a trained policy or a scripted agent: every measure that needs no second training."""
+    """Evaluate a trained policy or a scripted agent by every measure that needs no further training."""
     from ...files import output_folder, write_json
     from ..evaluate import evaluate as measure
     from .rules import working
@@ -365,13 +367,15 @@ def audit(
     credit: MeanwhileCreditOption = None,
     episodes: Annotated[int, typer.Option("--episodes", min=1, help="Episodes.")] = 16,
     seed: FirstSeedOption = 1_000_000,
-    top: Annotated[int, typer.Option("--top", min=0, help="How many of the worst blocked updates to tell.")] = 10,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write every objection here, a row each.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write totals, table and the worst here.")] = None,
+    top: Annotated[int, typer.Option("--top", min=0, help="How many of the most harmful blocked updates to list.")] = 10,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write every objection to this file, one row each.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the totals, the table and the most harmful updates to this file.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page. [default: audit.html in the run's folder]")] = None,
     overrides: SetOption = None,
 ) -> None:
-    """Explain which updates were blocked, by whose profile, on which value, with how much predicted and realised harm."""
+    """Explain which updates were blocked, by whose profile, because of which value, and how much harm was predicted and realised."""
     from ...files import write_json, write_text
     from ..analysis.audit import audit as play
     from ..analysis.objections import Findings
@@ -386,7 +390,7 @@ def audit(
     if findings.accounts:
         console().print(console_table(findings.accounts))
     if worst := findings.worst(top):
-        sys.stdout.write("blocked or mended, the most harmful first (of each lot and value the worst round):\n")
+        sys.stdout.write("blocked or mended updates, the most harmful first (of each lot and value, the worst round):\n")
         sys.stdout.write("".join(f"{text}\n" for text in worst))
     if bargains := findings.audit.bargains:
         sys.stdout.write(f"\nhow the first rounds of episode {seed} were negotiated\n" + "\n".join(f"{text}\n" for text in bargains))
@@ -401,32 +405,32 @@ def audit(
 @app.command(
     epilog="Examples: `proxycoop compare --seeds 5 --out out/table` · `proxycoop compare -s digits -r equal -r shapley --out out/two` · "
     "`proxycoop compare -r shapley -r 'shapley(budget=30)' -r \"normalised(rule='loo')\" --out out/three` · "
-    "run it again to go on where it was cut off"
+    "run it again to continue after an interruption"
 )
 def compare(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the comparison.")],
-    scenario: Annotated[list[str] | None, typer.Option("--scenario", "-s", help="May be repeated. [default: digits]")] = None,
+    scenario: Annotated[list[str] | None, typer.Option("--scenario", "-s", help="Scenario. May be repeated. [default: digits]")] = None,
     rule: Annotated[
         list[str] | None,
         typer.Option(
             "--rule",
             "-r",
-            help="Credit rule, with arguments if it takes any, or `all` for every one that can serve the scenarios. May be repeated. "
+            help="Credit rule, with arguments if it takes any. `all` is every rule that can serve the scenarios. May be repeated. "
             "[default: equal, data_size, standalone, loo, shapley]",
         ),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds.")] = 5,
-    first_seed: Annotated[int, typer.Option("--first-seed", min=0, help="The first of them.")] = 0,
+    first_seed: Annotated[int, typer.Option("--first-seed", min=0, help="The first seed; the others follow by a step of one.")] = 0,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Agent-steps of each training.")] = 120_000,
     episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes of each evaluation.")] = 64,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes side by side. [default: one a core]")] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes that run at once. [default: one per core]")] = None,
     same_split: Annotated[bool, typer.Option("--same-split", help="Keep the scenario's own data split for all seeds.")] = False,
     library: LibraryOption = "sb3",
     algo: AlgoOption = None,
     hyper: HyperOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Train and evaluate rules × scenarios × seeds, beside the scripted agents; finished cells are not run again."""
+    """Train and evaluate every rule in every scenario with every seed, beside scripted agents. Finished cells are not run again."""
     from ..analysis.summary import console_table, summarise
     from ..compare import cells, results, rules_named
     from ..compare import compare as run
@@ -444,7 +448,7 @@ def compare(
         **hyperparameters(library, algo, hyper),
     )
     n_trainings = sum(cell.agent == "learned" for cell in todo)
-    sys.stderr.write(f"{len(todo)} cells, {n_trainings} of them trainings of {steps:,} agent-steps; finished ones are kept\n")
+    sys.stderr.write(f"{len(todo)} cells, {n_trainings} of them trainings of {steps:,} agent-steps; finished cells are not run again\n")
     path = run(todo, out, jobs=jobs)
     for table in summarise(results(out)):
         console().print(console_table(table))
@@ -459,7 +463,7 @@ def report(
         Path | None, typer.Option("--parts", help="Write the tables as Markdown and the figures as SVG into this folder.")
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page with pictures of a comparison."""
+    """Write a comparison as one self-contained HTML page with figures."""
     from ..pages.report import parts as write_parts
     from ..pages.report import report as write
 
@@ -476,6 +480,6 @@ app.add_typer(
 
 
 def _first_sentence(factory: Any) -> str:
-    """What a class says of itself, for a table."""
+    """The first sentence of a class's docstring, for a table."""
     sentence = (factory.__doc__ or "").strip().split("\n")[0].removeprefix("For reference only: ").replace("`", "")
     return sentence[:1].upper() + sentence[1:]

@@ -1,4 +1,4 @@
-"""Rounds from a CSV file, for the ledger: checked as a whole before anything is recorded."""
+"""Rounds from a CSV file, for the ledger. The whole file is checked before anything is recorded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...registry import unknown_name
 
 NEEDED = ("round", "member", "credit")
 EXPORTED = ("cooperative", "seq", "position", "hash")
-"""Columns of an exported ``credits.csv`` that are not read: they say where the rows stood in another ledger."""
+"""Columns of an exported ``credits.csv`` that are not read: they are about the rows' place in another ledger."""
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,40}", re.ASCII)
@@ -25,10 +25,10 @@ class CreditedRound:
     """A round of the file.
 
     Attributes:
-        number: The round's.
-        line: Of the file, from 1, where it begins.
-        credit: By member.
-        revenue: In minor units; ``None`` where no line says.
+        number: Number of the round.
+        line: Line of the file, from 1, where it begins.
+        credit: Credit by member.
+        revenue: Revenue in minor units; ``None`` if no line gives it.
     """
 
     number: int
@@ -38,20 +38,20 @@ class CreditedRound:
 
 
 def read_rounds(path: Path, cooperative: Cooperative) -> list[CreditedRound]:
-    """Read the file.
+    """Read the rounds of a CSV file.
 
-    Columns ``round``, ``member`` and ``credit``, and if wanted ``revenue``, in major units, in one of a round's lines or in all of them
-    alike; also a ``credits.csv`` as ``proxycoop ledger export`` writes it. A round's lines need not stand together.
+    Its columns are ``round``, ``member`` and ``credit``, and optionally ``revenue``: in major units, in one of a round's lines or the same
+    in all. It may also be a ``credits.csv`` that ``proxycoop ledger export`` wrote. The lines of a round need not stand together.
 
     Args:
         path: The file, in UTF-8.
-        cooperative: Whose members may stand in it, and in whose currency revenue is.
+        cooperative: The cooperative whose members may be named, and whose currency revenue is in.
 
     Returns:
         The rounds in the order in which they begin.
 
     Raises:
-        ValueError: If the file cannot be read, or a line is wrong; the message names its number.
+        ValueError: If the file cannot be read, or a line is wrong; the message names the line.
     """
     rounds: dict[int, CreditedRound] = {}
     name = repr(str(path))
@@ -73,7 +73,7 @@ def read_rounds(path: Path, cooperative: Cooperative) -> list[CreditedRound]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{name} is not in UTF-8: byte {error.start} cannot be read") from error
     except csv.Error as error:
-        raise ValueError(f"{name}, line {rows.line_num}: no CSV: {error}") from error
+        raise ValueError(f"{name}, line {rows.line_num}: no valid CSV: {error}") from error
     if not rounds:
         raise ValueError(f"{name} has no rounds: it needs lines with {', '.join(NEEDED)}")
     return list(rounds.values())
@@ -90,11 +90,11 @@ def _check_header(header: list[str], name: str) -> None:
         if column not in known:
             raise ValueError(f"{name}, line 1: {unknown_name('column', column[:60], list(known))}")
         if header.count(column) > 1:
-            raise ValueError(f"{name}, line 1: column {column!r} stands twice")
+            raise ValueError(f"{name}, line 1: column {column!r} occurs twice")
 
 
 def _add(rounds: dict[int, CreditedRound], row: dict[str, str] | None, n_cells: int, line: int, cooperative: Cooperative) -> None:
-    """Take in a line; raises a ValueError that says what is wrong with it."""
+    """Add a line. A ValueError says what is wrong with it."""
     if row is None:
         raise ValueError(f"has {n_cells} cells, not as many as the first line")
     number, credit = round_of(row["round"]), credit_of(row["credit"])
@@ -103,20 +103,22 @@ def _add(rounds: dict[int, CreditedRound], row: dict[str, str] | None, n_cells: 
         raise unknown_name(f"member of {shown(cooperative.name)}", member, list(cooperative.members))
     one = rounds.setdefault(number, CreditedRound(number, line))
     if member in one.credit:
-        raise ValueError(f"{shown(member)} stands twice in round {number}")
+        raise ValueError(f"{shown(member)} occurs twice in round {number}")
     one.credit[member] = credit
     if row.get("revenue"):
         revenue = cooperative.currency.minor(row["revenue"])
         if one.revenue not in (None, revenue):
-            raise ValueError(f"revenue {row['revenue']} of round {number} is not what a line before says: give it once, or alike")
+            raise ValueError(
+                f"revenue {row['revenue']} of round {number} is not what an earlier line says: give it once, or the same in all lines"
+            )
         one.revenue = revenue
 
 
 def round_of(text: str) -> int:
-    """A round's number.
+    """A round's number, from text.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If the text is not a whole number from 0 to 2^63 − 1.
     """
     if not _WHOLE.fullmatch(text) or int(text) > LARGEST:
         raise ValueError(f"round {shown(text)}: must be a whole number from 0 to 2^63 − 1")
@@ -124,10 +126,10 @@ def round_of(text: str) -> int:
 
 
 def credit_of(text: str) -> float:
-    """A credit.
+    """A credit, from text.
 
     Raises:
-        ValueError: If it is no finite number, or larger than a ledger takes.
+        ValueError: If the text is not a finite number, or is larger than a ledger takes.
     """
     if not _NUMBER.fullmatch(text) or abs(float(text)) > LARGEST_CREDIT:
         raise ValueError(f"credit {shown(text)}: must be a number such as 0.25 or -1e-3, at most {LARGEST_CREDIT:g} in size")

@@ -34,19 +34,22 @@ def explain(
     credit: MeanwhileCreditOption = None,
     episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes that every coalition plays.")] = 16,
     seed: FirstSeedOption = 1_000_000,
-    budget: Annotated[int | None, typer.Option("--budget", help="Most coalitions of features. [default: 10 a feature]")] = None,
+    budget: Annotated[int | None, typer.Option("--budget", help="Most coalitions of features. [default: 10 per feature]")] = None,
     proxy_budget: Annotated[
-        int | None, typer.Option("--proxy-budget", help="Most coalitions of proxies. [default: all, for more than 10 proxies 20 a proxy]")
+        int | None, typer.Option("--proxy-budget", help="Most coalitions of proxies. [default: all; beyond 10 proxies, 20 per proxy]")
     ] = None,
-    draws: Annotated[int, typer.Option("--draws", help="Stand-ins for hidden features over which a policy is averaged.")] = 4,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write worth and pay of every proxy in every episode here.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything that was found here.")] = None,
+    draws: Annotated[int, typer.Option("--draws", help="Draws of the hidden features over which a policy is averaged.")] = 4,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", help="Write worth and pay of every proxy in every episode to this file.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all results to this file.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page. [default: explain.html in the run's folder]")] = None,
     overrides: SetOption = None,
 ) -> None:
-    """Explain what was learned: what each proxy's policy is worth to all, beside its pay, and which features the policy lives on.
+    """Explain what was learned: what each proxy's policy is worth to all, what it is paid, and which features the policy uses.
 
-    Both are Shapley values: of proxies that play or contribute nothing, and of features that are seen or hidden.
+    Both are Shapley values. In one game the players are proxies, which play or contribute nothing. In the other they are features, which
+    the policy sees or does not see.
     """
     from tqdm import tqdm
 
@@ -92,10 +95,10 @@ def explain(
             progress=progress,
         )
     sys.stdout.write(f"{loaded.name}, {episodes} episodes, played by {who}\n\n")
-    sys.stdout.write(f"what proxies are worth to all, in reward units an episode ({found.proxies.worth.method})\n")
+    sys.stdout.write(f"what proxies are worth to all, in reward units per episode ({found.proxies.worth.method})\n")
     console().print(console_table(PROXY_COLUMNS, proxy_rows(found)))
     if rows := feature_rows(found):
-        sys.stdout.write(f"what seeing a feature is worth and does ({found.features.outcomes.method})\n")
+        sys.stdout.write(f"what seeing a feature is worth, and what it changes ({found.features.outcomes.method})\n")
         console().print(console_table(FEATURE_COLUMNS, rows[:MOST_ROWS]))
         if len(rows) > MOST_ROWS:
             sys.stdout.write(f"{len(rows) - MOST_ROWS} features of less influence are on the page and in the JSON file\n\n")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # the commands import what they need: `--help` must not wait 
     from ...credit.money.settlement import SettlementPolicy
 
 ledger = typer.Typer(
-    help="Keep the books of a cooperative: credits, revenue and payouts, in a ledger that only grows.",
+    help="Keep the books of a cooperative: credit, revenue and payouts. Entries are only ever added.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -31,11 +31,12 @@ LedgerArgument = Annotated[
     str, typer.Argument(metavar="LEDGER", help="Path of an SQLite file, or a URL such as postgresql://user@host/database.")
 ]
 CooperativeOption = Annotated[
-    str | None, typer.Option("--cooperative", "-c", help="Name of the cooperative. [default: the ledger's, if there is but one]")
+    str | None, typer.Option("--cooperative", "-c", help="Name of the cooperative. [default: the ledger's, if it has only one]")
 ]
 RevenueOption = Annotated[str | None, typer.Option("--revenue", help="What came in, in major units, such as 12.30.")]
 KeyOption = Annotated[
-    str | None, typer.Option("--key", help="A name for this, such as an invoice's number: the same again is recognised and not done twice.")
+    str | None,
+    typer.Option("--key", help="A name for this entry, such as an invoice number. A repeat with the same key is not counted again."),
 ]
 
 
@@ -49,20 +50,23 @@ def init(
     cooperative: CooperativeOption = None,
     member: Annotated[list[str] | None, typer.Option("--member", help="Name of a member. May be repeated.")] = None,
     members: Annotated[Path | None, typer.Option("--members", help="Text file of members' names, one a line.")] = None,
-    currency: Annotated[str | None, typer.Option("--currency", help="Its code. [default: EUR, or what the cooperative has]")] = None,
+    currency: Annotated[
+        str | None, typer.Option("--currency", help="Code of the currency. [default: EUR, or what the cooperative has]")
+    ] = None,
     exponent: Annotated[
-        int | None, typer.Option("--exponent", help="Its decimals, 0 to 18. [default: ISO 4217's; 2 for codes that are not in it]")
+        int | None,
+        typer.Option("--exponent", help="Decimals of the currency, 0 to 18. [default: ISO 4217's; 2 for codes that are not in it]"),
     ] = None,
     policy: Annotated[Path | None, typer.Option("--policy", help="YAML file: how the cooperative settles.")] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A setting of the policy: `--set decay=.9`; floor and cap in minor units. May be repeated."),
+        typer.Option("--set", help="A setting of the policy, such as `--set decay=.9`. Floor and cap are in minor units. May be repeated."),
     ] = None,
 ) -> None:
-    """Create a cooperative, and the ledger if there is none; where the cooperative exists, new members join it.
+    """Create a cooperative, and the ledger if there is none. If the cooperative exists, new members join it.
 
-    A cooperative's currency and policy stay as they are from its first day. Policy settings: `split` (credit or equal), `decay`, `early`,
-    `solidarity`, `floor` and `cap` (in minor units, such as cents), `reserve`, `clawback`.
+    A cooperative's currency and policy cannot be changed later. Policy settings: `split` (credit or equal), `decay`, `early`, `solidarity`,
+    `floor` and `cap` (in minor units, such as cents), `reserve`, `clawback`.
     """
     from ...credit.ledger.ledger import Ledger
     from ...credit.ledger.names import checked_name
@@ -74,8 +78,8 @@ def init(
             known = {one.name: one for one in books.cooperatives()}
         except ValueError as error:
             if cooperative is None:
-                raise ValueError(f"{error}; a new cooperative needs a name: give one with --cooperative NAME") from error
-            known = {}  # there is no ledger yet; whatever else is the matter, creating it says so
+                raise ValueError(f"{error}; to create a cooperative, name it with --cooperative NAME") from error
+            known = {}  # there is no ledger yet; if something else is wrong, creating it says so
         if cooperative is None and len(known) != 1:
             raise ValueError(_which(books, list(known)))
         name = checked_name("cooperative", next(iter(known)) if cooperative is None else cooperative)
@@ -97,17 +101,18 @@ def record(
     cooperative: CooperativeOption = None,
     round: Annotated[str | None, typer.Option("--round", help="The round's number, from 0. [default: revenue of no round]")] = None,
     credit: Annotated[
-        list[str] | None, typer.Option("--credit", help="NAME=NUMBER, in the utility's unit. May be repeated; who is not named has none.")
+        list[str] | None,
+        typer.Option("--credit", help="NAME=NUMBER, in the utility's unit. May be repeated. A member that is not named has none."),
     ] = None,
     revenue: RevenueOption = None,
     key: KeyOption = None,
     file: Annotated[Path | None, typer.Option("--file", help="CSV file of many rounds.")] = None,
 ) -> None:
-    """Record a round's credits and what it brought in, many rounds from a file, or revenue that belongs to no round.
+    """Record a round's credit and revenue, many rounds from a file, or revenue that belongs to no round.
 
-    Recording the same round again changes nothing; with anything different it is refused. The file has the columns `round`, `member`,
-    `credit` and, if wanted, `revenue` (in major units, in one of a round's lines or in all alike); it may be a `credits.csv` of
-    `proxycoop ledger export`. All of it is checked before the first round is recorded, each round in a transaction of its own.
+    Recording the same round again changes nothing. If anything differs, it is refused. The file has the columns `round`, `member`, `credit`
+    and optionally `revenue`: in major units, in one of a round's lines or the same in all. It may be a `credits.csv` of
+    `proxycoop ledger export`. The whole file is checked before the first round is recorded; each round is a transaction of its own.
     """
     from .credit_file import round_of
 
@@ -139,9 +144,8 @@ def record(
 def settle(where: LedgerArgument, cooperative: CooperativeOption = None, revenue: RevenueOption = None, key: KeyOption = None) -> None:
     """Pay out what came in since the settlement before, by cumulative credit and the cooperative's policy.
 
-    Without new revenue, and without a key, there is nothing to settle, and that is said; under a key, a policy's floor is paid from the
-    reserve. A repeat with `--revenue` is another settlement, unless the same `--key` tells that it is the same: then the first one is
-    shown again.
+    Without new revenue and without a key there is nothing to settle, and the command says so. With a key, a policy's floor is paid from the
+    reserve. A repeat with `--revenue` is another settlement. With the same `--key` it is not: the first settlement is then shown again.
     """
     from ..pages.ledger_page import console_table
 
@@ -169,13 +173,15 @@ def verify(
     cooperative: Annotated[str | None, typer.Option("--cooperative", "-c", help="Only this one. [default: all of the ledger]")] = None,
     head: Annotated[
         str | None,
-        typer.Option("--head", help="Heads noted before, which must still stand: a file of `--save-head`, an audit bundle, or SEQ:HASH."),
+        typer.Option(
+            "--head", help="Heads noted before, which must still be there: a file of `--save-head`, an audit bundle, or SEQ:HASH."
+        ),
     ] = None,
-    save_head: Annotated[Path | None, typer.Option("--save-head", help="Write the heads here, if nothing is wrong: JSON.")] = None,
+    save_head: Annotated[Path | None, typer.Option("--save-head", help="JSON file: write the heads here, if nothing is wrong.")] = None,
 ) -> None:
-    """Walk the chain, recompute every hash and settlement, and name the first bad row; exit code 1 if there is one.
+    """Walk the chain, recompute every hash and settlement, and name the first bad row. The exit code is 1 if there is one.
 
-    Whoever can write the database can also write a whole new chain, or cut off its end: only a head that was noted before, and kept where
+    Whoever can write the database can also write a whole new chain, or cut off its end. Only a head that was noted before, and kept where
     they cannot write, shows that.
     """
     from ...credit.ledger.export import write_heads
@@ -195,7 +201,7 @@ def verify(
             place = " ".join(str(part) for part in (problem.cooperative, problem.table, problem.seq) if part is not None)
             _say(f"BAD: {place}: {problem.what}")
         raise typer.Exit(1)
-    noted = f", and stands on {len(expected)} head{'s' * (len(expected) != 1)} noted before" if expected else ""
+    noted = f", with {len(expected)} head{'s' * (len(expected) != 1)} noted before" if expected else ""
     _say(f"OK: {sum(found.rows.values()):,} rows of {len(found.heads)} cooperative{'s' * (len(found.heads) != 1)}{noted}")
     if save_head is not None:
         _say(f"wrote {write_heads(found.heads, save_head)}: keep it where whoever writes the ledger cannot write")
@@ -209,10 +215,10 @@ def statement(
     where: LedgerArgument,
     member: Annotated[str, typer.Argument(help="Name of the member.")],
     cooperative: CooperativeOption = None,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the settlements here, a row each.")] = None,
-    html_file: Annotated[Path | None, typer.Option("--html", help="Write the statement here, as a page with a picture.")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="CSV file: write the settlements here, one in a row.")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="HTML file: write the statement here, as a page with a picture.")] = None,
 ) -> None:
-    """Show a member's account: what it was credited with and paid, settlement by settlement."""
+    """Show a member's account: its credit and its payouts, settlement by settlement."""
     from ..pages.ledger_page import COLUMNS, cells, console_table, facts, policy_in_words, write_csv, write_statement
 
     with _opened(where, cooperative, read_only=True) as (books, one):
@@ -241,15 +247,16 @@ def statement(
 def export(
     where: LedgerArgument,
     cooperative: CooperativeOption = None,
-    csv_folder: Annotated[Path | None, typer.Option("--csv", help="Folder for CSV files, one a table.")] = None,
-    parquet_folder: Annotated[Path | None, typer.Option("--parquet", help="Folder for Parquet files, one a table.")] = None,
+    csv_folder: Annotated[Path | None, typer.Option("--csv", help="Folder for CSV files, one for each table.")] = None,
+    parquet_folder: Annotated[Path | None, typer.Option("--parquet", help="Folder for Parquet files, one for each table.")] = None,
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", help="JSON file that a third party can verify; the script for that is written beside it.")
+        Path | None, typer.Option("--bundle", help="JSON file that a third party can verify. The script for that is written beside it.")
     ] = None,
 ) -> None:
-    """Write all rows of a cooperative as CSV, Parquet or an audit bundle: amounts in minor units, credit in full.
+    """Write all rows of a cooperative as CSV, Parquet or an audit bundle. Amounts are in minor units, credit has all digits.
 
-    `verify_bundle.py` needs Python and nothing else: `python verify_bundle.py BUNDLE.json --head SEQ:HASH`, with a head from elsewhere.
+    `verify_bundle.py` needs Python and nothing else: `python verify_bundle.py BUNDLE.json --head SEQ:HASH`, with a head that was kept
+    elsewhere.
     """
     from ...credit.ledger.chain import CHAINED
     from ...credit.ledger.export import SCRIPT, require_parquet, write_bundle, write_csv, write_parquet
@@ -301,7 +308,7 @@ def policy_of(path: Path | None, overrides: list[str] | None) -> SettlementPolic
             raise ValueError(f"policy file {str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
         except yaml.YAMLError as error:
             raise ValueError(f"policy file {str(path)!r} is no valid YAML: {one_line(str(error))}") from None
-        except ValueError as error:  # a number of thousands of digits, a date that there is not
+        except ValueError as error:  # a number of thousands of digits, or a date that does not exist
             raise ValueError(f"policy file {str(path)!r} holds a value that cannot be read: {one_line(str(error))}") from None
         keys = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
         twice = next((key for key in keys if keys.count(key) > 1), None)
@@ -324,7 +331,7 @@ def policy_of(path: Path | None, overrides: list[str] | None) -> SettlementPolic
 
 @contextmanager
 def _opened(where: str, cooperative: str | None, read_only: bool = False) -> Iterator[tuple[Ledger, Cooperative]]:
-    """A ledger, and the cooperative that is meant."""
+    """A ledger, and the cooperative to work on."""
     from ...credit.ledger.ledger import Ledger
 
     with Ledger(where, read_only=read_only) as books:
@@ -338,7 +345,7 @@ def _opened(where: str, cooperative: str | None, read_only: bool = False) -> Ite
 
 
 def _apart(books: Ledger, *outputs: Path | None) -> None:
-    """Make sure, before anything is written, that no output would replace the ledger or another output.
+    """Before anything is written, make sure that no output would replace the ledger or another output.
 
     Raises:
         ValueError: If one would; the message names it.
@@ -359,7 +366,7 @@ def _apart(books: Ledger, *outputs: Path | None) -> None:
 
 
 def _same_file(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file, by links too, or would if it were there."""
+    """Whether two paths lead to the same file, also by links, or would do so if the file existed."""
     try:
         return one.samefile(other)
     except OSError:  # one of them is not there
@@ -373,14 +380,14 @@ def _which(books: Ledger, known: list[str]) -> str:
 
 
 def _say(text: str) -> None:
-    """A line on standard output; names in it may hold anything, and stay on it."""
+    """Write one line on standard output, whatever the names in it hold."""
     from ...text import one_line
 
     sys.stdout.write(f"{one_line(text)}\n")
 
 
 def _show(table: Table) -> None:
-    """A table on standard output, as wide as its numbers need: where that is too wide the terminal breaks lines, and no digit is lost."""
+    """Write a table as wide as its numbers need. On a narrower terminal the lines break, and no digit is lost."""
     screen = console()
     screen.width = max(screen.width, table.__rich_measure__(screen, screen.options.update(max_width=100_000)).minimum)
     screen.print(table)
@@ -433,7 +440,7 @@ def _record_file(books: Ledger, one: Cooperative, path: Path) -> None:
 
 
 def _expected(books: Ledger, given: str, cooperative: str | None) -> dict[str, Head]:
-    """Heads that must stand, from a file or SEQ:HASH."""
+    """Heads that must still be there, from a file or from SEQ:HASH."""
     from ...credit.ledger.export import head_of, read_heads
 
     if given.partition(":")[0].isdecimal():
@@ -452,7 +459,7 @@ def _expected(books: Ledger, given: str, cooperative: str | None) -> dict[str, H
 
 @contextmanager
 def _bar(unit: str) -> Iterator[Callable[[int, int], object]]:
-    """A progress bar on a terminal, and the function that moves it."""
+    """A progress bar on a terminal, and the function that updates it."""
     from tqdm import tqdm
 
     with tqdm(unit=f" {unit}", unit_scale=True, dynamic_ncols=True, delay=1, disable=None) as bar:
@@ -466,7 +473,7 @@ def _bar(unit: str) -> Iterator[Callable[[int, int], object]]:
 
 @contextmanager
 def _waiting(what: str) -> Iterator[None]:
-    """Shows on a terminal that work goes on."""
+    """Show on a terminal that work goes on."""
     from rich.console import Console
 
     with Console(stderr=True).status(what):

@@ -1,4 +1,4 @@
-"""The command about RL libraries."""
+"""The command ``proxycoop libraries``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def libraries(
     library: Annotated[str | None, typer.Argument(help="List the settings of this library's algorithm.")] = None,
     algo: Annotated[str | None, typer.Argument(help="The algorithm. [default: the library's first]")] = None,
 ) -> None:
-    """List the RL libraries that can train proxies, and what is installed; or the settings of one of their algorithms."""
+    """List the RL libraries that can train proxies and whether they are installed, or list the settings of one algorithm."""
     from ...settings import describe
     from ..libraries.registry import LIBRARIES, find, missing_packages
 

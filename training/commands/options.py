@@ -1,4 +1,4 @@
-"""What the commands share: options, and what is made of them."""
+"""Options that several commands share, and the functions that read them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ ScenarioOption = Annotated[str, typer.Option("--scenario", "-s", help="Name of a
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override a setting of the scenario: `--set lots.rows=40`. May be repeated.")
 ]
-PlayedRunArgument = Annotated[Path | None, typer.Argument(help="Folder of a training run; without one, `--agent` plays.")]
-PlayedScenarioOption = Annotated[str | None, typer.Option("--scenario", "-s", help="Scenario; the run's own by default, else digits.")]
+PlayedRunArgument = Annotated[
+    Path | None, typer.Argument(help="Folder of a training run, whose policy plays. Without one, `--agent` plays.")
+]
+PlayedScenarioOption = Annotated[str | None, typer.Option("--scenario", "-s", help="Scenario. [default: the run's own, or digits]")]
 MeanwhileCreditOption = Annotated[
-    str | None, typer.Option("--credit", "-c", help="Credit rule that pays meanwhile; the run's own by default, else shapley.")
+    str | None, typer.Option("--credit", "-c", help="Credit rule that pays the proxies. [default: the run's own, or shapley]")
 ]
 FirstSeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the first episode's cooperative.")]
 CreditOption = Annotated[
@@ -46,7 +48,7 @@ AgentOption = Annotated[
 
 
 def console() -> Console:
-    """Standard output; wide enough for every table where nobody's terminal sets the width."""
+    """Standard output. Where it is not a terminal, it is wide enough for every table."""
     return Console() if sys.stdout.isatty() else Console(width=150)
 
 
@@ -67,14 +69,14 @@ def assigned(option: str, assignments: list[str] | None) -> dict[str, Any]:
         try:
             settings[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise ValueError(f"{option} {assignment!r}: {value!r} is no valid YAML value") from error
-        except ValueError as error:  # a number of thousands of digits, a date that there is not
+            raise ValueError(f"{option} {assignment!r}: {value!r} is not a valid YAML value") from error
+        except ValueError as error:  # a number with thousands of digits, or a date that does not exist
             raise ValueError(f"{option} {assignment[:60]!r}: the value cannot be read: {error}") from error
     return settings
 
 
 def hyperparameters(library: str, algo: str | None, hyper: list[str] | None) -> dict[str, Any]:
-    """Settings of a training as the command line has them; those that have options of their own are not among them.
+    """Settings of a training from ``--hyper``. Settings with a command-line option of their own are refused.
 
     Raises:
         ValueError: If the algorithm has no such setting.
@@ -95,14 +97,14 @@ def settings_of_run(run: Path) -> dict[str, Any]:
     """Settings of a training run.
 
     Raises:
-        ValueError: If the folder is none of a training run; the message says what to give instead.
+        ValueError: If this is not the folder of a training run; the message says what to give instead.
     """
     from ...files import read_json
 
     if not run.exists():
         raise ValueError(f"{str(run)!r} does not exist: give the folder of a training run")
     if not (run / "run.json").exists():
-        what = "is no folder of a training run: it has no run.json"
+        what = "is not the folder of a training run: it has no run.json"
         if (run / "cells").is_dir():
             what = f"is a comparison: name one of its runs, a folder such as {run}/cells/SCENARIO/RULE/seed-0"
         elif (run / "result.json").exists():
@@ -110,20 +112,21 @@ def settings_of_run(run: Path) -> dict[str, Any]:
         raise ValueError(f"{str(run)!r} {what}")
     record = read_json(run / "run.json")
     if not isinstance(settings := record.get("settings"), dict):
-        raise ValueError(f"{str(run / 'run.json')!r} holds no settings: it is no record of a training run")
+        raise ValueError(f"{str(run / 'run.json')!r} holds no settings, so it is not the record of a training run: give another folder")
     return settings
 
 
 def player(
     command: str, run: Path | None, agent: str | None, scenario: str | None, credit: str | None
 ) -> tuple[Callable[[], Agent], str, str, str]:
-    """Who plays what: the policy of a training run in its own scenario and under its own rule, or an agent, unless told otherwise.
+    """Who plays, in which scenario and under which rule. A training run's policy plays in the run's scenario, under the run's rule, unless
+    others are given.
 
     Returns:
-        What makes the agent, its name in words, the scenario's name or path, and the credit rule.
+        A function that makes the agent, the agent's name in words, the scenario's name or path, and the credit rule.
 
     Raises:
-        ValueError: If both are given, the folder is none of a training run, the agent is unknown, or there is no policy.
+        ValueError: If a run and an agent are given, the folder is not that of a training run, the agent is unknown, or there is no policy.
     """
     from ..evaluate import agent_maker
 
@@ -138,15 +141,15 @@ def player(
         settings = settings_of_run(run)
         maker, who = agent_maker("learned", path=run), f"the policy of {run}"
         scenario, credit = scenario or str(run / "scenario.yaml"), credit or settings["credit"]
-    maker()  # an unknown name, or a damaged policy, is refused here rather than after the first plays
+    maker()  # refuses an unknown name or a damaged policy before anything is played
     return maker, who, scenario, credit
 
 
 def ready_for_files(*paths: Path | None) -> None:
-    """Make sure, before long work, that files can be written there; ``None`` for those that nobody wants.
+    """Make sure, before long work, that these files can be written. ``None`` stands for a file that is not wanted.
 
     Raises:
-        ValueError: If one is a folder, or its folder cannot be written.
+        ValueError: If a path is a folder, or its folder cannot be written.
     """
     from ...files import output_folder
 
@@ -158,7 +161,7 @@ def ready_for_files(*paths: Path | None) -> None:
 
 
 def agent_named(name: str, policy: Path | None) -> Agent:
-    """The agent of that name; ``learned`` plays the policy."""
+    """The agent of that name. The agent ``learned`` plays the policy."""
     from ... import agents as proxies
 
     if name == "learned" and policy is None:

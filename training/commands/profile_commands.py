@@ -25,18 +25,20 @@ def profiles_sample(
     out: Annotated[Path, typer.Option("--out", "-o", help="CSV file.")],
     scenario: ScenarioOption = "digits",
     pairs: Annotated[int, typer.Option("--pairs", min=1, help="Pairs of updates for each person.")] = 200,
-    persons: Annotated[int, typer.Option("--persons", min=1, help="Persons who will choose.")] = 1,
+    persons: Annotated[int, typer.Option("--persons", min=1, help="Number of people who will choose.")] = 1,
     choose_by: Annotated[
         list[int] | None,
-        typer.Option("--choose-by", help="Simulate answers by this profile of the scenario, counted from 0. Repeated: persons in turn."),
+        typer.Option(
+            "--choose-by", help="Simulate answers by this profile of the scenario, counted from 0. If repeated, persons take turns."
+        ),
     ] = None,
     seed: SeedOption = 0,
     overrides: SetOption = None,
 ) -> None:
-    """Draw pairs of real updates for people to judge: a CSV file whose column `choice` awaits a or b.
+    """Draw pairs of real updates for people to judge, as a CSV file. People write a or b into its column `choice`.
 
-    `a:VALUE` and `b:VALUE` are the predicted harms of the two updates to a value (positive is worse, in the value's unit), `a:gain` and
-    `b:gain` their predicted gains in utility. All 0 is no update at all.
+    `a:VALUE` and `b:VALUE` are the predicted harms of the two updates to a value (positive is worse, in the value's unit). `a:gain` and
+    `b:gain` are their predicted gains in utility. Where all numbers are 0, the option is no update at all.
     """
     from ...files import output_folder
     from .profiles import answer, chosen_profiles, sample
@@ -62,22 +64,24 @@ def profiles_fit(
     scenario: Annotated[
         str | None, typer.Option("--scenario", "-s", help="Write a scenario that extends this one; the choices must be about its values.")
     ] = None,
-    components: Annotated[str, typer.Option("--components", help="1: one profile for all; a number of types of people; or `auto`.")] = "1",
+    components: Annotated[str, typer.Option("--components", help="Number of types of people, or `auto`. 1 is one profile for all.")] = "1",
     holders: Annotated[
-        int | None, typer.Option("--holders", min=1, help="Principals who hold the profiles. [default: all of the scenario's, else 1]")
+        int | None,
+        typer.Option("--holders", min=1, help="Principals who hold the profiles. [default: all principals of the scenario, or 1]"),
     ] = None,
     direction: Annotated[
         bool | None,
-        typer.Option("--direction/--no-direction", help="Whether profiles hold the direction. [default: only where no tolerance shows]"),
+        typer.Option("--direction/--no-direction", help="Whether profiles contain the direction. [default: only if no tolerance shows]"),
     ] = None,
-    confidence: Annotated[float, typer.Option("--confidence", help="Level of intervals and tests.")] = 0.95,
+    confidence: Annotated[float, typer.Option("--confidence", help="Confidence level of intervals and tests.")] = 0.95,
     seed: SeedOption = 0,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="YAML file. [default: shown below the report]")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="YAML file. [default: printed below the report]")] = None,
 ) -> None:
-    """Fit a value profile to choices between updates, say how sure it is, and write it for a scenario.
+    """Fit a value profile to choices between updates, with intervals, and write it for a scenario.
 
-    The file needs the columns `a:VALUE` and `b:VALUE` for every value (harm of the two updates, positive is worse, in the value's unit) and
-    `choice` (a or b). `a:gain` and `b:gain` (utility) and `person` (who chose) are optional; types of people need `person`.
+    The file needs the column `choice` (a or b), and for every value the columns `a:VALUE` and `b:VALUE`: the harm of the two updates, in
+    the value's unit; positive is worse. `a:gain` and `b:gain` (utility) and `person` (who chose) are optional. Types of people need
+    `person`.
     """
     from ...envs.people.comparisons import Comparisons
     from .profiles import as_yaml, fit, profiles_of, require_values, write

@@ -1,4 +1,4 @@
-"""The commands ``proxycoop profiles``: pairs of real updates for people to judge, and profiles from what they chose."""
+"""What ``proxycoop profiles`` does: draw pairs of real updates for people to judge, and fit profiles to their choices."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from ...files import output_folder, write_text
 from ...registry import unknown_name
 
 NOTHING = 0.25
-"""Share of the pairs in which one option is no update."""
+"""Share of the pairs in which one option is no update at all."""
 AVERSION = 1.0
-"""Simulated people's aversion to harm below their tolerance, when the liking of gain is 1; both per root mean square difference."""
+"""Weight of harm in a simulated person's liking. Gain has weight 1. Both are divided by their root mean square differences."""
 STEEPENING = 8.0
-"""What they add beyond it."""
+"""Additional weight of harm beyond the tolerance."""
 
 
 def sample(loaded: Scenario, pairs: int, persons: int = 1, seed: int = 0) -> Comparisons:
-    """Draw pairs of updates for people to judge; what they chose is left at "the second".
+    """Draw pairs of updates for people to judge. Nobody has chosen yet: every choice is set to "the second".
 
-    All lots are contributed in whole episodes of the scenario, screened as it says. Both updates of a pair stood in the same round, or the
-    second is no update at all, one time in four; the sides are then shuffled. Effects are first-order predictions: the harm to each value
-    and, unless the utility is accuracy, the gain.
+    Whole episodes of the scenario are played. All lots are contributed, and screened as the scenario says. Both updates of a pair come from
+    the same round; in one pair of four, the second is no update at all. The sides are then shuffled. Effects are first-order predictions:
+    the harm to each value and, unless the utility is accuracy, the gain.
 
     Args:
         loaded: The scenario.
         pairs: Pairs for each person.
-        persons: Persons who will judge; from two on each is given a name.
-        seed: Of the cooperatives and the pairs.
+        persons: Number of people who will judge. If there are several, each gets a name.
+        seed: Seed of the cooperatives and of the pairs.
 
     Raises:
         ValueError: If the scenario has no values, or pairs or persons are not positive.
     """
     if not loaded.values:
-        raise ValueError(f"scenario {loaded.name!r} has no values, so its updates harm nobody: choose another")
+        raise ValueError(f"scenario {loaded.name!r} has no values, so its updates harm nobody: choose a scenario with values")
     if pairs < 1 or persons < 1:
         raise ValueError(f"pairs={pairs}, persons={persons}: both must be at least 1")
     random = np.random.default_rng(seed)
@@ -66,7 +66,7 @@ def sample(loaded: Scenario, pairs: int, persons: int = 1, seed: int = 0) -> Com
                 order = random.permutation(len(effects))
                 half = (len(order) + 1) // 2
                 one = effects[order[:half]]
-                other = np.zeros_like(one)  # if the number is odd, the last stands against no update
+                other = np.zeros_like(one)  # if the number is odd, the last is compared with no update
                 other[: len(order) - half] = effects[order[half:]]
                 other[random.random(half) < NOTHING] = 0
                 differ = (one != other).any(axis=1)
@@ -106,14 +106,16 @@ def _effects(engine: Engine) -> list[Floats]:
 
 
 def answer(comparisons: Comparisons, profiles: Sequence[Profile], seed: int = 0) -> Comparisons:
-    r"""Simulate answers: person i holds profile i modulo their number.
+    r"""Simulate answers. Person i holds profile i modulo the number of profiles.
 
-    With d the root mean square difference of an effect within a pair, somebody likes an update by
+    Let g be the gain of an update, h its harms, τ the tolerances, and d the root mean square difference of an effect within a pair. A
+    person likes the update by
 
     .. math:: \frac{g}{d_g} - \sum_m \Big(\frac{h_m}{d_m} + 8 \frac{\max(0, h_m - \tau_m)}{d_m}\Big)
 
-    over the values with a tolerance, and chooses between two with the logistic function of the difference. The weights of a profile's
-    direction, scaled likewise, count besides.
+    where the sum is over the values with a tolerance. If the profile has a direction, the harm along it, divided by its own root mean
+    square difference, is subtracted too. The person chooses the first of two updates with a probability that is the logistic function of
+    the difference.
 
     Raises:
         ValueError: If a profile has neither a tolerance nor a direction.
@@ -125,7 +127,10 @@ def answer(comparisons: Comparisons, profiles: Sequence[Profile], seed: int = 0)
     better = np.zeros(len(comparisons))
     for i, profile in enumerate(profiles):
         if not (profile.tolerances or profile.direction):
-            raise ValueError(f"profile {i} of those to choose by has no tolerance and no direction: nothing says how its holder chooses")
+            raise ValueError(
+                f"profile {i} of those to choose by has no tolerance and no direction, so its holder's choices cannot be simulated: "
+                "choose another"
+            )
         mine = person == i
 
         def liking(harm: Floats, profile: Profile = profile) -> Floats:
@@ -178,7 +183,7 @@ def require_values(comparisons: Comparisons, loaded: Scenario, source: str) -> N
 
 
 def profiles_of(fitted: ProfileFit | PopulationFit, holders: int, direction: bool | None) -> list[Profile]:
-    """The fit as profiles of a scenario."""
+    """The fitted profiles, in the form that a scenario takes."""
     if isinstance(fitted, PopulationFit):
         return fitted.profiles(holders, direction=direction)
     return [fitted.profile(holders, direction=direction)]
@@ -191,7 +196,7 @@ def as_yaml(profiles: Sequence[Profile], source: str, base: str | None, out: Pat
         profiles: The profiles.
         source: Where the choices came from, for the comment at the top.
         base: Name or path of the scenario to extend, if any; a path is written relative to the file.
-        out: The file, if it is to be one.
+        out: The file that will hold them, if any.
 
     Raises:
         ValueError: If the profiles do not fit the scenario.
@@ -211,6 +216,6 @@ def as_yaml(profiles: Sequence[Profile], source: str, base: str | None, out: Pat
 
 
 def write(text: str, out: Path) -> Path:
-    """Write a file whole, its folder made if it is missing."""
+    """Write a file, and make its folder if it is missing."""
     output_folder(out.parent)
     return write_text(out, text)

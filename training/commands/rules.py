@@ -15,10 +15,11 @@ from ...credit.rule import Family, parse
 
 
 def table(n_agents: int | None = None) -> Table:
-    """All registered rules, by family and name; readable from 150 letters on.
+    """All registered rules, by family and name; readable from a width of 150 letters on.
 
     Args:
-        n_agents: Say in the last column what a round of so many agents costs, rather than how many a rule serves at most.
+        n_agents: If given, the last column says what a round of so many agents costs. Otherwise it says how many agents a rule serves at
+            most.
     """
     last = "largest\nN" if n_agents is None else f"for {n_agents}\nagents"
     drawn = Table("rule", "family", "source", "evaluations\na round", "efficient", "symmetric", "null\nplayer", last)
@@ -26,7 +27,7 @@ def table(n_agents: int | None = None) -> Table:
     for name in RULES:
         try:
             rule = make(name)
-        except ValueError as error:  # a third party's that needs arguments or is broken must not hide the others
+        except ValueError as error:  # a third party's rule that needs arguments or is broken must not hide the others
             rows.append(((len(_FAMILIES), name), [name, "–", str(error), *"–––––"]))
             continue
         marks = ["yes" if holds else "no" for holds in (rule.efficient, rule.symmetric, rule.null_player)]
@@ -42,11 +43,11 @@ def table(n_agents: int | None = None) -> Table:
 
 
 def manual(text: str, n_agents: int | None = None) -> str:
-    """Everything that a rule says of itself: promises, cost, arguments with their defaults, and its docstring.
+    """A rule's manual: its promises, its cost, its arguments with their defaults, and its docstring.
 
     Args:
-        text: Its name, with or without arguments; promises and costs are those of the rule with these arguments.
-        n_agents: Say also what a round of so many agents costs and how it is done, or why it cannot be.
+        text: Its name, with or without arguments. Promises and costs are those of the rule with these arguments.
+        n_agents: If given, the manual also says what a round of so many agents costs and how it is done, or why it cannot be done.
 
     Raises:
         ValueError: If the rule is unknown, or does not take the arguments.
@@ -54,6 +55,7 @@ def manual(text: str, n_agents: int | None = None) -> str:
     rule, factory = make(text), RULES[parse(text)[0]]
     promises = {"efficient": rule.efficient, "symmetric": rule.symmetric, "null player": rule.null_player}
     facts = {
+        **{name: text for name, text in (("pays", rule.pays), ("failure", rule.known_failure)) if text},
         "arguments": _arguments(factory) or "none",
         "family": rule.family,
         "source": rule.source,
@@ -83,7 +85,7 @@ _FAMILIES = get_args(Family)
 
 
 def _rank(rule: CreditRule) -> int:
-    """Where its family stands."""
+    """The position of its family in the table."""
     return _FAMILIES.index(rule.family) if rule.family in _FAMILIES else len(_FAMILIES)
 
 
@@ -104,14 +106,14 @@ def _working(rule: CreditRule, n_agents: int) -> str:
 
 
 def _arguments(factory: Callable[..., CreditRule]) -> str:
-    """What a rule takes, with defaults: ``"budget=None, seed=0"``."""
+    """The arguments that a rule takes, with defaults: ``"budget=None, seed=0"``."""
     parameters = inspect.signature(factory).parameters.values()
     return ", ".join(str(one.replace(annotation=inspect.Parameter.empty)) for one in parameters)
 
 
 def _docstring(factory: Callable[..., CreditRule]) -> str:
-    """A rule's docstring, for a terminal; arguments that it does not explain itself are explained as its base does."""
-    doc = inspect.cleandoc(factory.__doc__ or "It says nothing of itself.")
+    """A rule's docstring for a terminal. If it explains no arguments, those of a base class's docstring are added."""
+    doc = inspect.cleandoc(factory.__doc__ or "This rule has no description.")
     if _arguments(factory) and not _section(doc):
         bases = factory.__mro__ if isinstance(factory, type) else ()
         inherited = next((part for base in bases if (part := _section(inspect.cleandoc(base.__doc__ or "")))), "")

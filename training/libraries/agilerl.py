@@ -1,8 +1,8 @@
 """AgileRL: IPPO, MADDPG and MATD3, with one policy for all proxies.
 
-The loops are AgileRL's own without what evolves populations; the algorithms are handed our networks. IPPO sees all proxies as one agent
-(see :class:`~proxycoop.training.libraries.agilerl_env.CooperativeAgileRLEnv`); MADDPG and MATD3, whose critics must tell proxies apart,
-see one each, which share an actor, and a critic's weights. Runs cannot be resumed.
+The loops are AgileRL's own, without the parts that evolve populations. The algorithms use our networks. For IPPO all proxies are one agent
+(see :class:`~proxycoop.training.libraries.agilerl_env.CooperativeAgileRLEnv`). The critics of MADDPG and MATD3 must tell proxies apart, so
+there each proxy is an agent; the agents share an actor, and the weights of a critic. Runs cannot be resumed.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def learn(run: Run) -> Trained:
 
 
 class _View(nn.Module):
-    """The shared network on what AgileRL is given as observations: raw ones, with the action mask behind.
+    """The shared network on the observations that AgileRL gets: raw observations followed by the action mask.
 
-    Masks in infos would not do, see :class:`~proxycoop.training.libraries.agilerl_env.CooperativeAgileRLEnv`.
+    Masks in infos do not work; see :class:`~proxycoop.training.libraries.agilerl_env.CooperativeAgileRLEnv`.
     """
 
     def __init__(self, network: LotNetwork, normalise: Normaliser, action_space: spaces.Space[Any]) -> None:
@@ -78,16 +78,16 @@ class _View(nn.Module):
         self.size = len(normalise.mean)
 
     def space(self) -> spaces.Box:
-        """Of observations with masks."""
+        """The space of observations with masks."""
         return spaces.Box(-BOUND, BOUND, (self.size + spaces.flatdim(self.action_space),), np.float32)
 
     def normalised(self, seen: Tensor) -> Tensor:
-        """``(..., size + mask)`` → ``(..., size)``."""
+        """Normalised observations without the mask, ``(..., size + mask)`` → ``(..., size)``."""
         observations: Tensor = self.normalise(seen[..., : self.size])
         return observations
 
     def logits(self, seen: Tensor) -> Tensor:
-        """Of all actions, ``(B, size + mask)`` → ``(B, 2**K)`` or ``(B, 2K)``."""
+        """Logits of all actions, ``(B, size + mask)`` → ``(B, 2**K)`` or ``(B, 2K)``."""
         observations = self.normalised(seen)
         if isinstance(self.action_space, spaces.Discrete):
             logits = self.network.code_logits(observations)
@@ -97,19 +97,19 @@ class _View(nn.Module):
 
 
 def _seen(env: CooperativeAgileRLEnv, observations: Arrays) -> Arrays:
-    """Observations with the action masks of now behind them."""
+    """Observations followed by the current action masks."""
     return {agent: np.concatenate([observations[agent], mask], axis=1, dtype=np.float32) for agent, mask in env.action_masks().items()}
 
 
 class _Networks(ModuleDict):  # type: ignore[misc]  # not installed where types are checked
-    """Networks by agent. AgileRL trains copies of what it is handed; copied all at once, they keep what they share."""
+    """Networks by agent. AgileRL trains copies of its networks. Here all are copied at once, so that they still share parameters."""
 
     def clone(self) -> _Networks:
         return copy.deepcopy(self)
 
 
 class _Module(EvolvableModule):  # type: ignore[misc]  # as above
-    """A network that AgileRL can train; there is nothing in it to mutate."""
+    """A network that AgileRL can train. It has nothing to mutate."""
 
     def __init__(self, view: _View) -> None:
         super().__init__("cpu")
@@ -130,14 +130,14 @@ class _StochasticActor(EvolvableDistribution):  # type: ignore[misc]  # as above
     """IPPO's actor."""
 
     def action_log_prob(self, action: Tensor) -> Tensor:
-        """Log-probability of actions of the observations last seen; of a single lot's, AgileRL hands in ``(B,)`` for ``(B, 1)``."""
+        """Log-probability of actions, given the observations last seen. With a single lot AgileRL passes ``(B,)`` for ``(B, 1)``."""
         log_prob: Tensor = self.log_prob(action if isinstance(self.action_space, spaces.Discrete) else action.reshape(len(action), -1))
         return log_prob
 
 
 def _ippo(run: Run, settings: PPOSettings, env: CooperativeAgileRLEnv, view: _View) -> LotNetwork:
-    """Independent PPO (de Witt et al. 2020); an update sees an episode of every cooperative."""
-    n_rounds = max(settings.scenario.horizon, 2)  # AgileRL takes a single round's agents for rounds
+    """Independent PPO (de Witt et al. 2020). An update uses one episode of every cooperative."""
+    n_rounds = max(settings.scenario.horizon, 2)  # with a single round, AgileRL mistakes its agents for rounds
     n_rows = n_rounds * env.num_envs
     agent = IPPO(
         {"proxy": view.space()},
@@ -175,7 +175,7 @@ def _ippo(run: Run, settings: PPOSettings, env: CooperativeAgileRLEnv, view: _Vi
 
 
 class _GumbelActor(_Module):
-    """Actor of MADDPG and MATD3: draws an action through which gradients flow (straight-through Gumbel-softmax, Jang et al. 2017)."""
+    """Actor of MADDPG and MATD3. Gradients flow through the action that it draws (straight-through Gumbel-softmax, Jang et al. 2017)."""
 
     def forward(self, seen: Tensor) -> Tensor:
         """One-hot rows of codes, ``(B, size + mask)`` → ``(B, 2**K)``."""
@@ -183,13 +183,14 @@ class _GumbelActor(_Module):
 
 
 class _CentralCritic(_Module):
-    r"""Value to one agent of everybody's lots and choices, linear in its own.
+    r"""Value to one agent of everybody's lots and choices, linear in the agent's own choices.
 
     .. math:: Q_i(s, a) = \frac1K \sum_k v(s_{ik}, h_i) + \sum_{k \in a_i} q(s_{ik}, h_i), \quad
               h_i = \frac1{(N - 1) K} \sum_{j \ne i} \sum_{k \in a_j} s_{jk}
 
-    with :math:`s_{ik}` lot k with its context. Others count by the mean of what they contribute, a mean field (Yang et al. 2018, ICML). The
-    gradient at a choice is then what the choice is worth; under critics that are not linear, proxies learned to contribute nothing.
+    where :math:`s_{ik}` is lot k of agent i with its context. The other agents enter by the mean of what they contribute, a mean field
+    (Yang et al. 2018, ICML). The gradient at a choice is then what the choice is worth. With critics that are not linear, proxies learned
+    to contribute nothing.
     """
 
     def __init__(self, view: _View, network: nn.Module, agents: Sequence[str], mine: str) -> None:
@@ -199,7 +200,7 @@ class _CentralCritic(_Module):
         self.mine = self.agents.index(mine)
 
     def forward(self, seen: Mapping[str, Tensor], actions: Tensor) -> Tensor:
-        """By agent ``(B, size + mask)``, side by side ``(B, N·2**K)`` → ``(B, 1)``."""
+        """Values, from observations by agent ``(B, size + mask)`` and everybody's actions ``(B, N·2**K)`` → ``(B, 1)``."""
         lots = self.view.network.inputs(self.view.normalised(torch.stack([seen[agent] for agent in self.agents], dim=1)))  # (B, N, K, F)
         codes = actions.unflatten(1, (len(self.agents), -1))  # (B, N, 2**K)
         chosen = codes @ coalition_matrix(lots.shape[2]).to(codes)  # (B, N, K)
@@ -212,7 +213,7 @@ class _CentralCritic(_Module):
 
 
 def _maddpg(run: Run, settings: MADDPGSettings, env: CooperativeAgileRLEnv, view: _View) -> LotNetwork:
-    """MADDPG (Lowe et al. 2017) or MATD3 (Ackermann et al. 2019); drawing from the policy explores."""
+    """MADDPG (Lowe et al. 2017) or MATD3 (Ackermann et al. 2019). They explore by drawing from the policy."""
     if settings.buffer_size < env.num_envs:
         raise ValueError(f"buffer_size={settings.buffer_size}: must hold a round of all {env.num_envs} cooperatives")
 
@@ -233,7 +234,7 @@ def _maddpg(run: Run, settings: MADDPGSettings, env: CooperativeAgileRLEnv, view
         lr_actor=settings.learning_rate,
         lr_critic=settings.critic_learning_rate,
         gamma=settings.gamma,
-        tau=1 - (1 - settings.target_tau) ** (1 / len(env.agents)),  # the targets that agents share are moved once for each
+        tau=1 - (1 - settings.target_tau) ** (1 / len(env.agents)),  # targets are shared, and are moved once for each agent
         actor_networks=_Networks(dict.fromkeys(env.agents, _GumbelActor(view))),
         critic_networks=critic_networks,
     )

@@ -22,19 +22,19 @@ Step = tuple[Arrays, Arrays, Arrays, Arrays, Infos]
 
 
 class CooperativeAgileRLEnv(PettingZooVecEnv):  # type: ignore[misc]  # not installed where types are checked
-    """E cooperatives of N proxies, with the interface of AgileRL's vectorised PettingZoo environments, which fork a process each.
+    """E cooperatives of N proxies, with the interface of AgileRL's vectorised PettingZoo environments, which fork one process each.
 
-    AgileRL 2.58 takes agents whose ids differ only behind the last underscore for a group with one network, and its IPPO then pairs the
-    observations of one agent and round with the advantages of another. So agents are called ``proxy0`` … here, not ``proxy_0`` …; for a
-    policy that all share there is one agent, ``proxy``, in E·N environments.
+    AgileRL 2.58 groups agents whose ids differ only after the last underscore, and gives each group one network. Its IPPO then pairs the
+    observations of one agent and round with the advantages of another. So agents are called ``proxy0`` … here, not ``proxy_0`` …. For a
+    policy that all proxies share, there is one agent, ``proxy``, in E·N environments.
 
-    Observations, rewards and ends are dictionaries by agent. Episodes end after ``horizon`` rounds, in all cooperatives at once and by
-    termination, since proxies observe the time and earn nothing after the horizon; the next begins by itself. Infos are empty: on masks
-    of several environments AgileRL's IPPO fails, and where it takes them, it applies them when it acts but not when it learns.
-    :meth:`action_masks` has them; choosing a lot that has nothing to contribute contributes nothing.
+    Observations, rewards and ends are dictionaries by agent. All episodes end at once after ``horizon`` rounds, by termination, because
+    proxies observe the time and earn nothing after the horizon. The next episode begins by itself. Infos are empty. With masks of several
+    environments, AgileRL's IPPO fails; where it accepts masks, it applies them when it acts but not when it learns. Use
+    :meth:`action_masks` instead. A chosen lot that has nothing to contribute contributes nothing.
 
     Attributes:
-        rows: The cooperatives; ``rows.last_episode`` has the metrics of the last whole episode.
+        rows: The cooperatives. ``rows.last_episode`` holds the metrics of the last whole episode.
 
     Args:
         scenario: A scenario, its name, or the path of its YAML file.
@@ -42,9 +42,9 @@ class CooperativeAgileRLEnv(PettingZooVecEnv):  # type: ignore[misc]  # not inst
         num_cooperatives: Number of cooperatives E.
         actions: Form of the actions.
         rewards: ``own``, or ``team``: every proxy gets the mean of its cooperative's rewards.
-        shared: Whether all proxies are one agent, ``proxy``, in E·N environments (environment ``e·N + i`` is proxy i of cooperative e),
-            for algorithms that train one policy for all; or agents ``proxy0`` … in E environments.
-        seed: Seed of the lot; drawn from the operating system if not given.
+        shared: If set, all proxies are one agent, ``proxy``, in E·N environments (environment ``e·N + i`` is proxy i of cooperative e), for
+            algorithms that train one policy for all. Else they are agents ``proxy0`` … in E environments.
+        seed: Seed from which the cooperatives' seeds are made; drawn from the operating system if not given.
 
     Raises:
         ValueError: As :class:`~proxycoop.envs.Engine` does.
@@ -75,8 +75,8 @@ class CooperativeAgileRLEnv(PettingZooVecEnv):  # type: ignore[misc]  # not inst
         """Begin an episode in every cooperative.
 
         Args:
-            seed: Seed of this and the following episodes; ``None`` goes on with the seeds in use.
-            options: Part of the interface; there are none.
+            seed: Seed of this and the following episodes; ``None`` continues with the seeds in use.
+            options: Part of the interface; not used.
         """
         del options
         if seed is not None:
@@ -88,7 +88,7 @@ class CooperativeAgileRLEnv(PettingZooVecEnv):  # type: ignore[misc]  # not inst
 
         Args:
             actions: By agent, ``(environments, K)`` or ``(environments,)`` by form.
-            *args: Part of the interface; there are none.
+            *args: Part of the interface; not used.
             **kwargs: The same.
 
         Returns:
@@ -105,7 +105,7 @@ class CooperativeAgileRLEnv(PettingZooVecEnv):  # type: ignore[misc]  # not inst
         return self._by_agent(observations), self._by_agent(rewards), ended, going_on, self._infos()
 
     def action_masks(self) -> Arrays:
-        """Which actions there are for each agent, ``(environments, 2**K)`` for discrete actions, else ``(environments, 2K)``."""
+        """Which actions each agent may choose, ``(environments, 2**K)`` for discrete actions, else ``(environments, 2K)``."""
         return self._by_agent(self.rows.action_masks())
 
     def _by_agent(self, rows: Any) -> Arrays:

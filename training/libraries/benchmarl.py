@@ -1,11 +1,11 @@
-"""BenchMARL on TorchRL: IPPO, MAPPO, IQL, VDN and QMIX, on cooperatives that are stepped all at once.
+"""BenchMARL on TorchRL: IPPO, MAPPO, IQL, VDN and QMIX, on cooperatives that are all stepped at once.
 
-What a script of one's own needs is here too: :class:`CooperativeTask` is the task, :class:`LotModelConfig` the shared network;
-``examples/benchmarl_qmix.py`` shows them at work. Other models of BenchMARL's work on the task as well.
+A script of your own can use the parts: :class:`CooperativeTask` is the task, and :class:`LotModelConfig` the shared network, as in
+``examples/benchmarl_qmix.py``. Other models of BenchMARL work on the task as well.
 
-Other than in Stable-Baselines3, observations are normalised by statistics that are fixed beforehand, rewards and advantages are not
+Differences from Stable-Baselines3: observations are normalised by statistics that are fixed beforehand, rewards and advantages are not
 normalised, and actor and critic have an optimiser each. BenchMARL's VDN and QMIX learn the team's value from the mean of the agents'
-rewards. BenchMARL's checkpoints leave the optimisers out, so a run that was cut off begins again.
+rewards. BenchMARL's checkpoints do not hold the optimisers, so an interrupted run begins again.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ PPO_ALGORITHMS = {"ippo": IppoConfig, "mappo": MappoConfig}
 
 
 class NormaliseObservations(Transform):  # type: ignore[misc]  # TorchRL ships no types
-    """Normalises what each proxy observes, and with it the state, which is everybody's observations side by side.
+    """Normalises the observations of each proxy, and the state, which is everybody's observations side by side.
 
     Args:
-        normaliser: For the observations of one proxy.
-        n_agents: Proxies N.
+        normaliser: Normalises the observations of one proxy.
+        n_agents: Number of proxies N.
     """
 
     def __init__(self, normaliser: Normaliser, n_agents: int) -> None:
@@ -61,7 +61,7 @@ class NormaliseObservations(Transform):  # type: ignore[misc]  # TorchRL ships n
         self.n_agents = n_agents
 
     def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
-        observations = self.normaliser(next_tensordict.get((GROUP, "observation")))  # (E, N, size), within the bounds of the spec still
+        observations = self.normaliser(next_tensordict.get((GROUP, "observation")))  # (E, N, size), still within the bounds of the spec
         next_tensordict.set((GROUP, "observation"), observations)
         return next_tensordict.set("state", observations.flatten(start_dim=-2))
 
@@ -73,17 +73,17 @@ class NormaliseObservations(Transform):  # type: ignore[misc]  # TorchRL ships n
 class CooperativeTask(TaskClass):  # type: ignore[misc]  # BenchMARL ships no types
     """A cooperative as a task of BenchMARL, vectorised: ``Experiment(CooperativeTask("digits"), …)``.
 
-    Proxies are the one group ``proxy``. Observations come normalised by
+    All proxies are one group, ``proxy``. Observations are normalised by
     :func:`~proxycoop.training.libraries.normalise.reference_statistics`.
 
     Args:
         scenario: A scenario, its name, or the path of its YAML file.
         credit: Name of a credit rule (with arguments, if it takes any).
-        rewards: ``own``, or ``team``: every proxy gets the mean of its cooperative's rewards. BenchMARL's VDN and QMIX take the mean of
-            either.
+        rewards: ``own``, or ``team``: every proxy gets the mean of its cooperative's rewards. BenchMARL's VDN and QMIX use the mean over
+            agents in both cases.
 
     Raises:
-        ValueError: If the scenario is unknown or not valid; a rule or form of rewards that is wrong is named when the experiment begins.
+        ValueError: If the scenario is unknown or not valid. A wrong rule or form of rewards is reported when the experiment begins.
     """
 
     def __init__(self, scenario: Scenario | str | Path = "digits", credit: str = "shapley", rewards: RewardForm = "own") -> None:
@@ -104,7 +104,7 @@ class CooperativeTask(TaskClass):  # type: ignore[misc]  # BenchMARL ships no ty
     def get_env_fun(
         self, num_envs: int, continuous_actions: bool, seed: int | None, device: torch.device | str
     ) -> Callable[[], CooperativeTorchRLEnv]:
-        """What makes an environment of ``num_envs`` cooperatives."""
+        """A function that makes an environment of ``num_envs`` cooperatives."""
         del continuous_actions
         return partial(CooperativeTorchRLEnv, num_cooperatives=num_envs, seed=seed, device=device, **self.config)
 
@@ -114,11 +114,11 @@ class CooperativeTask(TaskClass):  # type: ignore[misc]  # BenchMARL ships no ty
         return [NormaliseObservations(normaliser.to(env.device), env.engine.num_agents)]
 
     def supports_continuous_actions(self) -> bool:
-        """Lots are contributed or not."""
+        """No: lots are contributed or not."""
         return False
 
     def supports_discrete_actions(self) -> bool:
-        """Actions are codes of sets of lots."""
+        """Yes: actions are codes of sets of lots."""
         return True
 
     def max_steps(self, env: EnvBase) -> int:
@@ -127,7 +127,7 @@ class CooperativeTask(TaskClass):  # type: ignore[misc]  # BenchMARL ships no ty
         return horizon
 
     def has_render(self, env: EnvBase) -> bool:
-        """No pictures: watch one cooperative through :mod:`~proxycoop.envs.cooperative_v0` instead."""
+        """No. To watch a cooperative, use :mod:`~proxycoop.envs.cooperative_v0`."""
         del env
         return False
 
@@ -137,23 +137,23 @@ class CooperativeTask(TaskClass):  # type: ignore[misc]  # BenchMARL ships no ty
         return groups
 
     def observation_spec(self, env: EnvBase) -> Composite:
-        """Of the group's observations."""
+        """The spec of the group's observations."""
         return self._of_group(env, "observation")
 
     def action_mask_spec(self, env: EnvBase) -> Composite:
-        """Of the group's masks."""
+        """The spec of the group's masks."""
         return self._of_group(env, "action_mask")
 
     def info_spec(self, env: EnvBase) -> Composite:
-        """Of the group's metrics."""
+        """The spec of the group's metrics."""
         return self._of_group(env, "info")
 
     def state_spec(self, env: EnvBase) -> Composite:
-        """Of the state."""
+        """The spec of the state."""
         return Composite({"state": env.full_observation_spec_unbatched["state"].clone()})
 
     def action_spec(self, env: EnvBase) -> Composite:
-        """Of the group's actions."""
+        """The spec of the group's actions."""
         return env.full_action_spec_unbatched
 
     @staticmethod
@@ -163,7 +163,7 @@ class CooperativeTask(TaskClass):  # type: ignore[misc]  # BenchMARL ships no ty
 
     @staticmethod
     def log_info(batch: TensorDictBase) -> dict[str, float]:
-        """What BenchMARL's loggers are told: metrics of the episodes that ended in a batch, means over them."""
+        """Metrics for BenchMARL's loggers: means over the episodes that ended in a batch."""
         return {f"collection/episode/{name}": value for name, value in episode_means(batch).items()}
 
     @staticmethod
@@ -173,18 +173,18 @@ class CooperativeTask(TaskClass):  # type: ignore[misc]  # BenchMARL ships no ty
 
 
 def episode_means(batch: TensorDictBase) -> dict[str, float]:
-    """Metrics of the episodes that ended in a batch of collected rounds, ``(E, T)``: means over them, by name; none if none ended."""
+    """Metrics by name: means over the episodes that ended in a batch of collected rounds, ``(E, T)``; empty if none ended."""
     ended = batch.get(("next", "done"))[..., 0]  # (E, T)
     metrics = batch.get(("next", GROUP, "info")) if ended.any() else {}
     return {name: float(each[ended].mean()) for name, each in metrics.items()}
 
 
 class LotModel(Model):  # type: ignore[misc]  # BenchMARL ships no types
-    """:class:`~proxycoop.agents.LotNetwork` as a model of BenchMARL's: an actor, action values or a critic, by what is asked for.
+    """:class:`~proxycoop.agents.LotNetwork` as a model for BenchMARL: an actor, action values or a critic, whichever is asked for.
 
-    As an actor it gives the logits of codes; as action values ones that are additive over a proxy's lots; as a critic the
-    value of each proxy's situation; and as a central critic one value for all, which does not depend on the proxies' order: the value of
-    the mean of what the network makes of each proxy's situation.
+    An actor gives the logits of codes. Action values are additive over a proxy's lots. A critic gives the value of each proxy's situation.
+    A central critic gives one value for all proxies, which does not depend on their order: the network pools each proxy's situation, and
+    the value is that of the mean over proxies.
 
     Args:
         n_lot_features: Features of a lot.
@@ -193,7 +193,7 @@ class LotModel(Model):  # type: ignore[misc]  # BenchMARL ships no types
         **kwargs: What BenchMARL passes to every model.
 
     Raises:
-        ValueError: If proxies are not to share parameters, or something else is asked for.
+        ValueError: If proxies do not share parameters, or anything else is asked for.
     """
 
     def __init__(self, *, n_lot_features: int, n_agent_features: int, hidden: int, **kwargs: Any) -> None:
@@ -207,7 +207,7 @@ class LotModel(Model):  # type: ignore[misc]  # BenchMARL ships no types
         self.gives = self.out_key[-1] if isinstance(self.out_key, tuple) else self.out_key
         if self.gives not in ("logits", "action_value", "state_value") or (self.centralised and self.gives != "state_value"):
             whose = "central" if self.centralised else "each proxy's"
-            raise ValueError(f"LotModel does not give {whose} {self.gives}: use a model of BenchMARL's for it, such as MlpConfig")
+            raise ValueError(f"LotModel does not give {whose} {self.gives}: use one of BenchMARL's models for it, such as MlpConfig")
 
     def _forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         seen, network = tensordict.get(self.in_key), self.network  # (…, N, size), or (…, N·size) if central
@@ -280,7 +280,7 @@ def _algorithm(run: Run) -> AlgorithmConfig:
 def _config(run: Run, folder: str) -> ExperimentConfig:
     """BenchMARL's configuration of the experiment: an iteration collects one episode of every cooperative, and learns from it.
 
-    A *frame* of BenchMARL's is a round of one cooperative: N agent-steps.
+    A *frame* in BenchMARL is a round of one cooperative: N agent-steps.
     """
     settings = run.settings
     n_agents, horizon, n_envs = settings.scenario.principals, settings.scenario.horizon, settings.num_cooperatives
@@ -333,9 +333,9 @@ def _config(run: Run, folder: str) -> ExperimentConfig:
 
 
 def _network(task: CooperativeTask, experiment: Experiment, hidden: int) -> LotNetwork:
-    """The network that was trained, put together from what BenchMARL trained as an actor and what as a critic, if there is one."""
+    """The trained network, put together from BenchMARL's actor (or action values) and its critic, if there is one."""
     weights: dict[str, Tensor] = {}
-    for name, parameter in experiment.losses[GROUP].named_parameters():  # the actor's, or the action values', before the critic's
+    for name, parameter in experiment.losses[GROUP].named_parameters():  # the actor or the action values come before the critic
         owner, found, part = name.partition(".network.")
         if found and (not owner.startswith("critic") or part.startswith(("critic", "value"))):
             weights[part] = parameter.detach().clone()
@@ -345,14 +345,14 @@ def _network(task: CooperativeTask, experiment: Experiment, hidden: int) -> LotN
 
 
 class _Recorder(Callback):  # type: ignore[misc]  # BenchMARL ships no types
-    """After every iteration: report it, and let the learning rate of PPO fall."""
+    """Reports every iteration, and lowers the learning rate of PPO."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
         self.run = run
 
     def on_batch_collected(self, batch: TensorDictBase) -> None:
-        """Measure the episodes."""
+        """Compute the episodes' metrics."""
         self.metrics = episode_means(batch)
 
     def on_train_end(self, training_td: TensorDictBase, group: str) -> None:
@@ -367,12 +367,12 @@ class _Recorder(Callback):  # type: ignore[misc]  # BenchMARL ships no types
                     parameters["lr"] = settings.learning_rate * remaining
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # BenchMARL pickles callbacks to reload experiments, which nobody does here
+        return {}  # BenchMARL pickles callbacks to reload experiments, which is not done here
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without BenchMARL's progress bar beside ours, TorchRL's notes, and what they warn of in each other."""
+    """Silence BenchMARL's progress bar, TorchRL's notes, and the warnings that the two cause in each other."""
     logger = logging.getLogger("torchrl")
     level, bar = logger.level, experiment_module.tqdm
     logger.setLevel(logging.WARNING)

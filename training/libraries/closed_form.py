@@ -1,7 +1,7 @@
 """The gradient of :class:`~proxycoop.agents.network.LotNetwork` in closed form.
 
-In networks as small as ours the time between operations counts as much as the operations. Written out, forward and backward pass take
-fewer operations and less memory than torch's own differentiation of the network, to the same gradient.
+In networks as small as ours, the time between operations counts as much as the operations themselves. Written out by hand, the forward and
+backward passes need fewer operations and less memory than torch's automatic differentiation, and give the same gradient.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ...agents.network import LotNetwork
 class ClosedFormNetwork:
     """Actor and critic side by side, with their gradient in closed form.
 
-    All their parameters become views of one vector, so that clipping and Adam are one operation each. What a proxy's lots have in common
-    goes through the first layer once, not once a lot.
+    All their parameters become views of one vector, so that clipping and Adam take one operation each. The input that a proxy's lots have
+    in common goes through the first layer once, not once per lot.
 
     Attributes:
         vector: The parameters, ``(P,)``; :meth:`backward` writes its ``grad``.
 
     Args:
-        network: The network, which works as before, on parameters that are these.
+        network: The network. It works as before, and shares these parameters.
         has_critic: Whether there is a critic to train.
     """
 
@@ -63,7 +63,7 @@ class ClosedFormNetwork:
         return outputs[0], outputs[1].mean(dim=1) if len(outputs) > 1 else outputs[0].new_zeros(len(observations))
 
     def backward(self, d_logits: Tensor, d_values: Tensor) -> None:
-        """Gradient of a loss, from its gradient with respect to what :meth:`forward` gave last, ``(B, K)`` and ``(B,)``."""
+        """Gradient of a loss, from its gradient with respect to the last outputs of :meth:`forward`, ``(B, K)`` and ``(B,)``."""
         *_, w2, _, w3, _ = self._weights
         g1, gb1, g2, gb2, g3, gb3 = self._gradients
         lots, context, h1, h2 = self._seen

@@ -1,31 +1,34 @@
-r"""PPO in a single file, straight on the engine's tensors (after CleanRL's), and two variants without a critic.
+r"""PPO in a single file, directly on the engine's tensors (after CleanRL), and two variants without a critic.
 
 All proxies share one policy, and each is a learner of its own (independent PPO). An update plays an episode of every cooperative: T rounds,
-E cooperatives, N proxies, K lots. Nothing leaves the tensors: the engine takes choices (E, N, K) and gives observations and rewards, on
-the CPU or on an accelerator. Algorithm, network, normalisation and settings are those of ``--library sb3 --algo ppo``.
+E cooperatives, N proxies, K lots. Everything stays in tensors, on the CPU or on an accelerator: the engine takes choices (E, N, K), and
+returns observations and rewards. Algorithm, network, normalisation and settings are those of ``--library sb3 --algo ppo``.
 
-An action is K coins, one for each lot:
+An action consists of K independent choices, one for each lot:
 
 .. math:: \log \pi(a | s) = \sum_{k \text{ available}} a_k \log p_k + (1 - a_k) \log(1 - p_k)
 
 A lot that has nothing to contribute is withheld with certainty: it adds 0 to the log-probability and to the entropy.
 
-``grpo`` and ``ospo`` put a comparison within a group in the place of the critic. With x the discounted reward-to-go (``grpo``) or the
-reward of this one round (``ospo``), the advantage is
+``grpo`` and ``ospo`` replace the critic by a comparison within a group. Let x be the discounted reward-to-go (``grpo``) or the reward of
+this one round (``ospo``). The advantage is
 
 .. math:: A = (x - \text{mean of } x \text{ in the group}) / \text{spread}
 
-The groups of Zhao & Li are the agents of a fleet at one time, which could stand for each other. Proxies could not: one with clean lots is
-paid more than one with corrupt lots whatever the two do, and all that it does would be praised. So ``group: replicas`` compares a seat
-with itself, in G replicas of its cooperative (same seed, so same lots and profiles) where other coins fell, as Shao et al. compare answers
-to one question. From the second round on the replicas' models differ: their mean is then a baseline of seat and time, not of the state.
-``group: agents`` compares the proxies of a cooperative with each other. ``spread: group`` divides by the spread of x in the same group, as
-Shao et al. do. Then late rounds, in which little more is to be gained than a contribution costs, weigh as much as early ones, and proxies
-learn to withhold too much; ``spread: update`` divides by the spread of the gaps in the whole update. Other than in Shao et al. no reference
-policy holds the policy back: there is none.
+``group`` says who is compared. In Zhao & Li a group is the agents of a fleet at one time, which are interchangeable. Proxies are not: a
+proxy with clean lots is paid more than one with corrupt lots, whatever the two do, so all its actions would get a positive advantage.
+``group: replicas`` therefore compares a seat with itself, in G replicas of its cooperative. Replicas have the same seed, and so the same
+lots and profiles, but other random choices; Shao et al. compare answers to one question in the same way. From the second round on the
+replicas' models differ, so their mean is a baseline for seat and time, not for the state. ``group: agents`` compares the proxies of a
+cooperative with each other.
 
-With replicas and ``spread: update`` both algorithms come within a few per cent of PPO's welfare; comparing agents costs a few per cent on
-breast_cancer, and ``spread: group`` a sixth to nearly a half on digits, and nothing on breast_cancer
+``spread`` says what gaps are divided by. ``spread: group`` divides by the spread of x in the same group, as Shao et al. do. Then late
+rounds weigh as much as early ones. In late rounds a contribution gains little more than it costs, and proxies learn to withhold too much.
+``spread: update`` divides by the spread of the gaps in the whole update. Unlike in Shao et al., there is no penalty for leaving a reference
+policy.
+
+With replicas and ``spread: update`` both algorithms come within a few per cent of PPO's welfare. Comparing agents costs a few per cent on
+breast_cancer. ``spread: group`` costs a sixth to nearly a half on digits, and nothing on breast_cancer
 (``python benchmarks/training/ippo.py --groups``).
 
 References:
@@ -58,11 +61,11 @@ MAX_GRAD_NORM = 0.5
 VALUE_COEF = 0.5
 EPSILON = 1e-8
 GROUP_EPSILON = 1e-4
-"""Smallest spread that counts, in reward units: what differs by rounding does not differ."""
+"""Added to a spread, in reward units, so that differences by rounding do not count."""
 
 
 def learn(run: Run) -> Trained:
-    """Train; a run that was cut off goes on from its checkpoint to the same numbers.
+    """Train. An interrupted run continues from its checkpoint, to the same numbers.
 
     Raises:
         ValueError: If there is no such device.
@@ -133,7 +136,7 @@ def learn(run: Run) -> Trained:
         # learn from it
         optimizer.param_groups[0]["lr"] = settings.learning_rate * (1 - update / n_updates)
         parts = (observations, actions.float(), available.float(), log_prob(logits, actions.float(), available), advantages, targets)
-        rows = torch.cat([part.reshape(n_rows, -1) for part in parts], dim=1)  # one table, so that drawing from it is one operation
+        rows = torch.cat([part.reshape(n_rows, -1) for part in parts], dim=1)  # one table, so that drawing rows is one operation
         widths = [part.numel() // n_rows for part in parts]
         for _ in range(settings.n_epochs):
             for chosen in torch.randperm(n_rows, generator=generator, device=device).tensor_split(n_minibatches):
@@ -165,7 +168,7 @@ def learn(run: Run) -> Trained:
 
 
 def cooperatives(settings: EngineSettings | GroupSettings) -> list[int]:
-    """A seed for each cooperative, those that Stable-Baselines3's has too; replicas share theirs."""
+    """A seed for each cooperative, the same as with Stable-Baselines3. Replicas share a seed."""
     replicas = settings.group_size if isinstance(settings, GroupSettings) and settings.group == "replicas" else 1
     return [seed for seed in seeds_from(settings.seed, settings.num_cooperatives // replicas) for _ in range(replicas)]
 
@@ -194,7 +197,7 @@ def reward_to_go(rewards: Tensor, gamma: float) -> Tensor:
 
 
 def discounted(rewards: Tensor, gamma: float) -> Tensor:
-    r"""Discounted sum of this round's and earlier rewards, ``(T, ...)``: :math:`R_t = r_t + \gamma R_{t-1}`, as VecNormalize scales by."""
+    r"""Discounted sum of this round's and earlier rewards, ``(T, ...)``: :math:`R_t = r_t + \gamma R_{t-1}`, as in VecNormalize."""
     sums = rewards.clone()
     for t in range(1, len(sums)):
         sums[t] += gamma * sums[t - 1]
@@ -202,7 +205,7 @@ def discounted(rewards: Tensor, gamma: float) -> Tensor:
 
 
 def relative(worth: Tensor, settings: GroupSettings) -> Tensor:
-    """Advantages over the group, ``(T, E, N)`` → the same, from what is compared; replicas are adjacent cooperatives."""
+    """Advantages over the group, ``(T, E, N)`` → ``(T, E, N)``. Replicas are adjacent cooperatives."""
     among_agents = settings.group == "agents"
     groups = worth[:, :, None] if among_agents else worth.unflatten(1, (-1, settings.group_size))  # (T, E, 1, N) or (T, E / G, G, N)
     dim = 3 if among_agents else 2
@@ -232,14 +235,14 @@ def loss_gradient(
     p, epsilon = logits.sigmoid(), settings.clip_range
     ratio = (log_prob(logits, actions, available) - old_log_prob).exp()  # (B,)
     surrogate = advantages * ratio
-    is_kept = surrogate <= advantages * ratio.clamp(1 - epsilon, 1 + epsilon)  # where the minimum is the clipped one, nothing flows
+    is_kept = surrogate <= advantages * ratio.clamp(1 - epsilon, 1 + epsilon)  # where the clipped term is the minimum, there is no gradient
     d_log_prob = -surrogate * is_kept
     d_logits = (d_log_prob[:, None] * (actions - p) + settings.ent_coef * logits * p * (1 - p)) * available
     return d_logits / len(logits), (2 * VALUE_COEF / len(logits)) * (values - targets)
 
 
 class RunningMoments:
-    """Mean and variance of all that was seen so far, as Stable-Baselines3's ``RunningMeanStd`` keeps them (Chan, Golub & LeVeque 1979).
+    """Mean and variance of all rows seen so far, as Stable-Baselines3's ``RunningMeanStd`` keeps them (Chan, Golub & LeVeque 1979).
 
     Attributes:
         mean: float64 ``(size,)``.
@@ -253,7 +256,7 @@ class RunningMoments:
         self.count = 1e-4
 
     def update(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        """Take in rows with these moments, ``(size,)`` each."""
+        """Add rows with these moments, ``(size,)`` each."""
         total = self.count + count
         delta = mean - self.mean
         within = self.variance * self.count + variance * count
@@ -262,12 +265,12 @@ class RunningMoments:
         self.count = total
 
     def normalise(self, observations: Tensor) -> Tensor:
-        """With mean 0 and variance 1, within ±:data:`CLIP`, ``(..., size)``, in single precision."""
+        """Normalised to mean 0 and variance 1, clipped to ±:data:`CLIP`, ``(..., size)``, in single precision."""
         return ((observations - self.mean.float()) / (self.variance + EPSILON).sqrt().float()).clamp(-CLIP, CLIP)
 
 
 def pooled(layout: ObservationLayout, observations: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of every entry, ``(E, N, size)`` → float64 ``(size,)`` each; those of a lot are the same for all lots."""
+    """Mean and variance of every entry, ``(E, N, size)`` → float64 ``(size,)`` each. A lot feature has the same for all lots."""
     lots, own = layout.split(observations.double())  # (E, N, K, F), (E, N, G)
     lot_variance, lot_mean = torch.var_mean(lots, dim=(0, 1, 2), correction=0)
     own_variance, own_mean = torch.var_mean(own, dim=(0, 1), correction=0)

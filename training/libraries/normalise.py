@@ -1,4 +1,4 @@
-"""Statistics of observations, for libraries that do not normalise by running ones."""
+"""Fixed statistics of observations, for libraries that do not normalise by running statistics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...agents import Agent, Honest, Random, play
 from ...envs import Engine, Scenario
 
 EPISODES = 16
-"""Episodes of each agent: a few ten thousand lots seen."""
+"""Number of episodes that each agent plays. They give tens of thousands of observed lots."""
 
 
 def reference_statistics(scenario: Scenario, credit: str) -> tuple[Tensor, Tensor]:
@@ -20,7 +20,7 @@ def reference_statistics(scenario: Scenario, credit: str) -> tuple[Tensor, Tenso
 
     Args:
         scenario: The cooperative.
-        credit: The credit rule, since proxies observe what they earned.
+        credit: The credit rule. It matters because proxies observe what they earned.
 
     Returns:
         Mean and variance of each lot feature, pooled over lots, then of each agent feature, ``(F + G,)`` each.

@@ -15,11 +15,11 @@ from ...agents.network import LotNetwork
 
 
 class _Extractor(nn.Module):
-    """What Stable-Baselines3 calls the extractor: from features to action logits and to what the value head reads.
+    """What Stable-Baselines3 calls the extractor: it maps features to action logits, and to the input of the value head.
 
     Args:
         network: The shared network.
-        n_lots: Lots K.
+        n_lots: Number of lots K.
         discrete: Whether actions are codes of ``Discrete(2**K)`` rather than ``MultiDiscrete([2] * K)``.
     """
 
@@ -34,16 +34,16 @@ class _Extractor(nn.Module):
         return self.forward_actor(features), self.forward_critic(features)
 
     def forward_actor(self, features: Tensor) -> Tensor:
-        """Action logits: each lot is an independent coin, in either form."""
+        """Action logits. In both forms of actions, each lot is an independent choice."""
         return self.network.code_logits(features) if self.discrete else self.network.pair_logits(features)
 
     def forward_critic(self, features: Tensor) -> Tensor:
-        """What the value head reads."""
+        """The input of the value head."""
         return self.network.pooled(features)
 
 
 class SharedOverLots:
-    """What makes an actor-critic policy of Stable-Baselines3, or of its contributed algorithms, one of :class:`LotNetwork`: a mix-in.
+    """A mix-in that puts :class:`LotNetwork` into an actor-critic policy of Stable-Baselines3 or of Stable-Baselines3 contrib.
 
     Args:
         observation_space: One proxy's observations.
@@ -52,7 +52,7 @@ class SharedOverLots:
         n_lot_features: Features of a lot.
         n_agent_features: Features of the agent.
         hidden: Units of each hidden layer.
-        use_sde: What the algorithms pass; must be False.
+        use_sde: State-dependent exploration, which algorithms pass; must be False.
         optimizer_class: As for any policy of Stable-Baselines3.
         optimizer_kwargs: The same.
 
@@ -74,7 +74,7 @@ class SharedOverLots:
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
         if use_sde:
-            raise ValueError("use_sde=True: state-dependent exploration is for continuous actions; lots are contributed or not")
+            raise ValueError("use_sde=True: state-dependent exploration is for continuous actions, which lots are not: pass False")
         self._sizes = {"n_lot_features": n_lot_features, "n_agent_features": n_agent_features, "hidden": hidden}
         policy: Any = super()
         policy.__init__(observation_space, action_space, lr_schedule, optimizer_class=optimizer_class, optimizer_kwargs=optimizer_kwargs)
@@ -86,7 +86,7 @@ class SharedOverLots:
         return network
 
     def _build(self, lr_schedule: Schedule) -> None:
-        network, policy = LotNetwork(**self._sizes), cast(Any, self)  # the library's base comes after this one
+        network, policy = LotNetwork(**self._sizes), cast(Any, self)  # the library's base class comes after this one
         n_lots = (policy.observation_space.shape[0] - network.n_agent_features) // network.n_lot_features
         policy.mlp_extractor = _Extractor(network, n_lots, isinstance(policy.action_space, spaces.Discrete))
         policy.action_net = nn.Identity()
@@ -120,7 +120,7 @@ class _LotQNetwork(QNetwork):
 
 
 class LotQPolicy(DQNPolicy):
-    """The same network's action values for DQN: ``DQN(LotQPolicy, env, policy_kwargs=env.policy_kwargs)``.
+    """The action values of the same network, for DQN: ``DQN(LotQPolicy, env, policy_kwargs=env.policy_kwargs)``.
 
     Args:
         *arguments: As for any policy of DQN.

@@ -1,6 +1,6 @@
 """The RL libraries that can train proxies, what each needs, and which algorithms it brings.
 
-No library is imported here, nor by anybody who does not ask for it: an adapter, ``training/<library>.py``, is imported when it trains.
+No library is imported here. A library's adapter, a module of this folder, is imported only when the library trains.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ class Algorithm:
     """An algorithm of a library.
 
     Attributes:
-        settings: Its settings.
+        settings: The class of its settings.
         actions: Forms of actions that it takes.
-        masks: Whether it keeps to action masks. Where it does not, choosing a lot that has nothing to contribute contributes nothing.
+        masks: Whether it respects action masks. If it does not, a proxy may choose a lot that has nothing to contribute; then that lot
+            contributes nothing.
     """
 
     settings: type[TrainSettings]
@@ -54,10 +55,10 @@ class Library:
     """An RL library.
 
     Attributes:
-        what: What it is, in words.
-        algorithms: By name; the first is the one that trains if none is named.
-        extra: Extra of this package that installs it; ``None`` for what is always there.
-        packages: What must be importable.
+        what: Description of the library, in words.
+        algorithms: Its algorithms by name. The first is the default.
+        extra: Extra of this package that installs the library; ``None`` if it is always installed.
+        packages: Packages that must be importable.
     """
 
     what: str
@@ -68,11 +69,11 @@ class Library:
 
 LIBRARIES: Mapping[str, Library] = {
     "sb3": Library(
-        "Stable-Baselines3 on the vectorised face; a row for every proxy",
+        "Stable-Baselines3 on the vectorised face, with a row for every proxy",
         {"ppo": Algorithm(CheckpointedPPOSettings), "a2c": Algorithm(CheckpointedA2CSettings), "dqn": Algorithm(QSettings, CODES)},
     ),
     "sb3-contrib": Library(
-        "its contributed algorithms, on the same face",
+        "Stable-Baselines3 contrib, on the same face",
         {"maskable_ppo": Algorithm(CheckpointedPPOSettings, masks=True)},
         "sb3-contrib",
         ("sb3_contrib",),
@@ -118,14 +119,14 @@ LIBRARIES: Mapping[str, Library] = {
 
 
 def find(library: str, algo: str | None = None) -> tuple[str, Algorithm]:
-    """An algorithm of a library: its name, and what is known of it.
+    """Find an algorithm of a library. Returns its name and its entry.
 
     Args:
         library: The library's name.
-        algo: The algorithm's; the library's first if not given.
+        algo: The algorithm's name; the library's first algorithm if not given.
 
     Raises:
-        ValueError: If the library is unknown, or has no such algorithm; the message says who has.
+        ValueError: If the library is unknown, or has no such algorithm. The message says which libraries have it.
     """
     if library not in LIBRARIES:
         raise unknown_name("library", library, list(LIBRARIES))
@@ -136,7 +137,7 @@ def find(library: str, algo: str | None = None) -> tuple[str, Algorithm]:
         elsewhere = [f"--library {name}" for name, other in LIBRARIES.items() if algo in other.algorithms]
         hint = f"; {algo} is in {', '.join(elsewhere)}" if elsewhere else ""
         every = "; ".join(f"{name}: {', '.join(other.algorithms)}" for name, other in LIBRARIES.items())
-        raise ValueError(f"library {library!r} has no algorithm {algo!r}{hint}. What is possible: {every}")
+        raise ValueError(f"library {library!r} has no algorithm {algo!r}{hint}. Choose one of: {every}")
     return algo, algorithms[algo]
 
 
@@ -144,12 +145,12 @@ def settings_for(library: str = "sb3", algo: str | None = None, **fields: Any) -
     """Settings of a run.
 
     Args:
-        library: Who trains.
-        algo: By which algorithm; the library's first if not given.
+        library: Library that trains.
+        algo: Algorithm; the library's first if not given.
         **fields: Fields of the algorithm's settings.
 
     Raises:
-        ValueError: If the pair is not possible, or a field is wrong.
+        ValueError: If the library does not have the algorithm, or a field is wrong.
     """
     algo, algorithm = find(library, algo)
     try:
@@ -160,16 +161,16 @@ def settings_for(library: str = "sb3", algo: str | None = None, **fields: Any) -
 
 
 def missing_packages(library: Library) -> list[str]:
-    """What a library needs and is not installed."""
+    """The packages that a library needs and that are not installed."""
     return [package for package in library.packages if find_spec(package) is None]
 
 
 def learner(settings: TrainSettings) -> Callable[[Run], Trained]:
-    """What trains by these settings; only now is the library imported.
+    """The function that trains with these settings. The library is imported only now.
 
     Raises:
-        ValueError: If the pair of library and algorithm is not possible, the settings are not its, it does not take such actions, or the
-            library is not installed: the message has the line to type.
+        ValueError: If the library does not have the algorithm, the settings are of another class, the algorithm does not take this form of
+            actions, or the library is not installed. The message then has the command that installs it.
     """
     algo, algorithm = find(settings.library, settings.algo)
     if type(settings) is not algorithm.settings:
@@ -185,7 +186,7 @@ def learner(settings: TrainSettings) -> Callable[[Run], Trained]:
         )
     try:
         adapter = importlib.import_module(f".{settings.library.replace('-', '_')}", __package__)
-    except ImportError as error:  # parts of it are missing
+    except ImportError as error:  # a part of the library is missing
         raise ValueError(f"library {settings.library!r} cannot be imported ({error}): pip install 'proxycoop[{library.extra}]'") from error
     learn: Callable[[Run], Trained] = adapter.learn
     return learn

@@ -1,11 +1,11 @@
 """Ray's RLlib: PPO on its new API stack, with one policy for all proxies, in one process or many.
 
-What a script of one's own needs is here too: :class:`CooperativeMultiAgentEnv` is the environment, :class:`LotModule` the shared network,
-:class:`EpisodeMetrics` brings the metrics back from where the cooperatives are played; ``examples/rllib_ppo.py`` shows them at work.
+A script of your own can use the parts: :class:`CooperativeMultiAgentEnv` is the environment, :class:`LotModule` the shared network, and
+:class:`EpisodeMetrics` collects the metrics from the processes that play. ``examples/rllib_ppo.py`` shows how.
 
-Other than in Stable-Baselines3, observations are normalised by statistics that are fixed beforehand, rewards are not, and advantages are
-over a whole update. RLlib steps its environments one after the other, each an engine with one cooperative: that costs several times
-what the vectorised face does. Runners on many processors make up for it.
+Differences from Stable-Baselines3: observations are normalised by statistics that are fixed beforehand, rewards are not normalised, and
+advantages are normalised over a whole update. RLlib steps its environments one after the other, each an engine with one cooperative. This
+costs several times what the vectorised face does. Runners on many processors make up for it.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ from ..settings import RayPPOSettings
 from .normalise import reference_statistics
 
 ByAgent = dict[Any, Any]
-"""By the number of the agent, and in terminations and truncations ``"__all__"``."""
+"""Values by the number of the agent; terminations and truncations also have the key ``"__all__"``."""
 POLICY = "proxies"
 """RLlib's id of the policy of all proxies."""
 
 
 class CooperativeMultiAgentEnv(ParallelPettingZooEnv):  # type: ignore[misc]  # an extra: type checkers may not see it
-    """The PettingZoo face as RLlib takes it: ``PPOConfig().environment(CooperativeMultiAgentEnv, env_config={"scenario": "digits"})``.
+    """The PettingZoo face for RLlib: ``PPOConfig().environment(CooperativeMultiAgentEnv, env_config={"scenario": "digits"})``.
 
-    RLlib's agents are numbers, i for ``proxy_i``: it goes through sets of agents, and the order in a set of names differs from process to
-    process, so that no seed would give the same run twice.
+    The agents are numbers here: i for ``proxy_i``. RLlib iterates over sets of agents. The order in a set of names differs from process to
+    process, so with names no seed would give the same run twice.
 
     Args:
-        config: Arguments of :func:`~proxycoop.envs.cooperative_v0.parallel_env` by name, and ``masks``: whether observations are
-            ``{"observations": …, "action_mask": …}``, as RLlib's own masking modules have them too, the mask flat: ``(2K,)`` of pairs
-            *withhold, contribute*, or ``(2**K,)``; and ``modules`` to import first, for the rules that they register in each process.
+        config: Arguments of :func:`~proxycoop.envs.cooperative_v0.parallel_env` by name, and two more. ``masks``: whether observations are
+            ``{"observations": …, "action_mask": …}``, as in RLlib's own masking modules. The mask is flat: ``(2K,)`` of pairs *withhold,
+            contribute*, or ``(2**K,)``. ``modules``: modules to import first in each process, for the rules that they register.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -79,8 +79,8 @@ class CooperativeMultiAgentEnv(ParallelPettingZooEnv):  # type: ignore[misc]  # 
         """Begin an episode.
 
         Args:
-            seed: Seed of this and the following episodes. RLlib counts seeds up over environments and over runners alike, so that
-                neighbouring runners would play the same cooperatives: the runner's number goes into the seed that is used.
+            seed: Seed of this and the following episodes. RLlib counts seeds up both over environments and over runners, so neighbouring
+                runners would play the same cooperatives. Therefore the seed that is used also depends on the runner's number.
             options: As in PettingZoo.
         """
         if seed is not None:
@@ -89,7 +89,7 @@ class CooperativeMultiAgentEnv(ParallelPettingZooEnv):  # type: ignore[misc]  # 
         return self._observed(observations, infos), self._numbered(infos)
 
     def step(self, action_dict: Mapping[int, Any]) -> tuple[ByAgent, ByAgent, ByAgent, ByAgent, ByAgent]:
-        """Play one round. The horizon is told as a termination: see :class:`~proxycoop.envs.vector.CooperativeVecEnv` for why."""
+        """Play one round. The horizon is reported as a termination; :class:`~proxycoop.envs.vector.CooperativeVecEnv` says why."""
         actions = {self._names[agent]: action for agent, action in action_dict.items()}
         observations, rewards, _, truncations, infos = self.par_env.step(actions)
         done = all(truncations.values())
@@ -120,10 +120,10 @@ class CooperativeMultiAgentEnv(ParallelPettingZooEnv):  # type: ignore[misc]  # 
 class LotModule(TorchRLModule, ValueFunctionAPI):  # type: ignore[misc]  # an extra: type checkers may not see it
     """:class:`~proxycoop.agents.network.LotNetwork` as a module of RLlib, for either form of actions, with masks or without.
 
-    Its ``model_config`` is what :func:`model_config` says. An action that its mask forbids has probability 0.
+    Its ``model_config`` comes from :func:`model_config`. An action that the mask forbids has probability 0.
 
     Raises:
-        ValueError: If its ``model_config`` is none of these.
+        ValueError: If its ``model_config`` does not come from :func:`model_config`.
     """
 
     def setup(self) -> None:
@@ -164,13 +164,13 @@ class LotModule(TorchRLModule, ValueFunctionAPI):  # type: ignore[misc]  # an ex
 
 
 class EpisodeMetrics(RLlibCallback):  # type: ignore[misc]  # an extra: type checkers may not see it
-    """Brings every episode's metrics, means over agents, to ``result["env_runners"]["cooperative"]``, means over the iteration's episodes.
+    """Writes metrics to ``result["env_runners"]["cooperative"]``: means over the agents and over the episodes of the iteration.
 
-    With several runners, these are means of the runners' means, which RLlib takes without weights.
+    With several runners, they are unweighted means of the runners' means.
     """
 
     def on_episode_end(self, *, episode: Any, metrics_logger: Any, **kwargs: Any) -> None:
-        """An episode has ended; RLlib calls this."""
+        """Record the metrics of an episode that has ended; RLlib calls this."""
         del kwargs
         of_agents = [info["episode"] for info in episode.get_infos(-1).values()]
         for name in of_agents[0]:
@@ -203,10 +203,10 @@ def model_config(scenario: Scenario, credit: str, hidden: int = 64) -> dict[str,
 
 
 def configure(settings: RayPPOSettings) -> PPOConfig:
-    """The settings in RLlib's words.
+    """The settings as a configuration of RLlib.
 
     Raises:
-        ValueError: If other processes could not find the credit rule.
+        ValueError: If other processes cannot find the credit rule.
     """
     modules = sorted(modules_of(settings.credit)) if settings.num_env_runners else []
     if "__mp_main__" in modules:
@@ -216,7 +216,8 @@ def configure(settings: RayPPOSettings) -> PPOConfig:
     runners = max(settings.num_env_runners, 1)
     episode = settings.scenario.horizon * settings.scenario.principals  # agent-steps
     update = settings.num_cooperatives * episode
-    rows = update + settings.num_cooperatives * settings.scenario.principals  # RLlib adds one to an episode, and leaves it out of the loss
+    # RLlib adds one row per agent and episode, and leaves it out of the loss
+    rows = update + settings.num_cooperatives * settings.scenario.principals
     rounds = settings.num_cooperatives * settings.scenario.horizon * -(-settings.total_steps // update)
     return (
         PPOConfig()
@@ -236,7 +237,7 @@ def configure(settings: RayPPOSettings) -> PPOConfig:
             num_envs_per_env_runner=settings.num_cooperatives // runners,
             rollout_fragment_length=episode,
         )
-        .fault_tolerance(restart_failed_env_runners=False)  # a runner that begins again plays the same cooperatives again
+        .fault_tolerance(restart_failed_env_runners=False)  # a restarted runner would play the same cooperatives again
         .learners(num_learners=0)
         .multi_agent(policies={POLICY}, policy_mapping_fn=everyone, count_steps_by="agent_steps")
         .rl_module(
@@ -266,9 +267,9 @@ def configure(settings: RayPPOSettings) -> PPOConfig:
 
 
 def learn(run: Run) -> Trained:
-    """Train, on the Ray that runs already or that ``RAY_ADDRESS`` names, or else on one that is started here and ends with the training.
+    """Train on the Ray that is running or that ``RAY_ADDRESS`` names; else on a Ray that is started here and stopped after the training.
 
-    The same seed gives the same run on the same number of runners. A run that was cut off begins again.
+    The same seed gives the same run with the same number of runners. An interrupted run begins again.
 
     Raises:
         ValueError: As :func:`configure` does.
@@ -277,8 +278,8 @@ def learn(run: Run) -> Trained:
     config = configure(settings)
     known = config.rl_module_spec.model_config
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
-    deterministic = torch.are_deterministic_algorithms_enabled()  # RLlib turns it on here when it is given a seed
-    gymnasium.registry.pop("rllib-multi-agent-env-v0", None)  # RLlib registers it anew, of which gymnasium warns
+    deterministic = torch.are_deterministic_algorithms_enabled()  # RLlib turns it on in this process when it gets a seed
+    gymnasium.registry.pop("rllib-multi-agent-env-v0", None)  # RLlib registers it again, and gymnasium would warn
     with _ray(settings.num_env_runners):
         algorithm = None
         try:
@@ -304,7 +305,7 @@ def _ray(num_env_runners: int) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # a runner takes a processor by Ray's count, whether or not there are as many
+    # Ray counts one processor per runner, whether or not the machine has as many
     here = {} if os.environ.get("RAY_ADDRESS") else {"address": "local", "num_cpus": num_env_runners + 1, "include_dashboard": False}
     ray.init(log_to_driver=False, logging_level=logging.ERROR, **here)
     try:
@@ -314,7 +315,7 @@ def _ray(num_env_runners: int) -> Iterator[None]:
 
 
 def _tidy(logs: Path) -> None:
-    """Remove the folder that RLlib makes for logs in ``~/ray_results``, though it was asked for none."""
+    """Remove the folder for logs that RLlib makes in ``~/ray_results`` in any case."""
     shutil.rmtree(logs, ignore_errors=True)
-    with suppress(OSError):  # others' logs are there too
+    with suppress(OSError):  # the folder holds other logs too
         logs.parent.rmdir()

@@ -1,7 +1,7 @@
 """Stable-Baselines3: PPO, A2C and DQN on the vectorised face, where every proxy of every cooperative is a row.
 
-Runs of PPO and A2C that were cut off go on from their checkpoint to the same numbers; those of DQN, whose replay buffer would have to be
-written too, begin again.
+Interrupted runs of PPO and A2C continue from their checkpoints, to the same numbers. Interrupted runs of DQN begin again: they have no
+checkpoints, which would have to hold the replay buffer.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def learn_on_rows(run: Run, begin: Callable[[Run, VecNormalize, dict[str, int]],
     Args:
         run: The run.
         begin: Makes the algorithm; see :func:`algorithm`.
-        kind: Its class, to load a checkpoint with.
+        kind: The algorithm's class, which loads a checkpoint.
     """
     settings = run.settings
     rows = CooperativeVecEnv(
@@ -50,7 +50,7 @@ def learn_on_rows(run: Run, begin: Callable[[Run, VecNormalize, dict[str, int]],
         return {name: float(measure.mean()) for name, measure in rows.last_episode.items()}
 
     def keep(model: BaseAlgorithm) -> None:
-        if rows.engine.t == 0:  # every cooperative stands at an episode's start
+        if rows.engine.t == 0:  # every cooperative is at the start of an episode
             run.keep(_checkpoint(model, env, seen, rows.engine))
 
     return fit(run, model, env, seen, metrics, keep)
@@ -61,7 +61,7 @@ def algorithm(run: Run, env: VecNormalize, policy_kwargs: dict[str, int]) -> Bas
 
     Args:
         run: The run.
-        env: Rows, normalised.
+        env: The normalised rows.
         policy_kwargs: What the policy must know of the observations.
     """
     settings = run.settings
@@ -71,7 +71,7 @@ def algorithm(run: Run, env: VecNormalize, policy_kwargs: dict[str, int]) -> Bas
     if isinstance(settings, PPOSettings):
         return PPO(LotPolicy, env, **ppo_arguments(settings, env.num_envs), **common)
     assert isinstance(settings, QSettings)
-    per_update = max(round(1 / settings.updates_per_round), 1)  # rounds, for as many gradient steps:
+    per_update = max(round(1 / settings.updates_per_round), 1)  # rounds between updates of this many gradient steps:
     gradient_steps = max(round(settings.updates_per_round), 1)
     return DQN(
         LotQPolicy,
@@ -81,7 +81,7 @@ def algorithm(run: Run, env: VecNormalize, policy_kwargs: dict[str, int]) -> Bas
         learning_starts=settings.scenario.horizon * env.num_envs,
         train_freq=per_update,
         gradient_steps=gradient_steps,
-        tau=1 - (1 - settings.target_tau) ** gradient_steps,  # of all of them at once
+        tau=1 - (1 - settings.target_tau) ** gradient_steps,  # one target update for all of them
         target_update_interval=per_update * env.num_envs,
         exploration_fraction=settings.exploration_share,
         exploration_final_eps=settings.exploration_end,
@@ -90,15 +90,15 @@ def algorithm(run: Run, env: VecNormalize, policy_kwargs: dict[str, int]) -> Bas
 
 
 def steps_of(settings: TrainSettings, n_rows: int) -> tuple[int, int]:
-    """Agent-steps of an update (for DQN, of an episode, in whose middle it would stop) and of the training, in whole ones of these."""
+    """Agent-steps of an update (for DQN, of an episode), and of the training, rounded up to a multiple of these."""
     per_update = n_rows * (settings.n_steps if isinstance(settings, A2CSettings) else settings.scenario.horizon)
     return per_update, -(-settings.total_steps // per_update) * per_update
 
 
 def common_arguments(run: Run, n_rows: int, policy_kwargs: dict[str, int]) -> dict[str, Any]:
-    """What all algorithms take; the learning rate of on-policy ones falls towards 0, from the whole of it in the first update.
+    """Arguments of all algorithms. For on-policy ones, the learning rate falls towards 0; the first update uses the full rate.
 
-    Stable-Baselines3 asks for the rate when an update's steps have been counted as done already, so they are added again.
+    Stable-Baselines3 asks for the rate after it has counted an update's steps as done, so these are added again.
     """
     settings = run.settings
     per_update, total = steps_of(settings, n_rows)
@@ -116,7 +116,7 @@ def common_arguments(run: Run, n_rows: int, policy_kwargs: dict[str, int]) -> di
 
 
 def ppo_arguments(settings: PPOSettings, n_rows: int) -> dict[str, Any]:
-    """What only PPO takes."""
+    """Arguments of PPO only."""
     return {
         "n_steps": settings.scenario.horizon,
         "batch_size": settings.minibatch(settings.scenario.horizon * n_rows),
@@ -139,11 +139,11 @@ def fit(
 
     Args:
         run: The run.
-        model: The algorithm, as it begins or as it was at the checkpoint.
+        model: The algorithm, at its start or as it was at the checkpoint.
         env: Its environment.
         seen: The statistics of its observations.
-        metrics: Means over the episodes that ended last.
-        keep: Writes a checkpoint; called between a rollout and the next when one is due.
+        metrics: Returns means over the episodes that ended last.
+        keep: Writes a checkpoint; called between two rollouts when one is due.
     """
     remaining = steps_of(run.settings, env.num_envs)[1] - model.num_timesteps
     if remaining > 0:
@@ -154,7 +154,7 @@ def fit(
 
 
 class _Recorder(BaseCallback):
-    """After every episode: report it, and now and then keep a checkpoint."""
+    """Reports every episode, and writes a checkpoint when one is due."""
 
     def __init__(self, run: Run, metrics: Callable[[], dict[str, float]], keep: Callable[[BaseAlgorithm], None] | None) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class _Recorder(BaseCallback):
         return True
 
     def _on_rollout_start(self) -> None:
-        # an update ends here: the network has learnt from the rollout before
+        # an update ends here: the network has learnt from the previous rollout
         if self.keep is not None and self.run.is_due:
             self.keep(self.model)
 
@@ -193,7 +193,7 @@ def _restore(run: Run, kind: type[BaseAlgorithm], env: VecNormalize, seen: Poole
     assert checkpoint is not None
     model = kind.load(io.BytesIO(checkpoint["model"]), env=env, device="cpu", force_reset=False)
     model.tensorboard_log = run.logs
-    rows.start(checkpoint["seeds"].tolist(), checkpoint["episode"])  # after loading, which seeds the environment anew
+    rows.start(checkpoint["seeds"].tolist(), checkpoint["episode"])  # after loading, because loading seeds the environment
     for one, saved in zip((seen, env.ret_rms), checkpoint["statistics"], strict=True):
         one.mean, one.var, one.count = saved
     env.returns = checkpoint["return_so_far"]

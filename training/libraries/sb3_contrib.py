@@ -1,4 +1,4 @@
-"""Stable-Baselines3's contributed algorithms: PPO that keeps to action masks (Huang & Ontañón 2022)."""
+"""Stable-Baselines3 contrib: PPO that respects action masks (Huang & Ontañón 2022)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class MaskableLotPolicy(SharedOverLots, MaskableActorCriticPolicy):
 
 
 def learn(run: Run) -> Trained:
-    """Train; runs that were cut off go on from their checkpoint to the same numbers."""
+    """Train. An interrupted run continues from its checkpoint, to the same numbers."""
     return sb3.learn_on_rows(run, _maskable_ppo, MaskablePPO)
 
 

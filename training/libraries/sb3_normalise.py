@@ -1,4 +1,4 @@
-"""Stable-Baselines3's running normalisation, with statistics that treat lots alike, as the network does."""
+"""Stable-Baselines3's running normalisation, with statistics that are the same for all lots, as in the network."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Floats = NDArray[np.float64]
 
 
 class PooledMeanStd(RunningMeanStd):
-    """Running mean and variance with one figure for each lot feature, pooled over a proxy's lots.
+    """Running mean and variance, with one number for each lot feature, pooled over a proxy's lots.
 
     Args:
-        layout: Where everything is in an observation.
+        layout: Layout of an observation.
     """
 
     def __init__(self, layout: ObservationLayout) -> None:
@@ -25,7 +25,7 @@ class PooledMeanStd(RunningMeanStd):
         self._cut = layout.n_lots * len(layout.lot_features)
 
     def update_from_moments(self, batch_mean: Floats, batch_var: Floats, batch_count: float) -> None:
-        """Take in a batch with these moments of every entry, ``(size,)`` each."""
+        """Add a batch with these moments of every entry, ``(size,)`` each."""
         mean, second = batch_mean.copy(), batch_var + batch_mean**2
         for moment in (mean, second):
             lots = moment[: self._cut].reshape(self._n_lots, -1)
@@ -40,7 +40,7 @@ class PooledMeanStd(RunningMeanStd):
 
 
 def normalised(rows: VecEnv, layout: ObservationLayout, gamma: float) -> tuple[VecNormalize, PooledMeanStd]:
-    """Stable-Baselines3's normalisation of observations and returns, pooled over lots; and its statistics of observations."""
+    """Stable-Baselines3's normalisation of observations and returns, pooled over lots, and its statistics of observations."""
     env = VecNormalize(rows, gamma=gamma)
     statistics = PooledMeanStd(layout)
     env.obs_rms = statistics  # type: ignore[assignment]  # annotated for dictionary observations only

@@ -1,7 +1,7 @@
-"""Stable-Baselines3 on the PettingZoo face, vectorised by SuperSuit: for whoever wants PettingZoo's own wrappers in between.
+"""Stable-Baselines3 on the PettingZoo face, vectorised by SuperSuit. PettingZoo's own wrappers can be put in between.
 
-Every cooperative has an engine of its own, so this is slower than the vectorised face of :mod:`~proxycoop.training.libraries.sb3`. Runs
-that were cut off begin again.
+Every cooperative has an engine of its own, so this is slower than the vectorised face of :mod:`~proxycoop.training.libraries.sb3`. An
+interrupted run begins again.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def learn(run: Run) -> Trained:
 
 
 class CooperativeRows(VecEnvWrapper):
-    """SuperSuit's rows, with a seed and with the metrics of the last episodes, which it lets pass but Stable-Baselines3 would misread.
+    """SuperSuit's rows, with a seed and with the metrics of the last episodes. Stable-Baselines3 would misread these in the infos.
 
     Attributes:
-        layout: What every entry of an observation is.
+        layout: Layout of an observation.
         last_episode: Means over the episodes that ended last.
 
     Args:
-        settings: What is trained.
+        settings: Settings of the training.
     """
 
     def __init__(self, settings: TrainSettings) -> None:
@@ -52,11 +52,11 @@ class CooperativeRows(VecEnvWrapper):
         super().__init__(vector)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The attribute, once for each of the rows asked for; SuperSuit's vectors have only what they were made with."""
+        """The attribute, once for each of the rows asked for. SuperSuit's vectors have only the attributes that they were made with."""
         return [getattr(self.venv, attr_name) for _ in self._get_indices(indices)]
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Set the seed that the next reset uses; cooperatives get consecutive ones from a start that is drawn from it."""
+        """Set the seed of the next reset. Cooperatives get consecutive seeds; the first one is drawn from this seed."""
         self._next_seed = None if seed is None else int(np.random.SeedSequence(seed).generate_state(1, dtype=np.uint64)[0] >> np.uint64(2))
         return [self._next_seed] * self.num_envs
 

@@ -1,7 +1,7 @@
 """The engine as a TorchRL environment: E cooperatives of N proxies, batch first.
 
-It needs the extra ``benchmarl``, which brings TorchRL. TorchRL's own ``PettingZooWrapper`` works on
-:mod:`~proxycoop.envs.cooperative_v0` with ``infos="mask"`` too, but it steps one cooperative at a time.
+It needs the extra ``benchmarl``, which installs TorchRL. TorchRL's own ``PettingZooWrapper`` also works, on
+:mod:`~proxycoop.envs.cooperative_v0` with ``infos="mask"``, but it steps one cooperative at a time.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ...envs.randomness import seeds_from
 from ...envs.scenario import Scenario
 
 GROUP = "proxy"
-"""Name of the one group of agents, as TorchRL derives it from ``proxy_0`` … too."""
+"""Name of the one group of agents. TorchRL derives the same name from ``proxy_0`` …."""
 
 
 class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no types
-    """E cooperatives, stepped at once; TorchRL's ``batch_size`` is ``[E]``.
+    """E cooperatives, all stepped at once. TorchRL's ``batch_size`` is ``[E]``.
 
     ====================================  ============  ==============================================================================
     Key                                   Shape         Meaning
@@ -42,9 +42,9 @@ class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no 
     ``"done"``, ``"terminated"``          (E, 1)        whether the last round is over
     ====================================  ============  ==============================================================================
 
-    All cooperatives end together, after ``horizon`` rounds, and by termination: proxies observe the time and earn nothing after the
-    horizon, so there is nothing to bootstrap from (Pardo et al. 2018, *Time limits in reinforcement learning*, ICML). Random actions
-    keep to the mask with TorchRL's transform ``ActionMask``.
+    All cooperatives end together, after ``horizon`` rounds, by termination. Proxies observe the time and earn nothing after the horizon, so
+    there is nothing to bootstrap from (Pardo et al. 2018, *Time limits in reinforcement learning*, ICML). With TorchRL's transform
+    ``ActionMask``, random actions respect the mask.
 
     Attributes:
         engine: The cooperatives.
@@ -55,8 +55,8 @@ class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no 
         credit: A credit rule, or its name (with arguments, if it takes any).
         num_cooperatives: Number of cooperatives E.
         rewards: ``own``, or ``team``: every proxy gets the mean of its cooperative's rewards.
-        seed: Seed of the lot; drawn from the operating system if not given.
-        device: Where all tensors live.
+        seed: Seed from which the cooperatives' seeds are made; drawn from the operating system if not given.
+        device: Device of all tensors.
 
     Raises:
         ValueError: As :class:`~proxycoop.envs.Engine` does, or if the form of the rewards is unknown.
@@ -112,11 +112,11 @@ class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no 
         self.done_spec = batch({name: Categorical(2, (each[0], 1), dtype=torch.bool, **here) for name in ("done", "terminated")})
 
     def _set_seed(self, seed: int | None) -> None:
-        """The seed that the next reset uses; every cooperative gets one of its own from it, as in the other vectorised face."""
+        """Set the seed of the next reset. Every cooperative gets a seed of its own from it, as in the other vectorised faces."""
         self._next_seeds = seeds_from(seed, self.engine.num_envs)
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDict:
-        """Begin an episode; without a seed the next one of the seeds in use.
+        """Begin an episode. Without a seed, it is the next episode of the seeds in use.
 
         Raises:
             ValueError: If only some cooperatives are to be reset.
@@ -125,7 +125,7 @@ class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no 
         which = None if tensordict is None else tensordict.get("_reset", None)
         if which is not None and not which.all():
             raise ValueError(
-                f"_reset names {int(which.sum())} of {self.engine.num_envs} cooperatives: they share one clock, reset all of them or none"
+                f"_reset names {int(which.sum())} of {self.engine.num_envs} cooperatives: they share one clock: reset all of them or none"
             )
         self.engine.reset(self._next_seeds)
         self._next_seeds = None
@@ -135,17 +135,17 @@ class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no 
         """Play a round.
 
         Raises:
-            ValueError: If an action is no code.
+            ValueError: If an action is not a code from 0 to 2**K − 1.
             RuntimeError: Before the first reset, or after the episode's last round.
         """
         actions = tensordict.get((GROUP, "action"))
         if ((actions < 0) | (actions >= len(self._codes))).any():
-            raise ValueError(f"actions are from {int(actions.min())} to {int(actions.max())}: must be within 0 and {len(self._codes) - 1}")
+            raise ValueError(f"actions are from {int(actions.min())} to {int(actions.max())}: must be from 0 to {len(self._codes) - 1}")
         result = self.engine.step(self._codes[actions])
         return self._outcome({"reward": self._pay(result.rewards)[..., None].float()})
 
     def _outcome(self, entries: dict[str, Any]) -> TensorDict:
-        """What there is to see now, beside what the round brought."""
+        """The given entries, with observations, masks, metrics, state and ends."""
         engine = self.engine
         over = engine.t == engine.horizon
         of_proxies = entries | {
@@ -161,14 +161,14 @@ class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no 
         )
 
     def _episode(self) -> dict[str, Tensor]:
-        """Metrics of the episode, each for every proxy."""
+        """Metrics of the episode, each repeated for every proxy."""
         return {
             name: each.reshape(len(each), -1, 1).expand_as(self._unknown).float() for name, each in episode_metrics(self.engine).items()
         }
 
 
 def _metric_names(scenario: Scenario) -> list[str]:
-    """What an episode of a scenario is measured by, found by playing a round of one."""
+    """Names of the metrics of a scenario's episodes, found by playing one round."""
     engine = Engine(scenario, None)
     engine.reset([0])
     engine.step(torch.zeros(1, engine.num_agents, engine.num_lots))

@@ -22,19 +22,25 @@ from .page import write_page
 from .screening_figures import blocks, harms, value_losses
 
 MOST_SEATS = 32
-"""Seats up to which it is shown who blocks whom seat by seat."""
+"""Largest number of seats for which the page shows, seat by seat, who blocks whom."""
 COLUMNS = (
-    ("on account of", "The value, direction, norm or tag."),
-    ("objected by", "The profile whose holders object; an update counts once, however many of them do."),
-    ("updates objected to", "Contributed updates that they find inadmissible on this account."),
-    ("blocked", "Of those, the ones that did not enter; somebody else may have objected too."),
-    ("mended", "Of those, the ones that a filter shrank or projected, so that they entered."),
+    ("on account of", "The reason for the objection: a value, a direction, the norm or a tag."),
+    ("objected by", "The profile whose holders object. An update counts once, however many of them object."),
+    ("updates objected to", "Contributed updates that they find inadmissible for this reason."),
+    ("blocked", "Those of them that did not enter the step. Others may have objected to them too."),
+    ("mended", "Those of them that entered the step after a filter had shrunk or projected them."),
     ("corrupt, %", "Share of corrupt lots among those objected to."),
-    ("predicted harm", "Mean harm that was foreseen of them."),
-    ("realised harm", "Mean harm that they would have done, alone and whole, on the value's probe test set, which no screening sees."),
-    ("tolerance", "Mean limit of those who object."),
-    ("rightly, %", "Share of those objected to whose realised harm was indeed beyond the tolerance."),
-    ("missed, %", "Share of the updates that entered, as they entered, whose realised harm was beyond the tolerance."),
+    ("predicted harm", "Mean harm that the screening predicted for them."),
+    (
+        "realised harm",
+        "Mean harm that each would have done, alone and at full length, on the value's probe test set, which no screening sees.",
+    ),
+    ("tolerance", "Mean limit of the principals who object."),
+    ("rightly, %", "Share of the updates objected to whose realised harm was indeed beyond the tolerance."),
+    (
+        "missed, %",
+        "Share of the updates that entered the step whose realised harm, in the form in which they entered, was beyond the tolerance.",
+    ),
 )
 """Headings of the table by account and profile, and what they mean."""
 
@@ -43,10 +49,10 @@ def write_audit(findings: Findings, out: Path, *, agents: str, top: int = 10) ->
     """Write the page.
 
     Args:
-        findings: What the audit says.
+        findings: The findings of the audit.
         out: The HTML file.
         agents: Who played, in words.
-        top: How many of the worst blocked updates to tell.
+        top: How many of the most harmful blocked updates to list.
 
     Raises:
         ValueError: If the file cannot be written.
@@ -81,8 +87,8 @@ def totals_in_words(totals: Totals) -> list[str]:
         f"contributed: {contributed:,} updates, {corrupt:,} of them corrupt",
         f"somebody objected to {counted(totals.objected)}",
         f"blocked: {counted(totals.blocked)}",
-        f"entered mended by the filter: {counted(totals.mended)}",
-        f"entered as they were although somebody objected: {counted(totals.let_in)}",
+        f"entered after the filter mended them: {counted(totals.mended)}",
+        f"entered unchanged although somebody objected: {counted(totals.let_in)}",
         *([f"left out by the bargain although nobody objected: {counted(totals.left_out)}"] if totals.left_out[0] else []),
     ]
 

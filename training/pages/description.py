@@ -36,7 +36,7 @@ def describe(scenario: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _governance(screening: Screening) -> str:
-    """Whose verdicts count."""
+    """Whose objections count."""
     share = f"{100 * screening.quorum:.0f} %"
     weigh = {"data": "rows of data", "stake": "stake"}[screening.weigh_by]
     goal = {"nash": "the highest Nash welfare", "worst_off": "the best for the worst-off principal"}[screening.bargain]
@@ -52,10 +52,10 @@ def _governance(screening: Screening) -> str:
 
 
 def _screening(screening: Screening) -> str:
-    """How harm is foreseen, and what is done about it."""
+    """How harm is predicted, and what is done with inadmissible updates."""
     harm = {
-        "first_order": "harm foreseen to first order",
-        "second_order": "harm foreseen to second order",
+        "first_order": "harm predicted to first order",
+        "second_order": "harm predicted to second order",
         "measured": "harm measured on the probe sets",
     }[screening.harm]
     fate = {

@@ -1,4 +1,4 @@
-"""What all figures share: their looks, curves that are named at their ends, and the picture as a file."""
+"""What all figures share: their style, curves with names at their ends, and the figure as a file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ End = tuple[float, float, str, str]
 GREY, RULE = "#595959", "#808080"
 BLUE, VERMILION = "#0072B2", "#D55E00"
 WIDTH = 5.0
-"""Inches: readable on a telephone when shrunk, and beside another one on a desk."""
+"""Width in inches. A figure of this width is readable on a telephone, and two of them fit beside each other on a desktop screen."""
 _SETTINGS: Mapping[str, Any] = {
     "text.parse_math": False,  # names may hold a "$"
     "svg.hashsalt": "proxycoop",  # the same data gives the same file
@@ -53,9 +53,9 @@ class Drawing:
     """A figure of a page.
 
     Attributes:
-        key: Which one; the template has its title and caption.
-        alt: Its content in words and numbers, for who cannot see it.
-        svg: The picture.
+        key: Name of the figure; the template has its title and caption.
+        alt: Its content in words and numbers, for readers who cannot see it.
+        svg: The figure as SVG.
     """
 
     key: str
@@ -64,7 +64,7 @@ class Drawing:
 
     @property
     def uri(self) -> str:
-        """The picture as a ``data:`` address."""
+        """The figure as a ``data:`` address."""
         return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
 
 
@@ -82,14 +82,14 @@ Looks = Mapping[str, Look]
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Matplotlib's settings are replaced while it draws, and restored: don't draw in other threads meanwhile."""
+    """Replace Matplotlib's settings, and restore them at the end. Do not draw in other threads meanwhile."""
     settings: dict[Any, Any] = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
     with matplotlib.rc_context(settings | dict(_SETTINGS)):
         yield
 
 
 def line(ax: Axes, x: Floats, values: Floats, name: str, look: Look, index: int, *, band: bool = True) -> End:
-    """The mean over seeds of ``(n_seeds, n)`` and its band; markers are staggered by ``index``."""
+    """Draw the mean over seeds of ``(n_seeds, n)`` and its band. Markers are staggered by ``index``."""
     estimates = [Estimate.of(torch.from_numpy(column)) for column in values.T]
     mean, half = (np.array([getattr(e, part) or 0.0 for e in estimates]) for part in ("mean", "half_width"))
     if band and half.any():
@@ -101,7 +101,7 @@ def line(ax: Axes, x: Floats, values: Floats, name: str, look: Look, index: int,
 
 
 def fit(axes: Sequence[Axes], *, share: bool = False) -> None:
-    """Choose vertical limits, the same for all, by the lines; bands may run out of the frame."""
+    """Give all axes the same vertical limits, chosen by the lines. Bands may run out of the frame."""
     data = np.concatenate([np.asarray(curve.get_ydata(), dtype=float).ravel() for ax in axes for curve in ax.get_lines()])
     low, high = float(data.min()), float(data.max())
     margin = 0.12 * (high - low) or max(abs(high), 0.1) * 0.1
@@ -114,10 +114,10 @@ def fit(axes: Sequence[Axes], *, share: bool = False) -> None:
 
 
 def name_ends(figure: Figure, ax: Axes, ends: Sequence[End]) -> None:
-    """Write names right of where curves end, moved apart where they would overlap and joined to their ends by thin lines."""
+    """Write names to the right of the curves' ends, joined to them by thin lines. Names that would overlap are moved apart."""
     ax.set_xlim(right=max(x for x, *_ in ends))
     texts = [drawable(name, 18).replace("\n", "\n ") for _, _, name, _ in ends]
-    figure.draw_without_rendering()  # which lays out, so that sizes are known
+    figure.draw_without_rendering()  # lays the figure out, so that sizes are known
     (low, high), points = ax.get_ylim(), ax.get_window_extent().height / figure.dpi * 72
     heights = [9.2 / points * (text.count("\n") + 1) for text in texts]  # as shares of the axis, as all below
     ys = [min(max((y - low) / (high - low), 0.0), 1.0) for _, y, *_ in ends]
@@ -141,20 +141,20 @@ def name_ends(figure: Figure, ax: Axes, ends: Sequence[End]) -> None:
 
 
 def drawable(name: str, width: int) -> str:
-    """A name on as many lines as it needs, letters that the font lacks replaced."""
+    """A name on as many lines as it needs. Letters that the font lacks are replaced by boxes."""
     font = get_font(findfont("DejaVu Sans"))
     known = "".join(letter if font.get_char_index(ord(letter)) else "□" for letter in one_line(name))
     return wrapped(known, width)
 
 
 def figure_of_lines(names: Sequence[str], height: float, *, panels: int = 1) -> Figure:
-    """A figure whose curves are named at their ends, with panels above each other, at least ``height`` inches each."""
+    """A figure for curves with names at their ends. Its panels are stacked, each at least ``height`` inches high."""
     n_lines = sum(drawable(name, 18).count("\n") + 1 for name in names)
     return Figure((WIDTH, round(0.05 + panels * max(height, 0.5 + 0.13 * n_lines), 2)), layout="constrained")
 
 
 def drawing(key: str, figure: Figure, said: Sequence[str]) -> Drawing:
-    """A finished figure, with what it says in words."""
+    """A finished figure, with its content in words."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return Drawing(key, f"{'; '.join(map(one_line, said))}.", buffer.getvalue())

@@ -1,4 +1,4 @@
-"""Figures of what was learned: what proxies are worth beside what they are paid, and what seeing each feature is worth."""
+"""Figures of an explanation: what proxies are worth and what they are paid, and what seeing each feature is worth."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def outcomes(found: FeatureWorth) -> Drawing:
 
 
 def behaviour(found: FeatureWorth) -> Drawing:
-    """How far each feature moves the probability of contributing a lot, and whether towards clean ones."""
+    """How far each feature moves the probability of contributing a lot, and whether it favours clean lots."""
     order = [i for i in _order(found.influence) if found.is_read[i]]
     names = [found.outcomes.players[i] for i in order]
     panels: list[tuple[str, str, Sequence[Estimate]]] = [("Influence", "mean move, points of 100", found.influence)]
@@ -90,7 +90,7 @@ def behaviour(found: FeatureWorth) -> Drawing:
 
 
 def _order(estimates: Sequence[Estimate]) -> list[int]:
-    """Places of estimates, the highest mean first."""
+    """Indices of the estimates, the highest mean first."""
     return sorted(range(len(estimates)), key=lambda i: -(estimates[i].mean or 0.0))
 
 
@@ -103,7 +103,7 @@ def _tall(n_bars: int) -> Figure:
 
 
 def _bars(ax: Axes, names: Sequence[str], estimates: Sequence[Estimate]) -> list[str]:
-    """A horizontal bar with its interval for each name, the first on top; what they say in words."""
+    """Draw a horizontal bar with its interval for each name, the first on top. Returns the bars in words."""
     said = []
     for y, (name, estimate) in enumerate(zip(names, estimates, strict=True)):
         look = _SOLID if name.startswith("lot/") else _HATCHED

@@ -30,30 +30,33 @@ Column = tuple[str, str]
 """A heading and its meaning."""
 
 PROXY_COLUMNS: tuple[Column, ...] = (
-    ("rank", "Place of the proxy among those of its episode, by clean lots, most first."),
-    ("clean lots", "How many lots with nothing wrong in them it holds, mean over episodes."),
+    ("rank", "Place of the proxy in its episode, by number of clean lots, most first."),
+    ("clean lots", "How many clean lots it holds, mean over episodes."),
     (
         "worth",
-        "What its policy is worth to all: its Shapley value in the game of whole episodes, in welfare, which is gain minus all costs.",
+        "What its policy is worth to all: its Shapley value in the game of whole episodes, in welfare (gain minus all costs).",
     ),
-    ("pay", "What it was paid, costs taken off, in the episode in which all play."),
-    ("pay − worth", "Mean of the difference within each episode, with an interval of its own."),
-    ("worth in gain", "The same value in the utility's gain on the validation set."),
-    ("worth on test data", "The same value in the final utility on data that credit never touches."),
+    ("pay", "What it was paid, minus its costs, in the episode in which all proxies play."),
+    ("pay − worth", "Mean difference within an episode, with an interval of its own."),
+    ("worth in gain", "The same Shapley value, in the utility's gain on the validation set."),
+    ("worth on test data", "The same Shapley value, in the final utility on data that credit never touches."),
 )
 FEATURE_COLUMNS: tuple[Column, ...] = (
-    ("feature", "What is observed, of a lot or of the proxy and the cooperative."),
+    ("feature", "A quantity that proxies observe: of a lot, or of the proxy and the cooperative."),
     (
         "welfare",
-        "What seeing it is worth: its Shapley value in welfare of an episode, where everybody's policy sees a feature or nobody's does.",
+        "What seeing it is worth: its Shapley value in an episode's welfare. Either everybody's policy sees a feature, or nobody's does.",
     ),
-    ("test data", "The same in the final utility on data that credit never touches."),
-    ("influence, pp", "By how many percentage points it moves the probability of contributing a lot, up or down, as a mean."),
+    ("test data", "The same Shapley value, in the final utility on data that credit never touches."),
+    ("influence, pp", "By how many percentage points it moves the probability of contributing a lot, up or down, on average."),
     (
         "tells clean, pp",
-        "By how many percentage points seeing it raises the probability of contributing clean lots above that of corrupt ones.",
+        "By how many percentage points seeing it raises the probability of contributing clean lots above that of corrupt lots.",
     ),
-    ("direction", "Correlation of the feature with how far it moves the probability up: positive where more of it makes lots contributed."),
+    (
+        "direction",
+        "Correlation of the feature with its change of the probability. Positive: a larger value makes contributing more likely.",
+    ),
 )
 MOST_ROWS = 12
 """Features that the command line shows."""
@@ -65,7 +68,7 @@ def write_explanation(found: Explanation, out: Path, *, agents: str) -> Path:
     """Write the page.
 
     Args:
-        found: What was found.
+        found: The explanation.
         out: The HTML file.
         agents: Who played, in words.
 
@@ -98,13 +101,13 @@ def write_explanation(found: Explanation, out: Path, *, agents: str) -> Path:
 
 
 def sentences(found: Explanation) -> list[str]:
-    """What was found, in words."""
+    """The results in words."""
     worth, clean = found.proxies.worth, found.proxies.clean.double().mean(dim=0)
     together = Estimate.of(worth.everybody[0] - worth.nobody[0])
     first, last = worth.means[0][0], worth.means[0][-1]
     said = [
-        f"all proxies together are worth {told(together, 2)} of welfare an episode; of that the one with most clean lots ({clean[0]:.1f}) "
-        f"is worth {told(first, 2)}, the one with fewest ({clean[-1]:.1f}) {told(last, 2)}",
+        f"all proxies together are worth {told(together, 2)} of welfare per episode; of that, the proxy with the most clean lots "
+        f"({clean[0]:.1f}) is worth {told(first, 2)}, the one with the fewest ({clean[-1]:.1f}) {told(last, 2)}",
         _pay_in_words(found.proxies.pearson, found.proxies.slope),
         f"the policy contributes {told(found.clean_share, 0, percent=True)} of the clean lots and "
         f"{told(found.corrupt_share, 0, percent=True)} of the corrupt ones"
@@ -113,7 +116,7 @@ def sentences(found: Explanation) -> list[str]:
     seen = found.features.outcomes
     blind, seeing = (Estimate.of(part[0]) for part in (seen.nobody, seen.everybody))
     if not any(found.features.is_read):
-        return [*said, "nothing of what it observes changes what it does"]
+        return [*said, "none of the features that it observes changes what it does"]
     said.append(
         f"if it saw nothing, an episode's welfare would be {told(blind, 2)}; it is {told(seeing, 2)}"
         + _best(", mostly by seeing", found, seen.means[0], 1, "")
@@ -141,7 +144,7 @@ def proxy_rows(found: Explanation) -> list[list[str]]:
 
 
 def profile_rows(found: Explanation) -> list[list[str]]:
-    """Rows of the table of profiles, as text: profile, worth and pay of a holder; none where everybody holds the same."""
+    """Rows of the table of profiles, as text: profile, worth and pay of a holder. No rows if everybody holds the same profile."""
     part, profiles = found.proxies, found.scenario.profiles
     names = [*(profile_in_short(profile) for profile in profiles), "no profile"]
     held = [kind for kind in range(len(names)) if (part.kind == kind).any()]
@@ -153,7 +156,7 @@ def profile_rows(found: Explanation) -> list[list[str]]:
 
 
 def feature_rows(found: Explanation) -> list[list[str]]:
-    """Rows of the table of features that are read, most influence first, as text; see :data:`FEATURE_COLUMNS`."""
+    """Rows of the table of features that the policy reads, most influence first, as text; see :data:`FEATURE_COLUMNS`."""
     part = found.features
     order = sorted(range(len(part.is_read)), key=lambda i: -(part.influence[i].mean or 0.0))
     return [
@@ -180,7 +183,7 @@ def console_table(columns: Sequence[Column] | Sequence[str], rows: Sequence[Sequ
 
 
 def to_dict(found: Explanation) -> dict[str, Any]:
-    """Plain data for JSON: means with half-widths, and everything of every episode."""
+    """Plain data for JSON: means with half-widths, and the numbers of every episode."""
 
     def plain(estimate: Estimate) -> list[float | None]:
         return [estimate.mean, estimate.half_width]
@@ -222,7 +225,7 @@ def to_dict(found: Explanation) -> dict[str, Any]:
 
 
 def to_csv(found: Explanation) -> str:
-    """A row a proxy and episode: what it holds, what it is worth and what it was paid."""
+    """CSV with one row for each proxy in each episode: what it holds, what it is worth and what it was paid."""
     records = _records(found)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
@@ -251,9 +254,9 @@ def _records(found: Explanation) -> list[dict[str, Any]]:
 
 def _pay_in_words(pearson: Estimate, slope: Estimate) -> str:
     if pearson.mean is None or slope.mean is None:
-        return "whether pay follows worth cannot be told: in every episode all are worth the same, or paid the same"
+        return "it is unknown whether pay follows worth: in every episode all proxies are worth the same, or are paid the same"
     low = pearson.mean - (pearson.half_width or 0.0)
-    verdict = "pay follows worth" if low > 0.5 else "pay follows worth loosely" if low > 0 else "pay does not surely follow worth"
+    verdict = "pay follows worth" if low > 0.5 else "pay follows worth loosely" if low > 0 else "it is not certain that pay follows worth"
     return (
         f"{verdict}: within an episode their correlation is {told(pearson, 2)}, and a proxy that is worth 1 more than another "
         f"is paid {told(slope, 2)} more"
@@ -261,7 +264,7 @@ def _pay_in_words(pearson: Estimate, slope: Estimate) -> str:
 
 
 def _best(before: str, found: Explanation, estimates: Sequence[Estimate], scale: float, unit: str) -> str:
-    """The features with the highest values, as far as their intervals are above 0, as an end of a sentence."""
+    """The features with the highest values, as the end of a sentence. Only features whose intervals lie above 0 are named."""
     known = [
         (estimate.mean, name, estimate)
         for name, estimate in zip(found.features.outcomes.players, estimates, strict=True)

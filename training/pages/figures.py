@@ -1,4 +1,4 @@
-"""Figures of a comparison, as SVG: each can be read without colour, by marker, dashes, hatching and labels beside the lines."""
+"""Figures of a comparison, as SVG. Each can be read without colour: by markers, dashes, hatching and labels beside the lines."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .drawing import GREY, RULE, WIDTH, Drawing, Look, Looks, drawable, drawing,
 from .screening_figures import blocks, value_losses
 
 _COLOURS = ("#E69F00", "#D55E00", "#CC79A7", "#009E73", "#0072B2", "#000000", "#56B4E9")
-"""Okabe and Ito's, which colour-blind readers tell apart too, without their yellow, which is faint on white."""
+"""Okabe and Ito's colours, which colour-blind readers can tell apart. Their yellow is left out, because it is faint on white."""
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (7, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (9, 3)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 _REFERENCE_DASHES: Mapping[str, Any] = {"planner": (0, (8, 2)), "oracle": (0, (4, 2)), "all": (0, (2, 2)), "none": (0, (1, 2))}
 
 
 def looks(tables: Iterable[Table]) -> Looks:
-    """A look for every credit rule, the same in all scenarios of a comparison; rules that ship look the same in all comparisons."""
+    """A look for every credit rule, the same in all scenarios of a comparison. The classic rules look the same in all comparisons."""
     names = [*CLASSIC_RULES, *sorted({row.name for table in tables for row in table.learned} - set(CLASSIC_RULES))]
     return {name: Look(_COLOURS[i % len(_COLOURS)], _DASHES[i % len(_DASHES)], _MARKERS[i % len(_MARKERS)]) for i, name in enumerate(names)}
 
@@ -72,7 +72,7 @@ def _shares(table: Table, _: Looks) -> Drawing | None:
 def _outcomes(table: Table, styles: Looks) -> Drawing | None:
     """Welfare and test loss of every row, as dots."""
     accuracy = table.scenario["utility"] == "accuracy"
-    loss = ("test_utility", "Test accuracy", "share right") if accuracy else ("test_cross_entropy", "Test cross-entropy", "nats")
+    loss = ("test_utility", "Test accuracy", "share correct") if accuracy else ("test_cross_entropy", "Test cross-entropy", "nats")
     panels = (("welfare", "Welfare", "reward units", "planner"), (*loss, "none"))
     figure, said = _tall_figure(table.rows, 0.23), []
     for ax, (measure, title, unit, guide) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
@@ -187,7 +187,7 @@ def _blocks(table: Table, _: Looks) -> Drawing | None:
 
 
 def _credit(table: Table, styles: Looks) -> Drawing | None:
-    """Cumulative credit of who has the most and the fewest clean lots, a panel a rule."""
+    """Cumulative credit of the principals with the most and with the fewest clean lots, one panel per rule."""
     rows, n = table.learned, int(table.scenario["principals"])
     if not rows or n < 2:
         return None
@@ -222,7 +222,7 @@ def _credit(table: Table, styles: Looks) -> Drawing | None:
 
 
 def _robustness(table: Table, styles: Looks) -> Drawing | None:
-    """What copying gains, how equal credit is and whether the budget balances."""
+    """What an agent gains by copying, how equal credit is, and whether the budget balances."""
     panels = (
         ("copy_gain", "Gain from copying", "reward units", 0),
         ("sybil_gain", "Gain from a second seat", "reward units", 0),
@@ -245,7 +245,7 @@ def _robustness(table: Table, styles: Looks) -> Drawing | None:
 
 
 def _agents_axis(ax: Axes, rows: Sequence[Row]) -> list[tuple[Row, float]]:
-    """Put rows on the vertical axis, learned ones above scripted ones, each group under its heading; returns the rows' heights."""
+    """Put rows on the vertical axis: learned above scripted, each group under its heading. Returns the rows with their heights."""
     labels: list[str] = []
     places: list[tuple[Row | None, float]] = []
     y = 0.0
@@ -255,7 +255,7 @@ def _agents_axis(ax: Axes, rows: Sequence[Row]) -> list[tuple[Row, float]]:
             places += [(row, y + i) for i, row in enumerate([None, *group])]
             y += len(group) + 1.1
     ax.set_yticks([place for _, place in places], labels)
-    for text, (row, _) in zip(ax.get_yticklabels(), places, strict=False):  # none where another panel has them
+    for text, (row, _) in zip(ax.get_yticklabels(), places, strict=False):  # there are no labels if another panel has them
         if row is None:
             text.set(color=GREY, fontsize=7, fontstyle="italic")
     ax.tick_params(axis="y", length=0)
@@ -265,7 +265,7 @@ def _agents_axis(ax: Axes, rows: Sequence[Row]) -> list[tuple[Row, float]]:
 
 
 def _dot(ax: Axes, y: float, estimate: Estimate, row: Row, styles: Looks, *, marker: str | None = None, hollow: bool | None = None) -> None:
-    """A mean and its interval; scripted agents are hollow grey diamonds."""
+    """Draw a mean and its interval. Scripted agents are hollow grey diamonds."""
     if estimate.mean is None:
         ax.text(0.5, y, "–", transform=ax.get_yaxis_transform(), ha="center", va="center", color=GREY)
         return
@@ -276,7 +276,7 @@ def _dot(ax: Axes, y: float, estimate: Estimate, row: Row, styles: Looks, *, mar
 
 
 def _limits(estimates: Sequence[Estimate]) -> tuple[float, float]:
-    """Horizontal limits that show all means, and intervals as far as they don't squeeze the means together."""
+    """Horizontal limits that show all means, and as much of the intervals as leaves the means apart."""
     means = [estimate.mean for estimate in estimates if estimate.mean is not None] or [0.0]
     ends = [interval(estimate) for estimate in estimates if estimate.mean is not None] or [(0.0, 0.0)]
     span = max(means) - min(means) or max(abs(means[0]), 0.1)
@@ -285,7 +285,7 @@ def _limits(estimates: Sequence[Estimate]) -> tuple[float, float]:
 
 
 def _tall_figure(rows: Sequence[Row], step: float, *, panels: int = 1) -> Figure:
-    """A figure with room for rows, at least ``step`` inches each, in panels above each other."""
+    """A figure with room for rows, each at least ``step`` inches high. Its panels are stacked."""
     n_lines = max((drawable(row.name, 18).count("\n") + 1 for row in rows), default=1)
     n_groups = len({row.learned for row in rows})
     height = panels * (0.8 + (len(rows) + 1.1 * n_groups) * max(step, 0.13 * n_lines + 0.04))

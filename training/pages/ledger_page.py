@@ -25,14 +25,14 @@ from .drawing import BLUE, VERMILION, WIDTH, Drawing, drawing, house_style
 from .page import write_page
 
 COLUMNS = (
-    ("settlement", "Its number and when it was made, UTC."),
-    ("rounds", "The numbers of the rounds that it covers, first to last, and in brackets how many they are."),
-    ("credit", "The member's in these rounds, summed, in the utility's unit."),
+    ("settlement", "Its number, and when it was made (UTC)."),
+    ("rounds", "The first and the last round that it covers, and in brackets how many there are."),
+    ("credit", "The member's credit in these rounds, summed, in the utility's unit."),
     ("standing", "The member's cumulative credit as the policy counts it, in the same unit."),
-    ("share, %", "Of all members' positive standings. What the policy makes of it shows in the payout."),
-    ("revenue", "What was settled, for all members."),
-    ("payout", "To this member."),
-    ("paid", "To this member so far, this payout included."),
+    ("share, %", "The member's share of all positive standings. The payout shows what the policy makes of it."),
+    ("revenue", "The amount that was settled, for all members."),
+    ("payout", "The amount paid to this member."),
+    ("paid", "The amount paid to this member so far, this payout included."),
 )
 """Headings of the table of settlements, and what they mean."""
 
@@ -40,7 +40,7 @@ _CSV_COLUMNS = (
     *("settlement", "at", "n_rounds", "first_round", "last_round", "credit", "standing", "share"),
     *("revenue", "payout", "paid", "reserve", "currency"),
 )
-_MOST_TOLD = 24  # settlements that a picture tells in words
+_MOST_TOLD = 24  # settlements that a figure describes in words
 
 
 def write_statement(statement: Statement, out: Path) -> Path:
@@ -63,7 +63,7 @@ def write_statement(statement: Statement, out: Path) -> Path:
 
 
 def facts(statement: Statement) -> list[tuple[str, str]]:
-    """What a statement comes to, as names and values."""
+    """The totals of a statement, as names and values."""
     money = statement.currency
     return [
         ("paid so far", money.format(statement.paid)),
@@ -81,17 +81,17 @@ def policy_in_words(policy: SettlementPolicy, money: Currency) -> list[str]:
     if policy.split == "equal":
         said = ["what is paid is split equally, whatever the credit"]
     else:
-        said = ["what is paid is split in proportion to cumulative credit, equally where nobody has any"]
+        said = ["what is paid is split in proportion to cumulative credit, or equally if nobody has any"]
         if policy.decay < 1:
-            said.append(f"a round's credit counts {policy.decay:g} times as much with every round after it")
+            said.append(f"a round's credit counts {policy.decay:g} times as much after every further round")
         if policy.early < 1:
             said.append(f"credit counts {policy.early:g} times as much with every round that it comes later, so early rounds count most")
         if policy.solidarity:
             said.append(f"{100 * policy.solidarity:g} % of what is paid is split equally")
         if policy.clawback:
-            said.append("credit counts with its sign, and who turns out to have been overpaid waits until that is made good")
+            said.append("credit counts with its sign; a member that turns out to have been overpaid waits until that is made good")
         else:
-            said.append("a round's negative credit counts as none")
+            said.append("a round's negative credit counts as 0")
     if policy.reserve:
         said.append(f"{100 * policy.reserve:g} % of every revenue is kept in reserve")
     if policy.floor:
@@ -116,9 +116,9 @@ def cells(line: StatementLine, money: Currency) -> list[str]:
 
 
 def console_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table for the command line: names to the left, which may be folded, and amounts, of which no digit is ever left out.
+    """A table for the command line. Names stand to the left and may be folded. Amounts are never shortened.
 
-    Cells hold whatever people chose as names, and none of it is markup.
+    Cells may hold any name that people chose; nothing in a name is read as markup.
     """
     drawn = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     for i, title in enumerate(titles):
@@ -132,9 +132,10 @@ def console_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table
 
 
 def write_csv(statement: Statement, out: Path) -> Path:
-    """Write the settlements as CSV: amounts in major units, as exact decimals; credit, standing and share in full; times in UTC.
+    """Write the settlements as CSV.
 
-    A statement is of one member, whose name is not in it; no cell can be read as a formula.
+    Amounts are exact decimals in major units. Credit, standing and share have all their digits. Times are in UTC. The member's name is not
+    in the file, and no cell can be read as a formula.
 
     Raises:
         ValueError: If the file cannot be written.
@@ -154,7 +155,7 @@ def write_csv(statement: Statement, out: Path) -> Path:
 
 
 def _drawings(statement: Statement) -> list[Drawing]:
-    """Payouts and shares over the settlements; nothing where there were none."""
+    """Payouts and shares over the settlements; no figure if there were none."""
     lines, money = statement.lines, statement.currency
     if not lines:
         return []
@@ -189,7 +190,7 @@ def _rounds(line: StatementLine) -> str:
 
 
 def _time(at: str) -> str:
-    """To the minute: the CSV file has it in full."""
+    """A time to the minute. The CSV file has it in full."""
     return at[:16].replace("T", " ")
 
 

@@ -23,7 +23,7 @@ from .figures import figures, looks
 from .page import write_page
 
 _SPAM = 0.05
-"""Share of corrupt lots from which it is called spamming."""
+"""Share of the corrupt lots contributed above which the page speaks of spamming."""
 _TRAINING = (
     "total_steps",
     "num_cooperatives",
@@ -72,7 +72,7 @@ def report(folder: str | Path, out: str | Path | None = None) -> Path:
 
 
 def parts(folder: str | Path, out: str | Path) -> list[Path]:
-    """Write what the page is made of as files, for papers and READMEs: a table ``NAME.md`` and pictures ``NAME-KEY.svg``.
+    """Write the parts of the page as files, for papers and READMEs: a table ``NAME.md`` and figures ``NAME-KEY.svg``.
 
     Args:
         folder: Folder of a comparison.
@@ -95,7 +95,7 @@ def parts(folder: str | Path, out: str | Path) -> list[Path]:
 
 
 def _section(table: Table, styles: Looks) -> dict[str, Any]:
-    """What the template needs of a scenario."""
+    """What the template needs to know of a scenario."""
     drawings: list[Drawing] = figures(table, styles)
     return {
         "table": table,
@@ -124,7 +124,7 @@ def _measures(table: Table) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def _settings(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Settings of training and evaluation; more than one value where cells differ."""
+    """Settings of training and evaluation. Where cells differ, all values are listed."""
     settings = []
     for name in ("episodes", *_TRAINING):
         values = list(dict.fromkeys(str(result["cell"][name]) for result in found if name in result["cell"]))
@@ -139,7 +139,7 @@ def _resplit(found: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _ships(table: Table) -> bool:
-    """Whether it is a scenario of the package as it stands, its split apart."""
+    """Whether the package has the same scenario, apart from its split."""
     if table.name not in scenarios.names():
         return False
     ours: dict[str, Any] = json.loads(json.dumps(scenarios.load(table.name).to_dict()))  # numbers as keys have become text in results
@@ -148,7 +148,7 @@ def _ships(table: Table) -> bool:
 
 
 def _command(found: Sequence[Mapping[str, Any]], tables: Sequence[Table]) -> str:
-    """The command line that does it again."""
+    """The command line that repeats the comparison."""
     seeds = sorted({result["cell"]["seed"] for result in found})
     rules = dict.fromkeys(row.name for table in tables for row in table.learned)
     words = ["proxycoop", "compare"]
@@ -161,14 +161,14 @@ def _command(found: Sequence[Mapping[str, Any]], tables: Sequence[Table]) -> str
 
 
 def findings(table: Table) -> list[tuple[str, str]]:
-    """What a scenario's numbers say, as headings and sentences; each follows from the data, or is absent."""
+    """What a scenario's numbers say, as headings and sentences. A finding that the data do not support is left out."""
     learned = table.learned
     ranked = sorted((row for row in learned if not math.isnan(row.mean("welfare"))), key=lambda row: -row.mean("welfare"))
     said = [*_welfare_finding(ranked), *_test_finding(table, ranked)]
     oracle = table.agent("oracle")
     if oracle is not None and (riders := [row for row in learned if row.mean("clean_share") < oracle.mean("clean_share") / 2]):
         listed, share = _listed(riders, "clean_share", percent=True), told(oracle.measure("clean_share"), 1, percent=True)
-        said.append(("Free riding", f"fewer than half of the clean lots that the oracle contributes ({share}) under {listed}."))
+        said.append(("Free riding", f"fewer than half as many clean lots are contributed as by the oracle ({share}) under {listed}."))
     if spammers := [row for row in learned if row.mean("corrupt_share") > _SPAM]:
         listed = _listed(spammers, "corrupt_share", percent=True)
         said.append(("Spamming", f"more than {100 * _SPAM:.0f} % of the corrupt lots are contributed under {listed}."))
@@ -178,19 +178,19 @@ def findings(table: Table) -> list[tuple[str, str]]:
     if paid := [row for row in learned if _lower(row.measure("sybil_gain")) > 0]:
         listed = _listed(paid, "sybil_gain")
         said.append(
-            ("Sybils", f"a second seat that offers copies of the first one's lots pays, in reward units an episode, under {listed}.")
+            ("Sybils", f"a second seat with copies of the first seat's lots raises their joint return under {listed}, in reward units.")
         )
     if off := [row for row in learned if abs(row.mean("imbalance")) > 0.05 * abs(_gain(table, row))]:
         listed = _listed(off, "imbalance")
-        said.append(("Unbalanced budget", f"credit differs from what was gained by more than 5 %, in reward units, under {listed}."))
+        said.append(("Unbalanced budget", f"credit differs from the gain by more than 5 % under {listed}, in reward units."))
     if broken := [row for row in learned if row.mean("violations") > 0]:
         listed = _listed(broken, "violations", percent=True)
-        said.append(("Violations", f"the applied step broke somebody's profile, to first order, in a share of rounds under {listed}."))
+        said.append(("Violations", f"share of rounds in which the step broke somebody's profile, to first order: {listed}."))
     return said
 
 
 def _welfare_finding(ranked: Sequence[Row]) -> list[tuple[str, str]]:
-    """Who is best and worst, by how much, and who does harm."""
+    """Which rule has the highest and the lowest welfare, by how much, and which have a negative one."""
     if not ranked:
         return []
     best, *others = ranked
@@ -211,7 +211,7 @@ def _welfare_finding(ranked: Sequence[Row]) -> list[tuple[str, str]]:
 
 
 def _test_finding(table: Table, ranked: Sequence[Row]) -> list[tuple[str, str]]:
-    """Who ends with the best model on the test set, who with a worse one than at the start."""
+    """Which rule ends with the best model on the test set, and which end with a worse one than at the start."""
     column = columns(table)[0]
     accuracy = column.kind == "share"
     sign, places, unit = (1, 1, "") if accuracy else (-1, 3, " nats")
@@ -231,7 +231,7 @@ def _test_finding(table: Table, ranked: Sequence[Row]) -> list[tuple[str, str]]:
 
 
 def _value_findings(table: Table, ranked: Sequence[Row]) -> list[tuple[str, str]]:
-    """What happened to each value under the rule with the highest welfare, and what screening did about it."""
+    """What happened to each value under the rule with the highest welfare, and what screening changed."""
     start = table.agent("none")
     if start is None or not ranked:
         return []
@@ -244,19 +244,17 @@ def _value_findings(table: Table, ranked: Sequence[Row]) -> list[tuple[str, str]
         direction = "falls" if screened.mean < before.mean else "rises even with screening"
         text = f"its loss {direction} under {best.name}, from {told(before, 3)} to {told(screened, 3)} on the test set; "
         effect = told(difference(best, best, *measures), 3)
-        said.append(
-            (f"Value {value}", f"{text}with nobody screening it ends at {told(free, 3)}, so that screening changes it by {effect}.")
-        )
+        said.append((f"Value {value}", f"{text}where nobody screens, it ends at {told(free, 3)}. Screening changes it by {effect}."))
     return said
 
 
 def _gain(table: Table, row: Row) -> float:
-    """What the cooperative gained in utility, in reward units: welfare before costs (``cost`` is a mean over agents)."""
+    """What the cooperative gained in utility, in reward units: welfare plus costs. ``cost`` is a mean over agents."""
     return row.mean("welfare") + float(table.scenario["principals"]) * row.mean("cost")
 
 
 def _lower(estimate: Estimate) -> float:
-    """The interval's lower end; −∞ where it has none."""
+    """The interval's lower end; −∞ if there is no interval."""
     return -math.inf if estimate.half_width is None else interval(estimate)[0]
 
 
@@ -265,5 +263,5 @@ def _percent(share: float) -> str:
 
 
 def _listed(rows: Sequence[Row], measure: str, *, percent: bool = False, places: int = 1) -> str:
-    """Rules with a measure of each."""
+    """The names of rules, each with a measure."""
     return ", ".join(f"{row.name} ({told(row.measure(measure), places, percent=percent)})" for row in rows)

@@ -17,9 +17,9 @@ from .drawing import BLUE, GREY, RULE, VERMILION, WIDTH, Drawing, Look, drawable
 _SCREENED, _FREE = Look(BLUE, "-", "o"), Look(VERMILION, (0, (4, 2)), "s")
 _ROOM = (0, (1, 1.2))
 MOST_DOTS = 4000
-"""Dots of a scatter plot beyond which evenly chosen ones stand for all, so that the page stays small."""
+"""Most dots of a scatter plot. Of more, evenly spaced ones are drawn, so that the page stays small."""
 MOST_LETTERS = 42
-"""Letters that the names of a matrix's columns may be wide together, side by side, before they touch."""
+"""Most letters that the column names of a matrix may have side by side before they touch."""
 
 
 def blocks(key: str, shares: Floats, whose: Sequence[str], who: Sequence[str], of: str) -> Drawing:
@@ -27,10 +27,11 @@ def blocks(key: str, shares: Floats, whose: Sequence[str], who: Sequence[str], o
 
     Args:
         key: The figure's key.
-        shares: Share of the updates contributed from row r to which column c objects, ``(n_rows, n_columns)``; NaN where nothing was.
+        shares: Share of the updates contributed from row r to which column c objects, ``(n_rows, n_columns)``; NaN where nothing was
+            contributed.
         whose: The rows' names.
-        who: The columns' names; both without those whose rows are NaN throughout.
-        of: Whose play it is, for the text.
+        who: The columns' names. Rows that are NaN throughout are left out.
+        of: Who played, for the text.
     """
     rows = [r for r in range(len(whose)) if not np.isnan(shares[r]).all()]
     shares = shares[rows]
@@ -38,7 +39,7 @@ def blocks(key: str, shares: Floats, whose: Sequence[str], who: Sequence[str], o
     n_lines = max((name.count("\n") + 1 for name in row_names), default=1)
     most_lines = max(name.count("\n") + 1 for name in column_names)
     longest = max(len(part) for name in column_names for part in name.split("\n"))
-    tall = len(column_names) > 5 or longest * len(column_names) > MOST_LETTERS  # then the columns' names stand upright
+    tall = len(column_names) > 5 or longest * len(column_names) > MOST_LETTERS  # then the columns' names are written vertically
     if tall:
         column_names = [drawable(name, 24) for name in who]
         longest = max(len(part) for name in column_names for part in name.split("\n"))
@@ -65,14 +66,14 @@ def blocks(key: str, shares: Floats, whose: Sequence[str], who: Sequence[str], o
 
 
 def value_losses(names: Sequence[str], screened: Floats, free: Floats, tolerance: Floats, of: str) -> Drawing:
-    """Value losses over the rounds, with screening and where nobody screens, a panel a value.
+    """Value losses over the rounds, with screening and where nobody screens, one panel per value.
 
     Args:
         names: The M values.
-        screened: ``(n_samples, T + 1, M)``: of seeds, or of episodes.
+        screened: Losses with screening, ``(n_samples, T + 1, M)``; a sample is a seed or an episode.
         free: The same where nobody screens.
         tolerance: The strictest tolerance for one update in each round, ``(T, M)``; not finite where nobody has one.
-        of: Whose play it is, for the text.
+        of: Who played, for the text.
     """
     figure, said = Figure((WIDTH, round(0.45 + 1.75 * len(names), 2)), layout="constrained"), [f"Play of {of}"]
     rounds = np.arange(screened.shape[1], dtype=np.float64)
@@ -100,12 +101,12 @@ def value_losses(names: Sequence[str], screened: Floats, free: Floats, tolerance
 
 
 def harms(names: Sequence[str], predicted: Floats, realised: Floats, entered: NDArray[np.bool_], tolerance: Floats) -> Drawing:
-    """Predicted against realised harm of every update that was contributed, a panel a value.
+    """Predicted against realised harm of every contributed update, one panel per value.
 
     Args:
         names: The M values.
-        predicted: ``(n, M)``, n ≥ 1.
-        realised: ``(n, M)``.
+        predicted: Predicted harm, ``(n, M)``, n ≥ 1.
+        realised: Realised harm, ``(n, M)``.
         entered: Whether the update was let in as it was, bool ``(n,)``.
         tolerance: The strictest tolerance, as a mean over rounds, ``(M,)``; not finite where nobody has one.
     """
@@ -116,7 +117,7 @@ def harms(names: Sequence[str], predicted: Floats, realised: Floats, entered: ND
         x, y = predicted[:, m], realised[:, m]
         for let_in, colour, marker in ((True, BLUE, "o"), (False, VERMILION, "x")):
             chosen = some[entered[some] == let_in]
-            # hundreds of dots are a picture of their own inside the file, which is far smaller than as many shapes
+            # beyond 500 dots, they are one bitmap inside the file, which is far smaller than as many shapes
             ax.scatter(x[chosen], y[chosen], s=9, c=colour, marker=marker, linewidths=0.7, alpha=0.55, rasterized=len(some) > 500)
         low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
         ax.plot([low, high], [low, high], color=RULE, linewidth=0.9, zorder=1)
