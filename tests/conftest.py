@@ -9,15 +9,17 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import ModuleType
 
+# Test processes stand side by side: threads within them, or within the processes that they start, would only fight for the cores.
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when numpy and torch are imported
+
 import pytest
 import torch
 from hypothesis import settings
 
-# Test processes stand side by side: threads within them would only fight for the cores.
 torch.set_num_threads(1)
 
 # No deadline, since the first example pays for filling caches; the same examples on every machine and run.
-settings.register_profile("proxycoop", deadline=None, derandomize=True)
+settings.register_profile("proxycoop", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("proxycoop")
 
 
@@ -33,6 +35,14 @@ DATABASES = ["sqlite", *([pytest.param("postgresql", marks=pytest.mark.postgres)
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "postgres: needs a PostgreSQL server; `make test-postgres` starts one and runs these")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """With ``-n``, the tests of a file run in one process, so that what they share is made once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log) if config.getoption("dist") == "load" else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -188,7 +188,7 @@ def test_a_missing_damaged_or_hostile_policy_is_refused(policy, tmp_path):
             return (tmp_path.joinpath("harmed").touch, ())
 
     torch.save({"format": 1, "network": Hostile()}, tmp_path / "hostile.pt")
-    with pytest.raises(ValueError, match="damaged or no policy"):
+    with pytest.raises(ValueError, match="damaged or not a policy"):
         agents.make("learned", path=tmp_path / "hostile.pt")
     assert not (tmp_path / "harmed").exists()
 
@@ -216,5 +216,5 @@ def test_policies_of_value_based_learners_are_played_greedily_and_have_no_coins(
     observations = engine.observations
     assert torch.equal(values.probabilities(observations), (values.probabilities(observations) > 0.5).float())
     assert torch.equal(coins.probabilities(observations), values.probabilities(observations))
-    with pytest.raises(ValueError, match="was learned from action values and has no probabilities to draw by"):
+    with pytest.raises(ValueError, match="was learned from action values, which give no probabilities"):
         agents.make("learned", path=tmp_path / "values.pt", deterministic=False)

@@ -112,7 +112,7 @@ def test_each_lot_is_a_coin_of_its_own_and_masked_ones_always_show_tails(form):
     assert 0 < available.float().mean() < 1
     actor = _StochasticActor(env.rows.action_space, _Logits(view))
     actions, log_probs, entropy = actor(torch.cat([observations, mask.float()], dim=1))
-    chosen = env.rows._codec.decode(actions.numpy(), "the rows")
+    chosen = env.rows._rows.codec.decode(actions.numpy(), "the rows")
     assert not (chosen & ~available).any()
     p = torch.where(available, view.network.logits(view.normalise(observations)).sigmoid(), 0.0)
     expected = torch.where(chosen, p, 1 - p).log().sum(dim=1)
@@ -129,7 +129,7 @@ def test_the_gumbel_actor_draws_from_the_policy_that_is_saved(small):
         torch.manual_seed(0)
         drawn = _GumbelActor(view)(row.expand(20_000, -1))
     assert torch.equal(drawn.sum(dim=1), torch.ones(20_000))
-    contributed = env.rows._codec.table[drawn.argmax(dim=1)].float().mean(dim=0)
+    contributed = env.rows._rows.codec.table[drawn.argmax(dim=1)].float().mean(dim=0)
     expected = view.network.logits(view.normalised(row))[0].sigmoid()
     assert torch.allclose(contributed, expected, atol=4 * 0.5 / 20_000**0.5)
 
@@ -184,7 +184,7 @@ def test_nobody_contributes_in_training_what_is_not_there(tmp_path, monkeypatch,
     n_chosen = []
 
     def watched(env, actions):
-        chosen = env._codec.decode(actions, "the rows")
+        chosen = env._rows.codec.decode(actions, "the rows")
         assert not (chosen & ~env.engine.prospect.available.flatten(end_dim=1)).any()
         n_chosen.append(int(chosen.sum()))
         return step(env, actions)

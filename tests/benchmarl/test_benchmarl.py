@@ -1,6 +1,8 @@
 """These tests need benchmarl, which lives in a virtual environment of its own: ``make compat`` runs them."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -108,6 +110,15 @@ def test_torchrl_finds_nothing_wrong_with_the_pettingzoo_face(small, form):
     check_env_specs(PettingZooWrapper(env, return_state=True), seed=0)
 
 
+def test_the_page_on_torchrl_shows_what_runs(capsys):
+    page = (Path(__file__).parents[2] / "docs" / "rl" / "torchrl.md").read_text(encoding="utf-8")
+    names = {}
+    for shown, printed in re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL):
+        exec(compile(shown, "torchrl.md", "exec"), names)
+        for want, got in zip(printed.splitlines(), capsys.readouterr().out.splitlines(), strict=True):
+            assert got.startswith(want.rstrip("…"))
+
+
 @pytest.mark.parametrize("rewards", ["own", "team"])
 def test_the_environment_plays_what_the_other_vectorised_face_plays(sparse, rewards):
     env = CooperativeTorchRLEnv(sparse, "loo", 4, rewards=rewards, seed=5)
@@ -163,7 +174,7 @@ def test_what_is_no_action_or_comes_at_the_wrong_time_is_refused(small):
         env.step(env.rand_action(env.fake_tensordict()))
     start = env.reset()
     for code in (-1, 16):
-        with pytest.raises(ValueError, match="must be within 0 and 15"):
+        with pytest.raises(ValueError, match="must be from 0 to 15"):
             env.step(start.clone().set(ACTION, torch.full((2, 3), code)))
     with pytest.raises(ValueError, match="unknown form of the rewards 'each'"):
         CooperativeTorchRLEnv(small, "loo", 2, rewards="each")
@@ -303,7 +314,7 @@ def test_models_of_benchmarl_work_on_the_task_too(small, tmp_path):
 
 
 def test_what_the_shared_network_cannot_give_is_refused(small, tmp_path):
-    with pytest.raises(ValueError, match="LotModel does not give central action_value: use a model of BenchMARL's"):
+    with pytest.raises(ValueError, match="LotModel does not give central action_value: use one of BenchMARL's models"):
         experiment(CooperativeTask(small, "loo"), MasacConfig, tmp_path)
     with pytest.raises(ValueError, match="share_params=False: proxies share one network"):
         experiment(CooperativeTask(small, "loo"), IppoConfig, tmp_path, share_policy_params=False)

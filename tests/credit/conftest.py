@@ -30,9 +30,9 @@ def clean_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(credit.RULES, "_factories", dict(credit.RULES._factories))
 
 
-@pytest.fixture(params=[200, pytest.param(10_000, marks=pytest.mark.slow)], ids=lambda cases: f"{cases}-cases")
+@pytest.fixture(params=[60, pytest.param(10_000, marks=pytest.mark.slow)], ids=lambda cases: f"{cases}-cases")
 def every(request: pytest.FixtureRequest) -> Callable[..., Callable[[Callable[..., None]], None]]:
-    """Decorates a claim about drawn cases, and tries it at once: on 200 of them, and on 10,000 among the slow tests."""
+    """Decorates a claim about drawn cases, and tries it at once: on 60 of them, and on 10,000 among the slow tests."""
 
     def of(*cases: SearchStrategy[object]) -> Callable[[Callable[..., None]], None]:
         return lambda claim: settings(max_examples=request.param)(given(*cases)(claim))()

@@ -42,8 +42,7 @@ def test_passes_pettingzoo_s_parallel_seed_test(name, form):
     parallel_seed_test(lambda: cooperative_v0.parallel_env(name, actions=form))
 
 
-@each
-@both
+@pytest.mark.parametrize(("name", "form"), [("digits", "multi_discrete"), ("breast_cancer", "discrete")])
 def test_passes_pettingzoo_s_render_test(name, form):
     render_test(lambda **kwargs: cooperative_v0.env(name, actions=form, **kwargs))
 

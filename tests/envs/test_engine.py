@@ -52,7 +52,7 @@ EXACT = ("contributed", "admitted", "blocked_by", "violated", "forbidden_used")
 CLOSE = ("observations", "rewards", "credit", "gain", "utility", "value_losses", "harm", "kept", "tolerance", "step_harm", "gamma", "cost")
 
 
-@pytest.mark.parametrize("size", [2, 5, 11])
+@pytest.mark.parametrize("size", [5, *(pytest.param(size, marks=pytest.mark.slow) for size in (2, 11))])
 @pytest.mark.parametrize("kind", COOPERATIVES)
 def test_environment_e_of_a_batch_is_the_single_environment_with_its_seed(kind: str, size: int) -> None:
     assert {"evaluations", "done", "lot_credit", "bargain", "revenue", "payouts", *EXACT, *CLOSE} == {

@@ -64,7 +64,7 @@ def test_64_principals_are_served_within_the_budget(rule: str) -> None:
     pays_what_it_promises(rule, LARGE[64])
 
 
-@pytest.mark.parametrize("unions", [8, [list(range(first, 64, 8)) for first in range(8)]])
+@pytest.mark.parametrize("unions", [pytest.param(8, marks=pytest.mark.slow), [list(range(first, 64, 8)) for first in range(8)]])
 def test_64_principals_in_8_unions_are_served(unions: object) -> None:
     pays_what_it_promises(f"owen(unions={unions})", TWO_CLASSES)
 
@@ -117,7 +117,9 @@ def test_who_cannot_serve_whom() -> None:
     assert not {"shapley", "banzhaf", "beta_shapley", "equal", "loo"} & set(refused(13))
 
 
-@pytest.mark.parametrize(("n", "rule"), [(n, rule) for n in (13, 21, 64) for rule in refused(n)])
+@pytest.mark.parametrize(
+    ("n", "rule"), [pytest.param(n, rule, marks=pytest.mark.slow if n == 21 else ()) for n in (13, 21, 64) for rule in refused(n)]
+)
 def test_a_rule_that_cannot_serve_so_many_says_so_with_numbers_and_names_rules_that_can(n: int, rule: str) -> None:
     with pytest.raises(ValueError, match=rf"\b{n}\b") as caught:
         Engine(LARGE[n], rule)

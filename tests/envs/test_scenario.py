@@ -184,11 +184,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("lots: [1, 2", "no valid YAML"),
-        ("a: b: c", "bad.yaml:1: no valid YAML: mapping values are not allowed here"),
-        ("- 1\n- 2\n", "must hold a mapping, not a list"),
-        ("", "must hold a mapping, not a NoneType"),
-        ("lots: !!python/object:os.system {}", "no valid YAML"),
+        ("lots: [1, 2", "not valid YAML"),
+        ("a: b: c", "bad.yaml:1: not valid YAML: mapping values are not allowed here"),
+        ("- 1\n- 2\n", "holds a list, must hold a mapping"),
+        ("", "holds a NoneType, must hold a mapping"),
+        ("lots: !!python/object:os.system {}", "not valid YAML"),
     ],
 )
 def test_bad_yaml_is_a_value_error_that_names_the_file(tmp_path: Path, text: str, complaint: str) -> None:

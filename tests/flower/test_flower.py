@@ -339,8 +339,8 @@ def test_a_rule_with_a_memory_remembers_over_the_rounds_and_not_over_two_starts(
         (lambda m, c: broken(m, c, b""), "sent arrays that cannot be read"),
         (lambda m, c: broken(m, c, b"PK\x03\x04 no zip"), "sent arrays that cannot be read"),
         (lambda m, c: broken(m, c, None), "sent 2 array records, must be 1"),
-        (moves(0.1, 0.1, rows=0), "reports no positive number as 'num-examples'"),
-        (moves(0.1, 0.1, rows=NAN), "reports no positive number as 'num-examples'"),
+        (moves(0.1, 0.1, rows=0), "did not report one positive number as 'num-examples'"),
+        (moves(0.1, 0.1, rows=NAN), "did not report one positive number as 'num-examples'"),
     ],
 )
 def test_a_client_whose_update_cannot_be_used_is_screened_out_and_the_others_go_on(bad, reason, governance, caplog):
@@ -390,7 +390,7 @@ def test_if_nobody_is_admitted_the_model_stays_as_it_is_and_nobody_is_paid(clien
 
 
 def test_two_replies_of_one_client_or_of_nobody_or_of_a_stranger_are_errors():
-    with pytest.raises(ValueError, match=r"two replies say that their 'partition-id' is 0: every client must have its own"):
+    with pytest.raises(ValueError, match=r"two replies have the 'partition-id' 0: every client must have its own"):
         run([moves(0.1, 0.0), moves(0.1, 0.0, partition=0)])
     with pytest.raises(ValueError, match=r"the reply of node 101 holds no 'partition-id'"):
         run([moves(0.1, 0.0), moves(0.1, 0.0, partition="not in the metrics")])
@@ -438,7 +438,7 @@ def test_counters_keep_the_server_s_values_and_statistics_are_shared():
     ("arguments", "message"),
     [
         ({"clients": 0}, "clients=0: must be a positive number"),
-        ({"clients": [1, 1]}, "ids that differ"),
+        ({"clients": [1, 1]}, "distinct ids"),
         ({"clients": {0: 10, 1: 0}}, "numbers of data rows must be positive"),
         ({"credit": "shaply"}, "unknown credit rule 'shaply'"),
         ({"credit": "peer_ranking"}, "needs peer_gains"),
@@ -452,10 +452,10 @@ def test_counters_keep_the_server_s_values_and_statistics_are_shared():
         ({"screening": {"governance": "majority"}}, "governance"),
         (
             {"screening": {"governance": "negotiate"}},
-            "governance negotiate .*the strategy foresees harm to first order, and does not negotiate",
+            "governance negotiate .*: the strategy supports only harm first_order, and every governance except negotiate",
         ),
-        ({"screening": {"harm": "measured"}}, "harm measured: the strategy foresees harm to first order"),
-        ({"screening": {"harm": "second_order"}}, "harm second_order: the strategy foresees harm to first order"),
+        ({"screening": {"harm": "measured"}}, "harm measured: the strategy supports only harm first_order"),
+        ({"screening": {"harm": "second_order"}}, "harm second_order: the strategy supports only harm first_order"),
         ({"screening": {"filter": "project"}, "credit": "veto_own"}, "'veto_own' needs vetoes: .*screening with filter reject"),
         ({"profiles": [{"direction": {"x": 1.0}}]}, "unknown value in a profile 'x'"),
         ({"profiles": [{"relative_tolerances": {"x": 1.0}}]}, "unknown value in a profile 'x'"),

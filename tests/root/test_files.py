@@ -138,7 +138,7 @@ def test_missing_json_is_named(tmp_path):
 def test_json_that_is_no_object_is_refused_with_what_it_is(tmp_path, text, kind):
     path = tmp_path / "data.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=rf"data\.json' holds a {kind}, not an object"):
+    with pytest.raises(ValueError, match=rf"data\.json' holds a {kind}, must be a JSON object"):
         read_json(path)
 
 

@@ -32,10 +32,10 @@ FLOORS = {
         agent network
     """,
     "envs": """
-        cooperative_v0 vector
-        bookkeeping metrics rendering
+        cooperative_v0 gymnasium_vector vector
+        bookkeeping metrics rendering rows
         engine
-        observations shared
+        observations played_round shared
         records
         scenario
         people

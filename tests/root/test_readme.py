@@ -1,27 +1,49 @@
-"""What the README shows works as it stands."""
+"""What the README shows works as it stands, and what pages link to is there; tests/root/test_docs.py runs what pages show."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import torch
+import yaml
 
+import proxycoop
 from proxycoop import credit
 from proxycoop.envs import Engine, scenario
+from proxycoop.envs.values import VALUES
 
-README = Path(__file__).parents[2] / "README.md"
-SETTLEMENT = README.parent / "docs" / "settlement.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PAGES = [*ROOT.glob("*.md"), *(page for page in DOCS.rglob("*.md") if page.parent != DOCS / "credit" / "rules")]  # these are generated
 
 
-def blocks(language, path=README):
+def blocks(language: str, path: Path = README) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
+def rows(path: Path) -> dict[str, list[str]]:
+    """The rows of a Markdown table by their first cell."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    return {cells[0]: cells[1:] for cells in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)}
+
+
 @pytest.fixture
-def clean_rules(monkeypatch):
+def clean_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(credit.RULES, "_factories", dict(credit.RULES._factories))
+
+
+# the README
+
+
+def test_it_is_short():
+    lines = README.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 200
+    assert [number for number, line in enumerate(lines, start=1) if len(line) > 140] == []
 
 
 def test_every_python_block_runs_one_after_another(clean_rules):
@@ -30,22 +52,54 @@ def test_every_python_block_runs_one_after_another(clean_rules):
     names: dict[str, object] = {"__name__": "readme"}
     for block in shown:
         exec(compile(block, str(README), "exec"), names)
-    assert credit.make("gain_or_nothing").values(names["glove"], 3).tolist() == [[1.0, 0.0, 0.0]]
+    assert "gain_or_nothing" in credit.RULES
+    assert set(names["infos"]) >= {"action_mask", "credit"}  # the VectorEnv's
 
 
-def test_what_the_page_on_settlement_shows_prints_what_it_says(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "out").mkdir()
-    shown = blocks("python", SETTLEMENT)
-    assert shown
-    for block in shown:
-        exec(compile(block, str(SETTLEMENT), "exec"), {"__name__": "page"})
-        assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*\)  # (.*)", block)
+def test_its_table_of_results_is_in_those_that_the_command_wrote():
+    table, found = rows(README), {name: rows(DOCS / "results" / f"{name}.md") for name in ("digits", "adult")}
+    header = [cell.split(", %")[0] for cell in found["digits"]["agents"]]
+    welfare, clean, corrupt = (header.index(name) for name in ("of planner's welfare", "clean", "corrupt"))
+    for rule in ("equal", "data_size", "standalone", "loo", "shapley"):
+        theirs = [found[name][f"learned, {rule}"][column] for name in ("digits", "adult") for column in (clean, corrupt, welfare)]
+        assert table[f"`{rule}`"] == theirs
+
+
+# pages
+
+
+def test_every_file_that_a_page_links_to_or_includes_is_there():
+    missing = []
+    for page in PAGES:
+        text = re.sub(r"```(?!\{).*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        targets = re.findall(r"\]\(([^)\s#]+)[^)]*\)", text) + re.findall(r"^```\{include\} (\S+)$", text, flags=re.MULTILINE)
+        missing += [(page.name, target) for target in targets if "://" not in target and not (page.parent / unquote(target)).exists()]
+    assert missing == []
+
+
+def test_every_picture_has_a_text_for_those_who_do_not_see_it():
+    bare = [(page.name, target) for page in PAGES for alt, target in pictures(page) if len(alt) < 20]
+    assert bare == []
+
+
+def pictures(page: Path) -> list[tuple[str, str]]:
+    return re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+
+
+def test_every_table_that_a_command_wrote_is_on_some_page():
+    included = {
+        (page.parent / target).resolve()
+        for page in PAGES
+        for target in re.findall(r"^```\{include\} (\S+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    }
+    written = {path for path in (DOCS / "results").rglob("*.md") if not path.read_text(encoding="utf-8").startswith("#")}
+    assert {path.relative_to(DOCS) for path in written - included} == set()
 
 
 @pytest.mark.fairness
-def test_every_scenario_that_it_shows_loads_and_plays(tmp_path):
-    shown = blocks("yaml") + blocks("yaml", SETTLEMENT)
+@pytest.mark.parametrize(("page", "n"), [("values", 1), ("settlement", None)])
+def test_every_scenario_that_a_page_shows_loads_and_plays(page, n, tmp_path):
+    shown = blocks("yaml", DOCS / f"{page}.md")[:n]
     assert shown
     for block in shown:
         (tmp_path / "shown.yaml").write_text(block, encoding="utf-8")
@@ -54,38 +108,21 @@ def test_every_scenario_that_it_shows_loads_and_plays(tmp_path):
         assert not engine.step(torch.ones(1, engine.num_agents, engine.num_lots)).violated.any()
 
 
-def test_rules_in_the_table_are_the_registered_ones_with_their_axioms():
-    rows = re.findall(r"^\| `(\w+)` \| .*\| (yes|no) \| (yes|no) \| (yes|no) \|", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert {row[0] for row in rows} == set(credit.RULES)
-    for name, *axioms in rows:
-        rule = credit.make(name)
-        assert [axiom == "yes" for axiom in axioms] == [rule.efficient, rule.symmetric, rule.null_player]
+def test_the_page_on_values_has_every_kind_with_its_settings():
+    table = rows(DOCS / "values.md")
+    kinds = {kind: VALUES[kind] for kind in VALUES if VALUES[kind].__module__.startswith("proxycoop.")}
+    assert {cell.strip("`") for cell in table if cell.strip("`") in kinds} == set(kinds)
+    for kind, value in kinds.items():
+        assert set(re.findall(r"`(\w+)`", table[f"`{kind}`"][-1])) == set(value.model_fields), kind
 
 
-def test_every_file_that_it_links_to_is_there():
-    text = README.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
-        if "://" not in target:
-            assert (README.parent / target).exists(), target
+# how to cite
 
 
-def test_the_tables_of_results_are_those_that_the_command_wrote():
-    text = README.read_text(encoding="utf-8")
-    for name in (
-        "digits",
-        "breast_cancer",
-        "estimators",
-        "fidelity",
-        "fidelity-facts",
-        "lessons/digits",
-        "harm-counts",
-        "preferences",
-        "fairness",
-        "libraries",
-        "decompositions",
-        "ippo",
-    ):
-        assert (README.parent / "docs" / "results" / f"{name}.md").read_text(encoding="utf-8").strip() in text
-    text = SETTLEMENT.read_text(encoding="utf-8")
-    for name in ("ledger-crash", "ledger-writers", "ledger-tamper"):
-        assert (README.parent / "docs" / "results" / f"{name}.md").read_text(encoding="utf-8").strip() in text
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert citation["cff-version"] == "1.2.0"
+    assert (citation["version"], citation["license"]) == (proxycoop.__version__, project["license"])
+    assert [author["name"] for author in citation["authors"]] == [author["name"] for author in project["authors"]]
+    assert f"version = {{{proxycoop.__version__}}}" in README.read_text(encoding="utf-8")

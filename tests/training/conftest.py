@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from proxycoop.envs import scenario
+from proxycoop.training import compare as compare_module
 from proxycoop.training.commands import cli
 from proxycoop.training.settings import TrainSettings
 from proxycoop.training.train import train
@@ -17,6 +21,19 @@ from proxycoop.training.train import train
 @pytest.fixture(scope="session")
 def small():
     return scenario.load("breast_cancer", principals=3, horizon=6, profiles=[{"holders": 1, "tolerances": {"missed_cancer": 0.1}}])
+
+
+@pytest.fixture(scope="session")
+def forking():
+    """Within it, the processes of a comparison are forked from this one: interpreters of their own would cost seconds of imports each."""
+
+    @contextmanager
+    def within():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(compare_module, "multiprocessing", SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork")))
+            yield
+
+    return within
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,9 +24,19 @@ from proxycoop.training.train import train
 
 
 def settings(small, **changes):
-    return settings_for(
-        **{"scenario": small, "credit": "loo", "total_steps": 2_000, "num_cooperatives": 4, "checkpoint_every": 5, **changes}
-    )
+    """Ten updates of 72 agent-steps, with a checkpoint after the fifth."""
+    return settings_for(**{"scenario": small, "credit": "loo", "total_steps": 700, "num_cooperatives": 4, "checkpoint_every": 5, **changes})
+
+
+@pytest.fixture(scope="module")
+def trained(small, tmp_path_factory):
+    return train(settings(small), tmp_path_factory.mktemp("trained") / "run", tensorboard=False)
+
+
+@pytest.fixture
+def run_folder(trained, tmp_path):
+    """A finished run that a test may spoil."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 def weights(folder):
@@ -36,7 +48,7 @@ def identical(a, b):
 
 
 def test_proxies_learn_to_contribute_clean_lots_and_to_withhold_corrupt_ones(small, tmp_path):
-    folder = train(settings(small, total_steps=20_000, num_cooperatives=16), tmp_path / "run", tensorboard=False)
+    folder = train(settings(small, total_steps=12_000, num_cooperatives=16), tmp_path / "run", tensorboard=False)
     engine = Engine(small, "loo", 32)
     learned = agents.play(engine, agents.make("learned", path=folder), range(900, 932))
     random = agents.play(engine, agents.make("random"), range(900, 932))
@@ -57,48 +69,44 @@ def test_a_run_holds_its_scenario_seed_and_settings(small, tmp_path):
     assert not (folder / "checkpoint.pt").exists()
     curve = json.loads((folder / "curve.json").read_text())["updates"]
     assert [point["agent_steps"] for point in curve] == [done for done, _, _ in told]
-    assert curve[-1]["agent_steps"] >= 2_000
+    assert curve[-1]["agent_steps"] >= 700
     assert {"welfare", "clean_share", "corrupt_share"} <= curve[0].keys()
 
 
-def test_the_same_seed_trains_the_same_policy_and_another_seed_another(small, tmp_path):
-    first, again, other = (
-        train(settings(small, seed=seed), tmp_path / name, tensorboard=False) for name, seed in (("a", 1), ("b", 1), ("c", 2))
-    )
-    assert identical(weights(first), weights(again))
-    assert not identical(weights(first), weights(other))
+def test_the_same_seed_trains_the_same_policy_and_another_seed_another(small, trained, tmp_path):
+    again, other = (train(settings(small, seed=seed), tmp_path / name, tensorboard=False) for name, seed in (("a", 0), ("b", 2)))
+    assert identical(weights(trained), weights(again))
+    assert not identical(weights(trained), weights(other))
 
 
 @pytest.mark.parametrize("rule", ["loo", "smoothed(rule='shapley(budget=5)', decay=0.5)"])
 def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(small, resumed, rule):
-    folder = resumed(settings(small, credit=rule), after=1_200)
+    folder = resumed(settings(small, credit=rule), after=400)
     assert json.loads((folder / "run.json").read_text())["settings"]["credit"] == rule
     with pytest.raises(ValueError, match="run with another credit"):
         train(settings(small, credit="shapley(budget=6)"), folder, resume=True)
 
 
-def test_a_finished_run_is_not_run_again_and_not_overwritten(small, tmp_path):
-    folder = train(settings(small), tmp_path / "run", tensorboard=False)
-    before = (folder / "policy.pt").stat().st_mtime_ns
+def test_a_finished_run_is_not_run_again_and_not_overwritten(small, run_folder):
+    before = (run_folder / "policy.pt").stat().st_mtime_ns
     with pytest.raises(ValueError, match="holds a run already: resume it with --resume"):
-        train(settings(small), folder)
-    assert train(settings(small), folder, resume=True) == folder
-    assert (folder / "policy.pt").stat().st_mtime_ns == before
+        train(settings(small), run_folder)
+    assert train(settings(small), run_folder, resume=True) == run_folder
+    assert (run_folder / "policy.pt").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="run with another gamma, seed"):
-        train(settings(small, seed=3, gamma=0.9), folder, resume=True)
+        train(settings(small, seed=3, gamma=0.9), run_folder, resume=True)
 
 
-def test_a_damaged_checkpoint_and_a_half_written_run_are_named(small, tmp_path):
-    folder = train(settings(small), tmp_path / "run", tensorboard=False)
-    run = json.loads((folder / "run.json").read_text())
-    (folder / "policy.pt").unlink()
-    (folder / "run.json").write_text(json.dumps(run | {"finished": False}))
-    (folder / "checkpoint.pt").write_bytes(b"half")
+def test_a_damaged_checkpoint_and_a_half_written_run_are_named(small, run_folder):
+    run = json.loads((run_folder / "run.json").read_text())
+    (run_folder / "policy.pt").unlink()
+    (run_folder / "run.json").write_text(json.dumps(run | {"finished": False}))
+    (run_folder / "checkpoint.pt").write_bytes(b"half")
     with pytest.raises(ValueError, match=r"checkpoint\.pt' is damaged"):
-        train(settings(small), folder, resume=True)
-    (folder / "run.json").write_text('{"finished": fal')
+        train(settings(small), run_folder, resume=True)
+    (run_folder / "run.json").write_text('{"finished": fal')
     with pytest.raises(ValueError, match=r"run\.json' is damaged or half-written"):
-        train(settings(small), folder, resume=True)
+        train(settings(small), run_folder, resume=True)
 
 
 @pytest.mark.parametrize("form", ["multi_discrete", "discrete"])
@@ -111,7 +119,7 @@ def test_the_policy_is_a_product_of_coins_in_either_form(small, form):
     observations = torch.from_numpy(env.reset())
     logits = model.policy.network.logits(observations)
     actions, values, log_prob = model.policy(observations)
-    choices = env._codec.decode(actions.numpy(), "the rows")
+    choices = env._rows.codec.decode(actions.numpy(), "the rows")
     expected = torch.where(choices, logits, -logits).sigmoid().log().sum(dim=1)
     assert torch.allclose(log_prob, expected, atol=1e-5)
     assert torch.allclose(values[:, 0], model.policy.value_net(model.policy.network.pooled(observations))[:, 0], atol=1e-6)
@@ -135,7 +143,7 @@ def test_the_discrete_form_trains_too(small, tmp_path):
         ("shapley(budgte=60)", "does not take these arguments"),
         ("normalised(rule='nope')", "unknown credit rule 'nope'"),
         ("shapley(budget=2)", "budget=2 is too small for .* with 3 players"),
-        ("owen(unions=[[0], [1]])", "those of 2 players, but there are 3"),
+        ("owen(unions=[[0], [1]])", "of 2 players, but there are 3"),
     ],
 )
 def test_a_rule_that_is_wrong_or_cannot_serve_so_many_is_refused_before_anything_is_written(small, rule, said):
@@ -201,7 +209,7 @@ def test_settings_that_were_refused_leave_the_folder_to_corrected_ones(small, tm
 
 
 def test_a_run_that_goes_on_logs_every_update_once_and_counts_all_its_seconds(small, tmp_path, cut_off):
-    cut_off(settings(small), tmp_path, after=1_200)
+    cut_off(settings(small), tmp_path, after=400)
     kept = torch.load(tmp_path / "checkpoint.pt", weights_only=False)
     train(settings(small), tmp_path, resume=True)
     assert json.loads((tmp_path / "run.json").read_text())["seconds"] > kept["seconds"] > 0

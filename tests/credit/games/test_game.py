@@ -298,7 +298,7 @@ def test_a_changed_number_of_environments_is_refused_and_what_was_known_stays_kn
     n_envs = iter([1, 2])
     game = credit.CoalitionGame(lambda c: bits(c).expand(next(n_envs), -1), N)
     game.value(credit.coalition_matrix(N)[[1]])
-    with pytest.raises(ValueError, match="2 environments after 1"):
+    with pytest.raises(ValueError, match="2 environments, and before for 1"):
         game.value(credit.coalition_matrix(N)[[2]])
     assert game.evaluations == 1
     assert game.value(credit.coalition_matrix(N)[[1]]).tolist() == [[1.0]]

@@ -185,7 +185,7 @@ def test_after_a_failed_sync_nobody_says_that_nothing_was_written(tmp_path, monk
         with monkeypatch.context() as patch:
             patch.setattr(_Raw, "commit", failing, raising=False)
             said = wrong(lambda: ledger.record("clinics", 1, {"Ada": 1.0}, revenue=5))
-        assert "(disk I/O error), and whether it was written is not known: do the same again, it counts once" in said
+        assert "(disk I/O error), and whether it was written is not known: do the same again; with a round or a key" in said
         assert "nothing was written" not in said
         assert ledger.record("clinics", 1, {"Ada": 1.0}, revenue=5).repeated is written
         assert ledger.verify().rows["rounds"] == 2

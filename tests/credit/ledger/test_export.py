@@ -135,7 +135,7 @@ def test_rows_that_hold_no_value_of_their_column_are_named(tmp_path):
         ledger.record("clinics", 0, {"Ada": 1.0})
     tampered(tmp_path / "l.db", "credits", "UPDATE credits SET credit = x'00'")
     with Ledger(tmp_path / "l.db") as ledger:
-        with pytest.raises(ValueError, match=r"row 4 of credits holds what JSON has not .* run proxycoop ledger verify"):
+        with pytest.raises(ValueError, match=r"row 4 of credits holds a value that JSON does not have .* run proxycoop ledger verify"):
             export.write_bundle(ledger, "clinics", tmp_path / "b.json")
         with pytest.raises(ValueError, match=r"is damaged .* run proxycoop ledger verify"):
             export.write_parquet(ledger, "clinics", tmp_path / "tables")
@@ -307,9 +307,9 @@ def test_a_chain_that_was_cut_off_or_written_anew_shows_by_a_noted_head(bundle, 
         ("payouts", "settlement", 1, "does not belong here"),
         ("rounds", "n_credits", 1, "does not belong here"),
         ("credits", "round", 1, "does not belong here"),
-        ("payouts", "amount", -(10**6), "a number is none of 0 to 2^63 - 1"),
-        ("payouts", "amount", 2**63, "a number is none of 0 to 2^63 - 1"),
-        ("payouts", "amount", 0.5, "a number is none of 0 to 2^63 - 1"),
+        ("payouts", "amount", -(10**6), "a number is not from 0 to 2^63 - 1"),
+        ("payouts", "amount", 2**63, "a number is not from 0 to 2^63 - 1"),
+        ("payouts", "amount", 0.5, "a number is not from 0 to 2^63 - 1"),
     ],
 )
 def test_money_that_does_not_add_up_is_found_though_all_hashes_fit(bundle, tmp_path, table, column, change, said):

@@ -146,7 +146,7 @@ def test_a_table_of_sqlite_that_is_defined_otherwise_is_found(tmp_path):
         problem = ledger.verify().problems[0]
     assert (problem.table, problem.what) == (
         "revenue",
-        "the table is not defined as it should be, so rows may have been changed: their hashes tell",
+        "the table is not defined as it should be, so rows may have been changed: their hashes show it",
     )
 
 
@@ -188,7 +188,7 @@ def test_a_database_with_such_tables_of_something_else_is_refused_and_left_alone
         connection.exec_driver_sql("CREATE TABLE members (name TEXT)")
     with Ledger(ledger_url) as ledger:
         for attempt in (lambda: ledger.init("clinics", ["Ada"]), ledger.cooperatives):
-            with pytest.raises(ValueError, match="has tables of something else that are called members: use another database"):
+            with pytest.raises(ValueError, match="has tables members that are not a ledger's: use another database"):
                 attempt()
     assert sa.inspect(engine).get_table_names() == ["members"]
 
@@ -196,7 +196,7 @@ def test_a_database_with_such_tables_of_something_else_is_refused_and_left_alone
 def test_a_version_table_of_something_else_is_refused(ledger_url, engine):
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE ledger_version (name TEXT)")
-    with Ledger(ledger_url) as ledger, pytest.raises(ValueError, match="a table ledger_version of something else"):
+    with Ledger(ledger_url) as ledger, pytest.raises(ValueError, match="a table ledger_version that is not a ledger's"):
         ledger.init("clinics", ["Ada"])
 
 

@@ -139,11 +139,6 @@ def test_each_matrix_of_a_batch_is_completed_by_itself():
 # the rule
 
 
-@pytest.mark.parametrize("text", ["comfedsv", "comfedsv(rank=5, regularisation=0.1)", "comfedsv(budget=40, seed=2)"])
-def test_comfedsv_passes_what_every_rule_passes(text):
-    credit.check_rule(text)
-
-
 def test_a_single_round_pays_the_shapley_value_less_the_penalty():
     # v(1) = 2, v(2) = 3, v(12) = 6: over the largest (1/3, 1/2, 1), of length 7/6; λ = 0.07 takes 0.07 / (7/6) = 6 % off.
     # Shapley value: ½ (2 + 3) = 2.5 and ½ (3 + 4) = 3.5

@@ -12,7 +12,7 @@ from proxycoop import agents, credit
 from proxycoop.credit.suite.battery import veto_round
 from proxycoop.envs import Engine, scenario
 
-PAGE = Path(__file__).parents[3] / "docs" / "vetoes.md"
+PAGE = Path(__file__).parents[3] / "docs" / "credit" / "vetoes.md"
 RULES = ("veto_shapley", "veto_own", "veto_shared")
 
 

@@ -75,6 +75,11 @@ KINDS = [
 ]  # fmt: skip
 
 
+def several(few: int, many: int) -> pytest.MarkDecorator:
+    """So many games of each kind and size; many of them among the slow tests."""
+    return pytest.mark.parametrize("each", [few, pytest.param(many, marks=pytest.mark.slow)])
+
+
 def games(kind: str, sizes: range, each: int) -> Iterator[Floats]:
     rng = np.random.default_rng([KINDS.index(kind), len(sizes)])
     for n in sizes:
@@ -109,9 +114,10 @@ def distance_from_kkt(v: Floats, x: Floats, excess: float) -> float:
     return nnls(np.hstack([ones, -ones, tight.T]), x, maxiter=100_000)[1]
 
 
+@several(2, 8)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_least_core_leaves_the_least_excess_and_is_the_shortest_that_does(kind):
-    for v in games(kind, range(2, 9), each=8):
+def test_the_least_core_leaves_the_least_excess_and_is_the_shortest_that_does(kind, each):
+    for v in games(kind, range(2, 9), each):
         v = v / (np.abs(v).max() or 1.0)
         x, excess = least_core(v)
         assert excess == pytest.approx(least_excess(v), abs=1e-8)
@@ -235,9 +241,10 @@ def is_prenucleolus(v: Floats, x: Floats, tolerance: float = 1e-7) -> bool:
     return True
 
 
+@several(2, 6)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_nucleolus_meets_kohlberg_s_criterion_and_is_in_the_least_core(kind):
-    for v in games(kind, range(2, 7), each=6):
+def test_the_nucleolus_meets_kohlberg_s_criterion_and_is_in_the_least_core(kind, each):
+    for v in games(kind, range(2, 7), each):
         v = v / (np.abs(v).max() or 1.0)
         x = nucleolus(v)
         assert x.sum() == pytest.approx(v[-1], abs=1e-9)
@@ -260,11 +267,12 @@ def lexicographically_smaller(a: Floats, b: Floats, tolerance: float) -> bool:
     return len(differ) > 0 and a[differ[0]] < b[differ[0]]
 
 
+@several(1, 3)
 @pytest.mark.parametrize("individually_rational", [False, True])
 @pytest.mark.parametrize("kind", ["normal", "whole", "bankruptcy", "gloves", "majority"])
-def test_no_allocation_nearby_or_far_has_lexicographically_smaller_excesses(kind, individually_rational):
+def test_no_allocation_nearby_or_far_has_lexicographically_smaller_excesses(kind, individually_rational, each):
     rng = np.random.default_rng(1)
-    for v in games(kind, range(3, 7), each=3):
+    for v in games(kind, range(3, 7), each):
         n = len(v).bit_length() - 1
         alone = v[2 ** np.arange(n)]
         if individually_rational:
@@ -358,9 +366,10 @@ def test_a_strong_pair_may_not_take_from_the_third_where_everybody_must_have_wha
     assert nucleolus(v, individually_rational=True).tolist() == pytest.approx([0, 0, 0], abs=1e-8)
 
 
+@several(1, 4)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_individually_rational_nucleolus_gives_everybody_what_it_is_worth_alone(kind):
-    for v in games(kind, range(2, 7), each=4):
+def test_the_individually_rational_nucleolus_gives_everybody_what_it_is_worth_alone(kind, each):
+    for v in games(kind, range(2, 7), each):
         n = len(v).bit_length() - 1
         alone = v[2 ** np.arange(n)]
         for spare in (0.0, 0.7):
@@ -375,7 +384,7 @@ def test_the_individually_rational_nucleolus_gives_everybody_what_it_is_worth_al
 @pytest.mark.parametrize("kind", ["normal", "whole", "bankruptcy", "gloves"])
 def test_both_kinds_coincide_where_the_first_is_individually_rational(kind):
     found = 0
-    for v in games(kind, range(2, 7), each=5):
+    for v in games(kind, range(2, 7), each=2):
         v[-1] += 3
         x = nucleolus(v)
         if (x >= v[2 ** np.arange(len(x))]).all():
@@ -397,7 +406,7 @@ def test_players_who_alone_are_worth_more_than_together_have_no_individually_rat
 
 
 @pytest.mark.parametrize("solve", [lambda v: least_core(v)[0], nucleolus], ids=["least core", "nucleolus"])
-@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e3, 1e9])
+@pytest.mark.parametrize("scale", [1e-12, 1e9, *(pytest.param(scale, marks=pytest.mark.slow) for scale in (1e-6, 1e3))])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_change_of_unit_changes_nothing_else(kind, scale, solve):
     for v in games(kind, range(2, 6), each=1):
@@ -405,9 +414,10 @@ def test_a_change_of_unit_changes_nothing_else(kind, scale, solve):
         assert (scale * solve(v)).tolist() == pytest.approx(solve(scale * v).tolist(), abs=scale * tolerance)
 
 
+@several(1, 3)
 @pytest.mark.parametrize("kind", ["normal", "whole", "bankruptcy", "gloves", "majority"])
-def test_worth_that_a_player_brings_wherever_it_goes_is_its_own(kind):
-    for v in games(kind, range(2, 7), each=3):
+def test_worth_that_a_player_brings_wherever_it_goes_is_its_own(kind, each):
+    for v in games(kind, range(2, 7), each):
         n = len(v).bit_length() - 1
         own = np.arange(n) - 1.0
         moved = v + credit.coalition_matrix(n).double().numpy() @ own

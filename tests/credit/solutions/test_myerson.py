@@ -217,7 +217,7 @@ def test_what_is_no_pair_of_players_is_refused(graph):
 
 @pytest.mark.parametrize("n", [3, 7])
 def test_a_graph_of_other_players_is_refused(n):
-    with pytest.raises(ValueError, match=f"the graph is one of 6 players, but there are {n}"):
+    with pytest.raises(ValueError, match=f"graph is of 6 players, but there are {n}"):
         credit.Myerson([(0, 1), (1, 5)]).values(lambda c: c.sum(dim=1), n)
 
 

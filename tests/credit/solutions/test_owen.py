@@ -181,5 +181,5 @@ def test_unions_that_do_not_hold_every_player_once_are_refused(unions):
 
 
 def test_unions_of_other_players_are_refused():
-    with pytest.raises(ValueError, match=r"are those of 3 players, but there are 4"):
+    with pytest.raises(ValueError, match=r"are of 3 players, but there are 4"):
         credit.Owen([[0, 1], [2]]).values(lambda c: c.sum(dim=1), 4)

@@ -235,6 +235,7 @@ def peak_memory(script: str) -> int:
     return int(done.stdout) // (1024**2 if sys.platform == "darwin" else 1024)
 
 
+@pytest.mark.slow
 def test_twenty_players_of_a_function_need_less_than_one_gibibyte():
     script = """
         import torch
@@ -249,6 +250,7 @@ def test_twenty_players_of_a_function_need_less_than_one_gibibyte():
     assert peak_memory(script) < 1024
 
 
+@pytest.mark.slow
 def test_twenty_agents_of_a_cooperative_need_less_than_one_gibibyte():
     # of twenty agents six contribute: they get what they would in a game of their own, and the others get nothing
     script = """

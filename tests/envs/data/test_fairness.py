@@ -192,7 +192,7 @@ def test_a_row_with_two_levels_or_none_is_refused(monkeypatch: pytest.MonkeyPatc
     wheel = Wheel(tmp_path, "compas-recidivism.csv")
     wheel.path.write_text(f"{','.join(columns)}\n1,0,30,0,0,0,0,1,0,1,0,{charges[0]},{charges[1]}\n")
     monkeypatch.setattr(fairness, "distribution", lambda name: wheel)
-    with pytest.raises(ValueError, match="some rows have no charge, or two"):
+    with pytest.raises(ValueError, match="some rows have no level of charge, or more than one"):
         DATA.make("compas")
 
 

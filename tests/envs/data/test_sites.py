@@ -171,7 +171,7 @@ def test_labels_of_corrupt_lots_are_swapped_within_any_stratum() -> None:
     [
         ({}, "exactly one of 'attribute' and 'column'"),
         ({"attribute": "town", "column": "row"}, "exactly one of 'attribute' and 'column'"),
-        ({"column": "row", "levels": ["a"]}, "'levels' goes with 'attribute'"),
+        ({"column": "row", "levels": ["a"]}, "'levels' needs 'attribute'"),
         ({"attribute": "town", "levels": []}, "levels"),
         ({"attribute": "town", "levels": [[]]}, "every site needs at least one level"),
         ({"attribute": "town", "levels": ["a", ["b", "a"]]}, "level 'a' is named twice"),

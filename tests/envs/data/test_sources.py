@@ -194,7 +194,7 @@ def test_unknown_names_and_patterns_without_a_column_list_the_columns() -> None:
 
 @pytest.mark.parametrize("columns", [(64,), (-1,)])
 def test_columns_that_do_not_exist_are_refused(columns: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="columns 0 to 63"):
+    with pytest.raises(ValueError, match="numbers must be from 0 to 63"):
         split(Data(columns=columns), {}, torch.float32)
 
 

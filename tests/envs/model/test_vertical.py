@@ -309,17 +309,17 @@ def test_a_rule_that_needs_columns_is_served_here_and_refused_elsewhere() -> Non
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [
-        ({"model": {"kind": "mlp"}}, "model.kind=mlp: only a linear model's parameters belong to columns"),
-        ({"weights": "participants"}, "weights=participants: columns' parts add up, so renormalising"),
+        ({"model": {"kind": "mlp"}}, "model.kind=mlp: only in a linear model do parameters belong to columns"),
+        ({"weights": "participants"}, "weights=participants: the columns' parts add up, so renormalising"),
         ({"lots.rows": [60] * 5}, "all lots share the same rows; give one number"),
         ({"lots.mixture": {"kind": "logistic_normal"}}, "lots.mixture.kind=logistic_normal: all lots share the same rows"),
         ({"lots.mixture": {"concentration": 5}}, "lots.mixture.kind=dirichlet: all lots share the same rows"),
-        ({"lots.site_shift": 0.5}, "lots.site_shift=0.5: nobody else has a principal's columns"),
+        ({"lots.site_shift": 0.5}, "lots.site_shift=0.5: no two principals hold the same column"),
         ({"lots.corruption": {"what": "labels", "pairs": [[0, 1]]}}, "lots.corruption.what=labels: principals hold columns"),
         ({"lots.corruption": {"what": "labels", "pairs": [[0, 1]], "share": 0.0}}, "use what: links, without pairs"),
-        ({"lots.corruption.pairs": [[0, 1]]}, "wrong links swap no labels"),
+        ({"lots.corruption.pairs": [[0, 1]]}, "with what: links no labels are swapped"),
         ({"lots.corruption.rate": 0.0}, "no row is linked wrongly: give a rate above 0"),
-        ({"lots.corruption.rate": 0.02}, "lots.corruption.rate=0.02 of lots.rows=60: wrong links need two rows at least"),
+        ({"lots.corruption.rate": 0.02}, "lots.corruption.rate=0.02 of lots.rows=60: wrong links need at least two rows"),
     ],
 )
 def test_what_does_not_apply_to_columns_is_refused_rather_than_ignored(overrides: dict[str, object], complaint: str) -> None:
@@ -353,7 +353,7 @@ def test_no_seat_can_hold_copies_of_anothers_columns_and_asking_for_it_changes_n
     with pytest.raises(ValueError, match=r"copies=\{1: 0\}: seats of a vertical cooperative hold columns"):
         engine.reset([2], copies={1: 0})
     assert engine.seeds.tolist() == [1]
-    with pytest.raises(ValueError, match="which are columns"):
+    with pytest.raises(ValueError, match="lots are columns"):
         engine.lots.seated([0, 0, 2, 3, 4])
 
 

@@ -383,7 +383,7 @@ def test_the_text_and_the_picture_show_payouts_where_there_are_any() -> None:
     made = with_money(horizon=2, period=2, currency="JPY", policy={"reserve": 0.25})
     engine = Engine(made)
     engine.reset([0])
-    assert "no revenue yet, 0 JPY in all, of it 0 paid, 0 waiting, 0 in reserve" in render_text(engine)
+    assert "no revenue yet, 0 JPY in all: 0 paid, 0 waiting, 0 in reserve" in render_text(engine)
     everything = torch.ones(1, 6, 4)
     engine.step(everything)
     engine.step(everything)
@@ -393,7 +393,7 @@ def test_the_text_and_the_picture_show_payouts_where_there_are_any() -> None:
     for i, line in enumerate(text.splitlines()[3:9]):
         assert f" {int(result.payouts[0, i])} " in f"{line} "
     reserve = sum(revenue) // 4
-    told = f"{sum(revenue)} JPY in all, of it {sum(revenue) - reserve} paid, 0 waiting, {reserve} in reserve"
+    told = f"{sum(revenue)} JPY in all: {sum(revenue) - reserve} paid, 0 waiting, {reserve} in reserve"
     assert f"revenue {revenue[-1]} JPY, {told}" in text
     plain = Engine(scenario.load("breast_cancer", horizon=2))
     plain.reset([0])
@@ -457,13 +457,13 @@ def test_wrong_settings_are_named_with_their_line_and_what_is_allowed(text: str,
 @pytest.mark.parametrize("revenue", [{"per_unit": 2**53}, {"per_unit": 2**52, "base": 2**53}])
 def test_revenue_beyond_what_can_be_counted_is_refused_before_the_first_round(revenue: dict[str, object]) -> None:
     made = scenario.load("digits", **{"settlement.revenue": revenue, "horizon": 2})  # which begins above 1 nat of loss
-    with pytest.raises(ValueError, match=r"settlement.revenue: per_unit=.* could bring .* in each of 2 rounds: no more than 2\^53 in one"):
+    with pytest.raises(ValueError, match=r"settlement.revenue: per_unit=.* could bring .* each of 2 rounds: must be at most 2\^53"):
         Engine(made, None)
 
 
 def test_a_level_that_good_episodes_do_not_reach_cannot_be_weighed() -> None:
     made = with_money(horizon=1, revenue={"kind": "level", "per_unit": 1}, reward="settlement")
-    with pytest.raises(ValueError, match=r"settlement.revenue: money is weighed .* earns 0 minor units: raise per_unit"):
+    with pytest.raises(ValueError, match=r"settlement.revenue: the worth of money .* earns 0 minor units: raise per_unit"):
         Engine(made, None)
 
 

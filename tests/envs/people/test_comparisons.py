@@ -75,19 +75,19 @@ def test_differences_are_first_less_second_with_the_gain_last(tmp_path):
         ("", "no column 'a:<value>'"),
         ("choice\na\n", "no column 'a:<value>'"),
         ("a:gain,b:gain,choice\n1,2,a\n", "no column 'a:<value>'"),
-        ("a:x,choice\n1,a\n", "column 'b:x' is missing (there are: a:x, choice)"),
+        ("a:x,choice\n1,a\n", "column 'b:x' is missing (columns in the file: a:x, choice)"),
         ("a:x,b:x\n1,2\n", "column 'choice' is missing"),
         ("a:x,b:x,a:gain,choice\n1,2,3,a\n", "column 'b:gain' is missing"),
         ("a:x,b:x,choice,note\n1,2,a,hm\n", "unknown column 'note': allowed are a:x, b:x, choice and person"),
         ("a:x,b:x,b:y,choice\n1,2,3,a\n", "unknown column 'b:y'"),
-        ("a:x,a:x,b:x,choice\n1,1,2,a\n", "c.csv:1: a column stands twice"),
-        ("a:x,b:x,choice\n", "there is no comparison"),
+        ("a:x,a:x,b:x,choice\n1,1,2,a\n", "c.csv:1: a column occurs twice"),
+        ("a:x,b:x,choice\n", "there are no comparisons"),
         ("a:x,b:x,choice\n1,2,a\n1,2,c\n", "c.csv:3: choice is 'c': must be a or b"),
         ("a:x,b:x,choice\n1,2,a\n\n1,two,a\n", "c.csv:4: b:x is 'two': must be a number"),
         ("a:x,b:x,choice\nnan,2,a\n", "c.csv:2: a:x is 'nan': must be finite"),
         ("a:x,b:x,choice\n1,inf,a\n", "c.csv:2: b:x is 'inf': must be finite"),
         ("a:x,b:x,choice\n1,1.0,a\n", "c.csv:2: a and b have the same effects"),
-        ("a:x,b:x,choice\n1,2\n", "c.csv:2: 2 cells for 3 columns"),
+        ("a:x,b:x,choice\n1,2\n", "c.csv:2: has 2 cells, must have 3"),
         ("a:x,b:x,choice,person\n1,2,a,ada\n1,2,a, \n", "c.csv:3: person is empty"),
     ],
 )
@@ -104,15 +104,15 @@ def test_a_missing_or_binary_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"none.csv' cannot be read: No such file"):
         Comparisons.from_csv(tmp_path / "none.csv")
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"b.csv' is no CSV file"):
+    with pytest.raises(ValueError, match=r"b.csv' is not a CSV file"):
         Comparisons.from_csv(tmp_path / "b.csv")
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"values": ()}, "give each value once"),
-        ({"values": ("x", "x")}, "give each value once"),
+        ({"values": ()}, "give at least one value, each once"),
+        ({"values": ("x", "x")}, "give at least one value, each once"),
         ({"values": ("x", "gain")}, "none called 'gain'"),
         ({"first": np.zeros((3, 1))}, r"first has shape \(3, 1\) for 2 values and 3 pairs: must be \(3, 2\)"),
         ({"first": np.zeros(3)}, "first has shape"),
@@ -124,7 +124,7 @@ def test_a_missing_or_binary_file_is_named(tmp_path):
         ({"second": [[1, 1], [1, np.nan], [1, 1]]}, "second: pair 1 has a number that is not finite"),
         ({"gain": [[0, 0], [0, 1], [np.inf, 1]]}, "gain: pair 2 has a number that is not finite"),
         ({"second": [[1, 1], [0, 0], [1, 1]]}, "pair 1: both updates have the same effects"),
-        ({"first": np.zeros((0, 2)), "second": np.zeros((0, 2)), "chose_first": []}, "there is no comparison"),
+        ({"first": np.zeros((0, 2)), "second": np.zeros((0, 2)), "chose_first": []}, "there are no comparisons"),
     ],
 )
 def test_wrong_arrays_are_refused(arguments, said):

@@ -216,7 +216,7 @@ def test_people_who_choose_alike_are_one_type_and_a_second_is_nobody_s():
     assert len(fit_population(alike, folds=2).types) == 1
     fit = fit_population(alike, 2, folds=2)
     assert [one.share for one in fit.types] == pytest.approx([1, 0])
-    assert "type 1 is nobody's likeliest: fit fewer types" in fit.warnings
+    assert "type 1 is nobody's most probable type: fit fewer types" in fit.warnings
 
 
 def test_persons_with_few_choices_are_not_clearly_of_a_type():
@@ -266,5 +266,5 @@ def test_settings_out_of_range_are_refused(settings, message):
 
 
 def test_choices_that_say_not_who_chose_are_refused():
-    with pytest.raises(ValueError, match=r"say not who chose: a population needs 'person'; for one profile of all use fit_profile"):
+    with pytest.raises(ValueError, match=r"do not say who chose: a population needs 'person'; for one profile of all people"):
         fit_population(replace(people(12)[0], person=None))

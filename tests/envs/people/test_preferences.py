@@ -197,7 +197,7 @@ def test_predictions_are_the_logistic_function_of_the_fitted_utilities():
     expected = expit(utility(new.first, new.gain[:, 0]) - utility(new.second, new.gain[:, 1]))
     assert fit.predict(new) == pytest.approx(expected)
     assert fit.predict(replace(new, chose_first=~new.chose_first)) == pytest.approx(expected)  # the answers are not read
-    with pytest.raises(ValueError, match="comparisons of x, y do not fit: the model is of x, y, with gain"):
+    with pytest.raises(ValueError, match="comparisons are about x, y: must be about x, y, with gain, as in the fit"):
         fit.predict(replace(new, gain=None))
 
 
@@ -367,7 +367,7 @@ def test_no_kink_is_said_with_the_largest_harm_offered():
     comparisons = planted(300, 2, steepening=0.0)
     fit = fit_profile(comparisons)
     largest = max(comparisons.first[:, 1].max(), comparisons.second[:, 1].max())
-    assert said(fit, f"y: no tolerance is claimed, because no steepening shows up to the largest harm offered, {largest:.3g}")
+    assert said(fit, f"y: no tolerance is claimed, because aversion does not steepen up to the largest harm offered, {largest:.3g}")
 
 
 def test_a_tolerance_bounded_on_one_side_only_is_reported(fits):
@@ -410,7 +410,7 @@ def test_people_who_choose_harm_are_reported():
 
 def test_a_few_persons_are_said_to_be_taken_as_independent():
     fit = fit_profile(replace(planted(120, 0), person=np.repeat(["ada", "bob"], 60)))
-    assert said(fit, "the choices of 2 persons are taken as independent")
+    assert said(fit, "the choices of 2 persons are treated as independent")
 
 
 # profiles
@@ -429,7 +429,7 @@ def test_without_a_tolerance_a_profile_has_the_direction():
     fit = fit_profile(planted(400, 2, steepening=0.0))
     assert fit.tolerances == {}
     assert fit.profile().direction == pytest.approx(fit.direction, rel=1e-5)
-    with pytest.raises(ValueError, match="no tolerance shows, and the direction is not asked for"):
+    with pytest.raises(ValueError, match="no tolerance shows, and direction=False leaves out the direction"):
         fit.profile(direction=False)
 
 
@@ -442,7 +442,7 @@ def test_people_who_mind_the_gain_alone_give_no_direction():
         assert not said(fit, "cannot be told from guessing")
         if not fit.tolerances and fit.p_value > 0.05:
             found += 1
-            assert said(fit, "the choices follow the gain alone")
+            assert said(fit, "the choices can be explained by the gain alone")
             with pytest.raises(ValueError, match="no tolerance shows, and no direction is known"):
                 fit.profile()
     assert found >= binom.ppf(1e-4, len(SEEDS), 0.9)  # two tests at a level of 5 %

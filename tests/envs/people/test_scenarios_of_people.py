@@ -9,8 +9,8 @@ from proxycoop import agents
 from proxycoop.envs import Engine, scenario
 
 NAMES = ["adult", "adult-mean", "compas", "german", "breast_cancer-hospitals"]
-SPLITS = (0, 3)
 SEEDS = range(12)
+each_split = pytest.mark.parametrize("split_seed", [0, pytest.param(3, marks=pytest.mark.slow)])
 
 
 def blocked(engine: Engine) -> tuple[float, float]:
@@ -19,41 +19,41 @@ def blocked(engine: Engine) -> tuple[float, float]:
     return float(verdicts.any(dim=-1).double().mean()), float(verdicts.diagonal(dim1=1, dim2=3).double().mean())
 
 
+@each_split
 @pytest.mark.parametrize("name", NAMES)
-def test_the_dilemma_is_wide(name: str) -> None:
-    for split_seed in SPLITS:
-        engine = Engine(scenario.load(name, **{"data.split_seed": split_seed}), None, num_envs=len(SEEDS))
-        welfare = {
-            one: float(agents.play(engine, agents.make(one), SEEDS)["welfare"].mean())
-            for one in ("all", "random", "honest", "oracle", "planner")
-        }
-        assert welfare["all"] < welfare["random"] < welfare["honest"] < welfare["oracle"] < welfare["planner"]
-        assert welfare["all"] < 0.25 * welfare["oracle"]  # contributing everything gives most of it away
-        assert welfare["honest"] > 0
+def test_the_dilemma_is_wide(name: str, split_seed: int) -> None:
+    engine = Engine(scenario.load(name, **{"data.split_seed": split_seed}), None, num_envs=len(SEEDS))
+    welfare = {
+        one: float(agents.play(engine, agents.make(one), SEEDS)["welfare"].mean())
+        for one in ("all", "random", "honest", "oracle", "planner")
+    }
+    assert welfare["all"] < welfare["random"] < welfare["honest"] < welfare["oracle"] < welfare["planner"]
+    assert welfare["all"] < 0.25 * welfare["oracle"]  # contributing everything gives most of it away
+    assert welfare["honest"] > 0
 
 
+@each_split
 @pytest.mark.parametrize("name", NAMES)
-def test_the_values_bind_more_for_others_updates_than_for_ones_own(name: str) -> None:
+def test_the_values_bind_more_for_others_updates_than_for_ones_own(name: str, split_seed: int) -> None:
     shares = []
-    for split_seed in SPLITS:
-        engine = Engine(scenario.load(name, **{"data.split_seed": split_seed}), None, num_envs=len(SEEDS))
-        agents.play(engine, agents.make("oracle"), SEEDS, on_round=lambda played: shares.append(blocked(played)))
+    engine = Engine(scenario.load(name, **{"data.split_seed": split_seed}), None, num_envs=len(SEEDS))
+    agents.play(engine, agents.make("oracle"), SEEDS, on_round=lambda played: shares.append(blocked(played)))
     assert 0.2 < mean(anybody for anybody, _ in shares) < 0.5
     assert 0.05 < mean(own for _, own in shares) < 0.2
 
 
+@each_split
 @pytest.mark.parametrize("name", NAMES)
-def test_corrupt_lots_harm_and_clean_lots_help(name: str) -> None:
-    for split_seed in SPLITS:
-        made = scenario.load(name, **{"data.split_seed": split_seed}).unscreened(1.0)
-        engine = Engine(made, None, num_envs=len(SEEDS))
-        gain = {}
-        for what in ("clean", "corrupt"):
-            engine.reset(SEEDS)
-            while engine.t < engine.horizon:
-                engine.step(engine.lots.corrupt == (what == "corrupt"))
-            gain[what] = float((engine.prospect.utility - engine.initial_utility).mean())
-        assert gain["clean"] > 0 > gain["corrupt"]
+def test_corrupt_lots_harm_and_clean_lots_help(name: str, split_seed: int) -> None:
+    made = scenario.load(name, **{"data.split_seed": split_seed}).unscreened(1.0)
+    engine = Engine(made, None, num_envs=len(SEEDS))
+    gain = {}
+    for what in ("clean", "corrupt"):
+        engine.reset(SEEDS)
+        while engine.t < engine.horizon:
+            engine.step(engine.lots.corrupt == (what == "corrupt"))
+        gain[what] = float((engine.prospect.utility - engine.initial_utility).mean())
+    assert gain["clean"] > 0 > gain["corrupt"]
 
 
 @pytest.mark.fairness

@@ -60,7 +60,7 @@ DIGITS = {"reward.scale": 1.0, "profiles_drawn": False}
         (
             {"forbidden_tags": ["good", "bad"]},
             {"lots.tags": {"good": 0.5, "bad": 0.5}},
-            r"a profile forbids every tag that lots carry \(bad, good\), so that nothing could ever be admissible",
+            r"a profile forbids every tag that lots carry \(bad, good\), so that no update could ever be admissible",
         ),
         ({"forbidden_tags": ["bad"]}, {"lots.tags": {"good": 0.0, "bad": 1.0}}, r"forbids every tag that lots carry \(bad\)"),
         ({"holders": 7}, {}, "7 holders in all, but there are only 6 principals"),

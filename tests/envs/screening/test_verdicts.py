@@ -1,5 +1,6 @@
 """Screening: who blocks what, governance at its boundaries, and no applied step beyond anybody's tolerance."""
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -70,8 +71,15 @@ def test_without_screening_steps_exceed_tolerances(name: str) -> None:
     assert sum(int(result.violated.sum()) for result in engine.history) > 0
 
 
-@pytest.mark.parametrize("kind", GUARDED)
-@pytest.mark.parametrize("name", scenario.names())
+def each_once(names: list[str], kinds: dict[str, object], *whole: str) -> list[object]:
+    """Pairs of a scenario and a kind: all kinds with the scenarios named, each other scenario with one kind, the rest slow."""
+    turn = dict(zip(names, itertools.cycle(kinds), strict=False))
+    return [
+        pytest.param(name, kind, marks=() if name in whole or kind == turn[name] else pytest.mark.slow) for name in names for kind in kinds
+    ]
+
+
+@pytest.mark.parametrize(("name", "kind"), each_once(scenario.names(), GUARDED, "breast_cancer"))
 def test_guard_keeps_200_rounds_within_every_tolerance_where_screening_alone_does_not(name: str, kind: str) -> None:
     load = loaded if "server" in GUARDED[kind] else tightened
     engine = Engine(load(name, **GUARDED[kind]), None, num_envs=16)
@@ -110,8 +118,7 @@ def outside(engine: Engine, theta: Tensor, step: Tensor, slack: float) -> Tensor
     return (raised > engine.profiles.tolerance.amin(dim=1) + slack).any(dim=-1)
 
 
-@pytest.mark.parametrize("kind", MEASURED)
-@pytest.mark.parametrize("name", ["digits", "breast_cancer"])
+@pytest.mark.parametrize(("name", "kind"), each_once(["digits", "breast_cancer"], MEASURED, "breast_cancer"))
 def test_with_measured_harm_and_the_guard_no_step_of_256_rounds_raises_a_value_s_loss_beyond_tolerance(name: str, kind: str) -> None:
     held = tightened(name, **MEASURED[kind])
     screening = held.screening.model_copy(update={"harm": "measured", "guard": True})

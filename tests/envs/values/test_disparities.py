@@ -135,7 +135,7 @@ def test_a_side_without_rows_and_sides_that_overlap_are_refused(settings: dict[s
 
 
 def test_a_group_is_not_compared_with_itself() -> None:
-    with pytest.raises(ValueError, match="against='old': is the group itself"):
+    with pytest.raises(ValueError, match="against='old' is the group itself"):
         Disparity(group="old", label="yes", against="old")
 
 

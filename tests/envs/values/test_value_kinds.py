@@ -118,7 +118,7 @@ def test_drift_is_the_mean_divergence_from_the_references_answers() -> None:
 
 def test_drift_without_a_reference_says_where_to_get_one() -> None:
     for call in (Drift().loss, Drift().loss_and_gradient):
-        with pytest.raises(ValueError, match=r"no reference: give Rows the start model's answers.*\(n_rows, n_classes\)"):
+        with pytest.raises(ValueError, match=r"no reference: add the start model's logits.*\(n_rows, n_classes\)"):
             call(with_probability([0.5, 0.2, 0.9, 0.1]), PROBE, TOY)
 
 

@@ -424,7 +424,7 @@ def test_the_command_audits_an_agent_and_writes_a_page_only_where_it_is_told_to(
 def test_wrong_inputs_say_what_to_do(run, folder, tmp_path):
     comparison, scripted = folder, folder / "cells" / "a" / "agent-none" / "seed-0"
     for words, message in (
-        ((tmp_path,), "is no folder of a training run: it has no run.json"),
+        ((tmp_path,), "is not the folder of a training run: it has no run.json"),
         ((tmp_path / "missing",), "does not exist: give the folder of a training run"),
         ((comparison,), f"is a comparison: name one of its runs, a folder such as {comparison}/cells/SCENARIO/RULE/seed-0"),
         ((scripted,), "holds a scripted agent's result and no policy: name the agent instead, as in --agent honest"),

@@ -385,17 +385,17 @@ def test_progress_is_told_by_stage(small_scenario):
 @pytest.mark.parametrize("name", ["all", "none"])
 def test_policies_that_look_at_nothing_have_a_page_that_says_so(small_scenario, name, tmp_path):
     found = explain(small_scenario, partial(make, name), credit="equal", episodes=2, seed=SEED)
-    assert sentences(found)[-1] == "nothing of what it observes changes what it does"
+    assert sentences(found)[-1] == "none of the features that it observes changes what it does"
     assert feature_rows(found) == []
     text = write_explanation(found, tmp_path / "explain.html", agents="somebody").read_text(encoding="utf-8")
     assert len(images(text)) == 2
-    assert "what it does depends on none of the features" in text
+    assert "choices depend on none of the features" in text
 
 
 def test_where_nobody_contributes_pay_and_worth_cannot_be_compared(small_scenario):
     found = explain(small_scenario, partial(make, "none"), episodes=2, seed=SEED)
     assert (found.proxies.welfare == 0).all()
-    assert sentences(found)[1].startswith("whether pay follows worth cannot be told")
+    assert sentences(found)[1].startswith("it is unknown whether pay follows worth")
 
 
 def test_the_words_say_what_the_numbers_say(honest):

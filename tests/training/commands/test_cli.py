@@ -75,7 +75,7 @@ def test_play_shows_every_round_and_its_sum(run, tmp_path):
 def test_a_rule_s_manual_and_what_it_costs_are_printed(run):
     code, out, _ = run("rules", "shapley", "--agents", 64)
     assert code == 0
-    assert "Average marginal contribution over all orders" in out
+    assert "average marginal contribution over all orders" in out
     assert "budget=None, seed=0" in out
     assert "64 agents    cannot: Shapley takes at most 20 agents, got 64" in out
     _, out, _ = run("rules", "shapley(budget=60)", "--agents", 10)
@@ -122,10 +122,13 @@ def test_rules_with_arguments_work_in_every_command(run, tmp_path, rule):
     assert out.startswith(how), "the run's own rule, from its run.json"
 
 
-def test_a_comparison_of_a_rule_with_arguments_is_reported(run, tmp_path):
+# Python from 3.12 on warns where other threads might hold locks: those of libraries here hold none that a child needs.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_comparison_of_a_rule_with_arguments_is_reported(run, forking, tmp_path):
     rule, out = "normalised(rule='loo', max_scale=5.0)", tmp_path / "out"
     small = ["-s", "breast_cancer", "--set", "horizon=2", "--set", "principals=3", "--set", "profiles=[]"]
-    code, text, err = run("compare", *small, "-r", rule, "-o", out, "--seeds", 1, "--steps", 50, "--episodes", 2, "-j", 1)
+    with forking():
+        code, text, err = run("compare", *small, "-r", rule, "-o", out, "--seeds", 1, "--steps", 50, "--episodes", 2, "-j", 1)
     assert code == 0, err
     assert "max_scale=5.0)" in text
     assert f'"{rule}"' in (out / "results.csv").read_text()
@@ -167,7 +170,7 @@ def test_train_evaluate_and_play_a_policy(run, tmp_path):
         (("play", "--seat", "9=none"), "seats go from 0 to 5"),
         (("play", "--set", "lots.rowz=3"), "unknown key 'lots.rowz'; did you mean 'rows'"),
         (("play", "--set", "horizon"), "write KEY=VALUE"),
-        (("play", "--set", "horizon=[1"), "no valid YAML value"),
+        (("play", "--set", "horizon=[1"), "not a valid YAML value"),
         (
             ("play", "--set", "principals=21", "--set", "lots.rows=5", "--set", "reward.scale=1"),
             "Shapley takes at most 20 agents, got 21 (2,097,152 coalitions a round): use an estimator with a budget of coalition "

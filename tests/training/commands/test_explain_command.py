@@ -46,7 +46,7 @@ def test_the_command_explains_an_agent_and_writes_a_page_only_where_it_is_told_t
 
 def test_wrong_inputs_say_what_to_do(run, folder, tmp_path):
     for words, message in (
-        ((tmp_path,), "is no folder of a training run: it has no run.json"),
+        ((tmp_path,), "is not the folder of a training run: it has no run.json"),
         (("--agent", "nope"), "unknown agent 'nope'"),
         (("--agent", "oracle"), "Oracle sees what no proxy could"),
         (("--agent", "all", "--csv", tmp_path), "is a folder: name a file in it"),

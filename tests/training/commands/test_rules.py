@@ -111,7 +111,7 @@ def test_a_rule_without_words_of_its_own_does_not_borrow_the_interface_s(registr
         def assign(self, round):
             return round.gain[:, None].repeat(1, round.num_agents)
 
-    assert manual("silent").endswith("It says nothing of itself.\n")
+    assert manual("silent").endswith("This rule has no description.\n")
 
 
 def test_how_a_rule_works_is_one_line():

@@ -22,7 +22,7 @@ ALGORITHMS = ["ppo", "grpo", "ospo"]
 
 def settings(small, algo="ppo", **changes):
     group = {} if algo == "ppo" or changes.get("group") == "agents" else {"group_size": 2}
-    fields = {"scenario": small, "credit": "loo", "total_steps": 1_000, "num_cooperatives": 4, "checkpoint_every": 5, **group, **changes}
+    fields = {"scenario": small, "credit": "loo", "total_steps": 700, "num_cooperatives": 4, "checkpoint_every": 5, **group, **changes}
     return settings_for("ippo", algo, **fields)
 
 
@@ -34,7 +34,7 @@ def identical(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("algo", ["ppo", *(pytest.param(algo, marks=pytest.mark.slow) for algo in ("grpo", "ospo"))])
 def test_proxies_learn_to_contribute_clean_lots_and_to_withhold_corrupt_ones(small, tmp_path, algo):
     group = {} if algo == "ppo" else {"group_size": 4}
     folder = train(settings(small, algo, total_steps=20_000, num_cooperatives=16, **group), tmp_path / "run", tensorboard=False)
@@ -269,7 +269,7 @@ def test_the_same_seed_gives_the_same_policy_and_leaves_other_randomness_alone(s
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(small, resumed, algo):
-    resumed(settings(small, algo), after=600)
+    resumed(settings(small, algo), after=400)
 
 
 def test_updates_that_do_not_divide_into_minibatches_are_split_evenly(small, tmp_path, monkeypatch):
@@ -297,7 +297,7 @@ def test_a_minibatch_of_one_row_leaves_no_nan(tmp_path):
         ("grpo", {"num_cooperatives": 6, "group_size": 4}, "num_cooperatives=6 does not divide into groups of group_size=4"),
         ("ospo", {"group": "agents", "rewards": "team"}, "group='agents' compares what the proxies of a cooperative get"),
         ("ospo", {"gamma": 0.9}, "gamma: ospo looks at the reward of one round only"),
-        ("grpo", {"group": "agents", "group_size": 3}, "group_size: where group='agents', the group is the proxies of a cooperative"),
+        ("grpo", {"group": "agents", "group_size": 3}, "group_size: with group='agents', a group is the proxies of a cooperative"),
         ("grpo", {"group": "everybody"}, "Input should be 'replicas' or 'agents'"),
         ("ppo", {"group": "agents"}, "Extra inputs are not permitted"),
     ],

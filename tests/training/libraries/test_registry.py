@@ -22,10 +22,10 @@ def test_a_wrong_library_lists_the_known_ones():
 
 def test_a_wrong_pair_says_who_has_the_algorithm_and_what_is_possible():
     with pytest.raises(
-        ValueError, match=r"'rllib' has no algorithm 'vdn'; vdn is in --library benchmarl\. What is possible: sb3: ppo, a2c, dqn;"
+        ValueError, match=r"'rllib' has no algorithm 'vdn'; vdn is in --library benchmarl\. Choose one of: sb3: ppo, a2c, dqn;"
     ):
         find("rllib", "vdn")
-    with pytest.raises(ValueError, match=r"'sb3' has no algorithm 'nope'\. What is possible"):
+    with pytest.raises(ValueError, match=r"'sb3' has no algorithm 'nope'\. Choose one of"):
         find("sb3", "nope")
 
 
@@ -63,15 +63,22 @@ def test_actions_and_settings_that_an_algorithm_does_not_take_are_refused(small)
         settings_for("benchmarl", "qmix", scenario=small, rewards="own")
 
 
-def test_no_library_is_imported_unless_it_is_asked_for():
+def test_no_library_and_no_database_is_imported_and_no_file_written_unless_asked_for(tmp_path):
     script = """
 import sys
+from proxycoop.envs import cooperative_v0, scenario
+env = cooperative_v0.parallel_env(scenario.load("breast_cancer", horizon=1, settlement={}))
+env.reset(seed=0)
+env.step({agent: [1, 1, 1, 1] for agent in env.agents})
+print("sqlalchemy" in sys.modules)
 import proxycoop, proxycoop.agents, proxycoop.credit, proxycoop.envs, proxycoop.training.libraries, proxycoop.training.train
 import proxycoop.training.commands.cli
 heavy = {"stable_baselines3", "sb3_contrib", "supersuit", "ray", "benchmarl", "torchrl", "agilerl", "flwr", "matplotlib", "tensorboard"}
 print(sorted(heavy & set(sys.modules)))
 """
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["False", "[]"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_lists_libraries_and_the_settings_of_an_algorithm(run):

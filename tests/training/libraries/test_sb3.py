@@ -30,6 +30,7 @@ def curve(folder):
     return json.loads((folder / "curve.json").read_text())["updates"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("library", "algo", "steps", "changes"),
     [
@@ -44,11 +45,7 @@ def test_each_learns_what_random_choice_does_not(small, tmp_path, library, algo,
     folder = train(settings, tmp_path / "run", tensorboard=False)
     learned = agents.make("learned", path=folder)
     assert welfare(small, learned) > welfare(small, agents.make("random")) + 3
-    assert learned.deterministic == (algo == "dqn")
-    points = curve(folder)
-    assert [point["agent_steps"] for point in points] == [(i + 1) * 16 * 3 * 6 for i in range(len(points))]
-    assert points[-1]["agent_steps"] >= steps
-    assert {"welfare", "clean_share"} <= points[0].keys()
+    assert curve(folder)[-1]["agent_steps"] >= steps
 
 
 def test_masks_are_kept_by_maskable_ppo(tmp_path):
@@ -78,18 +75,25 @@ def test_dqn_values_are_additive_over_lots_and_greedy_by_their_sign(small):
         lots = [k for k in range(4) if code >> k & 1]
         assert torch.allclose(values[:, code], state + logits[:, lots].sum(dim=1), atol=1e-5)
     actions, _ = model.predict(observations.numpy(), deterministic=True)
-    assert torch.equal(env._codec.decode(actions, "the rows"), logits > 0)
+    assert torch.equal(env._rows.codec.decode(actions, "the rows"), logits > 0)
     target = dict(model.q_net_target.named_parameters())
     assert all(torch.equal(own, target[name]) for name, own in model.q_net.named_parameters() if "decide" not in name)
 
 
-@pytest.mark.parametrize(("library", "algo"), [("sb3", "a2c"), ("sb3", "dqn"), ("supersuit", "ppo")])
-def test_the_same_seed_trains_the_same_policy_and_another_seed_another(small, tmp_path, library, algo):
+@pytest.mark.parametrize(
+    ("library", "algo", "changes"),
+    [("sb3", "a2c", {}), ("sb3", "dqn", {}), ("sb3-contrib", "maskable_ppo", {"actions": "discrete"}), ("supersuit", "ppo", {})],
+)
+def test_the_same_seed_trains_the_same_policy_and_another_seed_another(small, tmp_path, library, algo, changes):
     def network(name, seed):
-        settings = settings_for(library, algo, scenario=small, credit="loo", total_steps=900, num_cooperatives=4, seed=seed)
+        settings = settings_for(library, algo, scenario=small, credit="loo", total_steps=400, num_cooperatives=4, seed=seed, **changes)
         return torch.load(train(settings, tmp_path / name, tensorboard=False) / "policy.pt", weights_only=True)["network"]
 
     first, again, other = network("a", 1), network("b", 1), network("c", 2)
+    points = curve(tmp_path / "a")
+    assert [point["agent_steps"] for point in points] == [(i + 1) * 4 * 3 * 6 for i in range(6)]
+    assert {"welfare", "clean_share"} <= points[0].keys()
+    assert agents.make("learned", path=tmp_path / "a").deterministic == (algo == "dqn")
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
@@ -98,8 +102,8 @@ def test_the_same_seed_trains_the_same_policy_and_another_seed_another(small, tm
 def test_runs_of_on_policy_algorithms_that_were_cut_off_end_as_if_they_had_not_been(small, resumed, library, algo):
     changes = {"n_steps": 3} if algo == "a2c" else {}
     resumed(
-        settings_for(library, algo, scenario=small, credit="loo", total_steps=2_000, num_cooperatives=4, checkpoint_every=5, **changes),
-        after=1_200,
+        settings_for(library, algo, scenario=small, credit="loo", total_steps=700, num_cooperatives=4, checkpoint_every=5, **changes),
+        after=400,
     )
 
 
@@ -140,14 +144,14 @@ def test_dqn_takes_as_many_gradient_steps_as_it_says(small, tmp_path):
         model = sb3.algorithm(run, env, rows.policy_kwargs)
         model.learn(3 * 6 * 6)  # three episodes; the first only fills the buffer
         assert model._n_updates == expected
-    with pytest.raises(ValueError, match=r"updates_per_round=0\.7: must be a whole number, or one over a whole number"):
+    with pytest.raises(ValueError, match=r"updates_per_round=0\.7: must be a whole number, or one divided by a whole number"):
         settings_for("sb3", "dqn", scenario=small, updates_per_round=0.7)
 
 
-@pytest.mark.parametrize("n_steps", [4, 5, 9])
+@pytest.mark.parametrize("n_steps", [5, 9])
 def test_a2c_keeps_checkpoints_whatever_its_updates_are(small, tmp_path, n_steps):
     settings = settings_for(
-        "sb3", "a2c", scenario=small, credit="loo", total_steps=3 * 6 * 60, num_cooperatives=1, checkpoint_every=2, n_steps=n_steps
+        "sb3", "a2c", scenario=small, credit="loo", total_steps=3 * 6 * 30, num_cooperatives=1, checkpoint_every=2, n_steps=n_steps
     )
     kept = []
 

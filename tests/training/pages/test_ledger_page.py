@@ -108,22 +108,22 @@ def test_facts_say_what_was_paid_and_what_is_to_come():
     [
         (
             SettlementPolicy(),
-            "split in proportion to cumulative credit, equally where nobody has any; a round's negative credit counts as none",
+            "split in proportion to cumulative credit, or equally if nobody has any; a round's negative credit counts as 0",
         ),
         (SettlementPolicy(split="equal"), "split equally, whatever the credit"),
-        (SettlementPolicy(decay=0.9), "counts 0.9 times as much with every round after it"),
+        (SettlementPolicy(decay=0.9), "counts 0.9 times as much after every further round"),
         (SettlementPolicy(early=0.5), "counts 0.5 times as much with every round that it comes later"),
         (SettlementPolicy(solidarity=0.125), "12.5 % of what is paid is split equally"),
         (SettlementPolicy(reserve=0.1), "10 % of every revenue is kept in reserve"),
         (SettlementPolicy(floor=150), "nobody gets less than 1.50 EUR"),
         (SettlementPolicy(cap=0), "nobody gets more than 0.00 EUR"),
-        (SettlementPolicy(clawback=True), "credit counts with its sign, and who turns out to have been overpaid waits"),
+        (SettlementPolicy(clawback=True), "credit counts with its sign; a member that turns out to have been overpaid waits"),
     ],
 )
 def test_every_setting_of_a_policy_is_told_where_it_does_something(policy, said):
     everything = "; ".join(policy_in_words(policy, Currency()))
     assert said in everything
-    assert ("none" in everything) == (policy.split == "credit" and not policy.clawback)
+    assert ("counts as 0" in everything) == (policy.split == "credit" and not policy.clawback)
 
 
 def test_csv_has_amounts_as_exact_decimals_and_measures_in_full(tmp_path):
