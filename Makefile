@@ -3,12 +3,16 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+SITE   := site
 OTHERS := flower rllib benchmarl agilerl
 OUT    ?= out
 SEEDS  ?= 5
 QUIET  := FLWR_TELEMETRY_ENABLED=0 RAY_USAGE_STATS_ENABLED=0
+# PyPI's wheels of torch for Linux bring gigabytes of CUDA. For the CPU build: make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+torch_of = $(if $(TORCH_INDEX),$(1)/bin/python -m pip install --quiet --disable-pip-version-check --index-url $(TORCH_INDEX) $$(grep -E '^torch(vision)?==' $(2)),:)
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-postgres slow compat compat-changed $(OTHERS:%=compat-%) lint types bench estimators fidelity table lessons libraries values settlement clean
+.PHONY: help setup demo test test-postgres slow compat compat-changed $(OTHERS:%=compat-%) lint types bench estimators fidelity table lessons libraries values settlement docs linkcheck clean
 .PRECIOUS: .venv-%/.ready
 
 help:  ## list the targets
@@ -20,6 +24,7 @@ $(READY): pyproject.toml constraints/core.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "proxycoop needs Python >= 3.11; $(PYTHON) is $$($(PYTHON) --version 2>&1). Call: make PYTHON=python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once; a few minutes on a slow line) ..."
+	@$(call torch_of,$(VENV),constraints/core.txt)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints/core.txt --editable '.[dev]'
 	@touch $@
 
@@ -55,6 +60,7 @@ compat-changed: $(READY)  ## the same, but only where something that matters to 
 .venv-%/.ready: pyproject.toml constraints/%.txt
 	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
 	@echo "installing into .venv-$* (once; a few minutes on a slow line) ..."
+	@$(call torch_of,.venv-$*,constraints/$*.txt)
 	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints/$*.txt --editable '.[$*]' pytest hypothesis
 	@touch $@
 
@@ -69,18 +75,18 @@ types: $(READY)  ## check the types of an installed copy (checkers cannot see th
 	@rm -rf build
 
 bench: $(READY)  ## print the speed of the engine and of exact credit beside others', and how screening holds
-	@$(BIN)/python benchmarks/training/engine.py
+	@$(BIN)/python benchmarks/training/engine.py --markdown docs/results/engine.md
 	@$(BIN)/python benchmarks/credit/exact.py
 	@$(BIN)/python benchmarks/values/screening.py
 
-estimators: $(READY)  ## reproduce the README's errors of estimators beside shapiq's; six minutes
+estimators: $(READY)  ## reproduce the errors of estimators beside shapiq's; six minutes
 	@$(BIN)/python benchmarks/credit/estimators.py --markdown docs/results/estimators.md
 
-fidelity: $(READY)  ## reproduce the README's fidelity of every rule and published facts, and the page on vetoes; four minutes
+fidelity: $(READY)  ## reproduce the fidelity of every rule, published facts, and the page on vetoes; four minutes
 	@$(BIN)/python benchmarks/credit/fidelity.py --markdown docs/results/fidelity.md
-	@$(BIN)/python benchmarks/credit/vetoes.py --markdown docs/vetoes.md
+	@$(BIN)/python benchmarks/credit/vetoes.py --markdown docs/credit/vetoes.md
 
-table: $(READY)  ## reproduce the README's results: four scenarios, five rules, $(SEEDS) seeds
+table: $(READY)  ## reproduce what each rule teaches: four scenarios, five rules, $(SEEDS) seeds
 	@$(BIN)/proxycoop compare -s digits -s breast_cancer -s digits-mean -s adult \
 		-r equal -r data_size -r standalone -r loo -r shapley --seeds $(SEEDS) --first-seed 10 --out $(OUT)/table
 	@$(BIN)/proxycoop report $(OUT)/table --parts docs/results
@@ -99,12 +105,13 @@ settlement: $(READY)  ## reproduce what delayed settlement costs, and the ledger
 	@.ci/postgres $(BIN)/python benchmarks/ledger/ledger.py writers --markdown docs/results/ledger-writers.md
 	@.ci/postgres $(BIN)/python benchmarks/ledger/ledger.py tamper --markdown docs/results/ledger-tamper.md
 
-libraries: $(READY) $(patsubst %,.venv-%/.ready,$(filter-out flower,$(OTHERS)))  ## reproduce what RL libraries reach, decompositions, ippo's speed, imports; an hour
+libraries: $(READY) $(patsubst %,.venv-%/.ready,$(filter-out flower,$(OTHERS)))  ## reproduce what RL libraries reach, decompositions, speed of ippo and of every face, imports; an hour
 	@$(BIN)/python benchmarks/training/libraries.py libraries --markdown docs/results/libraries.md
 	@$(BIN)/python benchmarks/training/libraries.py decompositions --seeds 5 --first-seed 20 --markdown docs/results/decompositions.md
 	@$(BIN)/python benchmarks/training/ippo.py --seeds 3 --steps 60000 --markdown docs/results/ippo.md
 	@$(BIN)/python benchmarks/training/ippo.py --groups --seeds 2 --steps 60000 --markdown docs/results/groups.md
 	@$(BIN)/python benchmarks/training/imports.py --markdown docs/results/imports.md
+	@.venv-benchmarl/bin/python benchmarks/training/faces.py --markdown docs/results/faces.md
 
 lessons: $(READY)  ## reproduce what the rules of learning cooperatives teach: digits, 14 rules, three seeds
 	@$(BIN)/proxycoop compare -s digits -r comfedsv -r data_shapley -r in_run -r cgsv -r shapfed -r "fael(window=8)" -r g_shapley \
@@ -112,5 +119,17 @@ lessons: $(READY)  ## reproduce what the rules of learning cooperatives teach: d
 		--seeds 3 --first-seed 10 --out $(OUT)/lessons
 	@$(BIN)/proxycoop report $(OUT)/lessons --parts docs/results/lessons
 
+docs: $(VENV)/.docs  ## build the documentation site into $(SITE)/html, and run its notebooks; warnings are errors
+	@PYTHONPATH=docs/_ext $(BIN)/python -m sphinx -W --keep-going --quiet -b html -d $(SITE)/doctrees docs $(SITE)/html
+	@echo "open $(SITE)/html/index.html"
+
+linkcheck: $(VENV)/.docs  ## ask every server that the site links to whether the page is still there (needs the internet)
+	@PYTHONPATH=docs/_ext $(BIN)/python -m sphinx --keep-going --quiet -b linkcheck -d $(SITE)/doctrees docs $(SITE)/links
+
+$(VENV)/.docs: $(READY)
+	@echo "installing what builds the site into $(VENV) (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints/core.txt --editable '.[docs]'
+	@touch $@
+
 clean:  ## remove what was built, but not $(OUT)
-	@rm -rf $(VENV) $(OTHERS:%=.venv-%) build *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(OTHERS:%=.venv-%) $(SITE) build *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

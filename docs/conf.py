@@ -40,10 +40,10 @@ _OTHERS = (
 nitpick_ignore_regex = [  # what is not ours cannot be looked up without the internet
     (r"py:.*", rf"({_OTHERS})\..*"),
     (r"py:.*", r"(AECEnv|ArrayRecord|Ge|FieldInfo|Message|MetricRecord|NoneType|ParallelEnv|Path|Progress|Table|tqdm)"),
+    (r"py:.*", r"(NDArray|bool|float\d+|u?int\d+|object_|str_)"),
     (r"py:.*", r".*\[.*"),  # a piece of a type that Sphinx took apart
     (r"py:.*", r"proxycoop\..*\.(_\w+|F|T)"),  # private bases, type variables
 ]
-suppress_warnings = ["toc.not_readable"]  # as long as pages are being written
 
 myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath", "fieldlist"]
 myst_dmath_allow_digits = False

@@ -1,5 +1,6 @@
 """Settings of every test, and what tests of several folders share."""
 
+import gc
 import importlib.util
 import os
 import sys
@@ -10,13 +11,10 @@ from pathlib import Path
 from types import ModuleType
 
 # Test processes stand side by side: threads within them, or within the processes that they start, would only fight for the cores.
-os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when numpy and torch are imported
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # read when torch is imported
 
 import pytest
-import torch
 from hypothesis import settings
-
-torch.set_num_threads(1)
 
 # No deadline, since the first example pays for filling caches; the same examples on every machine and run.
 settings.register_profile("proxycoop", deadline=None, derandomize=True, max_examples=40)
@@ -35,6 +33,12 @@ DATABASES = ["sqlite", *([pytest.param("postgresql", marks=pytest.mark.postgres)
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "postgres: needs a PostgreSQL server; `make test-postgres` starts one and runs these")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: collections of garbage need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,9 +1,9 @@
 """Speed of every face of the engine, side by side in one run.
 
 Every face plays whole episodes, resets included. The actions were drawn beforehand, so that no policy is timed. The faces take turns, and
-the medians are printed. Time is processor time: other programs on the machine do not count. Infos are those that training
-needs (``infos="mask"``). An agent-step is one proxy's choice in one round. In ``seat-v0`` the others play a fixed policy, and only the
-steps of the one proxy are counted.
+the fastest turn of each is printed: other programs on the machine only ever slow a turn down. Time is processor time. Infos are those that
+training needs (``infos="mask"``). An agent-step is one proxy's choice in one round. In ``seat-v0`` the others play a fixed policy, and only
+the steps of the one proxy are counted.
 
 TorchRL is measured where it is installed: run this with the Python of ``.venv-benchmarl``.
 
@@ -255,12 +255,12 @@ def table(seconds: float) -> list[str]:
         f"Agent-steps per second of processor time, of E cooperatives of `{SCENARIO}` (N = {n_agents}) under exact Shapley credit; "
         f"{threads} thread{'s' if threads > 1 else ''}, the fastest of {REPEATS} turns. Of *one proxy*, only its own steps count.",
         "",
-        "| face | made by | observations | actions | " + " | ".join(f"E = {n_envs}" for n_envs in SIZES) + " |",
-        "|---|---|---|---|" + "---:|" * len(SIZES),
+        "| face | " + " | ".join(f"E = {n_envs}" for n_envs in SIZES) + " | made by | observations | actions |",
+        "|---|" + "---:|" * len(SIZES) + "---|---|---|",
     ]
     for face in FACES:
-        cells = [f"{max(rates[face.name, n]):,.0f}" if (face.name, n) in rates else "–" for n in SIZES]
-        lines.append(f"| {face.name} | {face.made_by} | {face.observations} | {face.actions} | {' | '.join(cells)} |")
+        speeds = " | ".join(f"{max(rates[face.name, n]):,.0f}" if (face.name, n) in rates else "–" for n in SIZES)
+        lines.append(f"| {face.name} | {speeds} | {face.made_by} | {face.observations} | {face.actions} |")
     return lines
 
 

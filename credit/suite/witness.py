@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ def witnesses(rule: str | Callable[[], CreditRule]) -> dict[str, Witness]:
         Witnesses by the names of the axioms: efficient, symmetric, null_player. An axiom is left out if no round of at most 12 agents in
         the battery shows a violation.
     """
-    new = (lambda: make(rule)) if isinstance(rule, str) else rule
+    new: Callable[[], CreditRule] = partial(make, rule) if isinstance(rule, str) else rule
     lacking = [axiom for axiom in AXIOMS if not getattr(new(), axiom)]
     found: dict[str, Witness] = {}
     # one agent alone shows least; games with known values, which are the easiest to check, are at the end of the battery

@@ -259,10 +259,39 @@ def still_there(app: Sphinx, what: str, name: str, obj: object, options: object,
     lines += _ATTRIBUTES.pop(name, [])
 
 
-def numpy_s_types(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """Keep reStructuredText from reading ``numpy.str_`` as a link."""
+_ARRAY = re.compile(r"~?numpy\.ndarray\[tuple\[~?(?:typing\.)?Any, \.\.\.\], ~?numpy\.dtype\[~?numpy\.(\w+)\]\]")
+
+
+def short_types(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Write the types of arrays as in the code; keep reStructuredText from reading ``numpy.str_`` as a link."""
     del app, what, name, obj, options
-    lines[:] = [re.sub(r"\b(numpy\.\w+)_(?!\w)", r"\1\\_", line) if ":type:" in line else line for line in lines]
+    for i, line in enumerate(lines):
+        if ":type:" in line:
+            lines[i] = re.sub(r"(\w)_(?!\w)", r"\1\\_", _ARRAY.sub(r"NDArray[\1]", line))
+
+
+def short_signature(
+    app: Sphinx, what: str, name: str, obj: object, options: object, arguments: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """The types of arrays as in the code; the settings that a class is made of stand in a list below."""
+    del app, what, name, options
+    if inspect.isclass(obj) and issubclass(obj, BaseModel):
+        return "(**settings)", None
+    return _ARRAY.sub(r"NDArray[\1]", arguments or "") or arguments, _ARRAY.sub(r"NDArray[\1]", returned or "") or returned
+
+
+def not_pydantic_s(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
+    """Leave out what pydantic adds to a class."""
+    del app, what, options, skip
+    return True if name == "model_config" and isinstance(obj, dict) else None
+
+
+def nothing_inherited(app: Sphinx, doctree: nodes.document) -> None:
+    """That a class inherits from ``object`` goes without saying."""
+    del app
+    for paragraph in list(doctree.findall(nodes.paragraph)):
+        if paragraph.astext() == "Bases: object":
+            paragraph.parent.remove(paragraph)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -270,11 +299,14 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("public", Public)
     app.connect("autodoc-process-docstring", not_a_type, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", still_there, priority=600)  # after it
-    app.connect("autodoc-process-docstring", numpy_s_types, priority=600)
+    app.connect("autodoc-process-docstring", short_types, priority=600)
     app.connect("autodoc-process-docstring", settings, priority=600)
     app.connect("doctree-read", only_whole_things, priority=400)  # before Sphinx collects the contents
     app.connect("doctree-read", say_where_from)
     app.connect("doctree-read", dashes)
+    app.connect("doctree-read", nothing_inherited)
+    app.connect("autodoc-process-signature", short_signature)
+    app.connect("autodoc-skip-member", not_pydantic_s)
     app.connect("env-check-consistency", complete)
     app.connect("missing-reference", resolve)
     return {"parallel_read_safe": False, "parallel_write_safe": True}

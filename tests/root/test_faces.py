@@ -133,7 +133,7 @@ def test_the_table_of_speeds_has_a_row_for_every_face(benchmark_script, monkeypa
     lines = faces.table(seconds=0)
     assert lines[2].count("|") == lines[3].count("|") == 7
     rows = [line.strip("| ").split(" | ") for line in lines[4:]]
-    assert {row[1].split("(")[0].strip("`"): row[-1] != "–" for row in rows} == {
+    assert {row[3].split("(")[0].strip("`"): row[2] != "–" for row in rows} == {  # at E = 2
         "Engine": True,
         "cooperative_v0.parallel_env": False,  # one cooperative at a time
         "cooperative_v0.env": False,

@@ -1,3 +1,4 @@
+import shutil
 from contextlib import suppress
 
 import pytest
@@ -10,20 +11,38 @@ from proxycoop.credit.ledger.verification import MOST_PROBLEMS
 from proxycoop.credit.money.settlement import SettlementPolicy
 
 
+def fill(ledger):
+    """Two cooperatives with several rows in every table."""
+    policy = SettlementPolicy(reserve=0.1, decay=0.9)
+    for name in ("clinics", "farms"):
+        ledger.init(name, ["Ada", "Bo"], policy=policy)
+        ledger.record(name, 7, {"Ada": 0.5, "Bo": 0.25}, revenue=100, key="k7")
+        ledger.record(name, 2, {"Ada": -1.0, "Bo": 1.0}, revenue=30, key="k2")
+        ledger.settle(name, 5, key="s1")
+        ledger.init(name, ["Cy"], policy=policy)
+        ledger.record(name, 9, {"Cy": 2.0})
+        ledger.record_revenue(name, 50, key="gift")
+        ledger.settle(name)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A file with that ledger, to be copied."""
+    path = tmp_path_factory.mktemp("filled") / "ledger.db"
+    with Ledger(path) as ledger:
+        fill(ledger)
+    return path
+
+
 @pytest.fixture
-def ledger(ledger_url):
+def ledger(ledger_url, filled):
     """A ledger of two cooperatives with several rows in every table."""
+    url = sa.make_url(ledger_url)
+    if url.drivername == "sqlite":
+        shutil.copy(filled, url.database)
     with Ledger(ledger_url) as ledger:
-        policy = SettlementPolicy(reserve=0.1, decay=0.9)
-        for name in ("clinics", "farms"):
-            ledger.init(name, ["Ada", "Bo"], policy=policy)
-            ledger.record(name, 7, {"Ada": 0.5, "Bo": 0.25}, revenue=100, key="k7")
-            ledger.record(name, 2, {"Ada": -1.0, "Bo": 1.0}, revenue=30, key="k2")
-            ledger.settle(name, 5, key="s1")
-            ledger.init(name, ["Cy"], policy=policy)
-            ledger.record(name, 9, {"Cy": 2.0})
-            ledger.record_revenue(name, 50, key="gift")
-            ledger.settle(name)
+        if url.drivername != "sqlite":
+            fill(ledger)
         yield ledger
 
 

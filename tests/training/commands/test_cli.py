@@ -24,9 +24,10 @@ def test_help_lists_every_command_and_every_command_has_examples(run):
 
 
 def test_lists_name_everything(run):
-    assert all(name in run("scenarios")[1] for name in ("digits", "breast_cancer", "digits-mean", "digits-provenance"))
-    assert all(f" {name} " in run("rules")[1] for name in RULES)
-    assert all(name in run("agents")[1] for name in ("all", "none", "random", "honest", "oracle", "planner", "learned"))
+    scenarios, rules, agents = (run(what)[1] for what in ("scenarios", "rules", "agents"))
+    assert all(name in scenarios for name in ("digits", "breast_cancer", "digits-mean", "digits-provenance"))
+    assert all(f" {name} " in rules for name in RULES)
+    assert all(name in agents for name in ("all", "none", "random", "honest", "oracle", "planner", "learned"))
     assert run("--version")[1] == f"proxycoop {__version__}\n"
 
 
