@@ -15,3 +15,14 @@
 * ``agilerl``: AgileRL: IPPO, MADDPG, MATD3;
 * ``agilerl_env``: the engine as an environment for AgileRL.
 """
+
+from .registry import LIBRARIES, Algorithm, Library, find, missing_packages, settings_for
+
+__all__ = [
+    "LIBRARIES",
+    "Algorithm",
+    "Library",
+    "find",
+    "missing_packages",
+    "settings_for",
+]
