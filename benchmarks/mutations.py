@@ -9,6 +9,7 @@ passes in a copy without the error. A mutation that no fast test kills *survives
     python benchmarks/mutations.py --list
     python benchmarks/mutations.py --only ledger-chain-without-links
     python benchmarks/mutations.py --seed 1
+    python benchmarks/mutations.py --nearest
 
 A mutation is refused unless its old text is in the file exactly once, so that no mutation is lost when the code changes.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import compileall
+import itertools
 import os
 import random
 import re
@@ -233,13 +235,15 @@ class Judge:
         scratch: A folder for copies with one.
         left_out: Tests that are not run, since they fail without an error too.
         limit: Seconds that a run of tests may take.
+        nearest: Whether to run the nearest files of tests alone.
     """
 
-    def __init__(self, original: Copy, scratch: Path, left_out: Sequence[str], limit: float) -> None:
+    def __init__(self, original: Copy, scratch: Path, left_out: Sequence[str], limit: float, *, nearest: bool = False) -> None:
         self._original = original
         self._scratch = scratch
         self._left_out = left_out
         self._limit = limit
+        self._nearest = nearest
 
     def __call__(self, mutation: Mutation) -> Verdict:
         """Whether the fast tests notice a mutation."""
@@ -249,7 +253,7 @@ class Judge:
             changed, text = mutated(copy.tree, mutation)
             changed.write_text(text, "utf-8")
             outcome, by = "survived", ""
-            for files in copy.tests(changed):
+            for files in itertools.islice(copy.tests(changed), 1 if self._nearest else None):
                 outcome, by = self._run(copy, files)
                 if outcome != "survived":
                     break
@@ -332,6 +336,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", metavar="NAME", nargs="+", default=[], help="judge these mutations alone")
     parser.add_argument("--seed", type=int, help=f"judge {SAMPLE} mutations that this number chooses (default: all)")
+    parser.add_argument("--nearest", action="store_true", help="run the nearest files of tests alone: minutes rather than hours")
     parser.add_argument("--list", action="store_true", help="list the mutations and judge none")
     parser.add_argument("--markdown", type=Path, help="write the page here")
     parser.add_argument("--tree", type=Path, default=ROOT, help="working tree to judge (default: this one); call its own Python")
@@ -339,6 +344,8 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=3600, metavar="SECONDS", help="most that one run of tests may take (default: 3600)")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="mutations that are judged at once (default: 1)")
     options = parser.parse_args()
+    if options.nearest and options.markdown:
+        parser.error("--nearest --markdown: the page says what the whole of the fast tests finds; leave one of the two out")
     try:
         mutations = chosen(options.only, options.seed)
         for mutation in mutations:
@@ -351,7 +358,7 @@ def main() -> None:
     found: dict[Mutation, Verdict] = {}
     with tempfile.TemporaryDirectory(prefix="mutations-") as scratch, ThreadPoolExecutor(options.jobs) as jobs:
         original = Copy.of(options.tree.resolve(), Path(scratch) / "original")
-        judge = Judge(original, Path(scratch), options.deselect, options.limit)
+        judge = Judge(original, Path(scratch), options.deselect, options.limit, nearest=options.nearest)
         for done in as_completed([jobs.submit(judge, mutation) for mutation in mutations]):
             verdict = done.result()
             found[verdict.mutation] = verdict
