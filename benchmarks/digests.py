@@ -111,6 +111,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the digests here as well")
     parser.add_argument("--against", type=Path, help="digests of an earlier run to compare with")
     chosen = parser.parse_args()
+    if chosen.against and not chosen.against.is_file():
+        parser.error(f"--against {chosen.against}: there is no such file; --out writes one")
+    if chosen.out and not chosen.out.resolve().parent.is_dir():
+        parser.error(f"--out {chosen.out}: there is no folder {chosen.out.parent}")
     torch.set_num_threads(1)
     before = dict(line.rsplit("  ", 1) for line in chosen.against.read_text().splitlines()) if chosen.against else {}
     lines, moved = [], []

@@ -344,6 +344,12 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=3600, metavar="SECONDS", help="most that one run of tests may take (default: 3600)")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="mutations that are judged at once (default: 1)")
     options = parser.parse_args()
+    if options.jobs < 1:
+        parser.error(f"--jobs {options.jobs}: must be at least 1")
+    if not options.tree.is_dir():
+        parser.error(f"--tree {options.tree}: there is no such folder")
+    if options.markdown and not options.markdown.resolve().parent.is_dir():
+        parser.error(f"--markdown {options.markdown}: there is no folder {options.markdown.parent}")
     if options.nearest and options.markdown:
         parser.error("--nearest --markdown: the page says what the whole of the fast tests finds; leave one of the two out")
     try:

@@ -254,9 +254,9 @@ def vector_env(
     scenario = scenario if isinstance(scenario, Scenario) else load(scenario)
     n_agents = scenario.principals
     if num_cooperatives is None:
-        if num_envs < 1 or num_envs % n_agents:
+        if isinstance(num_envs, bool) or not isinstance(num_envs, (int, np.integer)) or num_envs < 1 or num_envs % n_agents:
             raise ValueError(
-                f"num_envs={num_envs}: scenario {scenario.name!r} has {n_agents} proxies, a row each, so it must be a multiple of "
+                f"num_envs={num_envs!r}: scenario {scenario.name!r} has {n_agents} proxies, a row each, so it must be a multiple of "
                 f"{n_agents}, such as {8 * n_agents}; or pass num_cooperatives=8 instead"
             )
         num_cooperatives = num_envs // n_agents

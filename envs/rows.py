@@ -48,8 +48,8 @@ class Rows:
         rewards: RewardForm,
         device: torch.device | str = "cpu",
     ) -> None:
-        if num_cooperatives < 1:
-            raise ValueError(f"num_cooperatives={num_cooperatives}: must be at least 1")
+        if isinstance(num_cooperatives, bool) or not isinstance(num_cooperatives, (int, np.integer)) or num_cooperatives < 1:
+            raise ValueError(f"num_cooperatives={num_cooperatives!r}: must be a whole number, at least 1")
         self.engine = Engine(scenario, credit, num_cooperatives, device=device)
         self.codec = ActionCodec(actions, self.engine.num_lots)
         self._pay = Pay(rewards)

@@ -163,7 +163,7 @@ def test_own_part_and_veto_cost_sum_to_the_shapley_value_of_the_screened_game_an
             torch.testing.assert_close(total, the_round.gain, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize(("n", "n_seeds"), [(1, 3), (2, 10), (3, 10), (4, 5), (5, 2), (6, 1)])
+@pytest.mark.parametrize(("n", "n_seeds"), [(1, 3), (2, 10), (3, 10), (4, 5), (5, 2), pytest.param(6, 1, marks=pytest.mark.slow)])
 def test_they_are_means_over_all_orders_of_which_every_prefix_is_screened_anew(n, n_seeds):
     for seed in range(n_seeds):
         the_round = veto_round(n, seed)

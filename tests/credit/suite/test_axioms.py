@@ -40,8 +40,8 @@ MORE_VARIANTS = [
     "smoothed(decay=0)",
     "tmc(tolerance=0)",
 ]
-# their programmes have a row a coalition: of up to five agents here, of twelve among the slow tests
-COSTLY = ["least_core", "nucleolus"]
+# their equations have a row or a column a coalition: of up to five agents here, of as many as they serve among the slow tests
+COSTLY = ["comfedsv", "least_core", "nucleolus"]
 ON_PURPOSE = {
     # a minimum wage pays for nothing
     "clipped(rule='equal', low=0.001)": "nothing",

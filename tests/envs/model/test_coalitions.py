@@ -192,8 +192,9 @@ def test_many_agents_are_streamed_and_every_coalition_is_worth_what_it_is_by_its
     codes = torch.randint(2**n, (200,), generator=torch.Generator().manual_seed(0))
     codes[:4] = torch.tensor([0, 2**14 - 1, 2**14, 2**n - 1])  # the blocks' edges
     one_by_one = engine.round.value((codes[:, None] >> torch.arange(n)) & 1 == 1)
-    assert [first for first, _ in game.blocks()] == list(range(0, 2**n, 2**14))
-    torch.testing.assert_close(game.values()[:, codes], one_by_one, rtol=0, atol=1e-10)
+    firsts, blocks = zip(*game.blocks(), strict=True)
+    assert firsts == tuple(range(0, 2**n, 2**14))
+    torch.testing.assert_close(torch.cat(blocks, dim=1)[:, codes], one_by_one, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("local_lr", [0.375, 3.0, 30.0, 100.0, 300.0, 1e3, 1e4])

@@ -22,7 +22,7 @@ ALGORITHMS = ["ppo", "grpo", "ospo"]
 
 def settings(small, algo="ppo", **changes):
     group = {} if algo == "ppo" or changes.get("group") == "agents" else {"group_size": 2}
-    fields = {"scenario": small, "credit": "loo", "total_steps": 700, "num_cooperatives": 4, "checkpoint_every": 5, **group, **changes}
+    fields = {"scenario": small, "credit": "loo", "total_steps": 500, "num_cooperatives": 4, "checkpoint_every": 5, **group, **changes}
     return settings_for("ippo", algo, **fields)
 
 
@@ -37,7 +37,7 @@ def identical(a, b):
 @pytest.mark.parametrize("algo", ["ppo", *(pytest.param(algo, marks=pytest.mark.slow) for algo in ("grpo", "ospo"))])
 def test_proxies_learn_to_contribute_clean_lots_and_to_withhold_corrupt_ones(small, tmp_path, algo):
     group = {} if algo == "ppo" else {"group_size": 4}
-    folder = train(settings(small, algo, total_steps=20_000, num_cooperatives=16, **group), tmp_path / "run", tensorboard=False)
+    folder = train(settings(small, algo, total_steps=10_000, num_cooperatives=16, **group), tmp_path / "run", tensorboard=False)
     engine = Engine(small, "loo", 32)
     learned = agents.play(engine, agents.make("learned", path=folder), range(900, 932))
     random = agents.play(engine, agents.make("random"), range(900, 932))

@@ -86,12 +86,13 @@ def test_dqn_values_are_additive_over_lots_and_greedy_by_their_sign(small):
 )
 def test_the_same_seed_trains_the_same_policy_and_another_seed_another(small, tmp_path, library, algo, changes):
     def network(name, seed):
-        settings = settings_for(library, algo, scenario=small, credit="loo", total_steps=400, num_cooperatives=4, seed=seed, **changes)
+        settings = settings_for(library, algo, scenario=small, credit="loo", total_steps=200, num_cooperatives=4, seed=seed, **changes)
         return torch.load(train(settings, tmp_path / name, tensorboard=False) / "policy.pt", weights_only=True)["network"]
 
     first, again, other = network("a", 1), network("b", 1), network("c", 2)
     points = curve(tmp_path / "a")
-    assert [point["agent_steps"] for point in points] == [(i + 1) * 4 * 3 * 6 for i in range(6)]
+    assert [point["agent_steps"] for point in points] == [(i + 1) * 4 * 3 * 6 for i in range(len(points))]
+    assert points[-1]["agent_steps"] >= 200
     assert {"welfare", "clean_share"} <= points[0].keys()
     assert agents.make("learned", path=tmp_path / "a").deterministic == (algo == "dqn")
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -102,7 +103,7 @@ def test_the_same_seed_trains_the_same_policy_and_another_seed_another(small, tm
 def test_runs_of_on_policy_algorithms_that_were_cut_off_end_as_if_they_had_not_been(small, resumed, library, algo):
     changes = {"n_steps": 3} if algo == "a2c" else {}
     resumed(
-        settings_for(library, algo, scenario=small, credit="loo", total_steps=700, num_cooperatives=4, checkpoint_every=5, **changes),
+        settings_for(library, algo, scenario=small, credit="loo", total_steps=500, num_cooperatives=4, checkpoint_every=5, **changes),
         after=400,
     )
 
