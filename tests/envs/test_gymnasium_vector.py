@@ -322,7 +322,7 @@ def test_wrong_actions_are_refused(actions):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_cooperatives": 0}, "num_cooperatives=0: must be at least 1"),
+        ({"num_cooperatives": 0}, "num_cooperatives=0: must be a whole number, at least 1"),
         ({"actions": "binary"}, "unknown action form 'binary'"),
         ({"rewards": "mine"}, "unknown form of the rewards 'mine'"),
         ({"infos": "none"}, "unknown infos 'none'.* full, mask"),
