@@ -321,8 +321,12 @@ class Database:
         where = f"file:{quote(str(self.path.absolute()))}?mode="
         if not self.read_only:
             connection = _opened(where + "rw")
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA synchronous = EXTRA")
+            try:
+                connection.execute("PRAGMA foreign_keys = ON")
+                connection.execute("PRAGMA synchronous = EXTRA")
+            except sqlite3.Error:  # the file is no database
+                connection.close()
+                raise
             return connection
         connection = _opened(where + "ro")
         try:
