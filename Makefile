@@ -21,6 +21,7 @@ help:  ## list the targets
 setup: $(READY)  ## create .venv with everything in it (done once)
 
 $(READY): pyproject.toml constraints/core.txt
+	@command -v $(PYTHON) > /dev/null || { echo "proxycoop needs Python >= 3.11; there is no $(PYTHON). Call: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "proxycoop needs Python >= 3.11; $(PYTHON) is $$($(PYTHON) --version 2>&1). Call: make PYTHON=python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once; a few minutes on a slow line) ..."

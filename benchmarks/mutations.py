@@ -1,9 +1,10 @@
 """How well the fast tests find errors: small errors are planted, and the script reports which test finds each of them.
 
 Every mutation in ``mutations.toml`` is one small error: a wrong sign, a missing clamp, an index that is off by one. For each, the script
-copies the working tree, makes the error in the copy, and runs the fast tests on it: first the files that are nearest to the changed module,
-and the others only if these pass. A mutation is *killed* by the first test that fails because of it: that test also fails by itself, and
-passes in a copy without the error. A mutation that no fast test kills *survives*. ::
+copies the working tree, makes the error in the copy, and runs the files of fast tests that are nearest to the changed module. The mutations
+that these let pass are then put into one copy together, on which all fast tests are run once; the tests that fail there are run on each of
+these mutations alone. A mutation is *killed* by the first test that fails because of it: that test also fails by itself, and passes in a
+copy without the error. A mutation that no fast test kills *survives*. ::
 
     python benchmarks/mutations.py --markdown docs/results/mutations.md
     python benchmarks/mutations.py --list
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 import compileall
-import itertools
+import difflib
 import os
 import random
 import re
@@ -29,8 +30,8 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,7 +77,9 @@ def chosen(names: Sequence[str] = (), seed: int | None = None) -> list[Mutation]
     """
     every = pool()
     if unknown := sorted(set(names) - {mutation.name for mutation in every}):
-        raise ValueError(f"--only {unknown[0]}: there is no such mutation; --list names them")
+        close = difflib.get_close_matches(unknown[0], [mutation.name for mutation in every], n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise ValueError(f"--only {unknown[0]}: there is no such mutation{hint}; --list names them")
     drawn = every if seed is None else random.Random(seed).sample(every, SAMPLE)
     return [mutation for mutation in every if mutation in drawn and (not names or mutation.name in names)]
 
@@ -102,6 +105,8 @@ def mutated(tree: Path, mutation: Mutation) -> tuple[Path, str]:
 
 
 # A copy of the tree, and the tests in it
+
+_OWN = "tests/root/test_mutations.py"  # it looks for the old texts, and so every mutation makes it fail
 
 _PLUGIN = '''"""Makes sure that the copy is what is tested, and writes down which tests fail."""
 
@@ -187,24 +192,20 @@ class Copy:
                 raise
         return process.returncode, failed.read_text("utf-8").splitlines() if failed.exists() else [], output
 
-    def tests(self, changed: Path) -> Iterator[list[str]]:
-        """Files of tests, the nearest to a changed module first: in two lots, the nearest and all others.
-
-        Nearest are those that have the module's name, and the three that name the most of what it defines.
-        """
+    def nearest(self, changed: Path) -> list[str]:
+        """The test files nearest to a changed module: those that have its name, and the three that name the most of what it defines."""
         defined = set(re.findall(r"^\s*(?:def|class) (\w+)", changed.read_text("utf-8"), re.MULTILINE)) | {changed.stem}
         folder = changed.relative_to(self.tree).parts[0]
         ranked = []
         for file in (self.tree / "tests").rglob("test_*.py"):
             here = file.relative_to(self.tree)
-            if here == Path("tests", "root", "test_mutations.py"):  # it looks for the old texts
+            if str(here) == _OWN:
                 continue
             named = len(defined & set(re.findall(r"\w+", file.read_text("utf-8"))))
             ranked.append((file.stem != f"test_{changed.stem}" or here.parts[1] != folder, here.parts[1] != folder, -named, str(here)))
         ranked.sort()
         n_near = sum(not other for other, *_ in ranked) + 3
-        yield [name for *_, name in ranked[:n_near]]
-        yield [name for *_, name in ranked[n_near:]]
+        return [name for *_, name in ranked[:n_near]]
 
 
 # Judging
@@ -235,28 +236,46 @@ class Judge:
         scratch: A folder for copies with one.
         left_out: Tests that are not run, since they fail without an error too.
         limit: Seconds that a run of tests may take.
-        nearest: Whether to run the nearest files of tests alone.
     """
 
-    def __init__(self, original: Copy, scratch: Path, left_out: Sequence[str], limit: float, *, nearest: bool = False) -> None:
+    def __init__(self, original: Copy, scratch: Path, left_out: Sequence[str], limit: float) -> None:
         self._original = original
         self._scratch = scratch
         self._left_out = left_out
         self._limit = limit
-        self._nearest = nearest
 
-    def __call__(self, mutation: Mutation) -> Verdict:
-        """Whether the fast tests notice a mutation."""
+    def nearest(self, mutation: Mutation) -> Verdict:
+        """Whether the nearest files of tests notice a mutation."""
+        return self._alone(mutation, None)
+
+    def among(self, mutation: Mutation, tests: Sequence[str]) -> Verdict:
+        """Whether one of some tests notices a mutation."""
+        return self._alone(mutation, tests) if tests else Verdict(mutation, "survived", "", 0.0)
+
+    def suspects(self, mutations: Sequence[Mutation], jobs: int) -> list[str]:
+        """The fast tests that fail where several mutations are in one copy together.
+
+        Raises:
+            SystemExit: If the tests could not be run there.
+        """
+        folder = self._scratch / "together"
+        copy = self._original.again(folder)
+        for mutation in mutations:
+            changed, text = mutated(copy.tree, mutation)
+            changed.write_text(text, "utf-8")
+        code, failed, output = copy.pytest(["-n", str(jobs), "--ignore", _OWN, *self._deselected(self._left_out)], self._limit)
+        shutil.rmtree(folder, ignore_errors=True)
+        if code not in (0, 1) or (code == 1 and not failed):
+            sys.exit(f"pytest exits with {code} where {len(mutations)} mutations are together:\n{output[-2000:]}")
+        return list(dict.fromkeys(failed))
+
+    def _alone(self, mutation: Mutation, tests: Sequence[str] | None) -> Verdict:
         began, folder = time.monotonic(), self._scratch / mutation.name
         try:
             copy = self._original.again(folder)
             changed, text = mutated(copy.tree, mutation)
             changed.write_text(text, "utf-8")
-            outcome, by = "survived", ""
-            for files in itertools.islice(copy.tests(changed), 1 if self._nearest else None):
-                outcome, by = self._run(copy, files)
-                if outcome != "survived":
-                    break
+            outcome, by = self._run(copy, copy.nearest(changed) if tests is None else tests)
         except subprocess.TimeoutExpired:
             outcome, by = "timed out", f"after {self._limit:.0f} s"
         finally:
@@ -277,12 +296,15 @@ class Judge:
             for verdict in verdicts
         ]
 
-    def _run(self, copy: Copy, files: list[str]) -> tuple[str, str]:
-        """Run some files of tests until one fails, and fails again by itself."""
+    @staticmethod
+    def _deselected(tests: Sequence[str]) -> list[str]:
+        return [argument for test in tests for argument in ("--deselect", test)]
+
+    def _run(self, copy: Copy, tests: Sequence[str]) -> tuple[str, str]:
+        """Run some tests, or files of them, until one fails, and fails again by itself."""
         left_out = list(self._left_out)
         while True:
-            deselected = [argument for test in left_out for argument in ("--deselect", test)]
-            code, failed, output = copy.pytest(["-x", *files, *deselected], self._limit)
+            code, failed, output = copy.pytest(["-x", *tests, *self._deselected(left_out)], self._limit)
             if code in (0, 5):  # all passed, or there were none
                 return "survived", ""
             if code != 1 or not failed:
@@ -336,7 +358,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", metavar="NAME", nargs="+", default=[], help="judge these mutations alone")
     parser.add_argument("--seed", type=int, help=f"judge {SAMPLE} mutations that this number chooses (default: all)")
-    parser.add_argument("--nearest", action="store_true", help="run the nearest files of tests alone: minutes rather than hours")
+    parser.add_argument("--nearest", action="store_true", help="run the nearest files of tests alone")
     parser.add_argument("--list", action="store_true", help="list the mutations and judge none")
     parser.add_argument("--markdown", type=Path, help="write the page here")
     parser.add_argument("--tree", type=Path, default=ROOT, help="working tree to judge (default: this one); call its own Python")
@@ -364,11 +386,21 @@ def main() -> None:
     found: dict[Mutation, Verdict] = {}
     with tempfile.TemporaryDirectory(prefix="mutations-") as scratch, ThreadPoolExecutor(options.jobs) as jobs:
         original = Copy.of(options.tree.resolve(), Path(scratch) / "original")
-        judge = Judge(original, Path(scratch), options.deselect, options.limit, nearest=options.nearest)
-        for done in as_completed([jobs.submit(judge, mutation) for mutation in mutations]):
-            verdict = done.result()
-            found[verdict.mutation] = verdict
-            print(row(verdict), flush=True)
+        judge = Judge(original, Path(scratch), options.deselect, options.limit)
+
+        def note(running: Iterable[Future[Verdict]]) -> None:
+            for done in as_completed(running):
+                verdict = done.result()
+                found[verdict.mutation] = verdict
+                print(row(verdict), flush=True)
+
+        note([jobs.submit(judge.nearest, mutation) for mutation in mutations])
+        passed = [mutation for mutation in mutations if found[mutation].outcome == "survived"]
+        if passed and not options.nearest:
+            print(f"all fast tests on the {len(passed)} that survived these, together ...", flush=True)
+            suspects = judge.suspects(passed, options.jobs)
+            print(f"the {len(suspects)} tests that fail there, on each alone ...", flush=True)
+            note([jobs.submit(judge.among, mutation, suspects) for mutation in passed])
         verdicts = judge.checked([found[mutation] for mutation in mutations])
     for verdict in verdicts:
         if verdict != found[verdict.mutation]:

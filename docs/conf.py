@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from jupyter_client.connect import ConnectionFileMixin
+
 HERE = Path(__file__).parent
 
 project = "proxycoop"
@@ -54,6 +56,7 @@ nb_execution_mode = "cache"  # a notebook is run again when it changed, or with 
 nb_execution_cache_path = str(HERE.parent / "site" / "notebooks")
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
+ConnectionFileMixin.transport.default_value = "ipc"  # notebooks are run over a local socket; over TCP, the kernel warns of eavesdroppers
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
