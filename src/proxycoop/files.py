@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,14 +44,31 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> P
     return path
 
 
+def write_bytes(path: str | Path, content: bytes) -> Path:
+    """Write bytes atomically."""
+    return write_atomically(path, lambda file: file.write(content))
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write UTF-8 text atomically."""
-    return write_atomically(path, lambda file: file.write(text.encode()))
+    return write_bytes(path, text.encode())
 
 
 def write_json(path: str | Path, data: Any) -> Path:
-    """Write JSON atomically: keys in the order given, floats to their last digit."""
-    return write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
+    """Write JSON atomically: keys in the order given, floats to their last digit.
+
+    JSON has no infinity and no NaN. Numbers that are not finite are written as ``null``, in every file of ours.
+    """
+    return write_text(path, json.dumps(_finite(data), indent=1, allow_nan=False) + "\n")
+
+
+def _finite(data: Any) -> Any:
+    """The data, with ``None`` for each number that is not finite."""
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    return [_finite(value) for value in data] if isinstance(data, list | tuple) else data
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args, get_origin
+from functools import cache
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+_LONGEST_SHOWN = 80
+_SWITCHES = ("y", "yes", "n", "no", "on", "off")
+"""Text that YAML 1.1 took for true or false."""
 
 
 class Settings(BaseModel):
     """A frozen, validated part of a scenario or a run. Unknown keys are refused. Every field is described, with its unit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, data: Any) -> Any:
+        """Refuse true and false where a number is wanted. Pydantic would read 1 and 0."""
+        for name, given in data.items() if isinstance(data, Mapping) else ():
+            if name in _fields_of_numbers(cls) and _holds_switch(given):
+                raise PydanticCustomError("switch_for_number", "{key}={given}: must be a number", {"key": name, "given": repr(given)})
+        return data
 
 
 def describe(settings: type[BaseModel], prefix: str = "", default: Any = None) -> Iterator[tuple[str, str, str]]:
@@ -56,3 +71,73 @@ def default_kind(kind: str) -> BeforeValidator:
         return {"kind": kind, **data} if isinstance(data, Mapping) and "kind" not in data else data
 
     return BeforeValidator(fill)
+
+
+class Problem(NamedTuple):
+    """One wrong setting, for messages.
+
+    Attributes:
+        path: The way to it, as pydantic names it: a part of several kinds is followed by its kind.
+        message: What is allowed.
+        came: The end of the message: what came, with a hint where YAML 1.1 would have read something else. Empty for a whole part.
+        known: The settings beside it, if it is one that its part does not have and the part named them.
+    """
+
+    path: tuple[str, ...]
+    message: str
+    came: str
+    known: tuple[str, ...] | None = None
+
+    def __str__(self) -> str:
+        path = ".".join(self.path)
+        return f"{path}: {self.message}{self.came}" if path else f"{self.message}{self.came}"
+
+
+def problems(error: ValidationError) -> list[Problem]:
+    """What pydantic found wrong."""
+    found = []
+    for one in error.errors():
+        context = one.get("ctx", {})
+        given, path = one["input"], tuple(str(part) for part in one["loc"])
+        if one["type"] in ("unknown_key", "switch_for_number"):  # found by a part, about one of its settings
+            given, path = given[context["key"]], (*path, str(context["key"]))
+        whole = isinstance(given, BaseModel) or (isinstance(given, dict) and not one["type"].endswith("_type"))  # too long to be shown
+        came = "" if whole else _what_came(given)
+        known = tuple(context["known"]) if one["type"] == "unknown_key" else () if one["type"] == "extra_forbidden" else None
+        message = "must be a number, not true or false" if one["type"] == "switch_for_number" else one["msg"].removeprefix("Value error, ")
+        found.append(Problem(path, message, came, known))
+    return found
+
+
+def _what_came(given: Any) -> str:
+    text = repr(given)
+    text = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+    switch = isinstance(given, str) and given.lower() in _SWITCHES
+    return f" (got {text}, which is text in YAML 1.2)" if switch else f" (got {text})"
+
+
+@cache
+def _fields_of_numbers(settings: type[BaseModel]) -> frozenset[str]:
+    """The fields that hold numbers and never a boolean. Parts that are settings themselves check their own."""
+    found = set()
+    for name, field in settings.model_fields.items():
+        leaves = set(_leaf_types(field.annotation))
+        if leaves & {int, float} and bool not in leaves and not models_in(field.annotation):
+            found.add(name)
+    return frozenset(found)
+
+
+def _leaf_types(annotation: Any) -> Iterator[Any]:
+    if get_origin(annotation) is Literal:
+        return
+    parts = get_args(annotation)
+    if not parts:
+        yield annotation
+    for part in parts:
+        yield from _leaf_types(part)
+
+
+def _holds_switch(given: Any) -> bool:
+    if isinstance(given, Mapping):
+        return any(map(_holds_switch, given.values()))
+    return any(map(_holds_switch, given)) if isinstance(given, list | tuple) else isinstance(given, bool)

@@ -99,7 +99,17 @@ def test_json_comes_back_as_it_went_floats_in_full_and_keys_in_order(folder, dat
     assert list(back) == list(data)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
+def test_numbers_that_are_not_finite_are_null_in_json(tmp_path):
+    infinite = float("inf")
+    path = write_json(tmp_path / "data.json", {"mean": [1.0, -infinite], "series": ({"x": float("nan")}, infinite), "n": 3})
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    assert json.loads(path.read_text(), parse_constant=refuse) == {"mean": [1.0, None], "series": [{"x": None}, None], "n": 3}
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, b"bytes"])
 def test_what_json_cannot_hold_is_refused_before_the_old_file_is_touched(tmp_path, value):
     path = write_json(tmp_path / "data.json", {"x": 1})
     with pytest.raises((ValueError, TypeError)):
