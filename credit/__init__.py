@@ -29,7 +29,7 @@ from .games.lots import LotGame
 from .games.round import Round
 from .money.apportionment import apportion, apportion_within
 from .money.settlement import Accounts, Settlement, SettlementPolicy, settle
-from .rounds.aristocrat import Aristocrat
+from .rounds.aristocrat import Aristocrat, ExpectedDifference
 from .rounds.cgsv import CosineGradientShapley
 from .rounds.comfedsv import ComFedSv
 from .rounds.data_shapley import DataShapley
@@ -82,6 +82,7 @@ __all__ = [
     "Equal",
     "Estimate",
     "Estimator",
+    "ExpectedDifference",
     "FairYetEqual",
     "FedSv",
     "GameRule",

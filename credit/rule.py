@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping
+from functools import wraps
+from inspect import isfunction
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from ..registry import Registry, unknown_name
+from .arguments import checked_players
 from .games.game import CoalitionGame, GameLike, as_game
 from .games.round import REMEDIES, Need, Round
 
@@ -75,6 +78,20 @@ def parse(rule: str) -> tuple[str, dict[str, object]]:
     return name.strip(), arguments
 
 
+_OF_PLAYERS = ("cost", "method", "check", "least_budget", "estimator")
+"""Methods of rules that are told the number of players, and nothing else."""
+
+
+def _told_players(method: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:
+    """The method of a rule, handed a Python number from 1."""
+
+    @wraps(method)
+    def told(self: CreditRule, n_players: int) -> Any:
+        return method(self, checked_players(n_players))
+
+    return told
+
+
 class CreditRule(ABC):
     """A credit rule: from a round to one number per agent.
 
@@ -89,6 +106,9 @@ class CreditRule(ABC):
 
     The class attributes are promises, and :func:`~proxycoop.credit.check_rule` tests them. A rule whose promises depend on its parameters
     sets them on the instance.
+
+    :meth:`cost`, :meth:`method` and :meth:`check` are handed a Python number from 1, whatever the caller passed: NumPy's whole numbers are
+    converted, and anything else is refused by name.
     """
 
     family: ClassVar[Family] = "division"
@@ -112,9 +132,15 @@ class CreditRule(ABC):
     needs: tuple[Need, ...] = ()
     """What a cooperative must offer beyond the game. A cooperative that does not is refused before its first round."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in _OF_PLAYERS:
+            if isfunction(method := vars(cls).get(name)):
+                setattr(cls, name, _told_players(method))
+
     def cost(self, n_players: int) -> int:
         """Most coalition evaluations that a round of ``n_players`` may cost in each environment; 0 unless a rule says otherwise."""
-        del n_players
+        checked_players(n_players)
         return 0
 
     def method(self, n_players: int) -> str:
@@ -143,9 +169,10 @@ class CreditRule(ABC):
         """Refuse a cooperative that the rule cannot serve.
 
         Raises:
-            ValueError: If there are more than :attr:`max_players` agents; the message says what it would cost and names rules
-                that can serve them.
+            ValueError: If ``n_players`` is not a whole number from 1, or there are more than :attr:`max_players` agents; the message says
+                what it would cost and names rules that can serve them.
         """
+        n_players = checked_players(n_players)
         if self.max_players is not None and n_players > self.max_players:
             raise too_many(type(self).__name__, self.max_players, n_players)
 
@@ -153,10 +180,10 @@ class CreditRule(ABC):
         """Begin ``num_envs`` episodes of ``num_agents`` agents. A rule with a memory clears it here, after calling this.
 
         Raises:
-            ValueError: If the rule cannot serve this many agents.
+            ValueError: If ``num_agents`` is not a whole number from 1, or the rule cannot serve this many agents.
         """
         del num_envs
-        self.check(num_agents)
+        self.check(checked_players(num_agents, "num_agents"))
 
     @abstractmethod
     def assign(self, round: Round) -> Tensor:
@@ -202,7 +229,8 @@ class GameRule(CreditRule):
             ``(n_envs, n_players)``, in the game's unit; one row for a single game.
 
         Raises:
-            ValueError: If the number of players is missing, or too large for the rule.
+            ValueError: If the number of players is missing, not a whole number from 1, or too large for the rule. If the game answers with
+                what is no number.
         """
         game = as_game(game, n_players)
         self.check(game.n_players)

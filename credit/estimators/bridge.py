@@ -69,7 +69,7 @@ def _game_class() -> Any:
             if self.env >= len(v):
                 raise ValueError(f"env={self.env}: the game has {len(v)} environments")
             worth = np.zeros(len(rows))
-            worth[somebody.numpy()] = v[self.env].double().cpu().numpy()
+            worth[somebody.numpy()] = v[self.env].detach().double().cpu().numpy()
             return worth
 
     return OneEnvironment

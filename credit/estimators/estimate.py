@@ -13,7 +13,7 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from ..arguments import checked_budget, checked_seed
+from ..arguments import checked_budget, checked_seed, is_number
 from ..games.game import CoalitionGame, GameLike, as_game
 from ..games.round import Round
 from ..rule import Family, GameRule
@@ -63,9 +63,9 @@ class Estimate:
         Raises:
             ValueError: If ``level`` is not between 0 and 1.
         """
-        if not 0 < level < 1:
+        if not is_number(level) or not 0 < level < 1:
             raise ValueError(f"level={level}: must be between 0 and 1")
-        degrees = self.degrees_of_freedom.cpu().double().numpy()
+        degrees = self.degrees_of_freedom.detach().cpu().double().numpy()
         quantile = torch.from_numpy(np.asarray(stdtrit(np.where(np.isfinite(degrees), degrees, 1e12), (1 + level) / 2)))
         half = torch.where(self.standard_error == 0, 0.0, quantile.to(self.standard_error) * self.standard_error)
         return self.values - half, self.values + half

@@ -25,7 +25,7 @@ class TruncatedMonteCarlo(Estimator):
     Costs at most ``budget`` evaluations, which decides the number of orders K. Truncation saves some of them. They are not spent on more
     orders, so that an environment's estimate does not depend on the others in its batch. Null-player. Efficient with ``tolerance=0`` only,
     since truncation leaves up to the tolerance unpaid. Symmetric in expectation only. Unbiased with ``tolerance=0`` in a game that is
-    nowhere flat; otherwise its bias is what would have been gained after the truncation.
+    nowhere flat; otherwise its bias is what would have been gained after the truncation. Where v(N) is NaN, so is every value.
 
     Known failure: a game in which much happens late, after a plateau at v(N).
 
@@ -54,7 +54,7 @@ class TruncatedMonteCarlo(Estimator):
         if not is_whole(patience, 0):
             raise ValueError(f"patience={patience!r}: must be a whole number of at least 0")
         self.tolerance = tolerance
-        self.patience = patience
+        self.patience = int(patience)
         self.efficient = tolerance == 0  # an order then stops only where it has paid exactly v(N)
 
     def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:
@@ -67,8 +67,8 @@ class TruncatedMonteCarlo(Estimator):
             scan.step(position, arrived <= self.patience)
             close = (scan.worth - scan.grand).abs() <= self.tolerance * scan.grand.abs()
             arrived = torch.where(close | (arrived > self.patience), arrived + 1, 0)
-        marginals = scan.marginals()
-        return _mean_over_orders(marginals, torch.full_like(scan.grand, len(orders)), scan.evaluations, "truncated permutations")
+        n_used = torch.full_like(scan.grand, len(orders))
+        return _mean_over_orders(scan.marginals(), n_used, scan.grand, scan.evaluations, "truncated permutations")
 
 
 @RULES.register("gtg")
@@ -88,7 +88,7 @@ class GuidedTruncationGradient(Estimator):
 
     Costs at most ``budget`` evaluations. Null-player. Not efficient, since truncation leaves up to ``within`` unpaid, and all of a small
     round. Symmetric in expectation only. Unbiased with ``between = within = convergence = 0``; otherwise its bias is what truncation leaves
-    out.
+    out. Where v(N) is NaN, so is every value: nobody knows how far from v(N) an order is.
 
     Known failure: scale. Its thresholds are absolute, and the usual ones were set for accuracies.
 
@@ -126,8 +126,8 @@ class GuidedTruncationGradient(Estimator):
     def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:
         """See the class."""
         n = game.n_players
-        # the single players and v(N) are evaluated once for all orders
-        n_orders = max(1, (budget - 1 - n) // (n - 2)) if n > 2 else n
+        # the single players and v(N) are evaluated once for all orders; an order of two players evaluates the first one only
+        n_orders = max(1, (budget - 1 - n) // (n - 2)) if n > 2 else budget - 1
         grand = game.grand().double()[:, None]
         running = grand.abs() > self.between  # (E, 1)
         collected: list[Tensor] = []
@@ -145,8 +145,10 @@ class GuidedTruncationGradient(Estimator):
             running = running & ~self._converged(torch.cat(collected, dim=1))
             evaluations = 1 + len(seen)
         if not collected:
-            return Estimate.exact(torch.zeros(len(grand), n).to(grand), evaluations, "GTG: no round gained anything")
-        return _mean_over_orders(torch.cat(collected, dim=1), n_used, evaluations, "guided truncated permutations", np.concatenate(first))
+            nothing = torch.where(grand.isnan(), torch.nan, torch.zeros(len(grand), n).to(grand))
+            return Estimate.exact(nothing, evaluations, "GTG: no round gained anything")
+        marginals = torch.cat(collected, dim=1)
+        return _mean_over_orders(marginals, n_used, grand, evaluations, "guided truncated permutations", np.concatenate(first))
 
     def _converged(self, marginals: Tensor) -> Tensor:
         """Whether the means after each of the 10 orders before the last are close to the mean now: ``(E, K, n)`` → ``(E, 1)``."""
@@ -216,15 +218,18 @@ def _guided_orders(n: int, generator: np.random.Generator) -> np.ndarray:
     return np.concatenate([first[:, None], rest], axis=1)
 
 
-def _mean_over_orders(marginals: Tensor, n_used: Tensor, evaluations: int, method: str, first: np.ndarray | None = None) -> Estimate:
+def _mean_over_orders(
+    marginals: Tensor, n_used: Tensor, grand: Tensor, evaluations: int, method: str, first: np.ndarray | None = None
+) -> Estimate:
     """Mean over each environment's first ``n_used`` ``(E, 1)`` orders of marginals ``(E, K, n)``, and its standard error.
 
-    ``first`` ``(K,)`` says who came first in each order, if that was not random.
+    Both are NaN where v(N), ``grand`` ``(E, 1)``, is, because what was left out depends on it. ``first`` ``(K,)`` says who came first in
+    each order, if that was not random.
     """
     n_orders, n = marginals.shape[1:]
     counted = (torch.arange(n_orders).to(n_used) < n_used)[..., None]  # (E, K, 1)
     number = n_used.clamp(min=1)
-    mean = (marginals * counted).sum(dim=1) / number  # (E, n)
+    mean = torch.where(grand.isnan(), torch.nan, (marginals * counted).sum(dim=1) / number)  # (E, n)
 
     def errors() -> tuple[Tensor, Tensor]:
         random = counted if first is None else counted & (torch.arange(n) != torch.from_numpy(first)[:, None]).to(counted.device)
@@ -232,6 +237,7 @@ def _mean_over_orders(marginals: Tensor, n_used: Tensor, evaluations: int, metho
         centre = (marginals * random).sum(dim=1) / count.clamp(min=1)
         squares = ((marginals - centre[:, None]).square() * random).sum(dim=1)
         error = torch.where(count > 1, (squares / (count - 1).clamp(min=1) * count).sqrt() / number, torch.nan)
-        return torch.where(n_used > 0, error, 0.0), (count - 1).clamp(min=1).to(mean)  # 0 in an environment that was skipped
+        error = torch.where(n_used > 0, error, 0.0)  # 0 in an environment that was skipped
+        return torch.where(grand.isnan(), torch.nan, error), (count - 1).clamp(min=1).to(mean)
 
     return Estimate(mean, errors, evaluations, f"{method}, {n_orders} orders")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import reprlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -12,8 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-ValueFunction = Callable[[Tensor], Tensor | NDArray[Any]]
-"""From coalitions, bool ``(m, n_players)``, to their worth: ``(n_envs, m)``, or ``(m,)`` for a single game."""
+from ..arguments import checked_players, is_whole
+
+ValueFunction = Callable[[Tensor], Tensor | NDArray[Any] | Sequence[Any]]
+"""From coalitions, bool ``(m, n_players)``, to their worth: ``(n_envs, m)``, or ``(m,)`` for a single game.
+
+The worth is a tensor, an array, or a list. Its numbers may be of any real type, ``Decimal`` and ``Fraction`` among them.
+"""
 
 MAX_ENUMERATED = 20
 """Largest number of players for which all coalitions are enumerated."""
@@ -21,7 +27,6 @@ BLOCK_PLAYERS = 14
 """A larger game is streamed in blocks of all coalitions of this many players."""
 
 
-@lru_cache(maxsize=32)
 def coalition_matrix(n_players: int, device: torch.device | None = None) -> Tensor:
     """Every coalition of ``n_players``, one in each row.
 
@@ -34,16 +39,23 @@ def coalition_matrix(n_players: int, device: torch.device | None = None) -> Tens
         write into it.
 
     Raises:
-        ValueError: If n is not within 0..20.
+        ValueError: If n is not a whole number within 0..20.
     """
     _require_enumerable(n_players)
+    return _coalition_matrix(int(n_players), device)
+
+
+@lru_cache(maxsize=32)
+def _coalition_matrix(n_players: int, device: torch.device | None) -> Tensor:
     codes = torch.arange(2**n_players, device=device)
     return (codes[:, None] >> torch.arange(n_players, device=device)) & 1 == 1
 
 
 def _require_enumerable(n_players: int) -> None:
-    if not 0 <= n_players <= MAX_ENUMERATED:
-        raise ValueError(f"n_players={n_players}: must be from 0 to {MAX_ENUMERATED}, because all 2**n coalitions are listed")
+    if not is_whole(n_players, 0) or n_players > MAX_ENUMERATED:
+        raise ValueError(
+            f"n_players={n_players!r}: must be a whole number from 0 to {MAX_ENUMERATED}, because all 2**n coalitions are listed"
+        )
 
 
 class CoalitionGame:
@@ -56,19 +68,18 @@ class CoalitionGame:
 
     Args:
         value: From coalitions, bool ``(n_coalitions, n_players)``, to their worth: ``(n_envs, n_coalitions)``, or ``(n_coalitions,)`` for a
-            single game. Any callable of that form will do; numpy results are taken too.
+            single game. Any callable of that form will do. Arrays and lists are taken too, with numbers of any real type. Gradients are
+            kept, and pass through every rule that is no linear programme.
         n_players: Number of players n.
         value_block: Optional, for games that can do this faster than ``value``. ``(first, n_low) -> (n_envs, 2**n_low)``: worth of the
             coalitions first … first + 2**n_low − 1, coded with bit i for player i, where first is a multiple of 2**n_low.
 
     Raises:
-        ValueError: If ``n_players`` is not positive.
+        ValueError: If ``n_players`` is not a whole number from 1. When the game is asked, if its function answers with anything else.
     """
 
     def __init__(self, value: ValueFunction, n_players: int, *, value_block: Callable[[int, int], Tensor] | None = None) -> None:
-        if n_players < 1:
-            raise ValueError(f"n_players={n_players}: a game needs at least one player")
-        self.n_players = n_players
+        self.n_players = n_players = checked_players(n_players)
         self._value = value
         self._value_block = value_block
         self._all: Tensor | None = None  # (n_envs, 2**n)
@@ -95,10 +106,9 @@ class CoalitionGame:
             ValueError: If ``coalitions`` is not a bool matrix with one column for each player, or the game's function answers with the
                 wrong shape.
         """
-        if coalitions.dtype != torch.bool or coalitions.dim() != 2 or coalitions.shape[1] != self.n_players:
-            raise ValueError(
-                f"coalitions must be bool of shape (n_coalitions, {self.n_players}), got {coalitions.dtype} {tuple(coalitions.shape)}"
-            )
+        if not isinstance(coalitions, Tensor) or coalitions.dtype != torch.bool or coalitions.shape[1:] != (self.n_players,):
+            came = f"{coalitions.dtype} {tuple(coalitions.shape)}" if isinstance(coalitions, Tensor) else f"({type(coalitions).__name__})"
+            raise ValueError(f"coalitions must be a tensor, bool of shape (n_coalitions, {self.n_players}), got {came}")
         if self._all is not None:
             bits = 2 ** torch.arange(self.n_players, device=coalitions.device)
             return self._all[:, (coalitions * bits).sum(dim=1).to(self._all.device)]
@@ -197,13 +207,19 @@ def as_game(game: GameLike, n_players: int | None = None) -> CoalitionGame:
         n_players: Number of players. Not needed for a callable with an attribute ``n_players``, as shapiq's games have.
 
     Raises:
-        ValueError: If the number of players is missing, or is not the game's.
+        ValueError: If ``game`` cannot be asked, or the number of players is missing, is not a whole number from 1, or is not the game's.
     """
+    if not isinstance(game, CoalitionGame) and not callable(game):
+        raise ValueError(
+            f"game={reprlib.repr(game)}: must be a CoalitionGame or a function of coalitions; a table of all worths becomes one by "
+            "credit.table_game(v)"
+        )
     known: int | None = getattr(game, "n_players", None)
     n = n_players if known is None else known
     if n is None:
         raise ValueError("n_players is missing: say how many players the function's game has, as in values(game, n_players=6)")
-    if n_players is not None and n_players != n:
+    n = checked_players(n)
+    if n_players is not None and checked_players(n_players) != n:
         raise ValueError(f"n_players={n_players}, but the game has {n} players")
     if isinstance(game, CoalitionGame):
         return game
@@ -243,12 +259,17 @@ def packed(coalitions: NDArray[np.bool_]) -> NDArray[np.bytes_]:
     return bits.view(f"S{bits.shape[1]}")[:, 0]
 
 
-def _worths(answer: Tensor | NDArray[Any], n_coalitions: int) -> Tensor:
+def _worths(answer: Tensor | NDArray[Any] | Sequence[Any], n_coalitions: int) -> Tensor:
     """A function's answer for ``n_coalitions``, as ``(n_envs, n_coalitions)`` in floating point.
 
     It is a copy, since the function may reuse its buffer, or return one that must not be written to.
+
+    Raises:
+        ValueError: If the answer does not consist of real numbers, or has another shape.
     """
-    values = answer.clone() if isinstance(answer, Tensor) else torch.from_numpy(np.array(answer))
+    values = answer.clone() if isinstance(answer, Tensor) else _as_tensor(answer)
+    if values.is_complex():
+        raise ValueError(f"the game answered with complex numbers, {values.dtype}: what a coalition is worth must be a real number")
     if values.dim() == 1:
         values = values[None]
     if values.dim() != 2 or values.shape[1] != n_coalitions:
@@ -256,3 +277,29 @@ def _worths(answer: Tensor | NDArray[Any], n_coalitions: int) -> Tensor:
             f"the game answered with shape {tuple(values.shape)} for {n_coalitions} coalitions, must be (n_envs, {n_coalitions})"
         )
     return values if values.is_floating_point() else values.double()
+
+
+def _number(worth: Any) -> float:
+    if isinstance(worth, str | bytes):
+        raise TypeError("text is no number, though float() reads it")
+    return float(worth)
+
+
+def _as_tensor(answer: object) -> Tensor:
+    """A copy of an answer that is no tensor. Floating point of up to 8 bytes keeps its precision; all else becomes double precision."""
+    if isinstance(answer, list | tuple) and answer and all(isinstance(worth, Tensor) for worth in answer):
+        return torch.stack(list(answer))  # gradients are kept
+    if isinstance(answer, np.ma.MaskedArray):
+        answer = np.ma.filled(answer.astype(np.float64), np.nan)
+    try:
+        array = np.array(answer)
+        if array.dtype.kind == "O":  # such as Decimal, Fraction, and whole numbers of any size
+            array = np.array([_number(worth) for worth in array.flat]).reshape(array.shape)
+    except (TypeError, ValueError, OverflowError):
+        array = np.array(None)
+    if array.dtype.kind not in "biufc":
+        raise ValueError(f"the game answered with {reprlib.repr(answer)}: what each coalition is worth must be a real number")
+    if array.dtype.kind != "c":
+        keeps = array.dtype.kind == "f" and array.dtype.itemsize <= 8
+        array = array.astype(array.dtype.newbyteorder("=") if keeps else np.float64)
+    return torch.from_numpy(array)

@@ -18,14 +18,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from math import comb, factorial, isfinite
-from typing import Literal, get_args
+from math import comb, factorial, isfinite, nan
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..arguments import checked_players, checked_seed, is_whole
 from .game import CoalitionGame
 
 GameKind = Literal["saturating", "coverage", "unanimity_sum", "weighted_majority"]
@@ -62,8 +63,10 @@ def table_game(v: Tensor) -> CoalitionGame:
         v: Worth of every coalition, ``(2**n,)``, or ``(E, 2**n)`` for a batch of games; bit i of the column says whether player i is in.
 
     Raises:
-        ValueError: If the number of columns is not a power of two, or stands for no player.
+        ValueError: If v is no tensor, or the number of columns is not a power of two, or stands for no player.
     """
+    if not isinstance(v, Tensor):
+        raise ValueError(f"v must be a tensor of shape (2**n,) or (E, 2**n), got {type(v).__name__}: use torch.as_tensor(v)")
     n = v.shape[-1].bit_length() - 1
     if v.dim() not in (1, 2) or v.shape[-1] != 2**n or n < 1:
         raise ValueError(f"v must have shape (2**n,) or (E, 2**n), got {tuple(v.shape)}")
@@ -119,12 +122,13 @@ def unanimity_sum(n_players: int, coalitions: Sequence[Collection[int]], weights
         weights: w_T (Harsanyi's dividends), one for each coalition, in any unit.
 
     Raises:
-        ValueError: If a coalition is empty or names a player who is not there, or there is not one weight for each coalition.
+        ValueError: If ``n_players`` is not a whole number from 1, a coalition is empty or names a player who is not there, or there is not
+            one weight for each coalition.
 
     References:
         Harsanyi (1963), *A simplified bargaining model for the n-person cooperative game*, International Economic Review 4(2).
     """
-    w = _numbers("weights", weights)
+    n_players, w = checked_players(n_players), _numbers("weights", weights)
     if len(coalitions) != len(w):
         raise ValueError(f"there are {len(coalitions)} coalitions, but {len(w)} weights: give one a coalition")
     needed = _members("coalitions", coalitions, n_players)  # (k, n)
@@ -165,8 +169,9 @@ def glove(n_left: int, n_right: int) -> KnownGame:
     References:
         Shapley (1959), *The solutions of a symmetric market game*, Contributions to the Theory of Games IV.
     """
-    if n_left < 1 or n_right < 1:
-        raise ValueError(f"n_left={n_left}, n_right={n_right}: both must be at least 1")
+    if not is_whole(n_left, 1) or not is_whole(n_right, 1):
+        raise ValueError(f"n_left={n_left}, n_right={n_right}: both must be whole numbers of at least 1")
+    n_left, n_right = int(n_left), int(n_right)
     n = n_left + n_right
 
     def value(coalitions: Tensor) -> Tensor:
@@ -234,11 +239,12 @@ def weighted_majority(weights: Sequence[int], quota: int) -> KnownGame:
         Shapley & Shubik (1954), *A method for evaluating the distribution of power in a committee system*, American Political Science
         Review 48(3); Mann & Shapley (1962), RAND RM-3158, for the generating function.
     """
-    votes = [int(w) for w in weights]
-    if not votes or any(w < 0 or w != given for w, given in zip(votes, weights, strict=True)):
+    votes = [_whole(w) for w in weights]
+    if not votes or min(votes) < 0:
         raise ValueError(f"weights={list(weights)}: must be whole numbers from 0, at least one")
-    if quota < 1 or quota != int(quota):
+    if (needed := _whole(quota)) < 1:
         raise ValueError(f"quota={quota}: must be a whole number from 1, since v(∅) = 0")
+    quota = needed
     n = len(votes)
     counted = _by_size_and_votes(votes)
     pivotal: dict[int, list[int]] = {}
@@ -348,16 +354,15 @@ def random_game(kind: GameKind, n_players: int, seed: int) -> KnownGame:
             player and 4n random coalitions of 2 to 6 players, with standard normal weights. ``"weighted_majority"``: 1 to 20 votes each,
             and a quota of 50 to 70 %.
         n_players: Number of players.
-        seed: Seed of the draw.
+        seed: Seed of the draw, a whole number from 0.
 
     Raises:
-        ValueError: If the kind is unknown, or there is no player.
+        ValueError: If the kind is unknown, ``n_players`` is not a whole number from 1, or ``seed`` is negative or not whole.
     """
     if kind not in get_args(GameKind):
         raise ValueError(f"kind={kind!r}: must be one of {', '.join(get_args(GameKind))}")
-    if n_players < 1:
-        raise ValueError(f"n_players={n_players}: a game needs at least one player")
-    n, generator = n_players, np.random.default_rng((seed, n_players))
+    n, seed = checked_players(n_players), checked_seed(seed)
+    generator = np.random.default_rng((seed, n))
     if kind == "saturating":
         known = _random_saturating(n, generator)
     elif kind == "coverage":
@@ -396,11 +401,22 @@ def _double(members: Tensor) -> Tensor:
     return members.to(torch.float64)
 
 
-def _numbers(name: str, numbers: Sequence[float]) -> Tensor:
-    found = torch.tensor([float(x) for x in numbers], dtype=torch.float64)
+def _numbers(name: str, numbers: Sequence[Any]) -> Tensor:
+    try:
+        found = torch.tensor([nan if isinstance(x, str) else float(x) for x in numbers], dtype=torch.float64)
+    except (TypeError, ValueError, OverflowError):
+        found = torch.empty(0)
     if not len(found) or not found.isfinite().all():
         raise ValueError(f"{name}={list(numbers)}: must be finite numbers, at least one")
     return found
+
+
+def _whole(number: Any) -> int:
+    """A whole number of any type; −1 for anything else."""
+    try:
+        return int(number) if not isinstance(number, str) and int(number) == number else -1
+    except (TypeError, ValueError, OverflowError):
+        return -1
 
 
 def _members(name: str, sets: Sequence[Collection[int]], n_columns: int) -> Tensor:
@@ -408,9 +424,9 @@ def _members(name: str, sets: Sequence[Collection[int]], n_columns: int) -> Tens
     found = torch.zeros(len(sets), n_columns, dtype=torch.bool)
     for row, members in zip(found, sets, strict=True):
         for i in members:
-            if not 0 <= i < n_columns:
-                raise ValueError(f"{name} names {i}: must be from 0 to {n_columns - 1}")
-            row[i] = True
+            if not 0 <= (column := _whole(i)) < n_columns:
+                raise ValueError(f"{name} names {i}: must be a whole number from 0 to {n_columns - 1}")
+            row[column] = True
     return found
 
 

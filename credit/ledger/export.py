@@ -192,9 +192,13 @@ def write_bundle(ledger: Ledger, cooperative: str, path: str | Path, progress: P
         file.write(b"\n]}\n")
 
     _write_together([path], lambda files: write(files[0]))
-    script = (resources.files(__package__) / SCRIPT).read_bytes()
-    _write_together([path.with_name(SCRIPT)], lambda files: files[0].write(script))
+    _write_together([path.with_name(SCRIPT)], lambda files: files[0].write(script()))
     return path
+
+
+def script() -> bytes:
+    """The text of the script that verifies a bundle."""
+    return (resources.files(__package__) / SCRIPT).read_bytes()
 
 
 def write_heads(heads: Mapping[str, Head], path: str | Path) -> Path:

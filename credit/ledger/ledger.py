@@ -32,6 +32,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from ...checks import items_of
 from ...registry import unknown_name
 from ..money.apportionment import require_whole
 from ..money.money import Currency
@@ -387,7 +388,7 @@ def _public(known: Known) -> Cooperative:
 
 
 def _whole(name: str, number: object, least: int = 0) -> int:
-    require_whole(name, number)
+    require_whole(name, number, "" if name == "round" else " of minor units (cents, say)")
     assert isinstance(number, int | np.integer)
     whole = int(number)
     if not least <= whole <= LARGEST:
@@ -400,9 +401,7 @@ def _checked_key(key: str | None) -> str | None:
 
 
 def _checked_members(members: Iterable[str]) -> list[str]:
-    if isinstance(members, str):
-        raise ValueError(f"members={shown(members)}: give a list of names")
-    names = [checked_name("member", member) for member in members]
+    names = [checked_name("member", member) for member in items_of("members", members, "names")]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"member {shown(twice)} is named twice: names tell members apart")
@@ -410,6 +409,8 @@ def _checked_members(members: Iterable[str]) -> list[str]:
 
 
 def _checked_credit(round: int, credit: Mapping[str, float]) -> dict[str, float]:
+    if not isinstance(credit, Mapping):
+        raise ValueError(f"credit={shown(credit)} of round {round}: give the credit of each member, such as {{'Ada': 0.3, 'Bo': 0.1}}")
     checked: dict[str, float] = {}
     for member, one in credit.items():
         name = checked_name("member", member)

@@ -52,8 +52,8 @@ def apportion_within(
     r"""Split amounts in proportion to weights, so that nobody gets less than ``floor`` or more than ``cap``.
 
     Quotas are :math:`q_i = \min(\max(\lambda w_i, floor), cap)`, with the one λ by which they sum to the amount (water filling). They are
-    then rounded by largest remainders. If all are at the cap, the rest is left. An amount that is too small for everybody's floor is split
-    equally.
+    then rounded by largest remainders. If no λ is large enough, because everybody with a weight is at the cap, the rest is left: who has no
+    weight gets the floor. An amount that is too small for everybody's floor is split equally.
 
     Args:
         amount: As in :func:`apportion`.
@@ -77,12 +77,30 @@ def apportion_within(
     return within(r, w, floor, cap)
 
 
-def within(r: Whole, w: Whole, floor: int, cap: int | None) -> tuple[Whole, Whole]:
-    """As :func:`apportion_within`, for amounts ``(batch,)`` and weights ``(batch, n)`` that are known to be whole and not negative."""
-    n = w.shape[1]
+def within(r: Whole, w: Whole, floor: int, cap: int | None, unit: Whole | None = None) -> tuple[Whole, Whole]:
+    """As :func:`apportion_within`, for amounts ``(batch,)`` and weights ``(batch, n)`` that are known to be whole and not negative.
+
+    With ``unit``, positive and ``(batch,)``, a weight says what is due: ``w / unit`` minor units. Nobody gets more than that (or the floor,
+    if it is more), so λ is at most ``1 / unit``, and what is then not paid is left. Quotas that do not sum to a whole number are rounded
+    to the whole number below.
+    """
     most = max([floor, *r]) if cap is None else cap
-    left = np.maximum(r - n * most, 0)
-    r = r - left
+    w = np.where((w.sum(axis=1) == 0)[:, None], 1, w)
+    if unit is None:
+        unit = np.ones_like(r)
+        highest = np.full_like(w, floor)  # the quotas as λ grows, (B, n), in minor units / unit
+        highest[w > 0] = most
+    else:
+        highest = np.clip(w, floor * unit[:, None], most * unit[:, None])
+    enough = r * unit >= highest.sum(axis=1)  # for the highest quotas
+    to_pay = np.where(enough, highest.sum(axis=1) // unit, r)
+    parts: Whole = np.where(enough[:, None], _rounded(to_pay, highest, unit), _water_filled(to_pay, w, floor, most))
+    return parts, r - to_pay
+
+
+def _water_filled(r: Whole, w: Whole, floor: int, most: int) -> Whole:
+    """Parts ``(batch, n)`` that sum to the amounts ``(batch,)``, if the quotas come to that much with some λ."""
+    n = w.shape[1]
     bound = np.full(w.shape, -1, dtype=object)  # −1: free; otherwise the limit that holds for a member
     bound = np.where((r < n * floor)[:, None], -2, bound)  # −2: too little for everybody's floor
     w = np.where(bound == -2, 1, w)
@@ -104,7 +122,8 @@ def within(r: Whole, w: Whole, floor: int, cap: int | None) -> tuple[Whole, Whol
         bound = np.where(high & (beyond >= lacking)[:, None], most, bound)
     free = bound < 0
     parts = _rounded(rest, np.where(free, rest[:, None] * share, 0), np.where(total == 0, 1, total))
-    return np.where(free, parts, bound), left
+    filled: Whole = np.where(free, parts, bound)
+    return filled
 
 
 def checked_amounts(amount: Sequence[int] | Whole, batch: int, name: str = "amount") -> Whole:

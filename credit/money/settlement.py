@@ -9,21 +9,25 @@ A settlement, in order::
     standing   S_i = Σ_t decay^(T−t) · early^t · max(c_i^t, 0)         (with clawback: of c_i^t with its sign)
     weights    w_i = solidarity / n + (1 − solidarity) · S_i⁺ / Σ_j S_j⁺      (1 / n if nobody has a positive standing, or by split: equal)
     reserve    of the revenue R, ⌊reserve · R⌋ is kept back; D = R − ⌊reserve · R⌋ is paid
-    clawback   w_i ← max(L · w_i − paid_i, 0), with L all that was ever paid, D included: who was overpaid waits until that is made good
-    payouts    D by the weights, nobody less than the floor or more than the cap; the reserve helps out where D does not reach for
-               the floors, and takes what nobody may have
+    clawback   w_i ← due_i = max(L · w_i − paid_i, 0), with L all that was ever paid, plus D: who was overpaid waits until that is made good
+    payouts    min(max(λ · w_i, floor), cap), with the one λ by which they sum to D; with clawback λ is at most 1. The reserve helps out
+               where D does not reach for the floors, and takes what no λ pays
 
 The payouts, plus what the reserve gained, are exactly the revenue. In a settlement, a member with more credit, all else equal, is never
 paid less. Members with the same credit and the same payments so far get the same, up to one unit, which goes to the one that joined first.
 Nobody is ever asked for money back. Credits that should cancel may leave a rest of rounding; it counts where nobody has more.
+
+What a cap keeps from one member goes to the others in proportion to their weights. So it never goes to a member without a weight. With
+clawback a weight is a sum that is due, so nobody gets more than that: the dues sum to at least D, and λ would exceed 1 only by a cap. A
+member that was overpaid, of which nothing is due, gets no more than the floor, whoever reaches the cap. The rest is the reserve's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -49,7 +53,12 @@ class SettlementPolicy(Settings):
     solidarity: float = Field(0.0, ge=0, le=1, description="Share of the payout that is split equally, 0 to 1.")
     floor: int = Field(0, ge=0, le=LARGEST, strict=True, description="Least payout of a member in a settlement, in minor units.")
     cap: int | None = Field(
-        None, ge=0, le=LARGEST, strict=True, description="Largest payout of a member in a settlement, in minor units; none: no limit."
+        None,
+        ge=0,
+        le=LARGEST,
+        strict=True,
+        description="Largest payout of a member in a settlement, in minor units; none: no limit. What it keeps from one goes to the others "
+        "by their weights, with clawback up to what is due to them, and the rest to the reserve.",
     )
     reserve: float = Field(0.0, ge=0, lt=1, description="Share of every revenue that is kept back, for floors that revenue does not cover.")
     clawback: bool = Field(
@@ -58,14 +67,6 @@ class SettlementPolicy(Settings):
         "A member that turns out to have been overpaid waits, and one that joins late has a share in earlier payouts. "
         "Without clawback negative credit counts as 0, and earlier payouts are final.",
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _are_numbers(cls, data: Any) -> Any:
-        for name in ("decay", "early", "solidarity", "reserve"):
-            if isinstance(data, Mapping) and isinstance(data.get(name), bool):
-                raise ValueError(f"{name}={data[name]}: must be a number")
-        return data
 
     @model_validator(mode="after")
     def _check(self) -> SettlementPolicy:
@@ -145,8 +146,8 @@ def shares(standing: NDArray[np.float64], policy: SettlementPolicy) -> Whole:
     return blended
 
 
-def still_due(weight: Whole, paid: Whole, amount: Whole) -> Whole:
-    """Weights by what each member must still get of its share of all that was ever paid.
+def still_due(weight: Whole, paid: Whole, amount: Whole) -> tuple[Whole, Whole]:
+    """What each member must still get of its share of all that was ever paid, the amount included.
 
     Args:
         weight: ``(batch, n)``.
@@ -154,11 +155,12 @@ def still_due(weight: Whole, paid: Whole, amount: Whole) -> Whole:
         amount: To be paid now, ``(batch,)``, in minor units.
 
     Returns:
-        Whole numbers ``(batch, n)``; 0 for members that have had more than their share.
+        Whole numbers ``(batch, n)``, 0 for members that have had more than their share, and by what to divide them to have minor units,
+        ``(batch,)``. In minor units a row sums to the amount or more.
     """
-    total = weight.sum(axis=1)[:, None]
-    due: Whole = np.maximum((amount + paid.sum(axis=1))[:, None] * weight - paid * total, 0)
-    return due
+    total = weight.sum(axis=1)
+    due: Whole = np.maximum((amount + paid.sum(axis=1))[:, None] * weight - paid * total[:, None], 0)
+    return due, total
 
 
 @dataclass(frozen=True)
@@ -215,10 +217,10 @@ def _settled(amount: Whole, standing: NDArray[np.float64], policy: SettlementPol
     lacking = np.maximum(n * policy.floor - (amount - kept_back), 0)
     drawn = np.minimum(lacking, reserve + kept_back)
     to_pay = amount - kept_back + drawn
-    weight = shares(standing, policy)
+    weight, unit = shares(standing, policy), None
     if policy.clawback:
-        weight = still_due(weight, paid, to_pay)
-    payouts, left = within(to_pay, weight, policy.floor, policy.cap)
+        weight, unit = still_due(weight, paid, to_pay)
+    payouts, left = within(to_pay, weight, policy.floor, policy.cap, unit)
     settlement = Settlement(amount, payouts, reserve + kept_back - drawn + left)
     for what, most in (("a revenue", amount), ("all payouts", (paid + payouts).sum(axis=1)), ("the reserve", settlement.reserve)):
         if (most > LARGEST).any():

@@ -10,14 +10,14 @@
 * ``shapfed``: agreement of an update with the aggregate, class by class;
 * ``fael``: measure contributions first, then share more often with the better agents;
 * ``peer_ranking``: agents score each other's updates;
-* ``aristocrat``: how much better an action was than what the agent usually does;
+* ``aristocrat``: how much better an action was than what the agent usually does, or than all that it might have done;
 * ``time_aware``: agents that joined early are paid more;
 * ``veto``: rules where one principal's values block another's updates;
 * ``running_mean``: running means over rounds, for the modules above;
 * ``shares``: dividing a round's gain by given shares, for the modules above.
 """
 
-from .aristocrat import Aristocrat
+from .aristocrat import Aristocrat, ExpectedDifference
 from .cgsv import CosineGradientShapley
 from .comfedsv import ComFedSv
 from .data_shapley import DataShapley
@@ -37,6 +37,7 @@ __all__ = [
     "CosineGradientShapley",
     "Cumulation",
     "DataShapley",
+    "ExpectedDifference",
     "FairYetEqual",
     "FedSv",
     "GradientShapley",

@@ -36,6 +36,13 @@ class CosineGradientShapley(CreditRule):
       of the aggregate each agent downloads. Here all agents have the same model, and q divides what the round gained.
     - The paper aggregates by reputation, and scales updates to a common length Γ. Here the step is the cooperative's, and Γ cancels in the
       cosine.
+    - The authors' code starts with reputations of 0, and weighs the first aggregate by the size of the data. So the first reputations are
+      φ over its sum, whatever α is. Here they start at 1/n, and α counts from the first round on.
+    - The authors' code raises every α r + (1 − α) φ to 0.001 at least, before it divides by the sum. So an agent that always disagrees
+      keeps a small reputation there. Here it loses all of it, and is paid nothing.
+    - The authors' code adds 10⁻⁷ to the length by which it divides an update. Here only a zero update is treated apart.
+
+    The code is https://github.com/XinyiYS/Gradient-Driven-Rewards-to-Guarantee-Fairness-in-Collaborative-Machine-Learning.
 
     Args:
         alpha: α, how much of the old reputation is kept in a round, from 0 to 1.
@@ -78,7 +85,7 @@ class CosineGradientShapley(CreditRule):
         """Credit of every agent for this round, ``(E, N)``, in the utility's unit."""
         before = self._reputation
         if before is None:
-            before = torch.full((round.num_envs, round.num_agents), 1 / round.num_agents).to(round.gain).double()
+            before = round.gain.new_full((round.num_envs, round.num_agents), 1 / round.num_agents).double()
         earned = (self.alpha * before + (1 - self.alpha) * _agreement(round.updates.double(), before)).clamp(min=0)
         self._reputation = proportions(earned, before)  # with α = 0 a round in which nobody did anything leaves nothing to divide by
         quality = (self.beta * self._reputation).tanh()

@@ -66,34 +66,50 @@ class ComFedSv(CreditRule):
     r"""Pays what agents would have earned had everybody taken part in every round: the completed federated Shapley value.
 
     .. math:: c^t = \phi^t - \phi^{t-1}, \qquad
-        \phi^t = \mathrm{Shapley}\Bigl(S \mapsto \sum_{\tau \le t} w_\tau^\top h_S\Bigr), \qquad
-        \min_{W, H} \sum_{\tau \le t} \sum_{S \subseteq I_\tau} \bigl(v_\tau(S) - w_\tau^\top h_S\bigr)^2
+        \phi^t = \begin{cases}
+        \mathrm{Shapley}\Bigl(S \mapsto \sum_{\tau \le t} w_\tau^\top h_S\Bigr)
+        & \text{if } I_\tau = I_1 \cup \dots \cup I_t \text{ for some } \tau \le t \\
+        \sum_{\tau \le t} \mathrm{Shapley}\bigl(S \mapsto v_\tau(S \cap I_\tau)\bigr) & \text{otherwise}
+        \end{cases}
+
+    .. math:: \min_{W, H} \sum_{\tau \le t} \sum_{S \subseteq I_\tau} \bigl(v_\tau(S) - w_\tau^\top h_S\bigr)^2
         + \lambda \, (\lVert W \rVert^2 + \lVert H \rVert^2)
 
     where :math:`I_\tau` are the agents who contributed a lot in round τ, admitted or not. The utilities of an episode form a matrix, with a
     row for each round and a column for each coalition. An entry is known if all of the coalition took part. A matrix of low rank is fitted
     to the known entries and gives the others (:func:`complete`). So the Shapley value of the completed utilities does not depend on who
-    took part when. After every round the matrix is fitted anew. The round pays by how much the value of all rounds so far has changed, so
-    an episode's credits sum to its completed value. An environment in which nobody takes part pays nobody in that round.
+    took part when.
+
+    A column of which no entry is known cannot be completed: whatever it is filled with fits as well. The source assumes that there is none,
+    because everybody takes part in the first round ("everyone being heard"). Here proxies choose, so the assumption is checked in every
+    environment and round: it holds if all agents who have taken part so far met in some round. While it does not hold, nothing is
+    completed, and agents have been paid the sum of what each round was worth to those who took part in it. That is the value of ``fedsv``.
+
+    After every round the matrix is fitted anew. The round pays by how much φ has changed, so an episode's credits sum to its last φ,
+    whatever was paid on the way. A round in which the assumption begins or ceases to hold therefore settles earlier rounds: it pays agents
+    for rounds in which they rested, or takes that back. An environment in which nobody takes part pays nobody in that round.
 
     Without a budget, all coalitions of up to 10 agents are columns. Otherwise the columns are the prefixes of random orders: as many orders
-    as fit, and the same ones for the whole episode. The value is then the mean over these orders. Only columns that some environment knows
-    are evaluated. Memory grows with environments × columns × (rounds + rank²).
+    as fit, and the same ones for the whole episode. Both values are then the mean over these orders. Only columns that some environment
+    needs are evaluated. Memory grows with environments × columns × (rounds + rank²).
 
-    None of the axioms holds in a round: the penalty shrinks the sum, and a new fit pays for earlier rounds too. Over an episode identical
-    agents are paid about the same, whenever they took part.
+    None of the axioms holds in a round: the penalty shrinks the sum, and a new fit pays for earlier rounds too. Over an episode in which
+    the assumption holds, identical agents are paid about the same, whenever they took part. Over one in which it does not, credits sum to
+    what the rounds have gained.
 
-    Known failure: the promise itself. An agent that has taken part once is paid for rounds in which it did nothing, as much as if it had
-    repeated what it did then. And where the relative worth of coalitions changes, as with harmful agents, a matrix of low rank extrapolates
-    wrongly.
+    Known failure: the promise itself. While the assumption holds, an agent that has taken part once is paid for rounds in which it did
+    nothing, as much as if it had repeated what it did then. And where the relative worth of coalitions changes, as with harmful agents, a
+    matrix of low rank extrapolates wrongly.
 
     Departures from the source:
 
     - Scale. The penalty depends on the unit of the utility. So an environment's utilities are divided by the largest absolute one that is
       known, and the fit is scaled back. While all that is known is 0, everybody is paid 0.
-    - First round. In the source everybody takes part in the first round. Here proxies choose. An agent that has never taken part so far
-      counts as a null player, and the column of S is that of its members who have. (In a single round, an agent that takes no part is a
-      null player of the game itself: its presence changes no coalition's worth.)
+    - First round. In the source everybody takes part in the first round. Here any round will do, and only those who have taken part so far
+      must have met in it. An agent that has never taken part counts as a null player, and the column of S is that of its members who have.
+      (In a single round, an agent that takes no part is a null player of the game itself: its presence changes no coalition's worth.)
+    - Before that round, the value of ``fedsv`` is paid. The source leaves such histories out, and we found no other source that completes a
+      column without an entry.
     - Start of a fit. Every fit begins where the first one began, rather than with the last W and H. A fit to one round has rank one, and
       alternating least squares would never leave it. So the episode's sum is the source's value, whatever was paid on the way.
     - Defaults. The rank is 1 and λ is 0.01, where others used 5 and 0.1. The penalty amounts to a nuclear norm. At higher ranks it explains
@@ -121,7 +137,9 @@ class ComFedSv(CreditRule):
     pays = "Shapley value of all rounds, with missing coalitions completed by low rank"
     known_failure = "an agent is paid for rounds in which it rests"
     _value: Tensor
-    """Completed value of all rounds so far, ``(E, N)``."""
+    """φ, what all rounds so far are worth to each agent, ``(E, N)``."""
+    _apart: Tensor
+    """The sum of the rounds' own Shapley values so far, ``(E, N)``."""
 
     def __init__(self, rank: int = 1, regularisation: float = 0.01, sweeps: int = 60, budget: int | None = None, seed: int = 0) -> None:
         for name, number in (("rank", rank), ("sweeps", sweeps)):
@@ -129,9 +147,9 @@ class ComFedSv(CreditRule):
                 raise ValueError(f"{name}={number!r}: must be a positive whole number")
         if not is_number(regularisation) or regularisation < 1e-9:
             raise ValueError(f"regularisation={regularisation!r}: must be a number of at least 1e-9")
-        self.rank = rank
-        self.regularisation = regularisation
-        self.sweeps = sweeps
+        self.rank = int(rank)
+        self.regularisation = float(regularisation)
+        self.sweeps = int(sweeps)
         self.budget = checked_budget(budget)
         self.seed = checked_seed(seed)
         self.evaluations = "≤ max(1023, 20 n)" if budget is None else str(budget)
@@ -168,23 +186,31 @@ class ComFedSv(CreditRule):
         if not self._took_part:
             self._set_up(round)
         self._took_part.append(took_part)
+        rounds = torch.stack(self._took_part, dim=1)  # (E, T, N)
+        heard = rounds.any(dim=1)  # (E, N)
+        met = (rounds == heard[:, None]).all(dim=2).any(dim=1)  # (E,): everyone heard so far has taken part in one round
         known = self._known()  # (E, T, C)
-        self._utilities.append(self._observe(round, known[:, -1]))
+        alone = self._observe(round, known[:, -1], ~met | ~heard.all(dim=1))
 
+        before = self._value
+        self._apart = self._apart + torch.where(took_part, self._divide(alone), 0.0)
+        whole = self._completed(known) * heard if met.any() else self._apart
+        value = torch.where(met[:, None], whole, self._apart)
+        self._value = torch.where(took_part.any(dim=1, keepdim=True), value, before)
+        return (self._value - before).to(self._dtype)
+
+    def _completed(self, known: Tensor) -> Tensor:
+        """The Shapley value of all rounds so far, completed from the entries that are ``known`` ``(E, T, C)``: ``(E, N)``."""
         u = torch.stack(self._utilities, dim=1)  # (E, T, C)
         scale = torch.where(known, u.abs(), 0.0).amax(dim=(1, 2))  # (E,)
         unit = torch.where(scale > 0, scale, 1.0)[:, None]
         w, h = complete(u / unit[..., None], known, self._start, regularisation=self.regularisation, sweeps=self.sweeps)
-        total = unit * (w.sum(dim=1, keepdim=True) @ h.mT)[:, 0]  # (E, C): Σ_t w_tᵀh_S
-        heard = torch.stack(self._took_part).any(dim=0)  # (E, N)
-        before = self._value
-        self._value = torch.where(took_part.any(dim=1, keepdim=True), self._divide(total) * heard, before)
-        return (self._value - before).to(self._dtype)
+        return self._divide(unit * (w.sum(dim=1, keepdim=True) @ h.mT)[:, 0])  # of Σ_t w_tᵀh_S, (E, C)
 
     def _forget(self) -> None:
         self._took_part: list[Tensor] = []  # (E, N) a round
         self._utilities: list[Tensor] = []  # (E, C) a round, 0 where not known
-        self._value = torch.zeros(0)
+        self._value = self._apart = torch.zeros(0)
 
     def _all(self, n_players: int) -> bool:
         """Whether all coalitions are columns."""
@@ -200,7 +226,7 @@ class ComFedSv(CreditRule):
             self._columns, self._shares = (made.to(device) for made in _prefix_columns(n, self.cost(n), generator))
         self._start = torch.from_numpy(0.1 * generator.standard_normal((len(self._columns), self.rank))).to(device)
         self._start[:, 0] += 1  # most utilities have one sign; the noise is for those that sum to 0
-        self._value = torch.zeros(round.num_envs, n, dtype=torch.float64, device=device)
+        self._value = self._apart = torch.zeros(round.num_envs, n, dtype=torch.float64, device=device)
 
     def _known(self) -> Tensor:
         """Which columns S are known in each round so far, bool ``(E, T, C)``: one of S took part, and so did all of S that ever did."""
@@ -209,15 +235,31 @@ class ComFedSv(CreditRule):
         members = self._columns.T.double()
         return (took_part.double() @ members > 0) & (missing.double() @ members == 0)
 
-    def _observe(self, round: Round, known: Tensor) -> Tensor:
-        """The round's utilities ``(E, C)``, in double precision, 0 where not ``known``."""
-        asked = known.any(dim=0)
-        present = round.took_part.any(dim=0)  # in some environment; the others are null players everywhere
+    def _observe(self, round: Round, known: Tensor, apart: Tensor) -> Tensor:
+        """Keep the round's utilities where they are ``known`` ``(E, C)``, and give its own game, v(S ∩ I) of every column S.
+
+        Args:
+            round: The round.
+            known: Which columns are known in it.
+            apart: Environments ``(E,)`` in which the round's own game may be needed. Elsewhere the answer may be anything.
+
+        Returns:
+            ``(E, C)``, in double precision.
+        """
+        took_part = round.took_part
+        here = took_part.double() @ self._columns.T.double() > 0  # (E, C): somebody of S is there
+        asked = (known | here & apart[:, None]).any(dim=0) if self._shares is not None else known.any(dim=0)
+        present = took_part.any(dim=0)  # in some environment; the others are null players everywhere
         v = round.value(self._columns[asked] & present)
         self._dtype = v.dtype
         u = torch.zeros(known.shape, dtype=torch.float64, device=known.device)
         u[:, asked] = v.double()
-        return torch.where(known, u, 0.0)
+        self._utilities.append(torch.where(known, u, 0.0))
+        if self._shares is not None:
+            return torch.where(here, u, 0.0)
+        bits = 2 ** torch.arange(took_part.shape[1], device=known.device)
+        among = torch.arange(1, known.shape[1] + 1, device=known.device) & (took_part * bits).sum(dim=1)[:, None]  # codes of S ∩ I
+        return torch.nn.functional.pad(u, (1, 0)).gather(1, among)
 
     def _divide(self, total: Tensor) -> Tensor:
         """The Shapley value of the columns' worths, ``(E, C)`` → ``(E, N)``."""

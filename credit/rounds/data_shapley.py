@@ -55,8 +55,8 @@ class DataShapley(LotRule):
     needs: tuple[Need, ...] = ("lots",)
 
     def __init__(self, budget: int | None = None, seed: int = 0, tolerance: float = 0.01, patience: int = 5) -> None:
-        TruncatedMonteCarlo(budget, seed, tolerance, patience)  # refuses what is not allowed
-        self.budget, self.seed, self.tolerance, self.patience = budget, seed, tolerance, patience
+        checked = TruncatedMonteCarlo(budget, seed, tolerance, patience)  # refuses what is not allowed
+        self.budget, self.seed, self.tolerance, self.patience = checked.budget, checked.seed, checked.tolerance, checked.patience
         self.evaluations = "100 n" if budget is None else str(budget)
         self.efficient = tolerance == 0
 

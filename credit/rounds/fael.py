@@ -80,7 +80,7 @@ class FairYetEqual(CreditRule):
             raise ValueError(f"nodes={nodes!r}: must be a number above 0, at most 1")
         if not is_number(beta) or beta < 0:
             raise ValueError(f"beta={beta!r}: must be a number from 0")
-        self.window = window
+        self.window = int(window)
         self.level = level
         self.nodes = nodes
         self.beta = beta

@@ -61,7 +61,7 @@ class FedSv(CreditRule):
         if participants is not None and not is_whole(participants, 1):
             raise ValueError(f"participants={participants!r}: must be a positive whole number, or None for all agents")
         self.shapley = Shapley(budget, seed)
-        self.participants = participants
+        self.participants = None if participants is None else int(participants)
         self.evaluations = self.shapley.evaluations
         self.efficient = self.symmetric = self.null_player = self.shapley.exact
         self.max_players = self.shapley.max_players

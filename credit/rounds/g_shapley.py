@@ -56,7 +56,7 @@ class GradientShapley(GameRule):
     def __init__(self, orders: int = 1, seed: int = 0) -> None:
         if not is_whole(orders, 1):
             raise ValueError(f"orders={orders!r}: must be a positive whole number")
-        self.orders = orders
+        self.orders = int(orders)
         self.seed = checked_seed(seed)
         self.evaluations = "n" if orders == 1 else f"{orders} (n - 1) + 1"
 

@@ -130,7 +130,7 @@ class PeerRanking(CreditRule):
         gain, scores = round.gain, round.peer_gains.double()
         n = round.num_agents
         if self._stakes is None:
-            start = torch.full((n,), 1 / n) if self.stakes is None else torch.tensor(self.stakes, dtype=torch.float64)
+            start = gain.new_full((n,), 1 / n) if self.stakes is None else torch.tensor(self.stakes, dtype=torch.float64)
             self._stakes = (start / start.sum()).to(scores).expand(len(gain), n)
         scores = scores.clamp(min=0) * ~torch.eye(n, dtype=torch.bool, device=scores.device)
         incentive = peer_incentives(proportions(scores, 0.0), self._stakes, rho=self.rho, kappa=self.kappa)[2]

@@ -34,11 +34,16 @@ class ShapFed(CreditRule):
 
     Departures from the source:
 
-    - The authors' code compares the last layers after local training, which have their start in common. Here the updates are compared.
-    - The authors' code starts the running mean at the first round's s and gives each later round the weight 1 − μ, so the first round
-      counts for much of the episode. Here that bias is removed, as in Adam (Kingma & Ba 2015).
-    - Negative γ count as 0 in the shares, so that nobody is fined for disagreeing.
+    - The layer. The authors' code has two versions. For synthetic data it compares the last layers after local training, weights and bias,
+      which have their start in common. For CIFAR-10 it compares the updates of the last layer, weights and bias, as is done here.
+    - The aggregate. There the updates in it are weighted by γ from the round before, over its sum, and alike in the first round. Here u_N
+      is the step that was applied.
+    - The mean. The authors' code starts the running mean at the first round's s and gives each later round the weight 1 − μ, with μ = 0.9
+      as here. So the first round still has the weight μ^t after t more. Here that bias is removed, as in Adam (Kingma & Ba 2015).
+    - Negative γ count as 0 in the shares, so that nobody is fined for disagreeing. The authors' code divides γ by its sum as it is.
     - In the paper γ weighs the aggregation, and decides how personal a model each agent gets. Here it divides what the round gained.
+
+    The code is https://github.com/tnurbek/shapfed.
 
     Args:
         momentum: μ, from 0 (only this round counts) to 1 (all rounds count the same).

@@ -43,7 +43,7 @@ class _TimeAware(CreditRule):
     """A rule that pays a coalition's dividend by when its last member joined."""
 
     family: ClassVar[Family] = "time"
-    source = "time-aware data valuation (NeurIPS 2025, arXiv 2510.09240)"
+    source = "Incentivizing time-aware fairness in data sharing (Chen et al. 2025, arXiv 2510.09240)"
     evaluations = "2^n"
     null_player = True
     max_players = BLOCK_PLAYERS
@@ -128,7 +128,8 @@ class Cumulation(_TimeAware):
         ValueError: If ``beta`` is not a positive number. At reset, if there are more than 14 agents.
 
     References:
-        The cumulation rule of *time-aware data valuation*, NeurIPS 2025, arXiv 2510.09240.
+        Chen, Pham, Sim, Verma, Wu, Foo & Low (2025), *Incentivizing time-aware fairness in data sharing*, NeurIPS; arXiv 2510.09240. The
+        paper calls the rule "time-aware reward cumulation".
     """
 
     pays = "mean over rounds of the Shapley value among those who had joined by then"
@@ -174,7 +175,8 @@ class Valuation(_TimeAware):
         ValueError: If ``gamma`` is negative or not a number. At reset, if there are more than 14 agents.
 
     References:
-        The valuation rule of *time-aware data valuation*, NeurIPS 2025, arXiv 2510.09240.
+        Chen, Pham, Sim, Verma, Wu, Foo & Low (2025), *Incentivizing time-aware fairness in data sharing*, NeurIPS; arXiv 2510.09240. The
+        paper calls the rule "time-aware data valuation".
     """
 
     pays = "v({i}), and joint work discounted by when its last member joined"

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import betaln
 from torch import Tensor
 
+from ..arguments import is_number
 from ..games.game import MAX_ENUMERATED, CoalitionGame
 from ..rule import RULES, WholeGameRule
 from .semivalues import SizeWeights, semivalue
@@ -57,8 +58,8 @@ class BetaShapley(WholeGameRule):
 
     def __init__(self, alpha: float = 4.0, beta: float = 1.0) -> None:
         for name, number in (("alpha", alpha), ("beta", beta)):
-            if not 0 < number < float("inf"):
-                raise ValueError(f"{name}={number}: must be a positive number")
+            if not is_number(number) or number <= 0:
+                raise ValueError(f"{name}={number!r}: must be a positive number")
         self.alpha = float(alpha)
         self.beta = float(beta)
         self.efficient = alpha == beta == 1

@@ -15,7 +15,7 @@ from .excess import FLAT, TOLERANCE, Floats, Settled, smallest_largest_excess
 MAX_PLAYERS = 12
 
 
-def least_core(v: Floats) -> tuple[Floats, float]:
+def least_core(v: Floats | Tensor) -> tuple[Floats, float]:
     r"""The shortest allocation in the least core of one game, and the excess that it leaves.
 
     .. math:: e^* = \min_{x, e} e \quad \text{s.t.} \quad x(N) = v(N), \quad x(S) + e \ge v(S) \;\; \forall\, \emptyset \ne S \ne N
@@ -23,7 +23,7 @@ def least_core(v: Floats) -> tuple[Floats, float]:
     Among the allocations with that excess, x is the one with the smallest ‖x‖₂.
 
     Args:
-        v: Worth of every coalition, ``(2**n,)``, bit i of the index for player i.
+        v: Worth of every coalition, ``(2**n,)``, bit i of the index for player i. A tensor's gradient is left out.
 
     Returns:
         x, ``(n,)``, and e*, in the unit of v. e* is negative if the core has an interior. For a single player, who has nobody to share
@@ -50,11 +50,11 @@ def least_core(v: Floats) -> tuple[Floats, float]:
     return settled.nearest_to_zero(members[rows], worth[rows] - excess) * scale, excess * scale
 
 
-def nucleolus(v: Floats, *, individually_rational: bool = False) -> Floats:
+def nucleolus(v: Floats | Tensor, *, individually_rational: bool = False) -> Floats:
     """The allocation whose excesses, sorted from the largest down, are lexicographically the smallest, for one game.
 
     Args:
-        v: Worth of every coalition, ``(2**n,)``, bit i of the index for player i.
+        v: Worth of every coalition, ``(2**n,)``, bit i of the index for player i. A tensor's gradient is left out.
         individually_rational: Compare only allocations that give every player at least v({i}), as Schmeidler does. Otherwise compare all
             efficient allocations; this is the prenucleolus, which every game has. The two are the same wherever the prenucleolus is
             individually rational.
@@ -91,9 +91,9 @@ def nucleolus(v: Floats, *, individually_rational: bool = False) -> Floats:
     return settled.point * scale
 
 
-def _programme(v: Floats) -> tuple[Floats, Floats, Settled, float]:
+def _programme(worths: Floats | Tensor) -> tuple[Floats, Floats, Settled, float]:
     """The proper coalitions, their worth, and x(N) = v(N), in units of the largest worth."""
-    v = np.asarray(v, dtype=np.float64)
+    v: Floats = np.asarray(worths.detach().cpu() if isinstance(worths, Tensor) else worths, dtype=np.float64)
     n = v.size.bit_length() - 1
     if v.shape != (2**n,) or not 1 <= n <= MAX_PLAYERS:
         raise ValueError(f"v must have shape (2**n,) with n from 1 to {MAX_PLAYERS}, got {v.shape}")
@@ -106,8 +106,8 @@ def _programme(v: Floats) -> tuple[Floats, Floats, Settled, float]:
 
 
 def _each(game: CoalitionGame, solve: Callable[[Floats], Floats]) -> Tensor:
-    """Solve one game after another, because a linear programme cannot be batched."""
-    v = game.values()
+    """Solve one game after another, because a linear programme cannot be batched. The solutions carry no gradient."""
+    v = game.values().detach()
     paid = [torch.from_numpy(solve(one)) for one in v.double().cpu().numpy()]
     return torch.stack(paid).to(v) if paid else v.new_zeros(0, game.n_players)
 
@@ -121,7 +121,7 @@ class LeastCore(WholeGameRule):
     where e* is the smallest e for which there is such an x. If the core is not empty, c is in it, and nobody gains by leaving.
 
     Costs 2^n evaluations and a linear programme for each environment, and takes n ≤ 12. Efficient, symmetric and null-player, all to about
-    1e-9 of the largest worth, which is the programmes' tolerance. Not linear.
+    1e-9 of the largest worth, which is the programmes' tolerance. Not linear. The allocation carries no gradient of the worths.
 
     Known failure: ties. Among allocations that satisfy the coalitions alike, the shortest one pays most evenly, whoever did the work.
 
@@ -160,7 +160,7 @@ class Nucleolus(WholeGameRule):
     There is exactly one such allocation. If there is a core, it is in the core.
 
     Costs 2^n evaluations and up to n − 1 linear programmes for each environment, and takes n ≤ 12. Efficient, symmetric and null-player.
-    Not linear.
+    Not linear. The allocation carries no gradient of the worths.
 
     Known failure: it is not monotone. An agent can do better work, all else equal, and be paid less (Megiddo 1974).
 
@@ -172,7 +172,8 @@ class Nucleolus(WholeGameRule):
             together; such a game is then an error. They are common where data are redundant.
 
     Raises:
-        ValueError: At reset, if there are more than 12 agents. In a round, if ``individually_rational`` and no allocation is.
+        ValueError: If ``individually_rational`` is not a bool. At reset, if there are more than 12 agents. In a round, if
+            ``individually_rational`` and no allocation is.
 
     References:
         Schmeidler (1969), *The nucleolus of a characteristic function game*, SIAM Journal on Applied Mathematics 17(6). Megiddo (1974), *On
@@ -188,6 +189,8 @@ class Nucleolus(WholeGameRule):
     max_players = MAX_PLAYERS
 
     def __init__(self, individually_rational: bool = False) -> None:
+        if not isinstance(individually_rational, bool):
+            raise ValueError(f"individually_rational={individually_rational!r}: must be True or False")
         self.individually_rational = individually_rational
 
     def divide(self, game: CoalitionGame) -> Tensor:

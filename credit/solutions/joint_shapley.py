@@ -118,7 +118,7 @@ class JointShapley(WholeGameRule):
     def __init__(self, order: int = 2) -> None:
         if not is_whole(order, 1):
             raise ValueError(f"order={order!r}: must be a whole number from 1")
-        self.order = order
+        self.order = int(order)
         self.null_player = order == 1
 
     def divide(self, game: CoalitionGame) -> Tensor:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import index
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import is_whole
 from ..games.game import CoalitionGame, coalition_matrix
 from ..rule import RULES, GameRule
 from .semivalues import semivalues, shapley_weights
@@ -51,10 +53,10 @@ class Owen(GameRule):
     null_player = True
 
     def __init__(self, unions: int | Sequence[Sequence[int]] = 2) -> None:
-        if isinstance(unions, int):
-            if isinstance(unions, bool) or unions < 1:
+        if isinstance(unions, int | np.integer):
+            if not is_whole(unions, 1):
                 raise ValueError(f"unions={unions!r}: as a number, must be a size from 1")
-            self.unions: int | list[list[int]] = unions
+            self.unions: int | list[list[int]] = int(unions)
         else:
             try:
                 self.unions = [[index(i) for i in union] for union in unions]
@@ -64,7 +66,8 @@ class Owen(GameRule):
             if not all(self.unions) or sorted(players) != list(range(len(players))) or not players:
                 raise ValueError(f"unions={self.unions}: every player from 0 on must be in exactly one union, and no union may be empty")
         # everybody alone, or all in one union, is the plain Shapley value
-        self.symmetric = unions == 1 or (not isinstance(self.unions, int) and (len(self.unions) == 1 or max(map(len, self.unions)) == 1))
+        sizes = self.unions if isinstance(self.unions, int) else max(map(len, self.unions))
+        self.symmetric = sizes == 1 or (not isinstance(self.unions, int) and len(self.unions) == 1)
 
     def structure(self, n_players: int) -> list[list[int]]:
         """The unions of so many players.

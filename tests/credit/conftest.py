@@ -55,12 +55,15 @@ def largest_remainders() -> Callable[[Sequence[Fraction]], list[int]]:
 
 @pytest.fixture(scope="session")
 def water_filled() -> Callable[..., list[Fraction]]:
-    """Quotas within limits, by the level at which they sum to the amount, found between the levels at which members reach their limits."""
+    """Quotas within limits, by the level at which they sum to the amount, found between the levels at which members reach their limits.
 
-    def filled(amount: int, weight: Sequence[float | Fraction], floor: int, cap: int | None) -> list[Fraction]:
+    With ``highest`` the level rises no further. What the quotas then do not sum to is left.
+    """
+
+    def filled(amount: int, weight: Sequence[float | Fraction], floor: int, cap: int | None, highest: int | None = None) -> list[Fraction]:
         n, w = len(weight), [Fraction(one) for one in weight]
-        amount = amount if cap is None else min(amount, n * cap)
-        if amount < n * floor or not any(w):
+        w = w if any(w) else [Fraction(1)] * n
+        if amount < n * floor:
             return [Fraction(amount, n)] * n
 
         def quotas(level: Fraction) -> list[Fraction]:
@@ -68,13 +71,14 @@ def water_filled() -> Callable[..., list[Fraction]]:
                 max(level * one, Fraction(floor)) if cap is None else min(max(level * one, Fraction(floor)), Fraction(cap)) for one in w
             ]
 
+        if highest is not None and sum(quotas(Fraction(highest))) <= amount:
+            return quotas(Fraction(highest))
         levels = [Fraction(limit) / one for one in w if one for limit in (floor, cap) if limit is not None]
         below = max(level for level in [Fraction(0), *levels] if sum(quotas(level)) <= amount)
         gap = amount - sum(quotas(below))
         # who rises between this level and the next; beyond the last one, without a cap, everybody with a weight
         rising = [one for one, quota in zip(w, quotas(below), strict=True) if one and quota == below * one and quota != cap]
-        if gap and not rising:  # all others are at the cap: who has no weight shares the rest
-            return [quota if one else quota + gap / w.count(Fraction(0)) for one, quota in zip(w, quotas(below), strict=True)]
-        return quotas(below + gap / sum(rising)) if gap else quotas(below)
+        # with nobody left to rise, whoever has a weight is at the cap: the rest is left
+        return quotas(below + gap / sum(rising)) if gap and rising else quotas(below)
 
     return filled

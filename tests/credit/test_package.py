@@ -29,6 +29,7 @@ def test_public_names_are_these():
         "Equal",
         "Estimate",
         "Estimator",
+        "ExpectedDifference",
         "FairYetEqual",
         "FedSv",
         "GameRule",

@@ -1,7 +1,9 @@
+import inspect
 import re
 from importlib.metadata import EntryPoint
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,6 +34,7 @@ HOUSE = {
     "data_size": credit.DataSize,
     "difference": credit.Difference,
     "equal": credit.Equal,
+    "expected_difference": credit.ExpectedDifference,
     "fael": credit.FairYetEqual,
     "fedsv": credit.FedSv,
     "g_shapley": credit.GradientShapley,
@@ -193,6 +196,72 @@ def test_the_evaluations_that_a_refusal_promises_are_those_the_other_rule_makes(
         assert f"'{name}' ({game.evaluations})" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", list(credit.RULES))
+def test_a_number_of_players_may_be_numpys_and_what_is_none_is_refused(name):
+    rule = credit.make(name)
+    for n in (1, 3):
+        assert rule.cost(np.int64(n)) == rule.cost(n)
+        assert rule.method(np.int32(n)) == rule.method(n)
+        rule.check(np.int16(n))
+        rule.reset(1, np.uint8(n))
+    for wrong in (0, -1, 3.0, True, "3"):
+        with pytest.raises(ValueError, match=re.escape(f"num_agents={wrong!r}: must be a whole number")):
+            rule.reset(1, wrong)
+        for ask in (rule.check, rule.cost, rule.method):
+            with pytest.raises(ValueError, match=re.escape(f"n_players={wrong!r}: must be a whole number")):
+                ask(wrong)
+
+
+@pytest.mark.parametrize("n", [63, 64, 100])
+def test_the_cost_for_a_numpy_number_of_players_does_not_overflow(n):
+    for text in ("svarm", "shapley", "shapley(budget=40)", "g_shapley", "comfedsv"):
+        rule = credit.make(text)
+        assert rule.cost(np.int64(n)) == rule.cost(n) > 0
+        assert rule.method(np.int64(n)) == rule.method(n)
+
+
+def test_a_rule_from_elsewhere_is_handed_a_whole_number_of_players_too():
+    class Mine(credit.CreditRule):
+        def cost(self, n):
+            return 1 << n
+
+        def assign(self, round):
+            return round.admitted.sum(dim=-1).float()
+
+    assert Mine().cost(np.int64(70)) == 1 << 70
+    with pytest.raises(ValueError, match="n_players=-1"):
+        Mine().cost(-1)
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.int64, np.uint32])
+@pytest.mark.parametrize("name", [name for name in credit.RULES if "budget" in inspect.signature(type(credit.make(name))).parameters])
+def test_a_budget_and_a_seed_may_be_numpys(name, kind):
+    theirs, ours = credit.make(name, budget=kind(40), seed=kind(3)), credit.make(name, budget=40, seed=3)
+    assert theirs.evaluations == ours.evaluations
+    assert theirs.cost(6) == ours.cost(6)
+    assert type(theirs.cost(6)) is int
+    v = torch.randn(2, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    v[:, 0] = 0
+    paid = []
+    for rule in (theirs, ours):
+        rule.reset(2, 6)
+        paid.append(rule.assign(credit.game_round(credit.table_game(v), num_envs=2)))
+    assert paid[0].equal(paid[1])
+    for wrong in (np.float64(40), np.bool_(True), kind(0)):
+        with pytest.raises(ValueError, match="budget="):
+            credit.make(name, budget=wrong)
+
+
+def test_other_numbers_may_be_numpys():
+    assert credit.JointShapley(np.int64(2)).order == 2
+    assert credit.Owen(np.int64(2)).structure(3) == [[0, 1], [2]]
+    assert credit.ComFedSv(rank=np.int8(2), regularisation=np.float32(0.5)).regularisation == 0.5
+    assert credit.FairYetEqual(window=np.int32(5)).window == 5
+    assert credit.CosineGradientShapley(alpha=np.float32(0.5)).alpha == 0.5
+    with pytest.raises(ValueError, match=r"alpha=.*nan"):
+        credit.CosineGradientShapley(alpha=np.float32("nan"))
+
+
 # names with arguments
 
 
@@ -267,6 +336,9 @@ def test_an_unknown_name_or_argument_is_refused_with_arguments_too():
         ("shapley(seed=-1)", "seed=-1"),
         ("joint_shapley(order=0)", "order=0"),
         ("beta_shapley(alpha=0)", "alpha=0"),
+        ("beta_shapley(alpha='2')", "alpha='2'"),
+        ("beta_shapley(beta=True)", "beta=True"),
+        ("nucleolus(individually_rational='no')", "individually_rational='no': must be True or False"),
         ("owen(unions=0)", "unions=0"),
         ("myerson(graph='tree')", "graph='tree'.*ring, line, star, complete"),
     ],
@@ -296,6 +368,18 @@ def test_values_of_a_function_are_those_of_its_game_whatever_its_worth_of_nobody
         assert expected.shape == (3, n)
         paid = credit.make(name).values(lambda c, n=n, v=v: v[:, (c * 2 ** torch.arange(n)).sum(dim=1)] + 0.25, n)
         torch.testing.assert_close(paid, expected, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", game_rules_for_games())
+def test_worths_may_carry_gradients_which_pass_through_all_but_linear_programmes(name):
+    v = torch.tensor([0.0, 1.0, 2.0, 4.0, 3.0, 5.0, 6.0, 9.0], dtype=torch.float64, requires_grad=True)
+    rule = credit.make(name)
+    paid = rule.values(lambda c: v[(c * 2 ** torch.arange(3)).sum(dim=1)], 3)
+    torch.testing.assert_close(paid.detach(), credit.make(name).values(credit.table_game(v.detach()[None])), rtol=0, atol=1e-12)
+    assert paid.requires_grad == (name not in ("least_core", "nucleolus"))
+    if isinstance(rule, credit.Estimator):
+        low, high = rule.estimate(lambda c: v[(c * 2 ** torch.arange(3)).sum(dim=1)], 3).interval()
+        assert (low <= high).all()
 
 
 @pytest.mark.parametrize("name", game_rules_for_games())

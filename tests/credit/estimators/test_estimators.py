@@ -138,6 +138,27 @@ def test_its_least_budget_is_enough_and_one_less_is_refused_with_the_number(name
         credit.make(name, budget=least - 1).values(game)
 
 
+@pytest.mark.parametrize("name", [*ESTIMATORS, "shapley"])
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_any_budget_that_is_accepted_is_kept_to(name, n):
+    least = credit.make("antithetic" if name == "shapley" else name).least_budget(n)
+    for budget in range(min(least, 2**n - 1), 2**n):
+        seen: set[tuple[bool, ...]] = set()
+
+        def value(coalitions, seen=seen):
+            seen.update(map(tuple, coalitions.tolist()))
+            return (coalitions.double() @ torch.arange(1.0, n + 1).double()).square()
+
+        credit.make(name, budget=budget).divide(credit.CoalitionGame(value, n))
+        assert len(seen - {(False,) * n}) <= budget
+
+
+def test_gtg_estimates_a_game_of_two_players_from_one_order():
+    v = torch.tensor([[0.0, 1.0, 2.0, 7.0]], dtype=torch.float64)
+    paid = {tuple(credit.make("gtg", budget=2, seed=seed).values(game_of(v))[0].tolist()) for seed in range(20)}
+    assert paid == {(1.0, 6.0), (5.0, 2.0)}
+
+
 @pytest.mark.parametrize("budget", [0, -3, 2.5, "many", True])
 def test_a_budget_that_is_none_is_refused(budget):
     with pytest.raises(ValueError, match=r"budget=.* must be a positive whole number"):
@@ -301,6 +322,29 @@ def test_gtg_pays_nobody_in_a_round_that_gains_nothing():
     assert estimate.values.abs().max() == 0
     assert game.evaluations == 1
     assert credit.make("gtg", between=0.0, within=0.0).estimate(game_of(v)).values.abs().max() > 0
+
+
+@pytest.mark.parametrize("budget", [5, 12, 15])
+@pytest.mark.parametrize("name", ["tmc", "gtg"])
+def test_a_worth_of_all_that_is_nan_makes_every_value_nan_and_concerns_no_other_game(name, budget):
+    v = worths(4).clone()
+    alone = credit.make(name, budget=budget).estimate(game_of(v[1:]))
+    v[0, -1] = torch.nan
+    estimate = credit.make(name, budget=budget).estimate(game_of(v))
+    assert estimate.values[0].isnan().all()
+    assert estimate.standard_error[0].isnan().all()
+    torch.testing.assert_close(estimate.values[1:], alone.values, rtol=0, atol=0)
+    only = credit.make(name, budget=budget).estimate(game_of(v[:1]))
+    assert only.values.isnan().all()
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_no_estimator_of_a_game_whose_worth_of_all_is_nan_answers_with_numbers(name):
+    v = worths(4).clone()
+    v[0, -1] = torch.nan
+    paid = credit.make(name, budget=2**4 - 1).values(game_of(v))
+    assert paid[0].isnan().any()
+    assert paid[1].isfinite().all()
 
 
 def test_gtg_stops_when_its_means_have_settled():

@@ -1,3 +1,7 @@
+import re
+from decimal import Decimal
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -37,9 +41,17 @@ def test_row_c_of_the_coalition_matrix_is_the_binary_form_of_c(n):
     assert rows.tolist() == [[bool(code >> i & 1) for i in range(n)] for code in range(2**n)]
 
 
-@pytest.mark.parametrize("n", [-1, 21, 64])
+@pytest.mark.parametrize("kind", [np.int8, np.int32, np.int64, np.uint8])
+def test_the_number_of_players_may_be_numpys(kind):
+    assert credit.coalition_matrix(kind(8)).shape == (256, 8)
+    assert credit.CoalitionGame(bits, kind(N)).values().tolist() == [list(range(16))]
+    assert type(credit.CoalitionGame(bits, kind(N)).n_players) is int
+    assert credit.as_game(bits, kind(N)).grand().tolist() == [15.0]
+
+
+@pytest.mark.parametrize("n", [-1, 21, 64, 3.0, True, "3", None])
 def test_coalition_matrix_refuses_more_than_it_can_list(n):
-    with pytest.raises(ValueError, match=rf"n_players={n}.*0 to 20"):
+    with pytest.raises(ValueError, match=rf"n_players={n!r}.*0 to 20"):
         credit.coalition_matrix(n)
 
 
@@ -270,6 +282,68 @@ def test_bool_answers_of_a_simple_game_become_zero_and_one():
     assert credit.CoalitionGame(lambda c: c.all(dim=1), 2).values().tolist() == [[0.0, 0.0, 0.0, 1.0]]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(lambda c: bits(c).numpy().astype(">f8"), id="big-endian"),
+        pytest.param(lambda c: c.numpy().astype(">i4") @ np.array([1, 2, 4, 8]), id="big-endian whole"),
+        pytest.param(lambda c: bits(c).numpy().astype(np.longdouble), id="long double"),
+        pytest.param(lambda c: bits(c).numpy().astype(np.uint16), id="unsigned"),
+        pytest.param(lambda c: [Decimal(worth) for worth in bits(c).tolist()], id="Decimal"),
+        pytest.param(lambda c: np.array([Fraction(worth) for worth in bits(c).tolist()]), id="Fraction"),
+        pytest.param(lambda c: [int(worth) for worth in bits(c).tolist()], id="list of whole numbers"),
+        pytest.param(lambda c: [bits(c).tolist()], id="list of lists"),
+        pytest.param(lambda c: list(bits(c)), id="list of tensors"),
+        pytest.param(lambda c: tuple(bits(c)), id="tuple of tensors"),
+    ],
+)
+def test_answers_in_numbers_of_any_real_type_are_read(answer):
+    game = credit.CoalitionGame(answer, N)
+    assert game.value(credit.coalition_matrix(N)[[5, 3]]).tolist() == [[5.0, 3.0]]
+    assert game.values().tolist() == [list(range(16))]
+    assert game.values().dtype == torch.float64
+
+
+def test_a_big_endian_answer_keeps_its_precision_and_what_is_masked_is_nan():
+    v = credit.CoalitionGame(lambda c: bits(c).numpy().astype(">f4"), N).values()
+    assert v.dtype == torch.float32
+    assert v.tolist() == [list(range(16))]
+    masked = credit.CoalitionGame(lambda c: np.ma.masked_equal(bits(c).numpy(), 3), N).values()
+    assert masked.isnan().nonzero().tolist() == [[0, 3]]
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        (lambda c: None, "None"),
+        (lambda c: [None] * len(c), r"\[None, None"),
+        (lambda c: [0.0] * (len(c) - 1) + [None], r"\[0.0"),
+        (lambda c: ["1.5"] * len(c), "'1.5'"),
+        (lambda c: [Decimal(1)] * (len(c) - 1) + ["1.5"], "Decimal"),
+        (lambda c: dict.fromkeys(range(len(c)), 1.0), "{0: 1.0"),
+        (lambda c: (worth for worth in bits(c).tolist()), "generator"),
+        (lambda c: [[1.0], [1.0, 2.0]], r"\[\[1.0\]"),
+        (lambda c: np.zeros(len(c), dtype="M8[D]"), "1970"),
+        (lambda c: [10**400] * len(c), "1000"),
+        (lambda c: bits(c) + 1j, "complex128"),
+        (lambda c: bits(c).numpy() + 1j, "complex128"),
+    ],
+)
+@pytest.mark.parametrize("build", [credit.CoalitionGame, credit.as_game])
+def test_answers_that_are_no_real_numbers_are_refused_and_shown(build, answer, named):
+    with pytest.raises(ValueError, match=rf"the game answered with .*{named}.*must be a real number"):
+        build(answer, N).values()
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_gradients_pass_through_a_game(as_list):
+    worth = WORTH.clone().requires_grad_()
+    game = credit.CoalitionGame(lambda c: list(c.double() @ worth) if as_list else c.double() @ worth, N)
+    game.value(credit.coalition_matrix(N)[[5, 3]]).sum().backward()
+    assert worth.grad is not None
+    assert worth.grad.tolist() == [2.0, 1.0, 1.0, 0.0]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_floating_point_answers_keep_their_precision(dtype):
     assert credit.CoalitionGame(lambda c: bits(c).to(dtype), N).values().dtype == dtype
@@ -327,10 +401,11 @@ def test_coalitions_of_the_wrong_type_or_shape_are_refused(coalitions, all_known
         game.value(coalitions)
 
 
-@pytest.mark.parametrize("n", [0, -3])
-def test_a_game_without_players_is_refused(n):
-    with pytest.raises(ValueError, match=f"n_players={n}"):
-        credit.CoalitionGame(bits, n)
+@pytest.mark.parametrize("n", [0, -3, 3.0, True, "3", np.float64(3), np.int64(-1)])
+@pytest.mark.parametrize("build", [credit.CoalitionGame, credit.as_game, credit.make("shapley").values, credit.make("svarm").estimate])
+def test_a_number_of_players_that_is_none_is_refused(build, n):
+    with pytest.raises(ValueError, match=re.escape(f"n_players={n!r}: must be a whole number, and a game needs at least one player")):
+        build(bits, n)
 
 
 def test_twenty_one_players_are_served_on_demand_but_not_listed():
@@ -374,6 +449,12 @@ def test_as_game_takes_numpy_whole_and_truth_valued_answers():
     for answer in (lambda c: bits(c).numpy() + 7, lambda c: bits(c).long() + 7, lambda c: bits(c).int().numpy() + 7):
         assert credit.as_game(answer, N).values().tolist() == [list(range(16))]
     assert credit.as_game(lambda c: ~c.any(dim=1), 2).values().tolist() == [[0.0, -1.0, -1.0, -1.0]]
+
+
+@pytest.mark.parametrize("game", [3, "glove", None, torch.zeros(1, 16), {(0,): 1.0}])
+def test_as_game_refuses_what_cannot_be_asked(game):
+    with pytest.raises(ValueError, match=r"game=.*must be a CoalitionGame or a function of coalitions.*table_game"):
+        credit.as_game(game, N)
 
 
 def test_as_game_returns_a_game_as_it_is():

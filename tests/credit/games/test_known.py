@@ -3,6 +3,7 @@
 from itertools import permutations, product
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -229,6 +230,18 @@ def test_a_table_is_looked_up_by_the_bits_of_the_players():
         (lambda: games.saturating([1.0], 1.0, []), "one lot a player"),
         (lambda: games.random_game("glove", 3, 0), "saturating, coverage, unanimity_sum, weighted_majority"),
         (lambda: games.random_game("coverage", 0, 0), "at least one player"),
+        (lambda: games.random_game("coverage", 3.0, 0), r"n_players=3\.0: must be a whole number"),
+        (lambda: games.random_game("coverage", 3, -1), "seed=-1"),
+        (lambda: games.unanimity(-1, [0]), "n_players=-1: must be a whole number"),
+        (lambda: games.glove(1.0, 2), r"n_left=1\.0"),
+        (lambda: games.additive([None, 1.0]), "worth=.*finite numbers"),
+        (lambda: games.additive(["1", 1.0]), "worth=.*finite numbers"),
+        (lambda: games.unanimity(3, [0.5]), r"names 0\.5: must be a whole number from 0 to 2"),
+        (lambda: games.unanimity(3, "01"), "names 0: must be a whole number"),
+        (lambda: games.weighted_majority([1, float("nan")], 1), "whole numbers from 0"),
+        (lambda: games.weighted_majority([1, float("inf")], 1), "whole numbers from 0"),
+        (lambda: games.weighted_majority([1, 1], float("nan")), "quota=nan"),
+        (lambda: games.table_game([0.0, 1.0]), "must be a tensor of shape .*, got list"),
         (lambda: games.table_game(torch.zeros(3)), r"\(2\*\*n,\)"),
         (lambda: games.table_game(torch.zeros(1)), r"\(2\*\*n,\)"),
     ],
@@ -236,3 +249,11 @@ def test_a_table_is_looked_up_by_the_bits_of_the_players():
 def test_what_is_no_game_is_refused_with_the_reason(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_arguments_may_be_arrays_and_tensors():
+    for of in (list, np.array, torch.tensor):
+        assert games.additive(of([1.0, 2.0])).shapley.tolist() == [1.0, 2.0]
+        assert games.unanimity(np.int64(3), of([0, 1])).shapley.tolist() == [0.5, 0.5, 0.0]
+        assert games.weighted_majority(of([1, 2, 3]), np.int32(6)).shapley.tolist() == pytest.approx([1 / 3] * 3)
+    assert games.glove(np.int64(1), np.int8(2)).n_players == 3

@@ -245,6 +245,29 @@ def test_a_forger_who_writes_hashes_anew_but_cannot_count_is_found_by_the_policy
     assert "by the rows before it and the policy it should be" in problems[0].what
 
 
+def test_a_settlement_shares_its_key_with_the_revenue_right_before_it_and_with_no_other(ledger, tamperer):
+    ledger.record_revenue("clinics", 5, key="late")
+    ledger.record("clinics", 10, {"Ada": 1.0})
+    ledger.settle("clinics", 8, key="s3")  # its own revenue has its key too
+    ledger.record_revenue("clinics", 2)
+    ledger.settle("clinics")
+    assert ledger.verify().ok
+    statements, previous, late = [], GENESIS, None
+    for entry in list(ledger.entries("clinics")):
+        fields = dict(entry.fields)
+        key = ""
+        if entry.table == "revenue" and fields["key"] == "late":
+            late = entry.seq
+        elif entry.table == "settlements" and fields["number"] == 4:
+            fields["key"], key = "late", ", key = 'late'"
+        previous = link(previous, entry.table, fields)
+        own = "id" if entry.table == "cooperatives" else "cooperative_id"
+        statements.append(f"UPDATE {entry.table} SET hash = '{previous}'{key} WHERE {own} = 1 AND seq = {entry.seq}")
+    tamperer.run(*statements, f"UPDATE heads SET hash = '{previous}' WHERE cooperative_id = 1")
+    problems = [one for one in ledger.verify().problems if one.cooperative is not None]
+    assert [one.what for one in problems] == [f"settlement 4: its key 'late' stands for row {late} already"]
+
+
 def test_a_deleted_or_renamed_cooperative_is_found_by_its_kept_head(ledger, tamperer):
     head = ledger.head("farms")
     tamperer.run("UPDATE cooperatives SET name = 'ranches' WHERE id = 2")

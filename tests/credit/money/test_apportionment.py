@@ -183,6 +183,7 @@ def test_limits_hold_and_quotas_are_those_of_water_filling(every, water_filled, 
     @example((100, [1.0, 0.0], 10, 50))  # the cap of one frees what the floor of the other would not
     @example((100, [1.0, 0.0, 0.0], 10, 45))
     @example((7, [0.0, 0.0], 0, 3))
+    @example((LARGEST, [1.0, 0.0], 5, 2**63))  # beyond what an integer of 64 bits holds
     @example((10, [8.0, 1.0, 1.0], 2, 5))
     @example((5, [9.0, 0.0], 3, 3))
     def claim(case):
@@ -192,7 +193,10 @@ def test_limits_hold_and_quotas_are_those_of_water_filling(every, water_filled, 
         event(f"floor at work: {floor > 0 and floor in quotas}, cap at work: {cap is not None and cap in quotas}, reached: {left == 0}")
         assert sum(parts) + left == amount
         assert parts == largest_remainders(quotas)
-        assert left == (0 if cap is None else max(amount - len(weight) * cap, 0))
+        with_weight = sum(one > 0 for one in weight) or len(weight)
+        assert left == (0 if cap is None else max(amount - with_weight * cap - (len(weight) - with_weight) * floor, 0))
+        for part, one in zip(parts, weight, strict=True):
+            assert part <= floor or one > 0 or not any(weight)
         assert all(part >= (floor if amount >= floor * len(weight) else 0) for part in parts)
         assert cap is None or max(parts) <= cap
 
@@ -233,10 +237,13 @@ def test_lifting_to_the_floor_and_lowering_to_the_cap_are_weighed_against_each_o
 def test_what_nobody_may_take_is_left():
     assert one_within(10, [1, 1], cap=3) == ([3, 3], 4)
     assert one_within(10, [1, 0], cap=0) == ([0, 0], 10)
+    assert one_within(10, [0, 0], cap=3) == ([3, 3], 4)
 
 
-def test_who_has_no_weight_gets_what_the_others_may_not():
-    assert one_within(10, [1, 0, 0], cap=5) == ([5, 3, 2], 0)
+def test_who_has_no_weight_gets_the_floor_and_none_of_what_the_others_may_not():
+    assert one_within(10, [1, 0, 0], cap=5) == ([5, 0, 0], 5)
+    assert one_within(10, [1, 0, 0], floor=2, cap=5) == ([5, 2, 2], 1)
+    assert one_within(8, [1, 0, 0], floor=2, cap=5) == ([4, 2, 2], 0)
 
 
 def test_too_little_for_the_floors_is_split_equally():

@@ -80,7 +80,7 @@ def to_pay(policy, amount, n, reserve):
 
 
 def formula(policy, amount, standing, paid, reserve):
-    """The weights and what is paid by them, term by term as the module says it."""
+    """What is paid, the weights by which it is, the limits, and the highest level λ, term by term as the module says it."""
     n = len(standing)
     positive = [Fraction(max(one, 0)) if policy.split == "credit" else Fraction(0) for one in standing]
     s = Fraction(str(policy.solidarity))
@@ -88,7 +88,7 @@ def formula(policy, amount, standing, paid, reserve):
     paying = to_pay(policy, amount, n, reserve)
     if policy.clawback:
         weight = [max((paying + sum(paid)) * w - before, 0) for w, before in zip(weight, paid, strict=True)]
-    return paying, weight
+    return paying, weight, policy.floor, policy.cap, 1 if policy.clawback else None
 
 
 # By hand
@@ -204,6 +204,34 @@ def test_cap_gives_to_those_below_and_what_nobody_may_have_to_the_reserve():
     assert one(SettlementPolicy(cap=30), 100, [9.0, 1.0], reserve=3) == ([30, 30], 43)
 
 
+def test_beyond_the_cap_nothing_goes_to_who_has_earned_nothing():
+    assert one(SettlementPolicy(cap=100), 150, [1.0, 0.0]) == ([100, 0], 50)
+    assert one(SettlementPolicy(cap=100), 150, [1.0, -3.0]) == ([100, 0], 50)
+    assert one(SettlementPolicy(cap=100, floor=10), 150, [1.0, 0.0]) == ([100, 10], 40)
+    assert one(SettlementPolicy(cap=100, solidarity=0.1), 150, [1.0, 0.0]) == ([100, 50], 0)  # all have a weight
+    assert one(SettlementPolicy(cap=100), 150, [0.0, 0.0]) == ([75, 75], 0)
+
+
+def test_who_was_overpaid_is_not_paid_when_anothers_cap_is_reached():
+    accounts = Accounts(SettlementPolicy(cap=100, clawback=True), 2)
+    accounts.credit([[1.0, 0.0]], 0)
+    first = accounts.settle([150])
+    assert (first.payouts.tolist(), first.reserve.tolist()) == ([[100, 0]], [50])
+    accounts.credit([[-3.0, 1.0]], 1)
+    second = accounts.settle([150])
+    assert (second.payouts.tolist(), second.reserve.tolist()) == ([[0, 100]], [100])
+    assert one(SettlementPolicy(cap=100, clawback=True), 150, [-2.0, 1.0], paid=[100, 50]) == ([0, 100], 50)
+
+
+def test_with_clawback_anothers_cap_pays_nobody_more_than_is_due():
+    """Of 160 + 140 by 2 : 1 : 0, less 0, 90 and 70: 200, 10 and nothing are due. The first has its cap, the second its 10."""
+    policy = SettlementPolicy(cap=100, clawback=True)
+    assert one(policy, 140, [2.0, 1.0, 0.0], paid=[0, 90, 70]) == ([100, 10, 0], 30)
+    assert one(policy.model_copy(update={"floor": 15}), 140, [2.0, 1.0, 0.0], paid=[0, 90, 70]) == ([100, 15, 15], 10)
+    # 166⅔, 83⅓ by 2 : 1, of which 80 are paid: the third of a unit is nobody's
+    assert one(policy, 170, [2.0, 1.0], paid=[0, 80]) == ([100, 3], 67)
+
+
 def test_floor_binds_before_clawback():
     """Who was overpaid waits, but not below the floor."""
     assert one(SettlementPolicy(clawback=True, floor=5), 20, [1.0, 1.0], paid=[75, 25]) == ([5, 15], 0)
@@ -223,7 +251,7 @@ def test_largest_amount_is_settled_to_the_unit():
     assert one(SettlementPolicy(), LARGEST, [1.0, 1.0]) == ([2**62, 2**62 - 1], 0)
 
 
-# Properties, on 200 cases each, and on 10,000 among the slow tests
+# Properties; see `every` for how many cases
 
 
 def test_payouts_and_the_reserves_gain_are_the_revenue_and_keep_to_the_limits(every):
@@ -244,9 +272,28 @@ def test_payouts_are_the_formulas_rounded_once(every, water_filled, largest_rema
     @every(case())
     def claim(drawn):
         policy = drawn[0]
-        paying, weight = formula(*drawn)
+        weight = formula(*drawn)[1]
         event(f"dues of 0: {policy.clawback and 0 in weight}, all alike: {len(set(weight)) == 1}")
-        assert one(*drawn)[0] == largest_remainders(water_filled(paying, weight, policy.floor, policy.cap))
+        assert one(*drawn)[0] == largest_remainders(water_filled(*formula(*drawn)))
+
+
+def test_a_cap_pays_nobody_without_a_weight_and_nobody_more_than_is_due(every):
+    @every(case(), st.integers(0, 30))
+    def claim(drawn, percent):
+        policy, amount, standing, paid, reserve = drawn
+        policy = policy.model_copy(update={"cap": max(policy.floor, amount * percent // 100)})
+        payouts, after = one(policy, amount, standing, paid, reserve)
+        paying, weight, floor, cap, highest = formula(policy, amount, standing, paid, reserve)
+        event(f"clawback {policy.clawback}, at the cap {cap in payouts}, left {sum(payouts) < paying}")
+        for payout, w in zip(payouts, weight, strict=True):
+            if highest is None:
+                assert payout <= floor or w > 0
+            else:
+                assert payout <= max(floor, -(-w // 1))  # of a due of 3.2, 4 at most: rounded to a whole unit
+        if sum(payouts) < paying:  # then everybody has all that the policy allows
+            most = [cap if w > 0 and highest is None else min(max(w, floor), cap) for w in weight]
+            assert all(payout >= one // 1 for payout, one in zip(payouts, most, strict=True))
+        assert after - reserve == amount - sum(payouts)
 
 
 def test_more_credit_alone_is_never_paid_less(every):
@@ -285,8 +332,7 @@ def test_order_of_members_moves_only_the_odd_units_of_equal_remainders(every, wa
         order = data.draw(st.permutations(range(len(standing))))
         payouts, after = one(*drawn)
         moved, after_moved = one(policy, amount, [standing[i] for i in order], [paid[i] for i in order], reserve)
-        paying, weight = formula(*drawn)
-        remainders = [quota % 1 for quota in water_filled(paying, weight, policy.floor, policy.cap)]
+        remainders = [quota % 1 for quota in water_filled(*formula(*drawn))]
         event("a tie" if any(remainders.count(one) > 1 for one in remainders if one) else "no tie")
         assert after_moved == after
         assert sum(moved) == sum(payouts)

@@ -1,8 +1,11 @@
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
 
 from proxycoop import agents, credit
+from proxycoop.credit import CoalitionGame, LotGame
 from proxycoop.credit.suite.battery import veto_round
 from proxycoop.envs import Engine
 
@@ -147,6 +150,18 @@ def test_a_reset_clears_the_memory_and_a_window_forgets():
     assert rule.assign(veto_round(3, 0)).shape == (2, 3)
 
 
+def test_what_is_subtracted_depends_on_what_one_did_before_which_is_a_known_failure():
+    """The agent that contributed in the round before is paid less for the same action, by what that action brings."""
+    paid = {}
+    for before in (0, 1):
+        rule = credit.Aristocrat()
+        rule.reset(1, 2)
+        rule.assign(written([[before, 0], [1, 0]], LOTS))
+        paid[before] = rule.assign(written([[1, 0], [1, 0]], LOTS, t=1))[0, 0].item()
+    # {.2, .1} = .3 is worth .255, and {.1} alone .095
+    assert paid == {0: pytest.approx(0.255 - 0.095, abs=1e-15), 1: 0.0}
+
+
 def test_writing_into_what_was_contributed_does_not_change_the_memory():
     rule = credit.Aristocrat()
     rule.reset(1, 2)
@@ -194,3 +209,109 @@ def test_an_episode_of_a_batch_is_paid_as_the_episodes_one_by_one(dtype):
     for e, seed in enumerate((3, 4, 5)):
         atol = 1e-9 if dtype == torch.float64 else 1e-5
         torch.testing.assert_close(together[e : e + 1], episode([seed]), rtol=0, atol=atol)
+
+
+def every_action(the_round: credit.Round) -> list[list[float]]:
+    """The expected difference reward by its definition: one environment, agent and action at a time."""
+    n_envs, n_agents, n_lots = the_round.contributed.shape
+    paid = []
+    for e in range(n_envs):
+        row = []
+        for i in range(n_agents):
+            worths = []
+            for action in itertools.product([False, True], repeat=n_lots):
+                lots = the_round.admitted.clone()
+                lots[e, i] = torch.tensor(action) & the_round.lots.candidates[e, i]
+                worths.append(the_round.lots.value(lots[:, None])[e, 0].item())
+            row.append(the_round.gain[e].item() - sum(worths) / len(worths))
+        paid.append(row)
+    return paid
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_the_expected_difference_is_its_definition_by_loops(n):
+    for seed in range(3):
+        the_round = veto_round(n, seed)
+        paid = credit.ExpectedDifference().assign(the_round)
+        assert paid.tolist() == [pytest.approx(row, abs=1e-12) for row in every_action(the_round)]
+
+
+def test_withholding_everything_is_charged_what_could_have_been_brought_on_average():
+    # agent 0 could bring .2, .4 or .6, worth .18, .32 and .42; agent 1's .1 is worth .095, its −.1 costs .105, and both nothing
+    paid = credit.ExpectedDifference().assign(written([[0, 0], [0, 0]], LOTS))
+    assert paid[0].tolist() == pytest.approx([-(0.18 + 0.32 + 0.42) / 4, -(0.095 - 0.105) / 4], abs=1e-15)
+
+
+def test_the_expected_difference_by_hand():
+    # agent 0 holds .2 and .4 and contributes the first; agent 1 contributes .1 and holds back −.1
+    paid = credit.ExpectedDifference().assign(written([[1, 0], [1, 0]], LOTS))
+    # {.3} is worth .255; agent 0's other actions leave {.1}, {.5}, {.7}: .095, .375, .455
+    # agent 1's: {.2}, {.2, −.1}, {.2, .1, −.1}: .18, .095, .18
+    assert paid[0].tolist() == pytest.approx(
+        [0.255 - (0.255 + 0.095 + 0.375 + 0.455) / 4, 0.255 - (0.255 + 0.18 + 0.095 + 0.18) / 4], abs=1e-15
+    )
+
+
+def test_where_lots_do_not_interact_the_expected_difference_is_half_of_what_a_lot_is_worth():
+    worth = torch.tensor([[3.0, -1.0], [2.0, 0.5]], dtype=torch.float64)
+    the_round = written([[1, 0], [0, 1]], LOTS)
+    the_round.game = CoalitionGame(lambda some: (some.double() @ torch.tensor([3.0, 0.5], dtype=torch.float64))[None], 2)
+    the_round._lots = LotGame(lambda lots: (lots * worth).sum(dim=(2, 3)), the_round.lots.candidates)
+    # contributed: +half; withheld: −half. A harmful lot withheld is paid, a useful one charged: the known failure
+    assert credit.ExpectedDifference().assign(the_round).tolist() == [[1.5 + 0.5, -1.0 + 0.25]]
+
+
+@pytest.mark.parametrize("samples", [4, 16])
+def test_what_the_expected_difference_subtracts_is_the_same_whatever_one_did_before_or_does_now(samples):
+    """Unlike what aristocrat utility subtracts: see above."""
+    subtracted = []
+    for before, now in itertools.product(itertools.product([0, 1], repeat=2), repeat=2):
+        rule = credit.ExpectedDifference(samples)
+        rule.reset(1, 2)
+        for t in range(3):
+            rule.assign(written([list(before), [1, 1]], LOTS, t=t))
+        the_round = written([list(now), [1, 0]], LOTS, t=3)
+        subtracted.append((the_round.gain - rule.assign(the_round)[:, 0]).item())
+    assert len(subtracted) == 16
+    assert subtracted == pytest.approx([(0.095 + 0.255 + 0.375 + 0.455) / 4] * 16, abs=1e-15)
+
+
+def test_the_expected_difference_samples_actions_where_there_are_too_many():
+    generator = torch.Generator().manual_seed(0)
+    lots = torch.randn(1, 2, 6, 3, dtype=torch.float64, generator=generator) / 6
+    admitted = torch.rand(1, 2, 6, generator=generator) < 0.5
+    parts = (admitted[..., None] * lots).sum(dim=2)
+
+    def the_round(t: int = 0) -> credit.Round:
+        nobody = torch.zeros(1, 2, 6, 2, dtype=torch.bool)
+        return credit.learning_round(
+            parts, torch.ones(1, 3).double(), admitted=admitted, contributed=admitted, blocked_by=nobody, lot_updates=lots, t=t
+        )
+
+    exact = credit.ExpectedDifference(samples=64).assign(the_round())
+    assert exact.tolist() == [pytest.approx(row, abs=1e-12) for row in every_action(the_round())]
+    rule = credit.ExpectedDifference(samples=8)
+    drawn = torch.cat([rule.assign(the_round(t)) for t in range(400)])
+    assert drawn.unique(dim=0).shape[0] > 100  # new draws in every round
+    error = drawn.std(dim=0) / 20
+    assert ((drawn.mean(dim=0) - exact[0]).abs() < 4 * error).all()
+    again = credit.ExpectedDifference(samples=8)
+    assert again.assign(the_round(5)).equal(drawn[5:6])
+    one = the_round()
+    rule.assign(one)
+    assert one.evaluations == 8 * 2 + 1 == rule.cost(2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"samples": 3}, "samples=3"), ({"samples": 0}, "samples=0"), ({"samples": True}, "samples=True"), ({"seed": -1}, "seed=-1")],
+)
+def test_draws_that_are_no_even_number_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        credit.ExpectedDifference(**arguments)
+
+
+def test_the_expected_difference_keeps_its_promises():
+    report = credit.check_rule("expected_difference")
+    assert not any(axiom.held for axiom in report.axioms.values())
+    assert credit.ExpectedDifference().cost(6) == 97

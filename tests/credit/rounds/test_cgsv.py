@@ -162,3 +162,28 @@ def test_a_loss_is_borne_by_all_alike(learning_round):
     rule.reset(1, 3)
     updates, target = torch.tensor([[[0.5], [0.5], [-2.5]]], dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
     assert rule.assign(learning_round(updates, target)).tolist() == [[-0.875] * 3]
+
+
+def by_the_authors(updates: Tensor, reputation: Tensor, alpha: float, *, floor: float) -> Tensor:
+    """The next reputations as in the authors' code, ``(N, P)``, ``(N,)`` → ``(N,)``; there the floor is 0.001."""
+    units = updates / (updates.norm(dim=1, keepdim=True) + 1e-7)
+    cosines = torch.nn.functional.cosine_similarity(units, (reputation @ units)[None], dim=1, eps=1e-10)
+    kept = (alpha * reputation + (1 - alpha) * cosines).clamp(min=floor)
+    return kept / kept.sum()
+
+
+def test_it_departs_from_the_authors_code_in_the_start_and_in_the_floor_of_a_reputation(learning_round):
+    """Agent 3 points where the others do not. Without the floor, and from the same start, both have the same reputations."""
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.tensor([[1.0, 0.2, 0.0], [1.0, -0.2, 0.1], [1.0, 0.0, -0.1], [-1.0, 0.3, 0.2]], dtype=torch.float64)
+    rule = credit.CosineGradientShapley(alpha=0.8, beta=1e-6)  # paid in proportion to reputations
+    rule.reset(1, 4)
+    ours = theirs = torch.full((4,), 0.25, dtype=torch.float64)
+    for t in range(8):
+        updates = directions + 0.1 * torch.randn(4, 3, dtype=torch.float64, generator=generator)
+        ours = by_the_authors(updates, ours, 0.8, floor=0.0)
+        theirs = by_the_authors(updates, theirs, 0.8, floor=1e-3)
+        the_round = learning_round(updates[None], torch.full((1, 3), 100.0).double(), t=t)
+        torch.testing.assert_close(rule.assign(the_round)[0] / the_round.gain, ours, rtol=0, atol=1e-6)
+    assert ours[3] == 0
+    assert 5e-4 < theirs[3] < 1e-3  # 0.001 over the sum

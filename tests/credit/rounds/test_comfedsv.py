@@ -36,6 +36,25 @@ def random_episode(n: int, n_rounds: int, seed: int, *, num_envs: int = 1, dtype
     return rounds
 
 
+def any_part_episode(n: int, n_rounds: int, seed: int, *, num_envs: int = 1, most: int = 64) -> list[credit.Round]:
+    """Random rounds in which a random half of the agents takes part, and none but the first ``most``."""
+    generator = torch.Generator().manual_seed(seed)
+    rounds = []
+    for t in range(n_rounds):
+        updates = (torch.randn(num_envs, n, 3, dtype=torch.float64, generator=generator) + 1) / n
+        target = 1 + torch.rand(num_envs, 3, dtype=torch.float64, generator=generator)
+        part = torch.rand(num_envs, n, generator=generator) < 0.5
+        part[:, most:] = False
+        rounds.append(partial_round(updates, target, part, t=t))
+    return rounds
+
+
+def have_met(rounds: list[credit.Round]) -> Tensor:
+    """Whether all agents who have taken part so far met in some round, bool ``(E,)``."""
+    took_part = torch.stack([the_round.took_part for the_round in rounds])
+    return (took_part == took_part.any(dim=0)).all(dim=2).any(dim=0)
+
+
 def environment(the_round: credit.Round, env: int) -> credit.Round:
     """One environment of a partial round."""
     one = slice(env, env + 1)
@@ -208,6 +227,91 @@ def test_who_comes_later_takes_its_coalitions_out_of_what_was_known():
     # v_0({0}) = 0.2 − 0.02 = 0.18; what is left is 0.8, so round 1 is worth 0.64 of the first: v({0, 1}) = 0.4 − 0.08 = 0.32 in both
     assert first[0].tolist() == pytest.approx([0.18, 0], abs=1e-4)
     assert (first + second)[0].tolist() == pytest.approx([1.64 * 0.16, 1.64 * 0.16], abs=1e-4)
+
+
+# what is paid while not everyone heard of has met
+
+
+def test_two_identical_agents_who_take_turns_earn_what_their_rounds_gained():
+    def turn(t: int) -> credit.Round:
+        here = torch.tensor([[t % 2 == 0, t % 2 == 1]])
+        return credit.Round(
+            credit.CoalitionGame(lambda coalitions: (coalitions & here).any(dim=1).double()[None], 2),
+            contributed=here[..., None],
+            admitted=here[..., None],
+            blocked_by=torch.zeros(1, 2, 1, 2, dtype=torch.bool),
+            samples=torch.ones(2, 1),
+            updates=lambda: torch.zeros(1, 2, 1),
+            utility_gradient=lambda: torch.zeros(1, 1),
+            t=t,
+        )
+
+    paid = pay(credit.ComFedSv(), [turn(t) for t in range(16)])
+    torch.testing.assert_close(sum(paid), torch.tensor([[8.0, 8.0]]).double(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("budget", [None, 9])
+def test_until_all_heard_of_have_met_an_episode_pays_the_sum_of_its_rounds_own_shapley_values(budget):
+    # agents 0 and 1 meet, then 2 comes alone, then 0 and 2, then 3: they never meet in one round
+    parts = [[0, 1], [2], [0, 2], [1, 2], [3]]
+    rounds = descent(parts, [0.2, 0.1, 0.3, 0.2])
+    paid = pay(credit.ComFedSv(budget=budget), rounds)
+    apart = pay(credit.FedSv(), descent(parts, [0.2, 0.1, 0.3, 0.2]))
+    assert [bool(have_met(rounds[: t + 1])) for t in range(5)] == [True, False, False, False, False]
+    tolerance = 1e-12 if budget is None else 0.02  # two orders are no exact value
+    for t in range(1, 5):
+        torch.testing.assert_close(sum(paid[: t + 1]), sum(apart[: t + 1]), rtol=0, atol=tolerance)
+        torch.testing.assert_close(sum(paid[: t + 1]).sum(), sum(the_round.gain for the_round in rounds[: t + 1]).sum(), rtol=0, atol=1e-12)
+    for t in range(2, 5):  # nothing is settled between two such rounds
+        torch.testing.assert_close(paid[t], apart[t], rtol=0, atol=tolerance)
+
+
+def test_from_the_round_in_which_all_heard_of_meet_an_episode_pays_the_completed_value_of_its_whole_history():
+    rounds = descent([[0, 1], [2], [0], [0, 1, 2], [1], [0, 2]], [0.2, 0.1, 0.3])
+    paid = pay(credit.ComFedSv(sweeps=150), rounds)
+    assert [bool(have_met(rounds[: t + 1])) for t in range(6)] == [True, False, False, True, True, True]
+    for t in range(3, 6):
+        np.testing.assert_allclose(sum(paid[: t + 1])[0].numpy(), offline(rounds[: t + 1], 1, 0.01, 150), rtol=0, atol=1e-6)
+
+
+def test_what_was_paid_for_rest_is_taken_back_when_somebody_comes_whom_the_others_have_not_met():
+    parts = [[0, 1], [0], [0], [2]]
+    rounds = descent(parts, [0.2, 0.2, 0.2])
+    paid, apart = pay(credit.ComFedSv(), rounds), pay(credit.FedSv(), descent(parts, [0.2, 0.2, 0.2]))
+    assert sum(paid[1:3])[0, 1] > 0.05  # for rest
+    assert paid[3][0, 1] < -0.05
+    torch.testing.assert_close(sum(paid), sum(apart), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("n", "budget"), [(4, None), (12, 100)])
+def test_who_took_part_decides_what_is_paid_whatever_the_other_environments_do(n, budget):
+    rounds = any_part_episode(n, 5, seed=4, num_envs=8, most=4)
+    met = torch.stack([have_met(rounds[: t + 1]) for t in range(5)])
+    assert met[-1].any()
+    assert not met[-1].all()
+    rule = credit.ComFedSv(budget=budget)
+    together = pay(rule, rounds)
+    for env in range(8):
+        alone = pay(rule, [environment(the_round, env) for the_round in rounds])  # the same rule: a reset clears what it remembers
+        for batch, single in zip(together, alone, strict=True):
+            torch.testing.assert_close(batch[env], single[0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("n", "budget"), [(4, None), (12, 100)])
+def test_an_episode_whose_agents_never_met_pays_out_what_its_rounds_gained(n, budget):
+    rounds = any_part_episode(n, 5, seed=4, num_envs=8)
+    apart = ~have_met(rounds)
+    assert apart.any()
+    total = sum(pay(credit.ComFedSv(budget=budget), rounds)).sum(dim=1)
+    torch.testing.assert_close(total[apart], sum(the_round.gain for the_round in rounds)[apart], rtol=0, atol=1e-12)
+
+
+def test_it_costs_no_more_than_it_says_when_not_everyone_has_met():
+    rule = credit.ComFedSv(budget=30)
+    rounds = any_part_episode(12, 6, seed=5)
+    pay(rule, rounds)
+    assert not have_met(rounds).all()
+    assert max(the_round.game.evaluations for the_round in rounds) <= rule.cost(12) == 30
 
 
 def test_only_coalitions_of_those_who_took_part_are_evaluated():

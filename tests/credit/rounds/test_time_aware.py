@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from math import exp, log
+from pathlib import Path
 
 import pytest
 import torch
@@ -191,3 +193,16 @@ def test_those_yet_to_come_have_a_time_beyond_all_rounds() -> None:
     v = random_table(2)
     joined = torch.tensor([[0, NEVER], [0, NEVER]])
     torch.testing.assert_close(made.divide(credit.table_game(v), joined, 0), shapley_values(restricted(v, 1)))
+
+
+def test_the_source_is_called_by_its_title_wherever_it_is_cited():
+    root = Path(__file__).parents[3]
+    folders = ["credit", "docs", "benchmarks", "envs", "agents", "training", "examples", "src"]
+    files = [path for folder in folders for path in (root / folder).rglob("*") if path.suffix in {".py", ".md"}]
+    generated = root / "docs" / "credit" / "rules"  # from the rules' docstrings, when the site is built
+    texts = {path: " ".join(path.read_text(encoding="utf-8").split()) for path in files if generated not in path.parents}
+    cited = [(path, found.start()) for path, text in texts.items() for found in re.finditer("2510.09240", text)]
+    assert len(cited) >= 5
+    for path, place in cited:
+        near = texts[path][max(place - 100, 0) : place].replace('" "', "").lower()
+        assert "incentivizing time-aware fairness in data sharing" in near, path

@@ -453,6 +453,12 @@ def test_single_precision_stays_single_and_close(name):
         torch.testing.assert_close(paid.double(), credit.make(name).values(credit.table_game(v)), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("solve", [lambda v: least_core(v)[0], nucleolus])
+def test_worths_may_be_a_tensor_with_gradients(solve):
+    v = torch.tensor([0.0, 1.0, 2.0, 5.0], dtype=torch.float64)
+    assert solve(v.clone().requires_grad_()).tolist() == solve(v.numpy()).tolist()
+
+
 @pytest.mark.parametrize("name", ["least_core", "nucleolus"])
 def test_an_empty_batch_gives_no_rows(name):
     assert credit.make(name).values(credit.CoalitionGame(lambda c: torch.zeros(0, len(c)), 3)).shape == (0, 3)
