@@ -20,7 +20,7 @@ The modules and parts:
 * ``shared``: what all environments of a scenario share, and which credit rules can serve them;
 * ``cooperative_v0``: the PettingZoo face;
 * ``gymnasium_vector``, ``vector``: the faces for Gymnasium and for Stable-Baselines3, one row per proxy; ``rows``: what both share;
-* ``rendering``: a table and a picture of a round;
+* ``rendering``: a table and a picture of a round; ``outcome``: what episodes came to, in words;
 * ``bookkeeping``: writes rounds into a ledger;
 * ``randomness``, ``devices``: random numbers per environment, and where tensors live;
 * ``data``: data sets, and how lots are drawn from them;
@@ -50,7 +50,11 @@ if hasattr(pettingzoo, "register") and "proxycoop/cooperative-v0" not in petting
     pettingzoo.register("parallel", "proxycoop/cooperative-v0", entry_point="proxycoop.envs.cooperative_v0:parallel_env")
     pettingzoo.register("aec", "proxycoop/cooperative-v0", entry_point="proxycoop.envs.cooperative_v0:env")
 if "proxycoop/cooperative-v0" not in gymnasium.registry:
-    gymnasium.register("proxycoop/cooperative-v0", vector_entry_point="proxycoop.envs.gymnasium_vector:vector_env")
+    gymnasium.register(
+        "proxycoop/cooperative-v0",
+        entry_point="proxycoop.envs.gymnasium_vector:single_env",  # says what to call instead
+        vector_entry_point="proxycoop.envs.gymnasium_vector:vector_env",
+    )
 
 __all__ = [
     "Comparisons",

@@ -32,8 +32,13 @@ Rendering      ``ansi`` (a table of the round), ``rgb_array`` (a picture of it),
 ``blocked_by``   which principal found which update inadmissible, bool ``(K, N)``
 ``utility``      the utility of the shared model now
 ``lot_credit``   what each lot earned, ``(K,)``; only under rules that credit single lots (:class:`~proxycoop.credit.LotRule`)
-``episode``      the episode's metrics (:func:`~proxycoop.envs.episode_metrics`); only after the last round
+``metrics/…``    a number for each of :func:`~proxycoop.envs.episode_metrics`, such as ``metrics/welfare``; see below
 ===============  =======================================================================================================
+
+The metrics are those of the last whole episode: of the episode that ends, from its last round until the next one ends. Before the first
+episode of a seed has ended they are 0. So all infos have the same names and shapes in every round, from ``reset`` on, as wrappers need
+that keep infos in arrays (TorchRL's) or that join the infos of an episode's end with those of the next reset (SuperSuit's). The name
+``episode`` is left to wrappers that record returns, such as Stable-Baselines3's ``VecMonitor``.
 
 A scenario with the key ``settlement`` has money in it (:mod:`proxycoop.envs.money.settlement`). Then ``infos`` (unless ``"mask"``) hold
 three more entries. Amounts are whole minor units, such as cents:
@@ -82,8 +87,9 @@ from pettingzoo.utils.conversions import parallel_to_aec
 
 from ..credit import CreditRule
 from ..registry import unknown_name
+from ..text import encodable
 from .engine import Engine
-from .metrics import agent_metrics, round_infos
+from .metrics import PREFIX, agent_metrics, metric_names, round_infos
 from .observations.layout import ObservationLayout
 from .observations.spaces import (
     ActionCodec,
@@ -163,7 +169,7 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         credit: A credit rule, or its name (with arguments, if it takes any: ``"shapley(budget=60)"``).
         actions: Form of the actions.
         rewards: ``own``: every proxy gets its own reward. ``team``: every proxy gets the mean of all rewards.
-        infos: ``full``; or ``mask``, for libraries that take only numbers of a fixed shape in infos.
+        infos: ``full``; or ``mask``, for libraries that take nothing else in infos, and for speed.
         render_mode: What :meth:`render` does: ``human`` prints text, ``ansi`` returns text, ``rgb_array`` returns a picture.
         ledger: A ledger, its file or its database's URL. Rounds and settlements are written there. No ledger by default.
         ledger_name: First part of the cooperatives' names in the ledger; seed and episode follow. By default ``SCENARIO/RULE``.
@@ -209,6 +215,7 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
             from .bookkeeping import Bookkeeper  # imports a database library
 
             self._bookkeeper = Bookkeeper(self.engine, ledger, ledger_name)
+        self._metrics = self._no_metrics()
         self.observation_spaces = {agent: observation_space(self.engine.layout) for agent in self.possible_agents}
         self.action_spaces = {agent: self._codec.space() for agent in self.possible_agents}
 
@@ -236,6 +243,8 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         """
         del options
         self.engine.reset(None if seed is None else [seed])
+        if seed is not None:
+            self._metrics = self._no_metrics()  # what follows a seed does not depend on what was played before
         self.agents = list(self.possible_agents)
         return self._observations(), self._all_infos()
 
@@ -251,9 +260,11 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         """
         if not self.agents:
             self.engine.require_running()
+        if not isinstance(actions, Mapping):
+            raise ValueError(f"actions is {type(actions).__name__}: must be a dictionary with one action for every agent in env.agents")
         if missing := [agent for agent in self.agents if agent not in actions]:
             raise ValueError(f"actions are missing for {', '.join(missing)}: give one action for every agent in env.agents")
-        choices = torch.stack([self._codec.decode(actions[agent], agent) for agent in self.agents])
+        choices = torch.stack([self._codec.decode(actions[agent], agent, ()) for agent in self.agents])
         result = self.engine.step(choices[None])
         if self._bookkeeper is not None:
             self._bookkeeper.write()
@@ -267,7 +278,11 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         return observations, rewards, dict.fromkeys(agents, False), dict.fromkeys(agents, result.done), infos
 
     def state(self) -> NDArray[np.float32]:
-        """The observations of all proxies side by side, for centralised critics."""
+        """The observations of all proxies side by side, for centralised critics.
+
+        Raises:
+            RuntimeError: Before the first reset.
+        """
         return self.engine.state()[0].numpy().copy()
 
     def render(self) -> str | NDArray[np.uint8] | None:
@@ -281,7 +296,7 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         text = render_text(self.engine)
         if self.render_mode == "ansi":
             return text
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(encodable(text + "\n", sys.stdout.encoding))
         return None
 
     def close(self) -> None:
@@ -300,9 +315,15 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         if self._infos == "mask":
             return infos
         told = round_infos(engine)
-        episode = agent_metrics(engine) if engine.t == engine.horizon else None
+        if engine.t == engine.horizon:
+            measured = {f"{PREFIX}{name}": measure[0].tolist() for name, measure in agent_metrics(engine).items()}
+            self._metrics = {agent: {name: each[i] for name, each in measured.items()} for i, agent in enumerate(self.agents)}
         for i, agent in enumerate(self.agents):
             infos[agent] |= {name: info[0, i].item() if info.ndim == 2 else info[0, i] for name, info in told.items()}
-            if episode is not None:
-                infos[agent]["episode"] = {name: float(measure[0, i]) for name, measure in episode.items()}
+            infos[agent] |= self._metrics[agent]
         return infos
+
+    def _no_metrics(self) -> Infos:
+        """The metrics of each agent before the first episode has ended."""
+        none = dict.fromkeys((f"{PREFIX}{name}" for name in metric_names(self.engine.scenario)), 0.0)
+        return dict.fromkeys(self.possible_agents, none)

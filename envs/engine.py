@@ -18,22 +18,25 @@ A round, in the order of :meth:`Engine.step`:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy, deepcopy
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor
 
 from .. import credit as credit_rules
-from ..credit import CreditRule, LotRule
+from ..checks import whole_number
+from ..credit import CreditRule, LotGame, LotRule
+from ..strict_yaml import read_text
 from .data.columns import ColumnSource
 from .data.lots import DrawnLots, LotSource
+from .data.names import Names
 from .devices import checked_device
-from .model.coalitions import RoundStep
+from .model.coalitions import RoundStep, UtilityGame
 from .model.likelihood import log_softmax, right
-from .model.utility import UTILITIES, HeldOutUtility, accuracy
+from .model.utility import UTILITIES, HeldOutUtility, accuracy, least_divisor
 from .money.settlement import CEILING, Treasury, Turnover, check_size, money_scale, needs_reference
 from .observations.layout import ObservationLayout
 from .observations.memory import Memory
@@ -59,10 +62,12 @@ class Engine:
         num_envs: Number of environments E.
         dtype: Type of all numbers but observations, which are float32; float64 costs about twice as much.
         device: Where all tensors live: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …; rules that need a solver on the CPU answer there.
+        names: Under which names the principals take part: for measuring what a second name gains. By default each has one. Agents are then
+            the names; lots, profiles and the reward scale are those of the scenario's principals.
 
     Raises:
         ValueError: If the scenario is unknown, not valid or does not fit its data, the rule is unknown or cannot serve so many
-            agents, ``num_envs`` is not positive, or there is no such device.
+            agents, ``num_envs`` is not positive, there is no such device, or the names do not fit the scenario.
     """
 
     def __init__(
@@ -73,25 +78,31 @@ class Engine:
         *,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        names: Names | None = None,
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs={num_envs}: must be at least 1")
         scenario = scenario if isinstance(scenario, Scenario) else load(scenario)
         self.scenario = scenario
-        self.num_envs = num_envs
-        self.num_agents = scenario.principals
+        self.num_envs = whole_number("num_envs", num_envs, 1)
+        if names is not None:
+            names.check(scenario.principals, scenario.lots.per_principal)
+            if scenario.substrate.kind == "vertical":
+                raise ValueError(f"names={names}: seats of a vertical cooperative hold columns, which only one name can offer")
+        self.names = names
+        self.num_agents = scenario.principals if names is None else len(names.owner)
         self.num_lots = scenario.lots.per_principal
         self.horizon = scenario.horizon
         self.dtype, self.device = dtype, checked_device(device)
+        if not isinstance(credit, (str, CreditRule)) and credit is not None:
+            raise ValueError(f"credit={credit!r}: must be a credit rule, its name, or None")
         self.rule = credit_rules.make(credit) if isinstance(credit, str) else credit
         self.rule_name = credit if isinstance(credit, str) else name_of(credit)
         self.values = scenario.values
         self.splits, self.model, self._theta_0 = shared(scenario, dtype, self.device)
         if self.rule is not None:
-            require_served(scenario, self.rule, self.rule_name)
+            require_served(scenario, self.rule, self.rule_name, n_agents=self.num_agents)
         self.layout = ObservationLayout.of(scenario)
         self._profile_table = ProfileTable(
-            scenario.profiles, self.num_agents, list(self.values), list(scenario.lots.tags), scenario.profiles_drawn, dtype, self.device
+            scenario.profiles, scenario.principals, list(self.values), list(scenario.lots.tags), scenario.profiles_drawn, dtype, self.device
         )
         held_out = [self.splits.validation, *(self.splits.probe[name] for name in self.values)]
         self._held_x = self.model.prepare(torch.cat([rows.x for rows in held_out]))  # answered in one pass
@@ -101,7 +112,7 @@ class Engine:
         self.utility = HeldOutUtility(scenario.utility, self.model, self._validation)
         self._everyone = torch.ones(1, self.num_agents, dtype=torch.bool, device=self.device)
         source = ColumnSource if scenario.substrate.kind == "vertical" else LotSource
-        self._lot_source = source(scenario.lots, self.splits, self.num_agents)
+        self._lot_source = source(scenario.lots, self.splits, scenario.principals)
         harm = Harm(scenario.screening.harm, self.values, self._probes, self.model, self.splits.dataset)
         self._screener = Screener(scenario.screening, harm)
         self._protects = protected_classes(self.values, self.splits.dataset).to(self.device)
@@ -130,6 +141,7 @@ class Engine:
                 columns, which cannot be copied.
         """
         seats = self._seats(copies or {})
+        episode = whole_number("episode", episode, 0)
         if seeds is None and episode:
             raise ValueError(f"episode={episode} needs seeds: without them the next episode of the seeds in use begins")
         if seeds is not None:
@@ -142,13 +154,15 @@ class Engine:
         self.profiles: Profiles = self._profile_table.deal(fold(self._keys, Purpose.PROFILES))
         owned = (self.profiles.holds.float() @ self._protects.float()) > 0  # (E, N, n_classes)
         drawn = self._lot_source.draw(self._keys, owned)
+        if self.names is not None:
+            self.profiles, drawn = self.profiles.seated(self.names.owner), self.names.lots(drawn)
         self.lots: DrawnLots = (drawn.seated(seats) if copies else drawn).prepared(self.model.prepare)
 
         self.theta = self._theta_0.repeat(self.num_envs, 1)  # (E, P)
         self.server_state = self.scenario.server.start(self.theta)
         self.t = 0
         self.history = []
-        self._memory = Memory(self.scenario, self.layout, self.reward_scale, self.theta)
+        self._memory = Memory(self.scenario, self.layout, self.reward_scale, self.theta, self.num_agents)
         if self.rule is not None:
             self.rule.reset(self.num_envs, self.num_agents)
         self.prospect = self._look()
@@ -196,13 +210,31 @@ class Engine:
             when = "before the first reset" if self.seeds is None else f"after the episode's {self.horizon} rounds"
             raise RuntimeError(f"step was called {when}: call reset first")
 
+    def require_begun(self, what: str) -> None:
+        """Refuse what needs an episode before there is one.
+
+        Args:
+            what: What was called, for the message.
+
+        Raises:
+            RuntimeError: Before the first :meth:`reset`.
+        """
+        if self.seeds is None:
+            raise RuntimeError(f"{what} was called before the first reset: call reset first")
+
     def state(self) -> Tensor:
-        """Everybody's observations side by side, for centralised critics: float32 ``(E, N·layout.size)``."""
+        """Everybody's observations side by side, for centralised critics: float32 ``(E, N·layout.size)``.
+
+        Raises:
+            RuntimeError: Before the first :meth:`reset`.
+        """
+        self.require_begun("state")
         return self.observations.flatten(start_dim=1)
 
     @property
     def credit_so_far(self) -> Tensor:
         """Cumulative credit of this episode, ``(E, N)``, in the utility's unit."""
+        self.require_begun("credit_so_far")
         return torch.stack([result.credit for result in self.history]).sum(dim=0) if self.history else self._no_credit()
 
     @torch.no_grad()
@@ -211,7 +243,10 @@ class Engine:
 
         Raises:
             ValueError: If the utility is ``accuracy``, which has no gradient.
+            RuntimeError: Before the first :meth:`reset`, if there is no ``theta``.
         """
+        if theta is None:
+            self.require_begun("utility_gradient")
         return self.utility.gradient(self.theta if theta is None else theta)
 
     @torch.no_grad()
@@ -219,13 +254,41 @@ class Engine:
         """First-order gain ⟨∇U, Δ⟩ of every update as proposed, ``(E, N, K)``, in the utility's unit; raises as `utility_gradient`."""
         return predicted_harm(self.utility_gradient()[:, None], self.prospect.proposals.updates)[..., 0]
 
+    def fork(self) -> Engine:
+        """The same cooperatives as they stand, to try out what would follow. They pay nobody, and what is played there leaves these alone.
+
+        Raises:
+            RuntimeError: Before the first :meth:`reset`.
+        """
+        self.require_begun("fork")
+        other = copy(self)
+        other.rule, other.rule_name, other.history = None, name_of(None), list(self.history)
+        other._memory, other.treasury = copy(self._memory), deepcopy(self.treasury)
+        return other
+
+    def lot_game(self) -> LotGame:
+        """What the coming round would gain with any set of lots: the utility measured after the step, with the cooperative's weights and
+        server, less the utility where nothing is contributed. A guard's factor, which depends on the set, is left out.
+
+        Raises:
+            RuntimeError: Before the first :meth:`reset`.
+        """
+        self.require_begun("lot_game")
+        look = self.prospect
+        step = self._round_step(torch.zeros_like(look.proposals.share)).of_lots(look.proposals.share, look.filtered.updates)
+        value = UtilityGame(step, self.utility.name, self.utility.rows, look.log_share).value_of_lots
+        return LotGame(value, look.available & look.passes)
+
     @torch.no_grad()
     def utility_curvature(self, direction: Tensor, theta: Tensor | None = None) -> Tensor:
         """Hessian of the utility at ``theta`` ``(E, P)``, by default the shared parameters, times a direction ``(E, P)``: ``(E, P)``.
 
         Raises:
             ValueError: If the utility is ``accuracy``, which has none.
+            RuntimeError: Before the first :meth:`reset`, if there is no ``theta``.
         """
+        if theta is None:
+            self.require_begun("utility_curvature")
         return self.utility.curvature(self.theta if theta is None else theta, direction)
 
     @torch.no_grad()
@@ -234,7 +297,11 @@ class Engine:
 
         Returns:
             ``utility`` and ``accuracy`` on the test set, ``(E,)`` each, and ``value/<name>`` on each value's probe test set, ``(E,)``.
+
+        Raises:
+            RuntimeError: Before the first :meth:`reset`.
         """
+        self.require_begun("test")
         rows = self.splits.test
         logits = self.model.logits(self.theta, rows.x)
         measures = {
@@ -264,17 +331,7 @@ class Engine:
     def _aggregate(self, admitted: Tensor) -> Merged:
         """The admitted updates as one step, guarded if asked for."""
         prospect, scenario = self.prospect, self.scenario
-        share = admitted * prospect.proposals.share  # (E, N, K)
-        aggregate = RoundStep(
-            model=self.model,
-            server=scenario.server,
-            state=self.server_state,
-            theta=self.theta,
-            updates=(share[:, :, None] @ prospect.filtered.updates)[:, :, 0],  # (E, N, P)
-            weight=share.sum(dim=-1),
-            weights=scenario.weights,
-            gamma=self.theta.new_ones(self.num_envs),
-        )
+        aggregate = self._round_step(admitted * prospect.proposals.share)
         step = aggregate.step(self._everyone)  # (E, 1, P)
         delta = scenario.server.delta(step, self.server_state)[:, 0]
         profiles = prospect.verdicts.profiles
@@ -282,6 +339,19 @@ class Engine:
         if scenario.screening.guard:
             aggregate, delta = replace(aggregate, gamma=guarded.gamma), guarded.gamma[:, None] * delta
         return Merged(aggregate=aggregate, step=step[:, 0], delta=delta, guarded=guarded)
+
+    def _round_step(self, share: Tensor) -> RoundStep:
+        """The step of lots with these shares of all data, ``(E, N, K)``, before a guard."""
+        return RoundStep(
+            model=self.model,
+            server=self.scenario.server,
+            state=self.server_state,
+            theta=self.theta,
+            updates=(share[:, :, None] @ self.prospect.filtered.updates)[:, :, 0],  # (E, N, P)
+            weight=share.sum(dim=-1),
+            weights=self.scenario.weights,
+            gamma=self.theta.new_ones(self.num_envs),
+        )
 
     def _as_played(self, entry: Entry, aggregate: RoundStep) -> PlayedRound:
         """The round, for the credit rule to ask about."""
@@ -404,7 +474,7 @@ class Engine:
     def _observe(self) -> Tensor:
         """What every proxy sees."""
         money = self.treasury.features(self.t, self.device) if self.treasury is not None and self.layout.settles else ()
-        return self._memory.observe(self.t, self.prospect, self.profiles.holds, money)
+        return self._memory.observe(self.t, self.theta, self.prospect, self.profiles.holds, money)
 
     def _treasury(self) -> Treasury | None:
         """The accounts, if the scenario has money."""
@@ -413,7 +483,8 @@ class Engine:
             return None
         scale = 0.0
         if terms.reward == "settlement":
-            scale = money_scale(terms, self.reward_scale, reference(scenario) if needs_reference(terms) else None)
+            played = reference(scenario) if needs_reference(terms) else None
+            scale = money_scale(terms, self.reward_scale, played, 0.0 if played is None else _least_gain(played))
         start = UTILITIES[scenario.utility](self.model.logits(self._theta_0[None], self._validation.x), self._validation.y)
         check_size(terms.revenue, self.horizon, CEILING[scenario.utility] - float(start))
         return Treasury(terms, (self.num_envs, self.num_agents), self.horizon, scale)
@@ -432,14 +503,16 @@ class Engine:
             raise ValueError(
                 f"copies={dict(copies)}: seats of a vertical cooperative hold columns, and a copied column adds nothing to a model"
             )
-        for copier, original in copies.items():
-            if copier not in range(self.num_agents) or original not in range(self.num_agents):
-                raise ValueError(f"copies={dict(copies)}: seats go from 0 to {self.num_agents - 1}")
+        last, hint = self.num_agents - 1, f"seats go from 0 to {self.num_agents - 1}"
+        for pair in copies.items():
+            copier, original = (whole_number(f"copies={dict(copies)}, seat", seat, 0, last, hint) for seat in pair)
             seats[copier] = original
         return seats
 
     def _checked_actions(self, actions: Tensor) -> Tensor:
         shape = (self.num_envs, self.num_agents, self.num_lots)
+        if not isinstance(actions, Tensor):
+            raise ValueError(f"actions is {type(actions).__name__}: must be a torch tensor {shape}, as in torch.as_tensor(actions)")
         if tuple(actions.shape) != shape:
             raise ValueError(f"actions have shape {tuple(actions.shape)}, must be (num_envs, num_agents, num_lots) = {shape}")
         if actions.dtype != torch.bool and not ((actions == 0) | (actions == 1)).all():
@@ -449,7 +522,7 @@ class Engine:
 
 @lru_cache(maxsize=16)
 def _reference(scenario_yaml: str) -> Tensor:
-    scenario = Scenario.model_validate(yaml.safe_load(scenario_yaml))
+    scenario = Scenario.model_validate(read_text(scenario_yaml, "scenario").value)
     engine = Engine(scenario.unscreened(reward_scale=1.0), None, num_envs=32)
     engine.reset(range(32))
     while engine.t < engine.horizon:
@@ -462,17 +535,23 @@ def reference(scenario: Scenario) -> Tensor:
     return _reference(scenario.model_copy(update={"settlement": None}).to_yaml())
 
 
+def _least_gain(utility: Tensor) -> float:
+    """The least gain of :func:`reference` episodes that is more than rounding."""
+    return float(least_divisor(utility.abs().clamp(min=1).amax()))
+
+
 def reference_scale(scenario: Scenario) -> float:
     """``reward.scale: auto``: N·T over the mean gain of the :func:`reference` episodes.
 
     Raises:
-        ValueError: If that gain is not positive.
+        ValueError: If that gain is not positive, or so small that rounding could have brought it.
     """
     utility = reference(scenario)
-    gain = float((utility[-1] - utility[0]).mean())
-    if not gain > 0:
+    gain, least = float((utility[-1] - utility[0]).mean()), _least_gain(utility)
+    if not gain > least:
         raise ValueError(
             f"scenario {scenario.name!r}: reward.scale: auto needs an episode of all clean lots to gain utility, but it changes it by "
-            f"{gain:.4g}: are there clean lots? Lower the substrate's learning rate, or give reward.scale a number"
+            f"{gain:.4g}, and rounding hides less than {least:.1g}: are there clean lots? Change the substrate's learning rate (lower it "
+            "after a loss, raise it after a small gain), or give reward.scale a number"
         )
     return scenario.principals * scenario.horizon / gain

@@ -5,9 +5,10 @@ For one proxy among others who do not learn there is ``proxycoop/seat-v0``, :cla
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from ..checks import whole_number
 from ..credit import CreditRule
 from ..registry import unknown_name
 from .metrics import agent_metrics, round_infos
@@ -148,7 +150,7 @@ class CooperativeVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[
             ValueError: If a seed is no whole number from 0 to 2^63 − 1, there are too few or too many, rows of one cooperative have
                 different ones, the mask does not name all rows, or there is another option.
         """
-        self._check_options(options or {})
+        self._check_options({} if options is None else options)
         seeds = self._seeds(seed)
         self.engine.reset(seeds)
         super().reset(seed=None if seeds is None else int(seeds[0]))
@@ -203,9 +205,9 @@ class CooperativeVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[
         n_cooperatives, n_agents = self.engine.num_envs, self.engine.num_agents
         if seed is None:
             return None
-        if isinstance(seed, (int, np.integer)):
+        if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
             return [int(seed) + e for e in range(n_cooperatives)]
-        if isinstance(seed, str) or not isinstance(seed, (Sequence, np.ndarray)):
+        if isinstance(seed, str) or not isinstance(seed, (Sequence, np.ndarray)) or (isinstance(seed, np.ndarray) and seed.ndim != 1):
             raise ValueError(f"seed={seed!r}: must be a whole number, a list of them, or None")
         if len(seed) not in (n_cooperatives, self.num_envs):
             raise ValueError(f"seed has {len(seed)} entries: give one for each of {n_cooperatives} cooperatives or {self.num_envs} rows")
@@ -215,6 +217,8 @@ class CooperativeVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[
         return seeds
 
     def _check_options(self, options: Mapping[str, Any]) -> None:
+        if not isinstance(options, Mapping):
+            raise ValueError(f"options is {type(options).__name__}: must be a dictionary, such as {{'reset_mask': mask}}, or None")
         if unknown := [name for name in options if name != "reset_mask"]:
             raise unknown_name("option of reset", unknown[0], ["reset_mask"])
         if "reset_mask" not in options:
@@ -248,9 +252,12 @@ def vector_env(
         **arguments: Further arguments of :class:`CooperativeVectorEnv`.
 
     Raises:
-        ValueError: If ``num_envs`` is no multiple of N or contradicts ``num_cooperatives``, or as :class:`CooperativeVectorEnv` does.
-        TypeError: If there is no such argument.
+        ValueError: If ``num_envs`` is no multiple of N or contradicts ``num_cooperatives``, there is no such argument, or as
+            :class:`CooperativeVectorEnv` does.
     """
+    known = [name for name in inspect.signature(CooperativeVectorEnv).parameters if name != "self"]
+    if unknown := [name for name in arguments if name not in known]:
+        raise unknown_name("argument of proxycoop/cooperative-v0", unknown[0], ["num_envs", *known])
     scenario = scenario if isinstance(scenario, Scenario) else load(scenario)
     n_agents = scenario.principals
     if num_cooperatives is None:
@@ -260,12 +267,26 @@ def vector_env(
                 f"{n_agents}, such as {8 * n_agents}; or pass num_cooperatives=8 instead"
             )
         num_cooperatives = num_envs // n_agents
-    elif num_envs not in (1, num_cooperatives * n_agents):  # 1 is what make_vec passes by default
+    elif num_envs not in (1, whole_number("num_cooperatives", num_cooperatives, 1) * n_agents):  # 1 is what make_vec passes by default
         raise ValueError(
             f"num_envs={num_envs} contradicts num_cooperatives={num_cooperatives}, which makes {num_cooperatives * n_agents} rows of "
             f"{n_agents} proxies each: pass one of the two"
         )
     return CooperativeVectorEnv(scenario, credit, num_cooperatives, **arguments)
+
+
+def single_env(**arguments: Any) -> NoReturn:
+    """What ``gymnasium.make("proxycoop/cooperative-v0")`` calls.
+
+    Raises:
+        ValueError: Always. It says which environments there are.
+    """
+    del arguments
+    raise ValueError(
+        "proxycoop/cooperative-v0 is an environment of several proxies, which gymnasium.make cannot return: use "
+        "gymnasium.make_vec('proxycoop/cooperative-v0', num_cooperatives=8) for a row per proxy, gymnasium.make('proxycoop/seat-v0') after "
+        "'import proxycoop.agents' for one proxy among others, or proxycoop.envs.cooperative_v0.parallel_env() for PettingZoo"
+    )
 
 
 def _checked_mode(mode: AutoresetMode | str) -> AutoresetMode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,11 @@ from torch import Tensor
 
 from ..credit import LotRule
 from .engine import Engine
+from .scenario import Scenario
 from .screening.bargaining import measures
+
+PREFIX = "metrics/"
+"""In the infos of a single proxy, the metrics of an episode are numbers of their own, each under this prefix and its name."""
 
 
 def round_infos(engine: Engine) -> dict[str, NDArray[Any]]:
@@ -60,6 +65,23 @@ def agent_metrics(engine: Engine) -> dict[str, Tensor]:
     return {name: measure.reshape(len(measure), -1).expand(each) for name, measure in episode_metrics(engine).items()}
 
 
+def metrics_in(info: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of an episode that the info of one proxy holds, by their names without :data:`PREFIX`."""
+    return {name.removeprefix(PREFIX): float(number) for name, number in info.items() if name.startswith(PREFIX)}
+
+
+def metric_names(scenario: Scenario) -> list[str]:
+    """Names of the :func:`episode_metrics` of a scenario, in their order, without playing a round."""
+    names = ["return", "cost", "welfare", "utility", "gain", "clean_share", "corrupt_share", "admitted_share", "violations", "kept"]
+    names += ["imbalance", "evaluations"]
+    if scenario.settlement is not None:
+        names += ["revenue", "paid"]
+    if scenario.screening.governance == "negotiate":
+        spread = measures(torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.int64))
+        names += [f"{which}/{name}" for which in ("negotiated", "unanimous") for name in spread]
+    return names + [f"value_change/{name}" for name in scenario.values]
+
+
 def episode_metrics(engine: Engine) -> dict[str, Tensor]:
     """Metrics of the episode that the engine has just played, or of its rounds so far.
 
@@ -102,9 +124,9 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
         "welfare": engine.reward_scale * (engine.prospect.utility - engine.initial_utility) - cost.sum(dim=1),
         "utility": engine.prospect.utility,
         "gain": engine.prospect.utility - engine.initial_utility,
-        "clean_share": _share(contributed, ~corrupt),
-        "corrupt_share": _share(contributed, corrupt),
-        "admitted_share": admitted.sum(dim=(0, 2, 3)) / contributed.sum(dim=(0, 2, 3)).clamp(min=1),
+        "clean_share": _share(contributed, ~corrupt, gain.dtype),
+        "corrupt_share": _share(contributed, corrupt, gain.dtype),
+        "admitted_share": admitted.sum(dim=(0, 2, 3)).to(gain.dtype) / contributed.sum(dim=(0, 2, 3)).clamp(min=1),
         "violations": torch.stack([result.violated | result.forbidden_used for result in history]).to(gain.dtype).mean(dim=0),
         "kept": torch.stack([result.kept for result in history]).sum(dim=(0, 2, 3)) / admitted.sum(dim=(0, 2, 3)).clamp(min=1),
         "imbalance": engine.reward_scale * (credit.sum(dim=(0, 2)) - gain.sum(dim=0)),
@@ -132,7 +154,7 @@ def _copied(of_engine: Tensor) -> NDArray[Any]:
     return copied
 
 
-def _share(contributed: Tensor, kind: Tensor) -> Tensor:
+def _share(contributed: Tensor, kind: Tensor, dtype: torch.dtype) -> Tensor:
     """Share of the lots of one kind that were contributed, over all rounds: ``(T, E, N, K)``, ``(E, N, K)`` → ``(E,)``."""
     count = kind.sum(dim=(1, 2)) * len(contributed)
-    return (contributed & kind).sum(dim=(0, 2, 3)) / count.clamp(min=1)
+    return (contributed & kind).sum(dim=(0, 2, 3)).to(dtype) / count.clamp(min=1)

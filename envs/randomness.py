@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import whole_number
+
 
 class Purpose(IntEnum):
     """What a random number is for. Each purpose has its own stream."""
@@ -73,17 +75,20 @@ def checked_seeds(seeds: Sequence[int], num_envs: int) -> Tensor:
     Raises:
         ValueError: If there is not one seed per environment, or a seed is not a whole number from 0 to 2^63 − 1.
     """
+    if not hasattr(seeds, "__len__"):
+        raise ValueError(f"seeds={seeds!r}: must be a list with one seed per environment")
     if len(seeds) != num_envs:
         raise ValueError(f"seeds has {len(seeds)} entries for {num_envs} environments: give one seed per environment")
-    for seed in seeds:
-        if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
-            raise ValueError(f"seed={seed!r}: must be a whole number from 0 to 2^63 - 1")
-    return torch.tensor([int(seed) for seed in seeds])
+    return torch.tensor([whole_number("seed", seed, 0, 2**63 - 1, "must be a whole number from 0 to 2^63 - 1") for seed in seeds])
 
 
 def seeds_from(entropy: int | None, n: int) -> list[int]:
-    """Make n seeds from one, each within 0..2^63 − 1. With ``None``, the operating system's entropy is used."""
-    words = np.random.SeedSequence(entropy).generate_state(n, dtype=np.uint64)
+    """Make n seeds from one, each within 0..2^63 − 1. With ``None``, the operating system's entropy is used.
+
+    Raises:
+        ValueError: If the seed is negative or not a whole number.
+    """
+    words = np.random.SeedSequence(None if entropy is None else whole_number("seed", entropy, 0)).generate_state(n, dtype=np.uint64)
     return [int(word >> np.uint64(1)) for word in words]
 
 

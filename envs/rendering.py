@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,8 +25,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ..text import one_line
+from ..text import one_line, shortened
 from .engine import Engine
+from .outcome import deadlock, rises, rises_in_words
 from .records import RoundResult
 from .screening.bargaining import explain
 from .screening.profiles import Profile
@@ -46,6 +48,12 @@ _CELLS = (
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, which colour-blind readers can tell apart. Their yellow is left out: it is faint on white."""
 _DASHES = ("-", "--", "-.", ":")
+_WIDTH = 110
+"""Where lines of text end, if they can."""
+_NO_CHANGE = 1e-5
+"""Share of their size, or of 1, by which curves may differ in all without showing it."""
+_RISES_TOLD = 4
+"""Largest number of rises in the picture's headline: those of the losses that rose most."""
 _MOVES_TOLD = 6
 """Largest number of a negotiation's moves that the text lists; ``proxycoop audit`` lists all."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
@@ -59,6 +67,8 @@ class _View:
     round: str
     result: RoundResult | None
     verdict: str  # about the step that was applied
+    risen: dict[str, float]  # by how much losses that profiles watch have risen since the episode's start
+    deadlock: str  # at the episode's end, if nothing passed
     unit: str
     values: list[str]
     profiles: list[str]
@@ -77,8 +87,7 @@ class _View:
 
     @classmethod
     def of(cls, engine: Engine, e: int) -> _View:
-        if engine.seeds is None:
-            raise RuntimeError("render was called before the first reset: call reset first")
+        engine.require_begun("render")
         if not 0 <= e < engine.num_envs:
             raise ValueError(f"environment={e}: must be from 0 to {engine.num_envs - 1}")
         history, last = engine.history, engine.history[-1] if engine.history else None
@@ -111,6 +120,8 @@ class _View:
             round=f"round {engine.t}/{engine.horizon}" + ("" if history else " (start of the episode)"),
             result=last,
             verdict=verdict,
+            risen=rises(engine, e) if last is not None else {},
+            deadlock=deadlock(engine, e) if last is not None and engine.t == engine.horizon else "",
             unit=_UNITS[engine.scenario.utility],
             values=[one_line(name) for name in engine.values],
             profiles=[_profile(engine, e, i) for i in range(engine.num_agents)],
@@ -154,6 +165,9 @@ def render_text(engine: Engine, environment: int = 0) -> str:
     was admitted. ``1:0,4-6`` says that lot 1 was screened out, or changed by the filter, and is inadmissible to principals 0, 4, 5 and 6.
     ``1:nobody`` says that the bargain left out lot 1, although nobody objects to it alone.
 
+    Below the verdict on the applied step stands by how much each loss that a profile watches has risen since the episode's start: profiles
+    limit single updates, and not the sum of the steps. At the end of an episode in which nothing passed, the text says so and what helps.
+
     Credit is given for this round and in total, in reward units. If there is a settlement, so are payouts, in the currency's major units.
 
     Args:
@@ -183,13 +197,13 @@ def render_text(engine: Engine, environment: int = 0) -> str:
         rows.append([f"proxy_{i}", view.profiles[i], lots, paid, f"{total:+z.2f}", cost, *(view.payouts[i] if view.payouts else []), out])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     others = sum(widths) - widths[1] + 2 * (len(widths) - 1)
-    widths[1] = min(widths[1], max(110 - others, 24))  # long profiles are cut where the table would be wider than 110
+    widths[1] = min(widths[1], max(_WIDTH - others, 24))  # long profiles are cut where the table would be wider
     table = []
-    for row in rows:
-        cells = zip([row[0], _short(row[1], widths[1]), *row[2:]], f"<<<>>>{'>' * len(money)}<", widths, strict=True)
+    for row, profile in zip(rows, shortened([row[1] for row in rows], widths[1]), strict=True):
+        cells = zip([row[0], profile, *row[2:]], f"<<<>>>{'>' * len(money)}<", widths, strict=True)
         table.append("  ".join(f"{cell:{align}{width}}" for cell, align, width in cells).rstrip())
 
-    names = [f"utility, {view.unit}", *(f"loss of {_short(name, 40)}" for name in view.values)]
+    names = [f"utility, {view.unit}", *(f"loss of {name}" for name in shortened(view.values, 40))]
     outcome, pad = [], max(map(len, names))
     for name, series in zip(names, np.column_stack([view.utility, view.losses]).T, strict=True):
         before, change = ("", "") if result is None else (f"{series[-2]:8.4f} → ", f"  ({series[-1] - series[-2]:+z.4f})")
@@ -198,8 +212,10 @@ def render_text(engine: Engine, environment: int = 0) -> str:
         gain = result.gain[e].item()
         outcome.append(f"gain over contributing nothing: {gain:+z.4f} ({view.unit}), {engine.reward_scale * gain:+z.2f} in reward units")
         outcome.append(f"applied step: {view.verdict}")
+        outcome += textwrap.wrap(rises_in_words(view.risen), _WIDTH)
         outcome += [f"the bargain {text}" for text in view.bargain]
     outcome += view.accounts
+    outcome += textwrap.wrap(view.deadlock, _WIDTH)
     after = "A or M" if mended else "A"
     numbers = f"(credit, total, cost, and after {after} what the lot earned: reward units)" if any(map(any, view.earned)) else ""
     symbols = [f"{letter} {meaning}" for letter, meaning in zip(_LETTERS, _MEANINGS, strict=True)][: len(_LETTERS) - (not mended)]
@@ -242,8 +258,9 @@ def render_picture(engine: Engine, environment: int = 0, *, width: int = 960, he
     if view.result is not None:
         headline += f" ({view.utility[-1] - view.utility[-2]:+z.4f}) · applied step: {view.verdict}"
     style: dict[str, Any] = {"parse_math": False, "va": "top"}
-    figure.text(20 / w, 1 - 14 / h, _short(view.title, 112), fontsize=13 if len(view.title) < 80 else 9, weight="bold", **style)
+    figure.text(20 / w, 1 - 14 / h, shortened([view.title], 112)[0], fontsize=13 if len(view.title) < 80 else 9, weight="bold", **style)
     figure.text(20 / w, 1 - 40 / h, headline, fontsize=9.5, color="#444444", **style)
+    figure.text(20 / w, 1 - 57 / h, _below_headline(view), fontsize=9.5, color="#a03c00" if view.deadlock else "#444444", **style)
 
     (n_agents, n_lots), middle = view.status.shape, 0.445 * w  # lots on the left, curves on the right
     cell = min((middle - 130) / n_lots, 76), min((h - 190) / n_agents, 62)
@@ -262,7 +279,7 @@ def render_picture(engine: Engine, environment: int = 0, *, width: int = 960, he
     left, right, step = middle + 84, w - 134, (h - 104) / n_panels
     panels = [axes(left, 98 + step * i, right, 98 + step * (i + 1) - 46) for i in range(n_panels)]
     _draw_curves(panels[0], engine.horizon, view.utility[:, None], [], f"utility ({view.unit})", "Utility of the shared model")
-    proxies, values = [f"proxy_{i}" for i in range(n_agents)], [_short(name, 14) for name in view.values]
+    proxies, values = [f"proxy_{i}" for i in range(n_agents)], shortened(view.values, 14)
     _draw_curves(panels[1], engine.horizon, view.credit, proxies, "credit (reward units)", "Cumulative credit", most_named)
     if view.payouts:
         _draw_curves(panels[2], engine.horizon, view.paid, proxies, f"paid ({view.currency})", "Paid so far", most_named)
@@ -273,6 +290,16 @@ def render_picture(engine: Engine, environment: int = 0, *, width: int = 960, he
     panels[-1].set_xlabel("rounds played", fontsize=8.5, labelpad=2)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:height, :width, :3].copy()
+
+
+def _below_headline(view: _View) -> str:
+    """The picture's second line: that nothing passed, or else the largest rises of watched losses since the episode's start."""
+    if view.deadlock:
+        return view.deadlock.partition(". ")[0]
+    names = sorted(view.risen, key=lambda name: -view.risen[name])
+    told = dict(zip(shortened(names[:_RISES_TOLD], 24), [view.risen[name] for name in names], strict=False))
+    more = len(names) - len(told)
+    return rises_in_words(told) + f" and {more} more" * (more > 0)
 
 
 def _draw_lots(ax: Axes, view: _View, cell: tuple[float, float]) -> None:
@@ -289,8 +316,9 @@ def _draw_lots(ax: Axes, view: _View, cell: tuple[float, float]) -> None:
         text, size = _cell_text(status, beside, *cell)
         colour, background = "white" if status == _ADMITTED else "black", paper if status == _SCREENED and text else None
         ax.text(k + 0.5, i + 0.5, text, ha="center", va="center", fontsize=size, linespacing=1.05, color=colour, bbox=background)
+    profiles = shortened(view.profiles, 20)
     for i in range(0, n_agents, math.ceil(16 / cell[1])):  # label only some rows if they are lower than a line of text
-        profile = _short(view.profiles[i], 20) if cell[1] >= 26 and view.profiles[i] != "-" else ""
+        profile = profiles[i] if cell[1] >= 26 and view.profiles[i] != "-" else ""
         style: dict[str, Any] = {"xy": (0, i + 0.5), "textcoords": "offset points", "ha": "right", "parse_math": False}
         ax.annotate(f"proxy_{i}", xytext=(-5, 1 if profile else 0), va="bottom" if profile else "center", fontsize=8.5, **style)
         ax.annotate(profile, xytext=(-5, -1), va="top", fontsize=6.5, color="#444444", **style)
@@ -337,6 +365,8 @@ def _draw_curves(
     ax.yaxis.set_label_coords(-0.56 * ax.figure.dpi / ax.get_window_extent().width, 0.5)
     ax.set_xlim(-0.02 * horizon, 1.02 * horizon)
     ax.xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=[1, 2, 4, 5, 10]))
+    if np.ptp(series) < _NO_CHANGE * max(1.0, np.abs(series).max()):  # a frame filled by rounding errors would show them as curves
+        ax.set_ylim(series.min() - 0.055, series.max() + 0.055)
     ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     ax.ticklabel_format(axis="y", useOffset=False)
     ax.tick_params(labelsize=7.5, length=3)
@@ -388,8 +418,3 @@ def _ranges(numbers: Sequence[int]) -> list[str]:
     cuts = [i for i in range(len(numbers) + 1) if i in (0, len(numbers)) or numbers[i] != numbers[i - 1] + 1]
     runs = [numbers[a:b] for a, b in pairwise(cuts)]
     return [part for run in runs for part in ([f"{run[0]}-{run[-1]}"] if len(run) > 2 else map(str, run))]
-
-
-def _short(text: str, length: int) -> str:
-    """The text, cut to a length."""
-    return text if len(text) <= length else text[: length - 1] + "…"

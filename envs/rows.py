@@ -6,17 +6,31 @@ All proxies share one policy, so to a learner every proxy is an environment. Row
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..checks import whole_number
 from ..credit import CreditRule
 from .engine import Engine
 from .observations.spaces import ActionCodec, ActionForm, Pay, RewardForm
 from .scenario import Scenario
+
+
+class Others(Protocol):
+    """Who plays the seats that are not rows."""
+
+    learners: list[int]
+    """The seats that are rows, in order."""
+
+    def begin(self, engine: Engine) -> None:
+        """Begin an episode, after the engine did."""
+
+    def join(self, engine: Engine, choices: Tensor) -> Tensor:
+        """Everybody's choices ``(E, N, K)``, from those of the rows ``(E, len(learners), K)``; called once a round."""
 
 
 class Rows:
@@ -33,6 +47,7 @@ class Rows:
         actions: Form of the actions.
         rewards: ``own``, or ``team``: every row gets the mean of its cooperative's rewards.
         device: Where the engine's tensors live. What the rows are given is on the CPU.
+        others: Who plays some of the seats. These are then no rows: there are E·len(others.learners).
 
     Raises:
         ValueError: As :class:`~proxycoop.envs.Engine` does, or if a form is unknown.
@@ -47,36 +62,46 @@ class Rows:
         actions: ActionForm,
         rewards: RewardForm,
         device: torch.device | str = "cpu",
+        others: Others | None = None,
     ) -> None:
-        if isinstance(num_cooperatives, bool) or not isinstance(num_cooperatives, (int, np.integer)) or num_cooperatives < 1:
-            raise ValueError(f"num_cooperatives={num_cooperatives!r}: must be a whole number, at least 1")
-        self.engine = Engine(scenario, credit, num_cooperatives, device=device)
+        self.engine = Engine(scenario, credit, whole_number("num_cooperatives", num_cooperatives, 1), device=device)
         self.codec = ActionCodec(actions, self.engine.num_lots)
         self._pay = Pay(rewards)
+        self._others = others
+        self._seats: slice | list[int] = slice(None) if others is None else others.learners
+        self.per_cooperative = self.engine.num_agents if others is None else len(others.learners)
 
     def __len__(self) -> int:
-        return self.engine.num_envs * self.engine.num_agents
+        return self.engine.num_envs * self.per_cooperative
+
+    def begin(self) -> None:
+        """Begin an episode for those who are no rows, after the engine was reset."""
+        if self._others is not None:
+            self._others.begin(self.engine)
+
+    def joined(self, choices: Tensor) -> Tensor:
+        """The choices of everybody, bool ``(E, N, K)``, from those of the rows; see :meth:`choices`. Call it once a round."""
+        return choices if self._others is None else self._others.join(self.engine, choices)
 
     def observations(self) -> NDArray[np.float32]:
         """What each row observes now, a copy: ``(E·N, size)``."""
-        observations: NDArray[np.float32] = self.engine.observations.flatten(end_dim=1).to("cpu", copy=True).numpy()
+        self.engine.require_begun("observations")
+        observations: NDArray[np.float32] = self.engine.observations[:, self._seats].flatten(end_dim=1).to("cpu", copy=True).numpy()
         return observations
 
     def choices(self, actions: Any) -> Tensor:
-        """The engine's choices, bool ``(E, N, K)``, behind the actions of all rows, ``(E·N, K)`` or ``(E·N,)`` by form.
+        """The rows' choices, bool ``(E, N, K)`` if all seats are rows, behind the actions of all rows, ``(E·N, K)`` or ``(E·N,)`` by form.
 
         Raises:
             ValueError: If they are of the wrong shape or range.
         """
-        choices = self.codec.decode(actions, "the rows")
-        if choices.shape != (len(self), self.engine.num_lots):
-            raise ValueError(f"actions have shape {np.shape(actions)}: must hold one action for each of {len(self)} rows")
-        return choices.reshape(self.engine.num_envs, self.engine.num_agents, -1)
+        return self.codec.decode(actions, "the rows", (len(self),)).reshape(self.engine.num_envs, self.per_cooperative, -1)
 
     def rewards(self, rewards: Tensor) -> Tensor:
         """What each row is given, ``(E·N,)``, of the round's rewards ``(E, N)``, in reward units."""
-        return self._pay(rewards).flatten().cpu()
+        return self._pay(rewards)[:, self._seats].flatten().cpu()
 
     def masks(self) -> NDArray[np.bool_]:
         """Action masks side by side, ``(E·N, 2K)`` or ``(E·N, 2**K)`` by form; see :meth:`ActionCodec.flat_mask`."""
-        return self.codec.flat_mask(self.engine.prospect.available.cpu()).reshape(len(self), -1)
+        self.engine.require_begun("action_masks")
+        return self.codec.flat_mask(self.engine.prospect.available[:, self._seats].cpu()).reshape(len(self), -1)

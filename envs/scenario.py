@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from .. import strict_yaml
 from ..registry import unknown_name
-from ..settings import Settings, models_in
+from ..settings import Settings, models_in, problems
 from ..text import one_line
 from .data.lots import Lots
 from .data.mixtures import DirichletMixture
@@ -207,7 +208,7 @@ class Scenario(Settings):
 
     def to_yaml(self) -> str:
         """The whole scenario as YAML that :func:`load` reads back."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        return strict_yaml.write(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """The whole scenario as plain data, defaults included.
@@ -238,23 +239,123 @@ def load(name_or_path: str | Path, **overrides: Any) -> Scenario:
 
     Raises:
         ValueError: If there is no such scenario (the message lists the known ones), if the YAML cannot be read, or if a key or value is not
-            allowed (the message names the key, its line and what is allowed).
+            allowed. The message names the key, what is allowed, and the file and line, or the override, that it stands in.
     """
-    data, lines, where = _read(name_or_path)
-    for dotted, value in sorted(overrides.items(), key=lambda one: one[0].rpartition(".")[2] != "kind"):  # a part's kind comes first
-        _override(data, dotted.split("."), value)
+    return load_overridden(name_or_path, {dotted: (value, f"override {dotted}") for dotted, value in overrides.items()})
+
+
+def load_overridden(name_or_path: str | Path, overrides: Mapping[str, tuple[Any, str]]) -> Scenario:
+    """Load a scenario with overrides that have names of their own in messages, such as an option of the command line.
+
+    Args:
+        name_or_path: As for :func:`load`.
+        overrides: By dotted path: the value, and where it comes from.
+
+    Raises:
+        ValueError: As :func:`load` does.
+    """
+    if not isinstance(name_or_path, (str, Path)):
+        raise ValueError(f"scenario={name_or_path!r}: must be the name of a scenario, the path of its YAML file, or a Scenario")
+    draft = _read(name_or_path)
+    for dotted, (value, origin) in sorted(overrides.items(), key=lambda one: one[0].rpartition(".")[2] != "kind"):  # a part's kind first
+        draft.override(tuple(dotted.split(".")), _plain(value), origin)
     try:
-        return Scenario.model_validate(data)
+        return Scenario.model_validate(draft.data)
     except ValidationError as error:
-        raise ValueError(_explain(error, where, lines)) from None
+        raise ValueError(_explain(error, draft)) from None
+
+
+def files_of(name_or_path: str | Path) -> list[Path]:
+    """The YAML files that :func:`load` reads: the scenario's own, and those that it extends. Scenarios of the package have none.
+
+    Raises:
+        ValueError: If one cannot be read.
+    """
+    return _read(name_or_path).files
 
 
 def _folder() -> Any:
     return resources.files(__package__) / "scenarios"
 
 
-def _read(name_or_path: str | Path, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], dict[tuple[str, ...], int], str]:
-    """Read a scenario and those it extends. Returns the merged data, the line of each of its own keys, and its name for messages."""
+_KeyPath = strict_yaml.KeyPath
+
+
+@dataclass
+class _Draft:
+    """A scenario that is being put together, and where each of its keys comes from.
+
+    Attributes:
+        where: The file, for messages.
+        data: What it says so far.
+        places: Of each key: the file and line, or the override, that it was read from last.
+        overridden: The keys that an override has set.
+        files: The files that were read, the one that extends the others last.
+    """
+
+    where: str
+    data: dict[str, Any]
+    places: dict[_KeyPath, str]
+    overridden: dict[_KeyPath, str] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+
+    def merge(self, data: Mapping[str, Any], places: Mapping[_KeyPath, str]) -> None:
+        """Merge data, mapping by mapping. An empty mapping, or a part of another ``kind``, replaces the whole old part."""
+        self._merge(self.data, data, places, ())
+
+    def _merge(self, base: dict[str, Any], extra: Mapping[str, Any], places: Mapping[_KeyPath, str], path: _KeyPath) -> None:
+        for key, value in extra.items():
+            old, here = base.get(key), (*path, str(key))
+            if value and isinstance(old, dict) and isinstance(value, Mapping) and _fits(value.get("kind"), old.get("kind")):
+                self.places |= {here: places[here]} if here in places else {}
+                self._merge(old, value, places, here)
+            else:
+                base[key] = dict(value) if isinstance(value, Mapping) else value
+                self._forget(here)
+                inside = {place: at for place, at in places.items() if place[: len(here)] == here}
+                if inside:
+                    self.places[here] = next(iter(inside.values()))
+                self.places |= inside
+
+    def override(self, path: _KeyPath, value: Any, origin: str) -> None:
+        """Set one key, and make the mappings on the way to it."""
+        *parents, last = path
+        data = self.data
+        for key in parents:
+            if data.get(key) is None:
+                data[key] = {}
+            data = data[key]
+            if not isinstance(data, dict):
+                raise ValueError(f"{origin}: {key!r} is not a mapping, so it has no keys to set")
+        if last == "kind" and not _fits(value, data.get("kind")):
+            data.clear()  # the settings of the old kind do not fit the new one
+            self._forget(tuple(parents))
+        places = {(*path, *inner): origin for inner in _leaves(value)}
+        self._merge(data, {last: value}, places, tuple(parents))
+        self.overridden |= places
+
+    def _forget(self, path: _KeyPath) -> None:
+        """Forget where what stands at and below a key came from: it has been replaced."""
+        for places in (self.places, self.overridden):
+            for gone in [place for place in places if place[: len(path)] == path]:
+                del places[gone]
+
+    def place(self, path: _KeyPath) -> str:
+        """Where a key was read from, or the nearest key above it; with the overrides below it."""
+        at = next((self.places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.places), self.where)
+        inside = [origin for place, origin in self.overridden.items() if place[: len(path)] == path and origin != at]
+        return " with ".join([at, ", ".join(dict.fromkeys(inside))]) if inside else at
+
+
+def _leaves(value: Any) -> list[_KeyPath]:
+    """The paths, within a value, of what is no mapping or an empty one."""
+    if not isinstance(value, Mapping) or not value:
+        return [()]
+    return [(str(key), *inner) for key, part in value.items() for inner in _leaves(part)]
+
+
+def _read(name_or_path: str | Path, seen: tuple[str, ...] = ()) -> _Draft:
+    """Read a scenario and those that it extends."""
     path = Path(name_or_path)
     is_path = path.suffix in (".yaml", ".yml") or len(path.parts) > 1
     if not is_path and str(name_or_path) not in names():
@@ -263,67 +364,28 @@ def _read(name_or_path: str | Path, seen: tuple[str, ...] = ()) -> tuple[dict[st
     identity = str(path.resolve()) if is_path else str(name_or_path)
     if identity in seen:
         raise ValueError(f"{where} extends itself, by way of {' → '.join(seen)}: change or remove one of the keys 'extends'")
-    try:
-        text = path.read_text(encoding="utf-8") if is_path else (_folder() / where).read_text(encoding="utf-8")
-        data = yaml.safe_load(text)
-        lines = dict(_lines(yaml.compose(text, Loader=yaml.SafeLoader)))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"scenario file {where!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        said = [part for part in (getattr(error, "context", None), getattr(error, "problem", None)) if part]
-        line = f"{where}:{mark.line + 1}" if mark else where
-        raise ValueError(f"{line}: not valid YAML: {one_line(', '.join(said) or str(error))}") from None
+    read = (
+        strict_yaml.read_file(where, "scenario file") if is_path else strict_yaml.read_text((_folder() / where).read_text("utf-8"), where)
+    )
+    data = read.value
     if not isinstance(data, dict):
-        raise ValueError(f"scenario file {where!r} holds a {type(data).__name__}, must hold a mapping")
-    if (base := data.pop("extends", None)) is not None:
-        base_path = str(path.parent / base) if is_path and str(base).endswith((".yaml", ".yml")) else str(base)
-        merged, _, _ = _read(base_path, (*seen, identity))
-        _merge(merged, data)
-        data = merged
-    return data, lines, where
-
-
-def _lines(node: yaml.Node | None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
-    """The line of every key in a YAML document, as pairs of the key's path and its line."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here = (*path, str(key.value))
-            yield here, key.start_mark.line + 1
-            yield from _lines(value, here)
-    elif isinstance(node, yaml.SequenceNode):
-        for i, value in enumerate(node.value):
-            yield (*path, str(i)), value.start_mark.line + 1
-            yield from _lines(value, (*path, str(i)))
-
-
-def _merge(base: dict[str, Any], extra: Mapping[str, Any]) -> None:
-    """Merge ``extra`` into ``base``, mapping by mapping. An empty mapping, or a part of another ``kind``, replaces the whole old part."""
-    for key, value in extra.items():
-        old = base.get(key)
-        if value and isinstance(old, dict) and isinstance(value, Mapping) and _fits(value.get("kind"), old.get("kind")):
-            _merge(old, value)
-        else:
-            base[key] = dict(value) if isinstance(value, Mapping) else value
+        raise ValueError(f"scenario file {where!r} holds {'nothing' if data is None else f'a {type(data).__name__}'}, must hold a mapping")
+    places = {path: f"{one_line(where)}:{line}" for path, line in read.lines.items()}
+    base = data.pop("extends", None)
+    if base is None:
+        return _Draft(where, data, places, files=[path] * is_path)
+    if not isinstance(base, str):
+        raise ValueError(f"{places['extends',]}: extends: must be the name of a scenario, or the path of its file (got {base!r})")
+    draft = _read(path.parent / base if is_path and base.endswith((".yaml", ".yml")) else base, (*seen, identity))
+    draft.where = where
+    draft.files += [path] * is_path
+    draft.merge(data, places)
+    return draft
 
 
 def _fits(kind: object, old: object) -> bool:
     """Whether settings of one kind can be merged with settings of another. Settings without a kind can be merged with any."""
     return kind is None or old is None or kind == old
-
-
-def _override(data: dict[str, Any], path: list[str], value: Any) -> None:
-    *parents, last = path
-    value = _plain(value)
-    for key in parents:
-        if data.get(key) is None:
-            data[key] = {}
-        data = data[key]
-        if not isinstance(data, dict):
-            raise ValueError(f"override {'.'.join(path)!r}: {key!r} is not a mapping, so it has no keys to set")
-    if last == "kind" and not _fits(value, data.get("kind")):
-        data.clear()  # the settings of the old kind do not fit the new one
-    _merge(data, {last: value})
 
 
 def _plain(part: Any) -> Any:
@@ -340,23 +402,15 @@ def _plain(part: Any) -> Any:
     return [_plain(value) for value in part] if isinstance(part, (list, tuple)) else part
 
 
-def _explain(error: ValidationError, where: str, lines: Mapping[tuple[str, ...], int]) -> str:
-    """A pydantic error as one line per problem: file, line, key, what came, what is allowed."""
-    problems = []
-    for problem in error.errors():
-        place, known = _locate(tuple(str(part) for part in problem["loc"]))
-        if problem["type"] == "unknown_key":  # in a value: its kind says which keys are known
-            place, known = (*place, str(problem["ctx"]["key"])), problem["ctx"]["known"]
-        line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
-        at = f"{where}:{line}" if line else where
-        key = ".".join(place)
-        if problem["type"] in ("extra_forbidden", "unknown_key"):
-            problems.append(f"{at}: {_unknown_key(key, known)}")
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            came = "" if isinstance(problem["input"], (dict, BaseModel)) else f" (got {problem['input']!r})"
-            problems.append(f"{at}: {key}: {message}{came}" if key else f"{at}: {message}")
-    return "\n".join(problems)
+def _explain(error: ValidationError, draft: _Draft) -> str:
+    """A pydantic error as one line per problem: where it stands, key, what is allowed, what came."""
+    lines = []
+    for problem in problems(error):
+        path, beside = _locate(problem.path)
+        key = one_line(".".join(path))
+        said = str(problem._replace(path=(key,) * bool(key))) if problem.known is None else _unknown_key(key, problem.known or beside)
+        lines.append(f"{draft.place(path)}: {said}")
+    return "\n".join(lines)
 
 
 def _unknown_key(key: str, known: Sequence[str]) -> str:
@@ -378,7 +432,7 @@ def _locate(loc: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
         if tagged:
             types = tagged
             continue
-        if part in ("int", "str", "float", "bool", "[key]") or part.startswith(("function-", "constrained-", "literal[")):
+        if part in ("int", "str", "float", "bool", "[key]") or part.startswith(("function-", "constrained-", "literal[", "tuple[")):
             continue
         place.append(part)
         beside = sorted({key for cls in types for key in cls.model_fields})

@@ -7,11 +7,11 @@ from dataclasses import replace
 from functools import lru_cache
 
 import torch
-import yaml
 from torch import Tensor
 
 from ..credit import RULES, CreditRule
 from ..credit.games.round import lacking
+from ..strict_yaml import read_text
 from .data.sources import Rows, Splits, split
 from .devices import CPU
 from .model.likelihood import residual
@@ -35,7 +35,7 @@ def _moved(scenario_yaml: str, dtype: torch.dtype, device: torch.device) -> tupl
 
 @lru_cache(maxsize=16)
 def _shared(scenario_yaml: str, dtype: torch.dtype) -> tuple[Splits, Model, Tensor]:
-    scenario = Scenario.model_validate(yaml.safe_load(scenario_yaml))
+    scenario = Scenario.model_validate(read_text(scenario_yaml, "scenario").value)
     splits = split(scenario.data, {name: value.strata for name, value in scenario.values.items()}, dtype)
     for name, value in scenario.values.items():
         for what, probe in (("probe set", splits.probe[name]), ("probe test set", splits.probe_test[name])):
@@ -81,18 +81,19 @@ def _check_relative_tolerances(scenario: Scenario, splits: Splits, model: Model,
             )
 
 
-def require_served(scenario: Scenario, rule: CreditRule, name: str | None = None) -> None:
+def require_served(scenario: Scenario, rule: CreditRule, name: str | None = None, *, n_agents: int | None = None) -> None:
     """Refuse a rule that cannot serve a cooperative.
 
     Args:
         scenario: The cooperative.
         rule: The rule.
         name: What to call it; its registered name by default.
+        n_agents: Number of agents, where it is not the number of principals.
 
     Raises:
         ValueError: If it cannot serve so many agents, or needs what the cooperative has not; the message says what.
     """
-    rule.check(scenario.principals)
+    rule.check(scenario.principals if n_agents is None else n_agents)
     name = name or name_of(rule)
     smooth = scenario.utility == "neg_log_loss"
     has = {"utility_gradient": smooth, "utility_curvature": smooth, "columns": scenario.substrate.kind == "vertical"}

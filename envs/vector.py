@@ -20,7 +20,7 @@ from ..credit import CreditRule
 from .metrics import episode_metrics
 from .observations.spaces import ActionForm, RewardForm, observation_space
 from .randomness import seeds_from
-from .rows import Rows
+from .rows import Others, Rows
 from .scenario import Scenario
 
 
@@ -43,6 +43,7 @@ class CooperativeVecEnv(VecEnv):
         actions: Form of the actions.
         rewards: ``own``, or ``team``: every row gets the mean of its cooperative's rewards.
         seed: Seed of the lot; drawn from the operating system if not given.
+        others: Who plays some of the seats, such as :class:`~proxycoop.agents.seats.Company`; these are then no rows.
 
     Raises:
         ValueError: As :class:`~proxycoop.envs.Engine` does.
@@ -57,8 +58,9 @@ class CooperativeVecEnv(VecEnv):
         actions: ActionForm = "multi_discrete",
         rewards: RewardForm = "own",
         seed: int | None = None,
+        others: Others | None = None,
     ) -> None:
-        self._rows = Rows(scenario, credit, num_cooperatives, actions=actions, rewards=rewards)
+        self._rows = Rows(scenario, credit, num_cooperatives, actions=actions, rewards=rewards, others=others)
         self.engine = self._rows.engine
         self.render_mode = None
         super().__init__(len(self._rows), observation_space(self.engine.layout), self._rows.codec.space())
@@ -80,15 +82,20 @@ class CooperativeVecEnv(VecEnv):
             The seed of each row's cooperative.
         """
         self._next_seeds = seeds_from(seed, self.engine.num_envs)
-        return [seed for seed in self._next_seeds for _ in range(self.engine.num_agents)]
+        return [seed for seed in self._next_seeds for _ in range(self._rows.per_cooperative)]
 
     def reset(self) -> NDArray[np.float32]:
         """Begin an episode in every cooperative: observations ``(E·N, size)``."""
         return self.start(self._next_seeds)
 
+    def observations(self) -> NDArray[np.float32]:
+        """What each row observes now, ``(E·N, size)``."""
+        return self._rows.observations()
+
     def start(self, seeds: Sequence[int] | None = None, episode: int = 0) -> NDArray[np.float32]:
         """Begin a given episode of given cooperatives, as :meth:`Engine.reset` does: observations ``(E·N, size)``."""
         self.engine.reset(seeds, episode=episode)
+        self._rows.begin()
         self._next_seeds = None
         self._returns = np.zeros(self.num_envs, dtype=np.float64)
         self._began = time.perf_counter()
@@ -110,7 +117,7 @@ class CooperativeVecEnv(VecEnv):
         """
         if self._choices is None:
             raise RuntimeError("step_wait was called before step_async")
-        result = self.engine.step(self._choices)
+        result = self.engine.step(self._rows.joined(self._choices))
         self._choices = None
         rewards = self._rows.rewards(result.rewards).float().numpy()
         self._returns += rewards

@@ -2,8 +2,10 @@
 
 * ``dataset``: a labelled table, and the registry of data sources;
 * ``sources``: the sources digits and breast_cancer, and how a data set is split into public, train, validation, test and probe sets;
+* ``duplicates``: rows that occur in several splits;
 * ``fairness``: the sources adult, compas and german (extra ``fairness``);
 * ``lots``: how lots are drawn from the train pool;
+* ``names``: under which names principals take part;
 * ``columns``: how lots are drawn where principals hold columns of the same rows;
 * ``mixtures``: which share of a lot's rows has which class;
 * ``sites``: how rows are divided among principals.
@@ -11,6 +13,7 @@
 
 from .columns import ColumnSource
 from .dataset import DATA, Bools, Dataset
+from .duplicates import shared_rows
 from .lots import DrawnLots, Lots, LotSource
 from .mixtures import DirichletMixture
 from .sources import Data, Group, HeldOut, Rows, Splits, load, split
@@ -30,5 +33,6 @@ __all__ = [
     "Rows",
     "Splits",
     "load",
+    "shared_rows",
     "split",
 ]

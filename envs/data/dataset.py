@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from numpy.typing import NDArray
 
+from ...checks import items_of
 from ...registry import Registry, unknown_name
 
 Floats = NDArray[np.float64]
@@ -63,7 +64,7 @@ class Dataset:
             ValueError: If there is no such column, or no column matches a pattern.
         """
         indices: list[int] = []
-        for one in wanted:
+        for one in items_of("wanted", wanted, "columns"):
             if isinstance(one, int):
                 if not 0 <= one < len(self.feature_names):
                     raise ValueError(f"data.columns={list(wanted)}: numbers must be from 0 to {len(self.feature_names) - 1}")
@@ -103,10 +104,11 @@ class Dataset:
             ValueError: If there is no such attribute or level; the message lists those there are.
         """
         known = self.levels(attribute)
+        levels = items_of("levels", levels, "levels")
         for level in levels:
             if level not in known:
                 raise unknown_name(f"level of attribute {attribute!r}", level, known)
-        return np.isin(self.attribute(attribute), list(levels))
+        return np.isin(self.attribute(attribute), levels)
 
 
 DATA: Registry[Dataset] = Registry("data source", "proxycoop.data")

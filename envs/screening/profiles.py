@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...settings import Settings
 from ..devices import CPU
+from ..model.utility import least_divisor
 from ..randomness import permutation
 
 DIRECTION_SLACK = 1e-6
@@ -90,6 +91,20 @@ class Profiles:
     stake: Tensor | None = None
     kind: Tensor | None = None
 
+    def seated(self, seats: Sequence[int]) -> Profiles:
+        """The same cooperatives, in which seat i holds the profile of seat ``seats[i]``."""
+        index = list(seats)
+        return replace(
+            self,
+            tolerance=self.tolerance[:, index],
+            forbidden=self.forbidden[:, index],
+            max_norm=self.max_norm[:, index],
+            relative=None if self.relative is None else self.relative[:, index],
+            follows=None if self.follows is None else self.follows[:, index],
+            stake=None if self.stake is None else self.stake[:, index],
+            kind=None if self.kind is None else self.kind[:, index],
+        )
+
     @cached_property
     def direction_of_each(self) -> Tensor:
         """Everybody's direction over values, ``(E, N, M)``; zeros for principals without a direction."""
@@ -117,9 +132,11 @@ class Profiles:
     def yardstick(self) -> Tensor:
         """The unit in which a principal observes harm, ``(E, N, M)``: its own tolerance, else the strictest one.
 
-        If a value is named only in directions, the unit is 1. If no profile names it, the unit is infinite.
+        If a value is named only in directions, the unit is 1. If no profile names it, the unit is infinite. It is at least 1e-6, and in
+        single precision 1.2e-5: harm is a difference of losses of about 1; see :func:`~proxycoop.envs.model.utility.least_divisor`.
         """
-        own = torch.where(self.tolerance.isfinite(), self.tolerance, self.strictest_tolerance[:, None]).clamp(min=1e-6)
+        least = float(least_divisor(torch.ones((), dtype=self.tolerance.dtype)))
+        own = torch.where(self.tolerance.isfinite(), self.tolerance, self.strictest_tolerance[:, None]).clamp(min=max(1e-6, least))
         named = self.holds.any(dim=1, keepdim=True)
         return torch.where(own.isfinite() | ~named, own, 1.0)
 

@@ -9,11 +9,15 @@ import warnings
 import numpy as np
 import pettingzoo
 import pytest
+import torch
 from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, render_test
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecMonitor
 
 import proxycoop.envs
 from proxycoop.credit import RULES
-from proxycoop.envs import Engine, cooperative_v0, scenario
+from proxycoop.envs import Engine, cooperative_v0, episode_metrics, scenario
+from proxycoop.envs.metrics import agent_metrics, metric_names, metrics_in
 
 SCENARIOS = ("digits", "breast_cancer")
 FORMS = ("multi_discrete", "discrete")
@@ -112,7 +116,80 @@ def test_the_horizon_truncates_everybody_and_empties_agents():
     assert not any(terminations.values())
     assert env.agents == []
     assert set(observations) == set(rewards) == set(infos) == set(env.possible_agents)
-    assert infos["proxy_0"]["episode"]["clean_share"] == 1.0
+    assert infos["proxy_0"]["metrics/clean_share"] == 1.0
+
+
+@pytest.mark.parametrize("changes", [{}, {"screening": {"governance": "negotiate"}}, {"settlement": {"period": 2}}])
+def test_the_names_of_an_episode_s_metrics_are_known_before_it_is_played(changes):
+    small = scenario.load("breast_cancer", horizon=2, **changes)
+    env = cooperative_v0.parallel_env(small, "loo")
+    _, infos = env.reset(seed=0)
+    assert metrics_in(infos["proxy_1"]) == dict.fromkeys(metric_names(small), 0.0)
+    act = {agent: [1, 1, 1, 1] for agent in env.agents}
+    while env.agents:
+        *_, infos = env.step(act)
+    assert metrics_in(infos["proxy_1"]) == {name: float(measure[0, 1]) for name, measure in agent_metrics(env.engine).items()}
+    assert list(episode_metrics(env.engine)) == metric_names(small)
+
+
+def test_infos_have_the_same_names_and_shapes_in_every_round_and_keep_the_last_episode_s_metrics_until_another_seed():
+    env = cooperative_v0.parallel_env(scenario.load("breast_cancer", horizon=2), "loo")
+    first = env.reset(seed=0)
+    act = {agent: [1, 1, 1, 1] for agent in env.agents}
+    rounds = [first[1], env.step(act)[4], env.step(act)[4]]
+    welfare = rounds[-1]["proxy_0"]["metrics/welfare"]
+    assert welfare != 0
+    rounds += [env.reset()[1], env.step(act)[4]]
+    shapes = [{name: np.shape(told) for name, told in infos["proxy_0"].items()} for infos in rounds]
+    assert all(shape == shapes[0] for shape in shapes)
+    assert [infos["proxy_0"]["metrics/welfare"] for infos in rounds] == [0.0, 0.0, welfare, welfare, welfare]
+    assert same(first, env.reset(seed=0))
+
+
+@pytest.mark.filterwarnings("ignore:The `render_mode` attribute is not defined:UserWarning")  # by SuperSuit's vectors
+def test_stable_baselines3_learns_through_supersuit_on_full_infos():
+    supersuit = pytest.importorskip("supersuit")
+    env = cooperative_v0.parallel_env(scenario.load("breast_cancer", horizon=4), "loo")
+    vector = supersuit.concat_vec_envs_v1(supersuit.pettingzoo_env_to_vec_env_v1(env), 2, num_cpus=1, base_class="stable_baselines3")
+    told = []
+
+    def look(names, _):
+        told.extend(info for info, done in zip(names["infos"], names["dones"], strict=True) if done)
+        return True
+
+    model = PPO("MlpPolicy", VecMonitor(vector), n_steps=4, batch_size=48, n_epochs=1, device="cpu").learn(48, callback=look)
+    assert len(told) == len(model.ep_info_buffer) == 12
+    for info, episode in zip(told, model.ep_info_buffer, strict=True):
+        assert info["metrics/return"] == pytest.approx(episode["r"], abs=1e-4)  # the wrapper rounds it
+    PPO("MlpPolicy", vector, n_steps=4, batch_size=48, n_epochs=1, device="cpu").learn(48)  # without VecMonitor nobody records returns
+
+
+@both
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda action: torch.tensor(action, dtype=torch.bfloat16),
+        lambda action: torch.tensor(action, dtype=torch.float32, requires_grad=True),
+        lambda action: np.asarray(action, dtype=">i8"),
+        lambda action: np.asarray(action, dtype=np.float16),
+    ],
+)
+def test_actions_may_be_tensors_with_gradients_and_numbers_of_any_precision(form, kind):
+    env = cooperative_v0.parallel_env(scenario.load("breast_cancer", horizon=2), "loo", actions=form)
+    env.reset(seed=0)
+    action = [1, 0, 1, 1] if form == "multi_discrete" else 13
+    *_, infos = env.step({agent: kind(action) for agent in env.agents})
+    assert infos["proxy_5"]["contributed"].tolist() == [True, False, True, True]
+
+
+def test_before_the_first_reset_there_is_nothing_to_look_at():
+    env = cooperative_v0.parallel_env("breast_cancer", "loo")
+    with pytest.raises(RuntimeError, match="state was called before the first reset: call reset first"):
+        env.state()
+    engine = Engine("breast_cancer", "loo")
+    for look in (engine.state, engine.test, engine.utility_gradient, engine.predicted_gain, lambda: engine.credit_so_far):
+        with pytest.raises(RuntimeError, match="was called before the first reset: call reset first"):
+            look()
 
 
 def test_infos_tell_each_proxy_its_credit_and_who_blocked_its_lots():
@@ -207,6 +284,10 @@ def test_ansi_is_text_and_rgb_array_is_a_picture(capsys):
         ([0.5, 0, 0, 1], r"proxy_1 is \[0.5"),
         ([2, 0, 0, 1], r"proxy_1 is \[2"),
         ([-1, 0, 0, 1], r"proxy_1 is \[-1"),
+        ([[1, 0, 0, 1]], r"proxy_1 has shape \(1, 4\): must have shape \(4,\), 4 numbers, each 0 or 1$"),
+        (np.zeros((99, 99)), r"proxy_1 has shape \(99, 99\): must have shape \(4,\), 4 numbers, each 0 or 1$"),
+        ([[1, 0], [1]], "proxy_1 is .*: must be 4 numbers"),
+        (None, "proxy_1 is None: must be 4 numbers"),
         ([float("nan"), 0, 0, 1], "proxy_1 is"),
         (["a", "b", "c", "d"], "proxy_1 is"),
     ],

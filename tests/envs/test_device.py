@@ -327,7 +327,7 @@ def test_an_estimator_s_standard_errors_are_the_cpu_s(rule: str) -> None:
         np.testing.assert_array_equal(a.numpy(), raw(b).numpy())  # where NaN is the same as NaN
 
 
-@pytest.mark.parametrize("name", ["all", "none", "honest", "random", "oracle", "planner"])
+@pytest.mark.parametrize("name", ["all", "none", "honest", "random", "oracle", "planner", "measuring_planner"])
 def test_agents_play_a_whole_episode_on_the_device_as_on_the_cpu(name: str) -> None:
     made = cooperative("breast_cancer", horizon=4)
     expected = agents.play(Engine(made, "shapley", 4), agents.make(name), range(4))

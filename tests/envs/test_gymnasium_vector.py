@@ -20,6 +20,7 @@ from gymnasium.wrappers import vector as wrappers
 from proxycoop import credit
 from proxycoop.envs import Engine, cooperative_v0, episode_metrics, scenario
 from proxycoop.envs.gymnasium_vector import CooperativeVectorEnv
+from proxycoop.envs.metrics import metrics_in
 from proxycoop.envs.vector import CooperativeVecEnv
 
 SMALL = scenario.load("breast_cancer", horizon=3)  # six proxies with four lots each
@@ -56,10 +57,10 @@ class Replay(gymnasium.Env):
         return next(self._rounds)
 
 
-def as_gymnasium_says(info, codec, available):
-    """An info of the PettingZoo face in this face's form: a flat mask, and metrics under another name."""
-    info = dict(info) | {"action_mask": codec.flat_mask(available)}
-    return info | {"metrics": info.pop("episode")} if "episode" in info else info
+def as_gymnasium_says(info, codec, available, is_last=False):
+    """An info of the PettingZoo face in this face's form: a flat mask, and metrics in a dictionary, after the last round only."""
+    plain = {name: told for name, told in info.items() if not name.startswith("metrics/")} | {"action_mask": codec.flat_mask(available)}
+    return plain | {"metrics": metrics_in(info)} if is_last else plain
 
 
 def replays(what, rule, n_cooperatives, actions, seed):
@@ -78,7 +79,8 @@ def replays(what, rule, n_cooperatives, actions, seed):
                 results = env.step(dict(zip(env.possible_agents, chosen, strict=True)))
                 for i, agent in enumerate(env.possible_agents):
                     *told, info = (of_agents[agent] for of_agents in results)
-                    seen[agent][-1].append((*told, as_gymnasium_says(info, env._codec, env.engine.prospect.available[0, i])))
+                    info = as_gymnasium_says(info, env._codec, env.engine.prospect.available[0, i], is_last=not env.agents)
+                    seen[agent][-1].append((*told, info))
         spaces = env.observation_space("proxy_0"), env.action_space("proxy_0")
         made += [partial(Replay, spaces, episodes) for episodes in seen.values()]
     return made
@@ -282,6 +284,9 @@ def test_seeds_are_one_a_cooperative_and_may_be_repeated_for_each_row():
         (2**63 - 1, "seed=9223372036854775808: must be a whole number from 0"),
         (0.5, "seed=0.5: must be a whole number, a list of them, or None"),
         ("12", "seed='12': must be a whole number, a list"),
+        (True, "seed=True: must be a whole number, a list"),
+        ([True, False], "seed=True: must be a whole number from 0"),
+        (np.array(3), r"seed=array\(3\): must be a whole number, a list"),
         ([1, 2, 3], "seed has 3 entries: give one for each of 2 cooperatives or 12 rows"),
         ([1, None], "seed=None: must be a whole number"),
         (list(range(12)), "the 6 rows of a cooperative must have the same seed"),
@@ -300,6 +305,8 @@ def test_wrong_seeds_are_refused(seed, message):
         ({"reset_mask": np.ones(12)}, r"is float64 \(12,\): must be a NumPy array, bool \(12,\)"),
         ({"reset_mask": np.ones(2, dtype=bool)}, r"is bool \(2,\): must be"),
         ({"reset_mask": [True] * 12}, "is list: must be a NumPy array"),
+        ([np.ones(12, dtype=bool)], r"options is list: must be a dictionary, such as \{'reset_mask': mask\}, or None"),
+        ([], "options is list: must be a dictionary"),
         ({"reset_maks": np.ones(12, dtype=bool)}, "unknown option of reset 'reset_maks' .did you mean 'reset_mask'"),
     ],
 )
@@ -311,11 +318,23 @@ def test_wrong_options_are_refused(options, message):
     assert env.engine.episode == 0
 
 
-@pytest.mark.parametrize("actions", [ALL[:11], ALL[:, :3], np.ones(12), ALL * 0.5, ALL * 2, None])
-def test_wrong_actions_are_refused(actions):
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        (ALL[:11], r"the rows has shape \(11, 4\): must have shape \(12, 4\), 4 numbers, each 0 or 1 in each row$"),
+        (ALL[:, :3], r"the rows has shape \(12, 3\): must have shape \(12, 4\)"),
+        (np.ones(12), r"the rows has shape \(12,\): must have shape \(12, 4\)"),
+        (ALL * 0.5, r"the rows has 0.5 at \(0, 0\): must be 4 numbers, each 0 or 1$"),
+        (ALL * 2, r"the rows has 2 at \(0, 0\): must be"),
+        ([[1, 1, 1, 1]] * 11 + [[1, 1, 1]], "the rows is a list that makes no array of numbers: must be"),
+        (ALL.astype(str), "the rows is an array of <U21: must be"),
+        (None, "the rows is None: must be"),
+    ],
+)
+def test_wrong_actions_are_refused(actions, message):
     env = rows()
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="action"):
+    with pytest.raises(ValueError, match=message):
         env.step(actions)
 
 
@@ -323,6 +342,9 @@ def test_wrong_actions_are_refused(actions):
     ("arguments", "message"),
     [
         ({"num_cooperatives": 0}, "num_cooperatives=0: must be a whole number, at least 1"),
+        ({"num_cooperatives": True}, "num_cooperatives=True: must be a whole number, at least 1"),
+        ({"what": None}, "scenario=None: must be the name of a scenario, the path of its YAML file, or a Scenario"),
+        ({"rule": 3}, "credit=3: must be a credit rule, its name, or None"),
         ({"actions": "binary"}, "unknown action form 'binary'"),
         ({"rewards": "mine"}, "unknown form of the rewards 'mine'"),
         ({"infos": "none"}, "unknown infos 'none'.* full, mask"),
@@ -334,6 +356,18 @@ def test_wrong_actions_are_refused(actions):
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         rows(**arguments)
+
+
+def test_arguments_that_do_not_exist_are_answered_with_those_that_do():
+    with pytest.raises(ValueError, match=r"unknown argument of proxycoop/cooperative-v0 'reward' \(did you mean 'rewards'\?\).*num_envs"):
+        gymnasium.make_vec("proxycoop/cooperative-v0", num_cooperatives=2, reward="team")
+    with pytest.raises(ValueError, match="num_cooperatives='8': must be a whole number, at least 1"):
+        gymnasium.make_vec("proxycoop/cooperative-v0", num_cooperatives="8")
+
+
+def test_gymnasium_s_make_says_what_to_call_for_several_proxies_and_for_one():
+    with pytest.raises(ValueError, match=r"gymnasium.make_vec\('proxycoop/cooperative-v0'.*gymnasium.make\('proxycoop/seat-v0'\)"):
+        gymnasium.make("proxycoop/cooperative-v0", scenario="digits")
 
 
 def test_step_before_reset_says_so():

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from proxycoop import credit
+from proxycoop.agents import make, play
 from proxycoop.envs import Engine, scenario
+from proxycoop.envs.outcome import deadlock, rises
 from proxycoop.envs.rendering import profile_in_short, render_picture, render_text
 from proxycoop.envs.screening.profiles import Profile
 
@@ -161,6 +163,82 @@ def test_text_shows_utility_and_value_losses_before_and_after_the_round() -> Non
     assert f"{engine.initial_value_losses[0, 1].item():.4f} →   {last.value_losses[0, 1].item():.4f}" in text
     assert f"{last.gain.item():+.4f} (nats)" in text
     assert "applied step: within every profile\n" in text
+
+
+def test_the_rise_of_watched_losses_since_the_start_stands_beside_the_verdict() -> None:
+    engine = Engine(scenario.load("digits", **{"reward.scale": 50.0}), "equal")
+    engine.reset([0])
+    assert "since the start" not in render_text(engine)
+    while engine.t < engine.horizon:
+        engine.step(torch.ones(1, 6, 4, dtype=torch.bool))
+    eights, nines = (engine.history[-1].value_losses - engine.initial_value_losses)[0].tolist()
+    assert eights > 1.2  # although every step was within every profile
+    assert not any(result.violated.any() for result in engine.history)
+    text = render_text(engine)
+    assert f"applied step: within every profile\nwatched losses since the start: eights {eights:+.4f}, nines {nines:+.4f}\n" in text
+    assert rises(engine) == {"eights": pytest.approx(eights), "nines": pytest.approx(nines)}
+
+
+def test_only_losses_that_a_profile_watches_are_told() -> None:
+    one = engine_of(rounds=1, profiles=[{"holders": 1, "tolerances": {"nines": 0.4}}])
+    assert list(rises(one)) == ["nines"]
+    assert "since the start: nines" in render_text(one)
+    assert "since the start" not in render_text(engine_of(rounds=1, profiles=[]))
+    weighed = {"profiles": [{"holders": 2, "direction": {"eights": 1.0}}]}
+    assert list(rises(engine_of(rounds=1, **weighed))) == ["eights"]
+
+
+def honest_episode(**overrides: Any) -> Engine:
+    engine = Engine(scenario.load("digits", **{"reward.scale": 50.0, "horizon": 3, **overrides}), "shapley")
+    play(engine, make("honest"), [0])
+    return engine
+
+
+def test_an_episode_in_which_nothing_passes_says_so_and_what_helps() -> None:
+    engine = honest_episode()
+    said = deadlock(engine)
+    n_contributed = sum(int(result.contributed.sum()) for result in engine.history)
+    assert said.startswith(
+        f"nothing passed: all {n_contributed} updates contributed were screened out, {n_contributed} of them because of ei"
+    )
+    assert said in render_text(engine).replace("\n", " ")
+    assert max(map(len, render_text(engine).splitlines())) <= 110
+    assert not np.array_equal(render_picture(engine)[50:70], render_picture(honest_episode(**{"screening.filter": "project"}))[50:70])
+    for helps in ({"screening.filter": "project"}, {"screening.governance": "negotiate"}):
+        assert next(f"{name}: {value}" for name, value in helps.items()) in said
+        assert deadlock(honest_episode(**helps)) == ""
+    for agent in ("planner", "oracle"):
+        assert agent in said
+        play(engine, make(agent), [0])
+        assert deadlock(engine) == ""
+    assert "nothing passed" not in render_text(engine)
+
+
+def test_nothing_contributed_is_no_deadlock_and_other_limits_are_named() -> None:
+    engine = Engine(
+        scenario.load("digits", **{"reward.scale": 50.0, "horizon": 1, "profiles": [{"holders": 1, "max_norm": 1e-9}]}), "equal", 2
+    )
+    engine.reset([0, 1])
+    nothing = torch.zeros(2, 6, 4, dtype=torch.bool)
+    engine.step(nothing)
+    assert deadlock(engine) == ""
+    engine.reset([0, 1])
+    engine.step(nothing.index_fill(0, torch.tensor([1]), True))
+    assert "nothing passed in 1 of 2 episodes: all 24 updates contributed there were screened out, 24 of them because of other" in deadlock(
+        engine
+    )
+    assert deadlock(engine, 0) == ""
+    assert deadlock(engine, 1).startswith("nothing passed: all 24")
+
+
+def test_rounding_errors_are_not_drawn_as_curves() -> None:
+    """Shapley credit of rounds in which nothing passed is 1e-8 or so: the picture is that of credit 0."""
+    flat, noisy = honest_episode(), honest_episode()
+    for result in flat.history:
+        result.credit.zero_()
+    noisy.history[0].credit[0, 0] += 1e-9
+    difference = render_picture(flat).astype(int) - render_picture(noisy)
+    assert np.abs(difference).max() <= 8  # of 255: less than a pixel
 
 
 def test_violation_and_guard_are_reported() -> None:

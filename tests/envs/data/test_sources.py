@@ -1,5 +1,7 @@
 """Data: splits that are disjoint, thinned as asked and the same every time, and clear errors where they cannot be."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -181,6 +183,15 @@ def test_columns_go_by_number_name_and_pattern_in_their_order_and_once() -> None
     assert names == ["worst texture", "mean radius", "mean area", "mean texture"]
     whole, some = (split(Data(source="breast_cancer", test=HeldOut(rows=100), columns=c), {}, torch.float64) for c in (None, wanted))
     assert torch.equal(some.train.x, whole.train.x[:, data.columns(wanted)])
+
+
+def test_the_name_of_a_column_or_level_is_no_list_of_its_letters() -> None:
+    data = load("breast_cancer")
+    with pytest.raises(ValueError, match=r"wanted='mean radius': give a list of columns, such as \['mean radius'\]"):
+        data.columns("mean radius")
+    levels = dataclasses.replace(data, attributes={"sex": np.full(len(data.labels), "f")})
+    with pytest.raises(ValueError, match=r"levels='f': give a list of levels, such as \['f'\]"):
+        levels.with_levels("sex", "f")
 
 
 def test_unknown_names_and_patterns_without_a_column_list_the_columns() -> None:

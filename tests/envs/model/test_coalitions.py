@@ -1,5 +1,6 @@
 """A round's coalition game against brute force: aggregate only S, and evaluate the utility."""
 
+import math
 from itertools import permutations
 
 import pytest
@@ -247,6 +248,14 @@ def test_opposite_large_steps_do_not_lose_the_sum_to_underflow_without_an_infini
     game = one_row_game(shifts, start, torch.float32).game()
     exact = one_row_game(shifts, start, torch.float64)._additive_values(coalition_matrix(2))
     torch.testing.assert_close(game.values().double(), exact, rtol=1e-4, atol=1e-4)
+
+
+def test_steps_of_35_nats_each_way_keep_a_term_that_single_precision_would_lose() -> None:
+    # p = e^−75, e^−69.4, 1. With both, class 1 is moved by −35 and +35 nats, and class 2 by −35 twice: e^−69.4 · e^−35 is zero in single
+    # precision, and yet class 1 outweighs class 2, which is at e^−70.
+    game = one_row_game([[0.0, -35.0, -35.0], [0.0, 35.0, -35.0]], [-75.0, -69.4, 0.0], torch.float32).game()
+    both = -math.log(math.exp(-75) + math.exp(-69.4) + math.exp(-70))
+    assert game.values()[0, 3].item() == pytest.approx(both, abs=1e-3)  # without class 1 it would be 70, and not 69
 
 
 def slow_shapley(v: Tensor, n: int) -> Tensor:

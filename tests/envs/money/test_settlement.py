@@ -333,8 +333,8 @@ def test_infos_tell_each_proxy_what_it_was_paid() -> None:
             assert infos[agent]["paid"] == paid[i]
             assert infos[agent]["paid_share"] == pytest.approx(paid[i] / paid.sum() if paid.any() else 1 / 6)
     assert paid.sum() > 0
-    assert infos["proxy_2"]["episode"]["paid"] == paid[2]
-    assert infos["proxy_2"]["episode"]["revenue"] == paid.sum()
+    assert infos["proxy_2"]["metrics/paid"] == paid[2]
+    assert infos["proxy_2"]["metrics/revenue"] == paid.sum()
 
 
 def test_infos_of_a_scenario_without_money_hold_no_money() -> None:

@@ -221,6 +221,24 @@ def test_a_start_that_is_inadmissible_as_a_whole_gives_way_to_nothing() -> None:
     assert bargain.before[0].tolist() == pytest.approx([2 - 1.7] * 2)
 
 
+@pytest.mark.parametrize("budget", [0, 8])
+def test_a_start_that_is_inadmissible_gives_way_to_nothing_although_it_has_more_welfare(budget: int) -> None:
+    # Shares of 1 each, so g⁺ = 2. The start harms by 1.6, beyond the tolerance of 1 that principal 0 has: s = (1 + 1 − 1.6, 2, 2, 2), and
+    # the product 3.2 is above the 1 of nothing. From nothing, one lot is let in: s = (1 + 1/2 − 0.8, 1.5, 1.5, 1.5), with a product of 2.4.
+    o = offers(
+        [1.0, 1.0, 0.0, 0.0],
+        [[0.8], [0.8], [0.0], [0.0]],
+        [[1.0], [math.inf], [math.inf], [math.inf]],
+        start=[True, True, False, False],
+        share=torch.ones(1, 4, 1, dtype=D),
+    )
+    bargain = negotiate(o, budget=budget)
+    assert bargain.before[0].tolist() == pytest.approx([0.4, 2.0, 2.0, 2.0])
+    assert bargain.from_nothing
+    assert bargain.admitted.flatten().tolist() == [budget > 0, False, False, False]
+    assert bargain.satisfaction[0].tolist() == pytest.approx([0.7, 1.5, 1.5, 1.5] if budget else [1.0] * 4)
+
+
 def test_without_budget_the_unanimous_set_stays() -> None:
     o = offers([1.0, 3.0], [[0.2], [1.2]], [[1.0], [math.inf]], start=[True, False])
     bargain = negotiate(o, budget=0)

@@ -290,6 +290,15 @@ def verdict(admissible_to: int, n: int) -> Verdicts:
     return Verdicts(torch.ones(1, 1, 1, 1).double(), torch.ones(1, 1, 1), torch.zeros(1, 1, 1, dtype=torch.int64), everyone)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_finite_update_whose_harm_is_unknown_is_not_bargained_over(bad: float) -> None:
+    harm = torch.tensor([[[[0.0, 0.0], [bad, 0.0], [0.0, bad], [9.0, 0.0]]]], dtype=torch.float64)  # (1, 1, 4, 2)
+    nobody = Profiles(torch.full((1, 1, 2), math.inf).double(), torch.zeros(1, 1, 0, dtype=torch.bool), torch.tensor([[math.inf]]).double())
+    judged = Verdicts(harm, torch.ones(1, 1, 4).double(), torch.zeros(1, 1, 4, dtype=torch.int64), nobody)
+    assert judged.finite.all()
+    assert admissible(judged, Screening(governance="negotiate"))[0, 0].tolist() == [True, False, False, True]
+
+
 @pytest.mark.parametrize(
     ("admissible_to", "n", "quorum", "passes"),
     [

@@ -1,0 +1,90 @@
+"""Under which names principals take part: for measuring what a principal gains by a second one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .lots import DrawnLots
+
+
+@dataclass(frozen=True)
+class Names:
+    """The seats of a cooperative in which a principal may sit under several names.
+
+    Every name acts for one principal: it has that principal's value profile, and offers some of that principal's lots. Nobody in the
+    cooperative knows which names belong together, so each counts as a member of its own: for the credit rule, for the screening, and in the
+    data that the members report. A lot that two names offer is counted twice.
+
+    Attributes:
+        owner: The principal behind each name, one entry a seat.
+        holds: Which of its principal's lots each name offers, bool, one row a seat with K entries.
+    """
+
+    owner: tuple[int, ...]
+    holds: tuple[tuple[bool, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not self.owner or len(self.owner) != len(self.holds) or len({len(row) for row in self.holds}) != 1:
+            raise ValueError(f"owner={self.owner}, holds={self.holds}: each name needs a principal, and a row with one entry a lot")
+        if not all(any(row) for row in self.holds):
+            raise ValueError(f"holds={self.holds}: each name must offer at least one lot")
+
+    @classmethod
+    def split(cls, n_principals: int, n_lots: int, principal: int = 0) -> Names:
+        """A principal offers the first half of its lots under its own name, and the others under a second name, which comes last.
+
+        Raises:
+            ValueError: If there is only one lot, or no such principal.
+        """
+        if n_lots < 2:
+            raise ValueError(f"n_lots={n_lots}: one lot cannot be split between two names")
+        first = tuple(k < (n_lots + 1) // 2 for k in range(n_lots))
+        rest = tuple(not held for held in first)
+        return cls._with_second(n_principals, n_lots, principal, first, rest)
+
+    @classmethod
+    def copied(cls, n_principals: int, n_lots: int, principal: int = 0) -> Names:
+        """A principal offers all its lots under its own name, and the same lots once more under a second name, which comes last.
+
+        Raises:
+            ValueError: If there is no such principal.
+        """
+        every = (True,) * n_lots
+        return cls._with_second(n_principals, n_lots, principal, every, every)
+
+    @classmethod
+    def _with_second(cls, n_principals: int, n_lots: int, principal: int, first: tuple[bool, ...], second: tuple[bool, ...]) -> Names:
+        if principal not in range(n_principals):
+            raise ValueError(f"principal={principal}: principals go from 0 to {n_principals - 1}")
+        holds = [(True,) * n_lots] * n_principals
+        holds[principal] = first
+        return cls((*range(n_principals), principal), (*holds, second))
+
+    def check(self, n_principals: int, n_lots: int) -> None:
+        """Refuse a cooperative of other principals or lots.
+
+        Raises:
+            ValueError: If a name's principal does not exist, or the principals have another number of lots.
+        """
+        if not set(self.owner) <= set(range(n_principals)):
+            raise ValueError(f"owner={self.owner}: principals go from 0 to {n_principals - 1}")
+        if len(self.holds[0]) != n_lots:
+            raise ValueError(f"holds has {len(self.holds[0])} entries a name, but principals have {n_lots} lots")
+
+    def names_of(self, principal: int) -> list[int]:
+        """The seats in which a principal sits."""
+        return [seat for seat, owner in enumerate(self.owner) if owner == principal]
+
+    def lots(self, drawn: DrawnLots) -> DrawnLots:
+        """What the names offer of the principals' lots; a lot that a name does not offer has no rows."""
+        return drawn.seated(self.owner).only(self._held(drawn.samples.device))
+
+    def choices(self, chosen: Tensor) -> Tensor:
+        """What the names contribute if the principals choose these lots, bool ``(…, N, K)``: bool ``(…, n_names, K)``."""
+        return chosen[..., list(self.owner), :] & self._held(chosen.device)
+
+    def _held(self, device: torch.device) -> Tensor:
+        return torch.tensor(self.holds, device=device)
