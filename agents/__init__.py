@@ -16,8 +16,9 @@ The modules:
 
 * ``agent``: the base class of all policies, :func:`make` to find one by name, :func:`play` to play an episode;
 * ``scripted``: rules of thumb (``all``, ``none``, ``random``, ``honest``);
-* ``privileged``: references that see what no proxy can see (``oracle``, ``planner``);
+* ``privileged``: references that see what no proxy can see (``oracle``, ``planner``, ``measuring_planner``);
 * ``network``: the network that learned proxies share, and its file format; ``learned``: proxies that play such a file;
+* ``saved``: files of tensors, with a digest;
 * ``seats``: different policies in different seats; ``seat_env``: one seat as a Gymnasium environment.
 """
 
@@ -29,7 +30,7 @@ import gymnasium
 from .agent import AGENTS, Agent, PrivilegedAgent, make, play
 from .learned import Learned
 from .network import LotNetwork
-from .privileged import Oracle, Planner
+from .privileged import MeasuringPlanner, Oracle, Planner
 from .scripted import All, Honest, Nothing, Random
 from .seat_env import SeatEnv
 from .seats import Seats
@@ -44,6 +45,7 @@ __all__ = [
     "Honest",
     "Learned",
     "LotNetwork",
+    "MeasuringPlanner",
     "Nothing",
     "Oracle",
     "Planner",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 from torch import Tensor
 
@@ -30,8 +31,32 @@ def make(name: str, /, **kwargs: object) -> Agent:
     return AGENTS.make(name, **kwargs)
 
 
+def checked_agent(argument: str, came: object) -> Agent:
+    """The same.
+
+    Args:
+        argument: The argument's name, for the message.
+        came: What was passed.
+
+    Raises:
+        ValueError: If it is no agent.
+    """
+    if not isinstance(came, Agent):
+        raise ValueError(f"{argument}={came!r}: must be an agent, as from agents.make('honest')")
+    return came
+
+
 class Agent(ABC):
-    """One policy for all proxies in a batch of cooperatives. It sees only what each proxy observes."""
+    """One policy for all proxies in a batch of cooperatives. It sees only what each proxy observes.
+
+    A subclass defines :meth:`choose`, and says in :attr:`made_for` which observations it reads. Two scenarios may have observations of one
+    size that mean different things. So :meth:`begin` refuses a layout that the policy was not made for.
+    """
+
+    made_for: ObservationLayout | Literal["any"] | None = None
+    """The layout of the observations that the policy reads: ``engine.layout`` of the scenario in which it was trained, or
+    ``ObservationLayout.of(scenario)``. ``"any"`` is for policies that fit every scenario, because they find features by their names
+    (``self.layout.lot(observations, "excess_loss")``) or read none. An agent that says neither is refused."""
 
     privileged: bool = False
     """Whether the agent sees more than a proxy can. Such agents are for reference only."""
@@ -53,11 +78,32 @@ class Agent(ABC):
             keys: One key per environment, int64 ``(E,)``, from which the policy may draw random numbers.
 
         Raises:
-            ValueError: If the policy does not fit the layout.
+            ValueError: If the policy was not made for the layout, or does not say what it was made for.
         """
+        self.check_layout(layout)
         self.layout = layout
         self.keys = keys
         self.t = 0
+
+    def check_layout(self, layout: ObservationLayout) -> None:
+        """Refuse observations that mean something else than those that the policy was made for, or that hold another number of lots.
+
+        Raises:
+            ValueError: If the layout differs from :attr:`made_for`, which the message explains, or :attr:`made_for` is not set.
+        """
+        name, made_for = type(self).__name__, self.made_for
+        if made_for == "any":
+            return
+        if not isinstance(made_for, ObservationLayout):
+            raise ValueError(
+                f"agent {name} does not say which observations it reads (made_for={made_for!r}): set made_for = engine.layout, of the "
+                'scenario that it was trained in, or made_for = "any" if it fits every scenario'
+            )
+        if differences := made_for.differences(layout):
+            raise ValueError(
+                f"agent {name} was made for other observations than this scenario has: {'; '.join(differences)}. Play it in a scenario "
+                'with the same lots and values, or set made_for = "any" if it finds features by their names'
+            )
 
     def act(self, observations: Tensor) -> Tensor:
         """Choose, for every proxy, which lots to contribute: ``(E, N, size)`` → bool ``(E, N, K)``."""
@@ -75,8 +121,9 @@ class Agent(ABC):
 
 
 class PrivilegedAgent(Agent):
-    """A reference that looks into the engine. No proxy could play it."""
+    """A reference that looks into the engine, and reads no observations. No proxy could play it."""
 
+    made_for = "any"
     privileged = True
 
     def watch(self, engine: Engine) -> None:
@@ -105,7 +152,11 @@ def play(
 
     Returns:
         The episode's metrics; see :func:`~proxycoop.envs.episode_metrics`. The rounds are in ``engine.history``.
+
+    Raises:
+        ValueError: If ``agent`` is no agent, or does not fit the scenario.
     """
+    checked_agent("agent", agent)
     observations = engine.reset(seeds, copies=copies)
     if agent.privileged:
         agent.watch(engine)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,18 @@ import torch
 from torch import Tensor
 
 from ..envs import randomness
-from ..envs.observations.layout import ObservationLayout
+from ..envs.observations.layout import ObservationLayout, features_differ
 from .agent import AGENTS, Agent
 from .network import FORMAT, LotNetwork, Normaliser
+from .saved import read
 
 
 @AGENTS.register("learned")
 class Learned(Agent):
     """Plays a policy that ``proxycoop train`` saved. It works with any number of lots.
 
-    Loading a policy runs no code from its file.
+    Loading a policy runs no code from its file. A digest in the file tells whether it is as it was written. Policies of earlier versions
+    have none; they load, but are not verified.
 
     Args:
         path: The run's folder, or its ``policy.pt``.
@@ -27,22 +28,24 @@ class Learned(Agent):
             default, policies of value-based learners are deterministic, and others draw, as in their training.
 
     Raises:
-        ValueError: If there is no policy at the path, the file is damaged or has another format, or ``deterministic`` is ``False`` for a
-            policy of a value-based learner.
+        ValueError: If there is no policy at the path, the file is damaged, has another format, or holds numbers that are not finite, or if
+            ``deterministic`` is ``False`` for a policy of a value-based learner.
     """
 
     def __init__(self, path: str | Path, deterministic: bool | None = None) -> None:
         file = Path(path) / "policy.pt" if Path(path).is_dir() else Path(path)
         if not file.is_file():
             raise ValueError(f"no policy at {str(file)!r}: pass the folder of a finished 'proxycoop train' run")
+        data: dict[str, Any] = read(file, "policy", "copy it again from where it is whole, or train it again")
         try:
-            data: dict[str, Any] = torch.load(file, weights_only=True)
             if data["format"] != FORMAT:
                 raise ValueError(f"policy {str(file)!r} has format {data['format']}, but this version reads {FORMAT}: train it again")
             network = LotNetwork(len(data["lot_features"]), len(data["agent_features"]), data["hidden"])
             network.load_state_dict(data["network"])
             greedy = bool(data["greedy"])
-        except (pickle.UnpicklingError, RuntimeError, OSError, KeyError, TypeError, EOFError) as error:
+            if not data["mean"].shape == data["variance"].shape == (network.n_lot_features + network.n_agent_features,):
+                raise TypeError("mean and variance must have a number for each feature")
+        except (RuntimeError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"policy {str(file)!r} is damaged or not a policy ({type(error).__name__}): train it again") from error
         if greedy and deterministic is False:
             raise ValueError(
@@ -52,6 +55,16 @@ class Learned(Agent):
         self._network = network.eval()
         self._trained_on = data
 
+    def check_layout(self, layout: ObservationLayout) -> None:
+        """Refuse other features than those that the policy was trained on. It plays with any number of lots.
+
+        Raises:
+            ValueError: If the features, or their order, differ; the message says in what.
+        """
+        for part, features in (("lot", layout.lot_features), ("agent", layout.agent_features)):
+            if difference := features_differ(self._trained_on[f"{part}_features"], features):
+                raise ValueError(f"the policy was trained on other {part} features than this scenario has: {difference}")
+
     def begin(self, layout: ObservationLayout, keys: Tensor) -> None:
         """Begin an episode.
 
@@ -59,12 +72,6 @@ class Learned(Agent):
             ValueError: If the observations have other features than those that the policy was trained on.
         """
         super().begin(layout, keys)
-        for part, features in (("lot", layout.lot_features), ("agent", layout.agent_features)):
-            if list(features) != self._trained_on[f"{part}_features"]:
-                raise ValueError(
-                    f"the policy was trained on other {part} features than this scenario has: "
-                    f"{', '.join(self._trained_on[f'{part}_features'])}, must be {', '.join(features)}"
-                )
         self._normalise = Normaliser(self._trained_on["mean"], self._trained_on["variance"], len(layout.lot_features), layout.n_lots)
 
     @torch.no_grad()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..credit import coalition_matrix
 from ..envs.observations.layout import ObservationLayout
-from ..files import write_atomically
+from .saved import write
 
 FORMAT = 2
 CLIP = 10.0
@@ -131,7 +131,7 @@ def save(
     return_variance: float = 1.0,
     greedy: bool = False,
 ) -> None:
-    """Write a network and the normalisation that it was trained with. The file is written atomically.
+    """Write a network and the normalisation that it was trained with. The file is written atomically, and carries a digest.
 
     Args:
         path: File to write.
@@ -142,6 +142,9 @@ def save(
         return_variance: Variance of the discounted return by which rewards were scaled. The critic's values are in units of its root.
         greedy: Whether the logits are differences of action values, so that a lot is contributed iff its logit is positive. Otherwise they
             are log odds.
+
+    Raises:
+        ValueError: If a number is not finite. The message names its tensor, and no file is written.
     """
     data = {
         "format": FORMAT,
@@ -154,4 +157,4 @@ def save(
         "greedy": greedy,
         "network": network.state_dict(),
     }
-    write_atomically(path, lambda file: torch.save(data, file))
+    write(path, data, "policy")

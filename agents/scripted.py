@@ -13,6 +13,8 @@ from .agent import AGENTS, Agent
 class All(Agent):
     """Contributes every lot in every round."""
 
+    made_for = "any"
+
     def choose(self, observations: Tensor) -> Tensor:
         """Every lot."""
         return torch.ones(*observations.shape[:2], self.layout.n_lots, dtype=torch.bool)
@@ -21,6 +23,8 @@ class All(Agent):
 @AGENTS.register("none")
 class Nothing(Agent):
     """Never contributes anything."""
+
+    made_for = "any"
 
     def choose(self, observations: Tensor) -> Tensor:
         """No lot."""
@@ -37,6 +41,8 @@ class Random(Agent):
     Raises:
         ValueError: If the probability is not within 0..1.
     """
+
+    made_for = "any"
 
     def __init__(self, probability: float = 0.5) -> None:
         if not 0 <= probability <= 1:
@@ -58,6 +64,8 @@ class Honest(Agent):
     Args:
         margin: By how much a lot's loss may exceed the validation loss, in nats.
     """
+
+    made_for = "any"
 
     def __init__(self, margin: float = 0.0) -> None:
         self.margin = margin

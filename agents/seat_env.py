@@ -9,13 +9,14 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import whole_number
 from ..credit import CreditRule
 from ..envs.engine import Engine
 from ..envs.metrics import agent_metrics
 from ..envs.observations.spaces import ActionCodec, ActionForm, observation_space
 from ..envs.randomness import fold
 from ..envs.scenario import Scenario
-from .agent import Agent, make
+from .agent import Agent, checked_agent, make
 
 
 class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
@@ -51,12 +52,11 @@ class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
         render_mode: str | None = None,
     ) -> None:
         self.engine = Engine(scenario, credit)
-        if seat not in range(self.engine.num_agents):
-            raise ValueError(f"seat={seat}: seats go from 0 to {self.engine.num_agents - 1}")
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode={render_mode!r}: must be one of {', '.join(self.metadata['render_modes'])}, or None")
-        self.seat = seat
-        self.others = make(others) if isinstance(others, str) else others
+        last = self.engine.num_agents - 1
+        self.seat = whole_number("seat", seat, 0, last, f"seats go from 0 to {last}")
+        self.others = make(others) if isinstance(others, str) else checked_agent("others", others)
         self.render_mode = render_mode
         self._codec = ActionCodec(actions, self.engine.num_lots)
         self.observation_space: Any = observation_space(self.engine.layout)
@@ -88,7 +88,7 @@ class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
             ValueError: If the action has the wrong shape, or an entry is out of range.
         """
         self.engine.require_running()
-        own = self._codec.decode(action, f"seat {self.seat}")
+        own = self._codec.decode(action, f"seat {self.seat}", ())
         choices = self.others.act(self.engine.observations).clone()  # (1, N, K)
         choices[0, self.seat] = own
         result = self.engine.step(choices)

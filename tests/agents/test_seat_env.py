@@ -64,6 +64,11 @@ def test_the_mask_says_which_lots_have_something_to_contribute():
 def test_what_is_wrong_is_refused():
     with pytest.raises(ValueError, match="seat=6: seats go from 0 to 5"):
         agents.SeatEnv(SMALL, seat=6)
+    for seat in (True, 1.0, "0", None):
+        with pytest.raises(ValueError, match=f"seat={seat!r}: seats go from 0 to 5"):
+            agents.SeatEnv(SMALL, seat=seat)
+    with pytest.raises(ValueError, match=r"others=3: must be an agent, as from agents\.make"):
+        agents.SeatEnv(SMALL, others=3)
     with pytest.raises(ValueError, match="unknown agent 'honset'"):
         agents.SeatEnv(SMALL, others="honset")
     with pytest.raises(ValueError, match="render_mode='human': must be one of ansi, rgb_array"):
