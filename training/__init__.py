@@ -5,10 +5,13 @@ Nothing is imported here, because the RL and plotting libraries behind these mod
 * ``train``: train proxies under a credit rule, with any library;
 * ``evaluate``: evaluate agents under a credit rule;
 * ``compare``: train and evaluate every scenario, rule and seed, in parallel processes;
+* ``measures``: what every measure means, and its unit;
 * ``settings``: settings of training runs;
 * ``run``: what a library's adapter gets, and what it returns;
 * ``blocks``: who blocks whom, counted over episodes;
-* ``rule_modules``: how other processes find credit rules of your own;
+* ``outputs``: what commands may write, so that nothing of yours is replaced;
+* ``own_modules``: how other processes find rules, values, data and agents of your own;
+* ``workers``: processes that work for a comparison, and end with it;
 * ``analysis``: summaries, audits and explanations;
 * ``libraries``: the RL libraries, one adapter per file;
 * ``pages``: HTML pages and figures;

@@ -1,7 +1,9 @@
 """Compare credit rules: train and evaluate every scenario, rule and seed, in parallel processes. What is finished is not run again.
 
 A *cell* is one training and its evaluation, or the evaluation of one scripted agent. Each has a folder under ``cells/``, and is finished
-when its ``result.json`` is there. ``results.csv`` gathers all cells.
+when its ``result.json`` is there. ``results.csv`` gathers all cells, and ``results-columns.csv`` says what its columns mean. A folder holds
+one set of settings: its cells differ in scenario, rule, agent and seed only, so that everything else that a number depends on is the same
+for all.
 """
 
 from __future__ import annotations
@@ -9,32 +11,40 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import multiprocessing
 import os
 import re
-from collections.abc import Iterable, Sequence
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import active_children
 from pathlib import Path
 from queue import Empty
 from threading import Thread
 from typing import Any, cast
 
-import torch
 from tqdm import tqdm
 
 from .. import __version__, credit
 from ..agents import AGENTS, Agent
+from ..agents.seats import seated, seats_named
+from ..checks import items_of
 from ..envs.scenario import Scenario
 from ..envs.shared import require_served
 from ..files import output_folder, read_json, write_json, write_text
 from .evaluate import EXACT_COMPARISON, agent_maker, evaluate
 from .libraries.registry import settings_for
-from .rule_modules import import_modules, modules_of
+from .measures import dictionary
+from .outputs import Outputs, locked
+from .own_modules import modules_for, modules_of, not_ours
 from .settings import TrainSettings
 from .train import train
+from .workers import begin, ending_orderly, stop, tell
 
-BASELINES = ("none", "all", "random", "honest", "oracle", "planner")
+BASELINES = ("none", "all", "random", "honest", "oracle", "planner", "measuring_planner")
 """Scripted agents that every comparison shows beside the learned agents."""
 
 CLASSIC_RULES = ("equal", "data_size", "standalone", "loo", "shapley")
@@ -42,6 +52,8 @@ CLASSIC_RULES = ("equal", "data_size", "standalone", "loo", "shapley")
 the outcome. Other rules follow by name."""
 
 FORMAT = 3
+CELL_COLUMNS = ("scenario", "agent", "credit", "seed", "split_seed", "episodes", "scenario_digest", "version", "seats")
+"""Columns of ``results.csv`` about every cell. Settings of the training follow, and then the measures."""
 EVALUATION_SEED = 1_000_000
 """First seed of the cooperatives in evaluations. A training draws its cooperatives' seeds from its own seed."""
 
@@ -51,8 +63,8 @@ class Cell:
     """One row of a comparison.
 
     Attributes:
-        settings: What to train. For a scripted agent, only scenario, credit and seed are used.
-        agent: ``learned``, or the name of a scripted agent.
+        settings: What to train. For a scripted agent, only scenario, credit, seed and seats are used.
+        agent: ``learned``, or the name of a scripted agent. It plays all seats that ``settings.seats`` gives to no other.
         episodes: Episodes of the evaluation.
     """
 
@@ -71,7 +83,7 @@ class Cell:
         settings = self.settings.plain()
         settings.pop("checkpoint_every", None)
         if self.agent != "learned":
-            settings = {name: settings[name] for name in ("seed", "scenario", "credit")}
+            settings = {name: settings[name] for name in ("seed", "scenario", "credit", "seats") if name in settings}
         return {"format": FORMAT, "agent": self.agent, "episodes": self.episodes, **settings}
 
 
@@ -90,7 +102,8 @@ def rules_named(names: Sequence[str] | None, scenarios: Sequence[Scenario] = ())
         return True
 
     every = filter(serves, credit.RULES)
-    return list(dict.fromkeys(rule for name in names or CLASSIC_RULES for rule in (every if name == "all" else [name])))
+    names = items_of("names", names or CLASSIC_RULES, "rules")
+    return list(dict.fromkeys(rule for name in names for rule in (every if name == "all" else [name])))
 
 
 def cells(
@@ -120,6 +133,13 @@ def cells(
         ValueError: If a rule is unknown, cannot serve a scenario, or is defined where other processes cannot find it; or if two scenarios
             have the same name.
     """
+    scenarios, rules, seeds = (
+        items_of("scenarios", scenarios, "scenarios"),
+        items_of("rules", rules, "rules"),
+        items_of("seeds", seeds, "seeds"),
+    )
+    if named := next((one for one in scenarios if not isinstance(one, Scenario)), None):
+        raise ValueError(f"scenarios holds {named!r}: give scenarios, such as scenario.load('digits')")
     if len({scenario.name for scenario in scenarios}) < len(scenarios):
         raise ValueError(f"scenarios have the names {', '.join(s.name for s in scenarios)}: each must have a name of its own")
     made = []
@@ -140,59 +160,50 @@ def cells(
     return made
 
 
-def compare(all_cells: Sequence[Cell], out: str | Path, *, jobs: int | None = None, quiet: bool = False) -> Path:
+def compare(
+    all_cells: Sequence[Cell],
+    out: str | Path,
+    *,
+    jobs: int | None = None,
+    quiet: bool = False,
+    overwrite: bool = False,
+    inputs: Mapping[Path, str] | None = None,
+) -> Path:
     """Finish all cells and gather their results.
+
+    While it works, the folder is locked. If this process ends, however it ends, the processes that it started end too. Cells that are
+    finished by then are kept, and the others go on from their checkpoints when it is called again.
 
     Args:
         all_cells: What to run; see :func:`cells`. Finished cells are not run again.
         out: Folder of the comparison.
         jobs: Processes that run at once; by default one per core.
-        quiet: Whether to show no progress bar.
+        quiet: Whether to show no progress: neither a bar on a terminal, nor a line for each finished cell elsewhere.
+        overwrite: Whether to take a folder over in which other things have the names of ours. Finished cells are kept in any case.
+        inputs: Files that were read, each with what it is, in words. They are never replaced.
 
     Returns:
         The path of ``results.csv``.
 
     Raises:
-        ValueError: If the folder cannot be written or holds results of other settings, or if a result is damaged. Also if cells failed;
-            then the message names them, and all others are finished.
+        ValueError: If the folder cannot be written, another process works in it, something in it is not ours to replace (see
+            :mod:`~proxycoop.training.outputs`), it holds cells of other settings, or a result is damaged. Also if cells failed; then the
+            message names them, and all others are finished.
     """
+    for cell in all_cells:
+        _modules_of(cell)  # refuses what other processes cannot find
     folder = output_folder(out)
-    waiting = [cell for cell in all_cells if not _finished(cell, folder)]
-    failures: dict[str, BaseException] = {}
-    if waiting:
-        context = multiprocessing.get_context("spawn")
-        with (
-            context.Manager() as manager,
-            tqdm(
-                total=sum(_work(cell) for cell in waiting), unit=" agent-steps", unit_scale=True, dynamic_ncols=True, disable=quiet or None
-            ) as bar,
-        ):
-            queue = manager.Queue()
-            n_done = 0
-            modules = sorted({module for cell in waiting for module in modules_of(cell.settings.credit)})
-            n_jobs = min(jobs or os.cpu_count() or 1, len(waiting))
-            with ProcessPoolExecutor(n_jobs, context, initializer=_begin, initargs=(modules,)) as pool:
-                bar.set_description(f"{n_done} of {len(waiting)} cells")
-                watcher = Thread(target=_move, args=(bar, queue), daemon=True)
-                watcher.start()
-                # longest first, so that the last process does not work alone for long
-                ordered = sorted(waiting, key=_work, reverse=True)
-                running: dict[Future[None], Cell] = {pool.submit(_run, cell, str(folder), queue): cell for cell in ordered}
-                try:
-                    for future in as_completed(running):
-                        if (error := future.exception()) is not None:
-                            failures[running[future].name] = error
-                        n_done += 1
-                        bar.set_description(f"{n_done} of {len(waiting)} cells")
-                except KeyboardInterrupt:
-                    pool.shutdown(wait=False, cancel_futures=True)  # running cells continue from their checkpoints next time
-                    raise
-                finally:
-                    queue.put(None)
-                    watcher.join()
-    path = folder / "results.csv"
-    if len(failures) < len(all_cells):
-        _gather(folder)
+    with locked(folder, "compare"):
+        outputs = Outputs("compare", overwrite=overwrite, inputs=inputs)
+        _require_one_set(folder, all_cells)
+        _require_resumable(folder, all_cells)
+        outputs.own_folder(folder, {"cells": None, "results.csv": None, "results-columns.csv": None}, known="cells")
+        waiting = [cell for cell in all_cells if not _result_of(cell, folder).exists()]
+        failures = _work_off(waiting, folder, jobs, quiet) if waiting else {}
+        path = folder / "results.csv"
+        if len(failures) < len(all_cells):
+            for written in _gather(folder):
+                outputs.wrote(written)
     if failures:
         told = "; ".join(f"{name}: {error}" for name, error in failures.items())
         raise ValueError(f"{len(failures)} of {len(all_cells)} cells failed, the others are finished: {told}")
@@ -203,12 +214,58 @@ def results(out: str | Path) -> list[dict[str, Any]]:
     """The results of all finished cells of a comparison, sorted by their folders: scenario, rule or agent, and seed.
 
     Raises:
-        ValueError: If there are none, or one is damaged or was written by another version.
+        ValueError: If there are none, one is damaged or was written by another version, or they are of different settings.
     """
-    paths = sorted(Path(out).glob("cells/*/*/seed-*/result.json"))
-    if not paths:
+    found = _require_one_set(Path(out))
+    if not found:
         raise ValueError(f"{str(out)!r} holds no finished results: run 'proxycoop compare --out {out}' first")
-    return [_read_result(path) for path in paths]
+    return found
+
+
+def _work_off(waiting: Sequence[Cell], folder: Path, jobs: int | None, quiet: bool) -> dict[str, BaseException]:
+    """Run cells in processes of their own. Returns what failed, by the cells' names."""
+    failures: dict[str, BaseException] = {}
+    context = multiprocessing.get_context("spawn")
+    progress: Any = context.Queue()
+    modules = list(dict.fromkeys(module for cell in waiting for module in _modules_of(cell)))
+    n_jobs = min(jobs or os.cpu_count() or 1, len(waiting))
+    others = set(active_children())
+    total = sum(_work(cell) for cell in waiting)
+    bar = tqdm(total=total, unit=" agent-steps", unit_scale=True, dynamic_ncols=True, disable=quiet or None)
+    lines = bar.disable and not quiet
+    n_done = 0
+    with ending_orderly(), bar, ProcessPoolExecutor(n_jobs, context, initializer=begin, initargs=(modules, progress)) as pool:
+        bar.set_description(f"0 of {len(waiting)} cells")
+        watcher = Thread(target=_move, args=(bar, progress), daemon=True)
+        watcher.start()
+        try:
+            # longest first, so that the last process does not work alone for long
+            ordered = sorted(waiting, key=_work, reverse=True)
+            running: dict[Future[str], Cell] = {pool.submit(_run, cell, str(folder), modules): cell for cell in ordered}
+            for n_done, future in enumerate(as_completed(running), 1):
+                name, error = running[future].name, future.exception()
+                if error is not None:
+                    failures[name] = error
+                bar.set_description(f"{n_done} of {len(waiting)} cells")
+                if lines:
+                    sys.stderr.write(f"{n_done} of {len(waiting)}: {name}: {future.result() if error is None else f'failed: {error}'}\n")
+                    sys.stderr.flush()
+        except BaseException as error:
+            if isinstance(error, (KeyboardInterrupt, SystemExit)) and not quiet:
+                bar.write(f"stopped; {n_done} of {len(waiting)} cells are finished and kept, the same command goes on", file=sys.stderr)
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop([child for child in active_children() if child not in others])  # their cells continue from their checkpoints next time
+            raise
+        finally:
+            progress.put(None)
+            watcher.join()
+    return failures
+
+
+def _modules_of(cell: Cell) -> list[str]:
+    """What a process imports before it runs a cell."""
+    seated = [seat.partition("=")[2] for seat in cell.settings.seats]
+    return modules_for(cell.settings.scenario, cell.settings.credit, seated)
 
 
 def _work(cell: Cell) -> int:
@@ -217,10 +274,10 @@ def _work(cell: Cell) -> int:
     return steps + (cell.settings.total_steps if cell.agent == "learned" else 0)
 
 
-def _move(bar: tqdm[Any], queue: Any) -> None:
+def _move(bar: tqdm[Any], progress: Any) -> None:
     while True:
         try:
-            steps = queue.get(timeout=1)
+            steps = progress.get(timeout=1)
         except Empty:
             bar.refresh()
             continue
@@ -229,58 +286,134 @@ def _move(bar: tqdm[Any], queue: Any) -> None:
         bar.update(steps)
 
 
-def _begin(modules: Sequence[str]) -> None:
-    """Set up a process: one thread, because others run beside it, and the modules that register rules."""
-    torch.set_num_threads(1)
-    import_modules(modules)
-
-
 def _folder_name(rule: str) -> str:
     """A rule's text as a folder name. Letters that some file systems refuse are left out; then a digest keeps the names apart."""
     safe = re.sub(r"[^\w.=,()-]", "", rule)[:80]
     return rule if safe == rule else f"{safe}-{hashlib.sha256(rule.encode()).hexdigest()[:10]}"
 
 
-def _run(cell: Cell, folder: str, queue: Any) -> None:
-    """Run a cell in a process of its own: train, unless its agent is scripted, and evaluate."""
-    place = output_folder(Path(folder) / "cells" / cell.name)
+def _run(cell: Cell, folder: str, modules: Sequence[str]) -> str:
+    """Run a cell in a process of its own: train, unless its agent is scripted, and evaluate. Returns what came of it, in a few words."""
+    began = time.perf_counter()
+    place = output_folder(_result_of(cell, Path(folder)).parent)
     told = 0
 
     def progress(done: int, total: int, metrics: dict[str, float]) -> None:
         nonlocal told
         del total, metrics
-        queue.put(done - told)
+        tell(done - told)
         told = done
 
     settings = cell.settings
     curve: list[dict[str, float]] = []
     if cell.agent == "learned":
-        train(settings, place, resume=True, progress=progress)
+        # the comparison's folder is ours, and with it all that stands under cells/
+        train(settings, place, resume=True, overwrite=True, progress=progress)
         curve = read_json(place / "curve.json")["updates"]
         maker = agent_maker("learned", path=place)
     else:
         maker = agent_maker(cell.agent)
     evaluation = evaluate(
-        settings.scenario, settings.credit, maker, episodes=cell.episodes, seed=EVALUATION_SEED + settings.seed * cell.episodes
+        settings.scenario,
+        settings.credit,
+        lambda: seated(maker(), seats_named(settings.seats, settings.scenario.principals)),
+        episodes=cell.episodes,
+        seed=EVALUATION_SEED + settings.seed * cell.episodes,
     )
-    result = {"version": __version__, "cell": cell.description(), **evaluation.to_dict(), "curve": curve}
+    result = {"version": __version__, "imports": not_ours(modules), "cell": cell.description(), **evaluation.to_dict(), "curve": curve}
     write_json(place / "result.json", result)
-    queue.put(_work(cell) - told)
+    tell(_work(cell) - told)
+    welfare = evaluation.measures["welfare"].mean
+    return f"{time.perf_counter() - began:.0f} s" + ("" if welfare is None else f", welfare {welfare:.1f}")
 
 
-def _finished(cell: Cell, folder: Path) -> bool:
-    """Whether the cell has a result.
+def _result_of(cell: Cell, folder: Path) -> Path:
+    """Where a cell's result is, or will be."""
+    return folder / "cells" / cell.name / "result.json"
+
+
+def _require_one_set(folder: Path, new: Sequence[Cell] = ()) -> list[dict[str, Any]]:
+    """Refuse to gather in one folder what was trained or evaluated by different settings.
+
+    Returns:
+        The results that are in the folder.
 
     Raises:
-        ValueError: If the result is damaged, or is that of other settings.
+        ValueError: If cells in the folder, finished or not, and the new cells differ in more than scenario, rule, agent and seed. The
+            message names what differs, with both settings. Also if a result is damaged.
     """
-    path = folder / "cells" / cell.name / "result.json"
-    if not path.exists():
-        return False
-    old, new = _read_result(path)["cell"], cell.description()
-    if changed := sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
-        raise ValueError(f"{str(path)!r} is the result of another {', '.join(changed)}: choose another --out, or delete it")
-    return True
+    found = {path: _read_result(path) for path in sorted(folder.glob("cells/*/*/seed-*/result.json"))}
+    records = [(result["cell"], repr(str(path))) for path, result in found.items()]
+    for path in sorted(folder.glob("cells/*/*/seed-*/run.json")):
+        if path.with_name("result.json") not in found and isinstance(settings := read_json(path).get("settings"), dict):
+            records.append(({"agent": "learned", **settings}, repr(str(path))))
+    records += [(cell.description(), "") for cell in new]
+    seen: dict[tuple[str, ...], tuple[dict[str, Any], str]] = {}
+    splits: dict[str, list[tuple[int, int]]] = {}
+    for cell, where in records:
+        for part, settings in _shared(cell):
+            old, first = seen.setdefault(part, (settings, where))
+            if changed := [name for name in old | settings if old.get(name) != settings.get(name)]:
+                both = "; ".join(f"{name}: {_short(old.get(name))} and {_short(settings.get(name))}" for name in changed)
+                which = f"{first} and {where} are results" if where else f"{first} is the result" if first else "the new cells are results"
+                raise ValueError(
+                    f"{which} of another {', '.join(changed)} ({both}): a folder holds one set of settings, so choose another --out"
+                )
+        name = cell["scenario"]["name"]
+        splits.setdefault(name, []).append((cell["seed"], cell["scenario"]["data"]["split_seed"]))
+        if len({split for _, split in splits[name]}) > 1 and any(seed != split for seed, split in splits[name]):
+            raise ValueError(
+                f"{str(folder)!r}: scenario {name!r} has a split of its own for every seed in some cells, and one for all seeds in others "
+                "(--same-split): a folder holds one set of settings, so choose another --out"
+            )
+    return list(found.values())
+
+
+def _require_resumable(folder: Path, new: Sequence[Cell]) -> None:
+    """Refuse to go on with a training by settings with which it did not begin.
+
+    Raises:
+        ValueError: Naming the training and the settings.
+    """
+    for cell in new:
+        path = _result_of(cell, folder).with_name("run.json")
+        if cell.agent == "learned" and path.exists() and not path.with_name("result.json").exists():
+            old, plain = read_json(path).get("settings"), cell.settings.plain()
+            if old != plain and isinstance(old, dict):
+                changed = sorted(name for name in old | plain if old.get(name) != plain.get(name))
+                raise ValueError(f"{str(path)!r} is that of a training with another {', '.join(changed)}: choose another --out")
+
+
+def _shared(cell: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """What a cell has in common with the others of its folder, in parts: evaluation, training, and its scenario apart from the split."""
+    if "episodes" in cell:
+        yield ("evaluation",), {"episodes": cell["episodes"]}
+    yield ("seats",), {"seats": cell.get("seats", [])}
+    if cell["agent"] == "learned":
+        yield ("training",), training_settings(cell)
+    scenario = dict(_leaves(cell["scenario"]))
+    del scenario["scenario.data.split_seed"]
+    yield ("scenario", cell["scenario"]["name"]), scenario
+
+
+def training_settings(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a cell's training that it shares with the others of its folder; none for a scripted agent."""
+    own = ("format", "agent", "episodes", "seed", "scenario", "credit", "checkpoint_every", "seats")
+    return {name: value for name, value in cell.items() if name not in own} if cell["agent"] == "learned" else {}
+
+
+def _leaves(part: Any, path: str = "scenario") -> Iterator[tuple[str, Any]]:
+    """The settings in nested mappings, by their dotted paths."""
+    if isinstance(part, Mapping) and part:
+        for key, value in part.items():
+            yield from _leaves(value, f"{path}.{key}")
+    else:
+        yield path, part
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _read_result(path: Path) -> dict[str, Any]:
@@ -292,17 +425,41 @@ def _read_result(path: Path) -> dict[str, Any]:
     return result
 
 
-def _gather(folder: Path) -> None:
-    """Write ``results.csv``: one row a cell, one column a measure."""
-    found = results(folder)
+def columns_of(found: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str], str]:
+    """The columns of ``results.csv`` after :data:`CELL_COLUMNS`, and what they mean.
+
+    Returns:
+        The names of the settings of the trainings; those of the measures; and the dictionary of all columns, as CSV; see
+        :func:`~proxycoop.training.measures.dictionary`.
+    """
+    trained: Mapping[str, Any] = next((result["cell"] for result in found if result["cell"]["agent"] == "learned"), {})
+    settings = list(dict.fromkeys(name for result in found for name in training_settings(result["cell"])))
     names = sorted({name for result in found for name in result["measures"]})
+    return settings, names, dictionary([*CELL_COLUMNS, *settings, *names], trained.get("library", "sb3"), trained.get("algo"))
+
+
+def _gather(folder: Path) -> tuple[Path, Path]:
+    """Write ``results.csv``: one row a cell, with everything that its numbers depend on, and one column a measure.
+
+    Columns of settings come first: those of every cell, then those of the training, which are empty for scripted agents. The file
+    ``results-columns.csv`` says of every column what it means, and in which unit it is.
+    """
+    found = results(folder)
+    settings, names, meanings = columns_of(found)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["scenario", "agent", "credit", "seed", *names])
+    writer.writerow([*CELL_COLUMNS, *settings, *names])
     for result in found:
         cell, measures = result["cell"], result["measures"]
+        scenario, training = cell["scenario"], training_settings(cell)
+        about = [scenario["name"], cell["agent"], cell["credit"], cell["seed"], scenario["data"]["split_seed"], cell["episodes"]]
+        about += [scenario_digest(scenario), result.get("version", ""), " ".join(cell.get("seats", ()))]
         means = [measures[name][0] if name in measures else None for name in names]
-        writer.writerow(
-            [cell["scenario"]["name"], cell["agent"], cell["credit"], cell["seed"], *("" if mean is None else mean for mean in means)]
-        )
-    write_text(folder / "results.csv", text.getvalue())
+        writer.writerow([*about, *(training.get(name, "") for name in settings), *("" if mean is None else mean for mean in means)])
+    return write_text(folder / "results.csv", text.getvalue()), write_text(folder / "results-columns.csv", meanings)
+
+
+def scenario_digest(scenario: Mapping[str, Any]) -> str:
+    """Twelve digits that tell scenarios apart: the SHA-256 of all settings but the split, as JSON with sorted keys."""
+    alike = {**scenario, "data": {**scenario["data"], "split_seed": None}}
+    return hashlib.sha256(json.dumps(alike, sort_keys=True).encode()).hexdigest()[:12]

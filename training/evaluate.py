@@ -16,15 +16,15 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from ..agents import Agent, Nothing, Seats, make, play
+from ..agents import Agent, make, play
 from ..credit import CreditRule, Round, Shapley
 from ..envs import Engine, Scenario
+from ..envs.outcome import deadlock
 from .blocks import by_profile, by_value
+from .false_names import second_name_gains
 
 EXACT_COMPARISON = 12
 """Largest number of agents for which credit is compared with the exact Shapley value. Every additional agent doubles its time."""
-COPIER, ORIGINAL = 1, 0
-"""Seats of the copy test. Lots and profiles are drawn anew in each episode, so any two seats would do."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,12 @@ class Evaluation:
     Attributes:
         measures: Estimates by name; see :func:`evaluate`.
         series: Series by name: one number per round, or a list of numbers per round, averaged over episodes.
+        notes: What a reader of the measures should know, as sentences: that in some episodes nothing passed, why, and what helps.
     """
 
     measures: dict[str, Estimate]
     series: dict[str, list[Any]]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -108,9 +110,9 @@ def evaluate(
         * ``pearson_shapley``: correlation, over the agents of an episode, of their credit with the sum of the exact Shapley values of its
           rounds; undefined if all agents get the same, and for more than 12 agents;
         * ``jain``, ``gini``: evenness and inequality of cumulative credit, with negative credit counted as 0;
-        * ``copy_gain``: how much a seat's return rises when it offers copies of another seat's lots instead of nothing;
-          ``sybil_gain``: the same for both seats together, as if one principal held both. Both are undefined in vertical cooperatives,
-          whose lots are columns and cannot be copied;
+        * ``split_gain``: what a principal gains by dealing its lots out to two names; ``copy_gain``: by offering the same lots under two
+          names. Each is compared with the same cooperative without the second name; see
+          :func:`~proxycoop.training.false_names.second_name_gains`. Both are undefined in vertical cooperatives, whose lots are columns;
         * ``credit_microseconds``: time of the credit rule per round and environment, coalition evaluations included.
 
         Series by round:
@@ -155,21 +157,16 @@ def evaluate(
     samples["jain"], samples["gini"] = _jain(credit_sum), _gini(credit_sum)
     samples["credit_microseconds"] = torch.tensor([rule.seconds / engine.horizon / episodes * 1e6])
     series = _series(engine)
+    chosen = [result.contributed for result in engine.history]
+    stuck = deadlock(engine)
 
     unscreened = Engine(scenario.unscreened(engine.reward_scale), rule.rule, episodes)
     play(unscreened, new_agent(), seeds)
     samples |= {f"unscreened_{name}": measure for name, measure in unscreened.test().items() if name != "accuracy"}
     series["unscreened_value_loss"] = value_losses_of(unscreened).mean(dim=1).tolist()
 
-    if scenario.substrate.kind == "vertical":
-        samples["copy_gain"] = samples["sybil_gain"] = torch.full((1,), torch.nan)
-    elif engine.num_agents > 1:
-        copying = play(engine, new_agent(), seeds, copies={COPIER: ORIGINAL})["return"]
-        idle = play(engine, Seats(new_agent(), {COPIER: Nothing()}), seeds)["return"]
-        gain = copying - idle  # (E, N)
-        samples["copy_gain"] = gain[:, COPIER]
-        samples["sybil_gain"] = gain[:, COPIER] + gain[:, ORIGINAL]
-    return Evaluation({name: Estimate.of(sample) for name, sample in samples.items()}, series)
+    samples |= second_name_gains(scenario, rule.rule, seeds, chosen, metrics["return"])
+    return Evaluation({name: Estimate.of(sample) for name, sample in samples.items()}, series, (stuck,) * bool(stuck))
 
 
 def value_losses_of(engine: Engine) -> Tensor:

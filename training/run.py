@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
+from ..agents import saved
 from ..agents.network import LotNetwork
-from ..files import write_atomically
 from .settings import Checkpointed, TrainSettings
 
 if TYPE_CHECKING:  # TensorBoard's writer is slow to import
     from torch.utils.tensorboard import SummaryWriter
+
+CHECKPOINT = "checkpoint.pt"
+"""Name of the checkpoint's file in a run's folder."""
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called after every update with the agent-steps done, the total of agent-steps, and the mean metrics of the last episodes."""
@@ -77,6 +80,7 @@ class Run:
         self._progress = progress
         self._tensorboard = tensorboard
         self._writer: SummaryWriter | None = None
+        self._watched: Callable[[], Iterable[tuple[str, Tensor]]] = tuple
 
     @property
     def logs(self) -> str | None:
@@ -99,6 +103,39 @@ class Run:
         """Agent-steps of the updates that were reported."""
         return int(self.curve[-1]["agent_steps"]) if self.curve else 0
 
+    def watch(self, parameters: Callable[[], Iterable[tuple[str, Tensor]]]) -> None:
+        """Say what the run learns, before it learns. After every update these numbers must be finite.
+
+        Args:
+            parameters: Returns the names and the current values of what is learned, as ``network.named_parameters`` does.
+        """
+        self._watched = parameters
+
+    def require_finite(self, agent_steps: int | None = None) -> None:
+        """Refuse to go on with a network that has diverged. A loss or a gradient that is not finite has made its parameters so, too.
+
+        Args:
+            agent_steps: Agent-steps done so far; those that were reported last by default.
+
+        Raises:
+            ValueError: If a parameter is not finite. The message names it and says what to do.
+        """
+        if (name := saved.first_not_finite(dict(self._watched()))) is not None:
+            raise self._diverged(f"parameter {name} is not finite", self.steps_done if agent_steps is None else agent_steps)
+
+    def require_finite_checkpoint(self, learned: object) -> None:
+        """Refuse a checkpoint from which a network that has diverged was read, where only the library can read it.
+
+        Args:
+            learned: Tensors of the network and of its optimiser, in mappings.
+
+        Raises:
+            ValueError: If a number is not finite. The message names it and the file.
+        """
+        if (name := saved.first_not_finite(learned)) is not None:
+            file = str(self.folder / CHECKPOINT)
+            raise ValueError(f"checkpoint {file!r} holds numbers that are not finite, in {name}: delete it to train from the start")
+
     def report(self, agent_steps: int, metrics: Mapping[str, float]) -> None:
         """Record an update.
 
@@ -106,7 +143,13 @@ class Run:
             agent_steps: Agent-steps done so far.
             metrics: Means over the update's episodes, by the names of :func:`~proxycoop.envs.episode_metrics`, and whatever else the
                 library reports.
+
+        Raises:
+            ValueError: If a metric or a parameter is not finite: the training has diverged.
         """
+        self.require_finite(agent_steps)
+        if wrong := [name for name, value in metrics.items() if not math.isfinite(value)]:
+            raise self._diverged(f"metric {wrong[0]} is {metrics[wrong[0]]}", agent_steps)
         point = {"agent_steps": agent_steps, **metrics}
         self.curve.append(point)
         if self._tensorboard:
@@ -121,10 +164,25 @@ class Run:
             self._progress(agent_steps, max(self.settings.total_steps, agent_steps), dict(metrics))
 
     def keep(self, state: object) -> None:
-        """Write a checkpoint: everything that the rest of the run depends on."""
-        data = {"curve": self.curve, "seconds": self.seconds, "state": state}
-        write_atomically(self.folder / "checkpoint.pt", lambda file: torch.save(data, file))
+        """Write a checkpoint: everything that the rest of the run depends on. A state that is not finite never replaces an earlier one.
+
+        Raises:
+            ValueError: If a number is not finite: the training has diverged.
+        """
+        self.require_finite()
+        if (name := saved.first_not_finite(state)) is not None:
+            raise self._diverged(f"{name} is not finite", self.steps_done)
+        data = {"settings": self.settings.plain(), "curve": self.curve, "seconds": self.seconds, "state": state}
+        saved.write(self.folder / CHECKPOINT, data, "checkpoint")
         self._kept_at = len(self.curve)
+
+    def _diverged(self, what: str, agent_steps: int) -> ValueError:
+        kept = self.curve[self._kept_at - 1]["agent_steps"] if self._kept_at else 0
+        stays = f"; the checkpoint of {kept:,} agent-steps stays in {str(self.folder / CHECKPOINT)!r}" if kept else ""
+        return ValueError(
+            f"training diverged, no policy is written: {what} after {agent_steps:,} agent-steps: lower the learning_rate, which is "
+            f"{self.settings.learning_rate:g}{stays}"
+        )
 
     def close(self) -> None:
         """End the logs."""

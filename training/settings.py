@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from .. import credit
+from ..agents import AGENTS, Agent
+from ..agents.seats import Company, seats_named
 from ..envs.observations.spaces import ActionForm, RewardForm
 from ..envs.scenario import Scenario
 from ..envs.shared import require_served
@@ -30,9 +32,28 @@ class TrainSettings(Settings):
     actions: ActionForm = Field("multi_discrete", description="Form of the actions.")
     rewards: RewardForm = Field("own", description="Whether each proxy gets its own reward, or all get the mean of the team's rewards.")
 
+    seats: tuple[str, ...] = Field(
+        (), description="Agents that play some of the seats and do not learn, such as 0=none. The others share the policy that is trained."
+    )
+
+    @property
+    def n_learners(self) -> int:
+        """Number of proxies that learn."""
+        return self.scenario.principals - len(self.seats)
+
+    def company(self) -> Company | None:
+        """Who plays the seats that do not learn; ``None`` if all learn."""
+        n_agents = self.scenario.principals
+        return Company(seats_named(self.seats, n_agents), n_agents) if self.seats else None
+
     def plain(self) -> dict[str, Any]:
-        """All settings in the form in which a JSON file returns them, so that they can be compared with those on disk."""
+        """All settings in the form in which a JSON file returns them, so that they can be compared with those on disk.
+
+        ``seats`` is left out where all proxies learn, as in the files of versions that had no such setting.
+        """
         settings = self.model_dump(mode="json", exclude={"scenario"}) | {"scenario": self.scenario.to_dict()}
+        if not self.seats:
+            del settings["seats"]
         plain: dict[str, Any] = json.loads(json.dumps(settings))
         return plain
 
@@ -43,6 +64,22 @@ class TrainSettings(Settings):
         if "scenario" in info.data:  # it is missing if the scenario itself is wrong
             require_served(info.data["scenario"], made, rule)
         return rule
+
+    @field_validator("seats")
+    @classmethod
+    def _can_be_seated(cls, seats: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if not seats or "scenario" not in info.data:
+            return seats
+        scenario: Scenario = info.data["scenario"]
+        named = seats_named(seats, scenario.principals)
+        if len(named) == scenario.principals:
+            raise ValueError(f"{', '.join(seats)}: all {scenario.principals} seats are taken: leave one to the policy that is trained")
+        for seat, name in named.items():
+            if name == "learned":
+                raise ValueError(f"{seat}=learned: the policy that is trained plays all seats that are not named: leave this one out")
+            if not cast(type[Agent], AGENTS[name]).plays(scenario):
+                raise ValueError(f"{seat}={name}: agent {name!r} cannot play scenario {scenario.name!r}")
+        return tuple(f"{seat}={name}" for seat, name in named.items())
 
 
 class Checkpointed(TrainSettings):
@@ -195,9 +232,9 @@ class GroupSettings(Checkpointed):
             )
         if self.group == "agents" and "group_size" in self.model_fields_set:
             raise ValueError("group_size: with group='agents', a group is the proxies of a cooperative: leave group_size out")
-        if self.group == "agents" and (self.rewards == "team" or self.scenario.principals < 2):
+        if self.group == "agents" and (self.rewards == "team" or self.n_learners < 2):
             raise ValueError(
-                f"group='agents' compares what the proxies of a cooperative get, but here {self.scenario.principals} get "
+                f"group='agents' compares what the proxies of a cooperative get, but here {self.n_learners} get "
                 f"rewards={self.rewards!r}: use group='replicas'"
             )
         if self.group == "replicas" and self.num_cooperatives % self.group_size:

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-import pickle
 import shutil
 import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from .. import __version__
+from ..agents import saved
 from ..agents.network import save
 from ..envs.observations.layout import ObservationLayout
 from ..files import output_folder, read_json, write_json, write_text
 from .libraries.registry import learner
-from .run import Progress, Run
+from .outputs import Outputs, locked
+from .run import CHECKPOINT, Progress, Run, Trained
 from .settings import TrainSettings
+
+ENTRIES = ("run.json", "scenario.yaml", "policy.pt", "curve.json", "checkpoint.pt", "tb")
+"""What a training writes into its folder."""
 
 
 def train(
-    settings: TrainSettings, out: str | Path, *, resume: bool = False, progress: Progress | None = None, tensorboard: bool = True
+    settings: TrainSettings,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    inputs: Mapping[Path, str] | None = None,
+    progress: Progress | None = None,
+    tensorboard: bool = True,
 ) -> Path:
     """Train one policy and save it.
 
@@ -35,12 +46,18 @@ def train(
     * ``checkpoint.pt``, until the run is finished.
 
     An interrupted run continues from its last checkpoint, and ends with the same numbers as an uninterrupted one. With libraries that write
-    no checkpoints (see :mod:`~proxycoop.training.libraries.registry`) it begins again.
+    no checkpoints (see :mod:`~proxycoop.training.libraries.registry`) it begins again. While a training runs, its folder is locked.
+
+    A training whose numbers are no longer finite stops. It writes no policy, and its last checkpoint stays. Policies and checkpoints carry
+    a digest, so that a damaged one is refused; see :mod:`~proxycoop.agents.saved`.
 
     Args:
         settings: What to train, with which library, and how.
         out: The run's folder.
         resume: Continue the run in the folder, if there is one.
+        overwrite: Begin anew, and replace what has these names in the folder already, whoever wrote it. With ``resume``, a run that is
+            there goes on instead; so a folder of an older version is taken over.
+        inputs: Files that were read, each with what it is, in words. They are never replaced.
         progress: Called after every update.
         tensorboard: Whether to write TensorBoard's logs.
 
@@ -48,25 +65,52 @@ def train(
         The run's folder.
 
     Raises:
-        ValueError: If the library does not have the algorithm or is not installed; if the folder cannot be written, holds a run that is not
-            to be resumed, or one with other settings; or if the checkpoint is damaged.
+        ValueError: If the library does not have the algorithm or is not installed; if the folder cannot be written, is in use, holds a run
+            that is not to be resumed or one with other settings, or something that is not ours to replace (see
+            :mod:`~proxycoop.training.outputs`); if the checkpoint is damaged; or if the training diverges.
     """
     learn = learner(settings)
     folder = output_folder(out)
-    plain = settings.plain()
-    finished, checkpoint = _prior(folder, plain, resume)
-    if finished:
-        return folder
-    if checkpoint is None:
-        shutil.rmtree(folder / "tb", ignore_errors=True)  # logs of an interrupted run that begins again
-    record = {"version": __version__, "commit": _commit(), "settings": plain}
-    write_text(folder / "scenario.yaml", settings.scenario.to_yaml())
+    with locked(folder, "train"):
+        finished, checkpoint = _prior(folder, settings.plain(), resume, overwrite)
+        if not finished:
+            _claim(folder, settings, resume, checkpoint is not None, Outputs("train", overwrite=overwrite, inputs=inputs))
+            _train(learn, settings, folder, Run(settings, folder, progress=progress, tensorboard=tensorboard, checkpoint=checkpoint))
+    return folder
+
+
+def _claim(folder: Path, settings: TrainSettings, resume: bool, from_checkpoint: bool, outputs: Outputs) -> None:
+    """Make the folder ours, and remove what an earlier run left, unless that goes on."""
+    entries: dict[str, bytes | None] = dict.fromkeys(ENTRIES)
+    goes_on = resume and (folder / "run.json").exists()
+    if goes_on and (folder / "scenario.yaml").exists():
+        del entries["scenario.yaml"]  # it stays: it may be what was read
+    else:
+        entries["scenario.yaml"] = settings.scenario.to_yaml().encode()
+    outputs.own_folder(folder, entries, known="run.json")
+    for name in () if from_checkpoint else ("tb",) if goes_on else ENTRIES:
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif entries[name] is None:
+            path.unlink(missing_ok=True)
+    if entries.get("scenario.yaml") is not None:
+        write_text(folder / "scenario.yaml", settings.scenario.to_yaml())
+
+
+def _train(learn: Callable[[Run], Trained], settings: TrainSettings, folder: Path, run: Run) -> None:
+    """Train, and write what was learned."""
+    record = {"version": __version__, "commit": _commit(), "settings": settings.plain()}
     write_json(folder / "run.json", {"finished": False, **record})
-    run = Run(settings, folder, progress=progress, tensorboard=tensorboard, checkpoint=checkpoint)
     try:
-        trained = learn(run)
+        try:
+            trained = learn(run)
+        except Exception:  # a library may say anything about numbers that are not finite: it is said here what they mean
+            run.require_finite()
+            raise
+        run.require_finite()
     except ValueError:
-        if not run.curve:  # nothing was learned: the folder is free for corrected settings
+        if not (folder / CHECKPOINT).exists():  # there is nothing to go on from: the folder is free for corrected settings
             (folder / "run.json").unlink()
         raise
     finally:
@@ -84,7 +128,6 @@ def train(
     )
     write_json(folder / "run.json", {"finished": True, "seconds": round(run.seconds, 3), **record})
     (folder / "checkpoint.pt").unlink(missing_ok=True)
-    return folder
 
 
 def tqdm_progress(description: str) -> tuple[tqdm[Any], Progress]:
@@ -99,15 +142,21 @@ def tqdm_progress(description: str) -> tuple[tqdm[Any], Progress]:
     return bar, move
 
 
-def _prior(folder: Path, plain: dict[str, Any], resume: bool) -> tuple[bool, dict[str, Any] | None]:
+def _prior(folder: Path, plain: dict[str, Any], resume: bool, overwrite: bool) -> tuple[bool, dict[str, Any] | None]:
     """Whether the run in the folder is finished, and its checkpoint, if it has one and is to be resumed."""
-    if not (folder / "run.json").exists():
-        if (folder / "policy.pt").exists():
-            raise ValueError(f"{str(folder)!r} holds a policy.pt of unknown origin: choose another --out, or delete it")
+    if overwrite and not resume:
         return False, None
-    if not resume:
-        raise ValueError(f"{str(folder)!r} holds a run already: resume it with --resume, or choose another --out")
+    if not (folder / "run.json").exists():
+        if (folder / "policy.pt").exists() and not overwrite:
+            raise ValueError(f"{str(folder)!r} holds a policy.pt of unknown origin: choose another --out, or replace it with --overwrite")
+        return False, None
     run = read_json(folder / "run.json")
+    if not isinstance(run.get("settings"), dict):
+        raise ValueError(f"{str(folder / 'run.json')!r} is not the record of a training: choose another --out")
+    if not resume:
+        raise ValueError(
+            f"{str(folder)!r} holds a run already: resume it with --resume, choose another --out, or replace it with --overwrite"
+        )
     if run.get("settings") != plain:
         old = run.get("settings", {})
         changed = sorted(key for key in plain if old.get(key) != plain[key])
@@ -116,13 +165,23 @@ def _prior(folder: Path, plain: dict[str, Any], resume: bool) -> tuple[bool, dic
         return True, None
     if not (folder / "checkpoint.pt").exists():
         return False, None
-    try:
-        data: dict[str, Any] = torch.load(folder / "checkpoint.pt", weights_only=False)  # a file of ours, which holds random states
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise ValueError(
-            f"{str(folder / 'checkpoint.pt')!r} is damaged ({type(error).__name__}): delete it to train from the start"
-        ) from error
-    return False, data
+    return False, _checkpoint(folder / CHECKPOINT, plain)
+
+
+def _checkpoint(file: Path, plain: dict[str, Any]) -> dict[str, Any]:
+    """The checkpoint of a run with these settings.
+
+    Raises:
+        ValueError: If the file is damaged, is no checkpoint, belongs to another run, or holds numbers that are not finite.
+    """
+    advice = "delete it to train from the start"
+    data = saved.read(file, "checkpoint", advice, trusted=True)  # a file of ours, which holds random states
+    if missing := [key for key in ("curve", "seconds", "state") if key not in data]:
+        raise ValueError(f"checkpoint {str(file)!r} is damaged or not a checkpoint (it lacks {', '.join(missing)}): {advice}")
+    old = data.get("settings", plain)  # earlier versions did not keep them
+    if changed := sorted(key for key in plain if old.get(key) != plain[key]):
+        raise ValueError(f"checkpoint {str(file)!r} is that of a run with another {', '.join(changed)}: {advice}")
+    return data
 
 
 def _commit() -> str | None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import shutil
+import subprocess
 import sys
 from contextlib import contextmanager
+from html import escape, unescape
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -48,6 +53,49 @@ def run(monkeypatch, capsys):
         return int(stop.value.code or 0), out, err
 
     return call
+
+
+CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+_MEASURED = """
+const page = document.querySelector("iframe").contentDocument;
+const over = e => e.scrollWidth - e.clientWidth;
+document.title = JSON.stringify({
+  page: over(page.documentElement),
+  boxes: [...page.querySelectorAll(".scroll, pre")].filter(e => getComputedStyle(e).whiteSpace != "pre").map(over),
+  hidden: [...page.querySelectorAll("td, pre")].filter(e => !e.checkVisibility({contentVisibilityAuto: true})).length,
+});
+"""
+
+
+@pytest.fixture
+def in_browser(tmp_path):
+    """Look at a page in Chromium, at a width in pixels, on the screen or on paper.
+
+    Gives by how many pixels the page and its boxes of tables and text are wider than their places, and how many cells are not shown.
+    """
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+
+    def look(page: str, width: int, *, paper: bool = False) -> dict[str, Any]:
+        assert "@media print" in page
+        if paper:  # as good as a print: the screen's styles hold on paper too
+            page = page.replace("@media print", "@media all").replace("@media screen", "@media print")
+        frame = f'<iframe style="width: {width}px; height: 900px; border: 0" srcdoc="{escape(page)}"></iframe>'
+        file = tmp_path / "frame.html"
+        file.write_text(f"<!doctype html><body>{frame}<script>onload = () => {{{_MEASURED}}}</script>", encoding="utf-8")
+        options = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-background-networking",
+            f"--user-data-dir={tmp_path / 'profile'}",
+        ]
+        command = [str(CHROMIUM), *options, "--virtual-time-budget=4000", "--dump-dom", file.as_uri()]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found: dict[str, Any] = json.loads(unescape(shown.partition("<title>")[2].partition("</title>")[0]))
+        return found
+
+    return look
 
 
 class CutOffError(Exception):

@@ -6,13 +6,15 @@ import csv
 import importlib
 import json
 import re
+import shutil
 
 import pytest
 
+from proxycoop import __version__
 from proxycoop.envs import scenario
 from proxycoop.training import compare as module
 from proxycoop.training.compare import BASELINES, CLASSIC_RULES, cells, compare, results, rules_named
-from proxycoop.training.rule_modules import modules_of
+from proxycoop.training.own_modules import modules_of
 
 # Python from 3.12 on warns where other threads might hold locks: those of libraries here hold none that a child needs.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -84,6 +86,93 @@ def test_results_of_other_settings_are_refused(finished, small):
         compare(other, out, quiet=True)
 
 
+@pytest.mark.parametrize(
+    ("rule", "changes", "said"),
+    [
+        ("loo", {"total_steps": 400}, r"another total_steps \(total_steps: 300 and 400\)"),
+        ("loo", {"episodes": 3}, r"another episodes \(episodes: 2 and 3\)"),
+        ("loo", {"library": "ippo"}, r"another library, .*\(library: 'sb3' and 'ippo'; .*device: None and 'cpu'"),
+        ("loo", {"algo": "a2c"}, r"another algo, .*algo: 'ppo' and 'a2c'"),
+        ("loo", {"gamma": 0.9}, r"another gamma \(gamma: 0\.5 and 0\.9\)"),
+        ("loo", {"scenario": {"horizon": 9}}, r"another scenario\.horizon \(scenario\.horizon: 6 and 9\)"),
+        ("loo", {"scenario": {"values": {}, "profiles": ()}}, r"another scenario\.values.*scenario\.profiles"),
+        ("loo", {"resplit": False}, "a split of its own for every seed in some cells, and one for all seeds in others"),
+    ],
+)
+def test_other_settings_in_one_folder_are_refused_with_both_also_for_another_rule(finished, small, rule, changes, said):
+    _, out = finished
+    changes = dict(changes)
+    other = small.model_copy(update=changes.pop("scenario", {}))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=rf"{said}.*: a folder holds one set of settings, so choose another --out"):
+        compare(cells([other], [rule], [0, 1], **{**QUICK, **changes}), out, quiet=True)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_other_rules_seeds_and_scenarios_of_the_same_settings_may_join(finished, small, monkeypatch):
+    todo, out = finished
+    other = small.model_copy(update={"name": "other", "horizon": 3})
+    monkeypatch.setattr(module, "_work_off", lambda waiting, *_: joined.extend(waiting) or {})
+    joined: list[module.Cell] = []
+    compare(cells([small, other], ["loo"], [0, 7], **QUICK), out, quiet=True)
+    assert {(cell.settings.scenario.name, cell.settings.seed) for cell in joined if cell.agent == "learned"} == {
+        ("breast_cancer", 0), ("breast_cancer", 7), ("other", 0), ("other", 7)
+    }  # fmt: skip
+    assert not {cell.name for cell in todo} & {cell.name for cell in joined}
+
+
+def test_results_of_different_settings_make_no_table(finished, tmp_path):
+    """Folders of versions that mixed them."""
+    todo, out = finished
+    shutil.copytree(out, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "cells" / todo[1].name / "result.json"
+    result = json.loads(path.read_text())
+    result["cell"]["total_steps"] = 400
+    path.write_text(json.dumps(result))
+    with pytest.raises(ValueError, match=r"result\.json' and '.*result\.json' are results of another total_steps \(total_steps: \d+ and"):
+        results(tmp_path)
+
+
+def test_an_unfinished_training_by_other_settings_is_refused_before_anything_runs(finished, small, tmp_path):
+    (cell, *_) = cells([small], ["equal"], [0], **QUICK)
+    place = tmp_path / "cells" / cell.name
+    place.mkdir(parents=True)
+    (place / "run.json").write_text(json.dumps({"finished": False, "settings": cell.settings.plain()}))
+    for changes, said in (
+        ({"gamma": 0.9}, "result of another gamma"),
+        ({"checkpoint_every": 3}, "a training with another checkpoint_every"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            compare(cells([small], ["equal"], [0], **QUICK, **changes), tmp_path, quiet=True)
+
+
+def test_the_csv_holds_everything_that_a_number_depends_on(finished, small):
+    todo, out = finished
+    rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
+    plain = {cell.name: cell.description() for cell in todo}
+    assert len({row["scenario_digest"] for row in rows}) == 1
+    assert {row["version"] for row in rows} == {__version__}
+    for row in rows:
+        assert row["split_seed"] == row["seed"]
+        assert row["episodes"] == "2"
+    learned = next(row for row in rows if row["agent"] == "learned")
+    settings = next(cell for cell in plain.values() if cell["agent"] == "learned")
+    for name in settings.keys() - {"format", "agent", "seed", "scenario", "credit", "episodes"}:
+        assert learned[name] == str(settings[name])
+        assert next(row for row in rows if row["agent"] == "none")[name] == ""
+    other = small.model_copy(update={"horizon": 9})
+    assert module.scenario_digest(other.to_dict()) != module.scenario_digest(small.to_dict()) == learned["scenario_digest"]
+
+
+def test_where_no_terminal_is_every_finished_cell_is_a_line(small, forking, tmp_path, capsys):
+    todo = [cell for cell in cells([small], ["equal"], [0], **QUICK) if cell.agent in ("none", "all")]
+    with forking():
+        compare(todo, tmp_path / "out", jobs=1)
+    lines = [line for line in capsys.readouterr().err.splitlines() if " of 2: " in line]
+    assert sorted(line.split(":")[1].strip() for line in lines) == sorted(cell.name for cell in todo)
+    assert all(re.fullmatch(r"[12] of 2: \S+: \d+ s, welfare -?\d+\.\d", line) for line in lines), lines
+
+
 def test_a_result_of_another_format_is_refused(small, tmp_path):
     path = tmp_path / "cells" / small.name / "agent-none" / "seed-0" / "result.json"
     path.parent.mkdir(parents=True)
@@ -108,9 +197,9 @@ def test_a_failing_cell_is_named_and_the_others_are_finished(small, forking, tmp
     todo = cells([small], ["equal"], [0], **QUICK)
     (tmp_path / "cells" / small.name).mkdir(parents=True)
     (tmp_path / "cells" / todo[0].name.rsplit("/", 1)[0]).write_text("a file where a folder must go")
-    with forking(), pytest.raises(ValueError, match=r"1 of 7 cells failed.*breast_cancer/equal/seed-0: output folder"):
-        compare(todo, tmp_path, jobs=1, quiet=True)
-    assert len(results(tmp_path)) == 6
+    with forking(), pytest.raises(ValueError, match=rf"1 of {len(todo)} cells failed.*breast_cancer/equal/seed-0: output folder"):
+        compare(todo, tmp_path, jobs=1, quiet=True, overwrite=True)  # the folder was made by hand
+    assert len(results(tmp_path)) == len(todo) - 1
 
 
 def test_wrong_inputs_are_refused_before_anything_runs(small, tmp_path):
@@ -176,6 +265,28 @@ def test_all_are_the_rules_that_can_serve_every_scenario(small):
     assert not {"fael", "nucleolus", "veto_own", "verfedsv"} & set(rules_named(["all"], [small, many]))
     with pytest.raises(ValueError, match=r"'verfedsv' cannot serve scenario .*substrate vertical"):
         cells([small], ["loo", "verfedsv"], [0])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"rules": "loo"}, r"rules='loo': give a list of rules, such as \['loo'\]"),
+        ({"seeds": "01"}, "seeds='01': give a list of seeds"),
+        ({"seeds": 3}, "seeds=3: give a list of seeds"),
+        ({"scenarios": "digits"}, "scenarios='digits': give a list of scenarios"),
+        ({"scenarios": ["digits"]}, r"scenarios holds 'digits': give scenarios, such as scenario.load\('digits'\)"),
+    ],
+)
+def test_text_is_no_list_of_its_letters(small, wrong, said):
+    with pytest.raises(ValueError, match=said):
+        cells(**{"scenarios": [small], "rules": ["loo"], "seeds": [0]} | wrong)
+    with pytest.raises(ValueError, match="names='loo': give a list of rules"):
+        rules_named("loo")
+
+
+def test_seeds_may_be_gone_through_only_once(small):
+    other = small.model_copy(update={"name": "other"})
+    assert cells([small, other], ["loo"], iter([0, 1])) == cells([small, other], ["loo"], [0, 1])
 
 
 def test_cells_of_rules_with_arguments_have_folders_of_their_own_that_any_file_system_takes(small):

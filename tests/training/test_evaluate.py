@@ -7,10 +7,12 @@ import pytest
 import scipy.stats
 import torch
 
-from proxycoop import agents
-from proxycoop.credit import Shapley
+from proxycoop import agents, credit
+from proxycoop.credit import Shapley, coalition_matrix, shapley_values
 from proxycoop.envs import Engine, scenario
+from proxycoop.envs.data.names import Names
 from proxycoop.training.evaluate import Estimate, _gini, _jain, _pearson, agent_maker, evaluate
+from proxycoop.training.false_names import second_name_gains
 
 EPISODES = 6
 
@@ -70,20 +72,136 @@ def test_fairness_measures_on_known_distributions():
     assert _pearson(a, b)[1].isnan()
 
 
-def test_copying_pays_what_it_adds_to_the_copier_s_return(small, evaluation):
-    seeds = range(3, 3 + EPISODES)
-    engine = Engine(small, "loo", EPISODES)
-    copying = agents.play(engine, agents.make("honest"), seeds, copies={1: 0})["return"]
-    assert (engine.lots.x[:, 1] == engine.lots.x[:, 0]).all()
-    idle = agents.play(engine, agents.Seats(agents.make("honest"), {1: agents.make("none")}), seeds)["return"]
-    assert evaluation.measures["copy_gain"].mean == pytest.approx(float((copying - idle)[:, 1].mean()), abs=1e-5)
-    assert evaluation.measures["sybil_gain"].mean == pytest.approx(float((copying - idle)[:, :2].sum(dim=1).mean()), abs=1e-5)
+def test_the_gains_by_a_second_name_are_over_the_cooperative_without_it(small, evaluation):
+    """Both names of principal 0 together, with everybody's choices of the honest episode, less its return under one name."""
+    honest, metrics = played(small)
+    chosen = [result.contributed for result in honest.history]
+    for measure, first, second in (("split_gain", [0, 1], [2, 3]), ("copy_gain", [0, 1, 2, 3], [0, 1, 2, 3])):
+        offered = torch.zeros(4, 4, dtype=torch.bool)
+        offered[1:3] = True
+        offered[0, first], offered[3, second] = True, True
+        names = Names((0, 1, 2, 0), tuple(tuple(row) for row in offered.tolist()))
+        two = Engine(small, "loo", EPISODES, names=names)
+        two.reset(range(3, 3 + EPISODES))
+        total = sum(two.step(lots[:, [0, 1, 2, 0]] & offered).rewards[:, [0, 3]].sum(dim=1) for lots in chosen)
+        gain = (total - metrics["return"][:, 0]).mean()
+        assert evaluation.measures[measure].mean == pytest.approx(float(gain), abs=1e-4)
 
 
-def test_equal_split_pays_the_copier_nothing_for_itself_but_its_share(small):
-    """Under equal split a copy earns a third of what it adds to the whole, and bears its cost alone."""
-    measures = evaluate(small, "equal", agent_maker("oracle"), episodes=4).measures
-    assert measures["copy_gain"].mean < measures["sybil_gain"].mean
+def second_name(small, rule, agent="oracle"):
+    """The gains by a second name, the episode without it, and the scale of rewards."""
+    engine, metrics = played(small, rule, agent)
+    chosen = [result.contributed for result in engine.history]
+    return second_name_gains(small, credit.make(rule), range(3, 3 + EPISODES), chosen, metrics["return"]), engine
+
+
+@pytest.mark.parametrize("rule", ["in_run", "data_size"])
+def test_where_credit_adds_up_over_lots_splitting_gains_nothing(small, rule):
+    """In-run credit of the first order, and credit by volume, are sums over lots whoever holds them."""
+    gains, engine = second_name(small, rule)
+    assert float(engine.credit_so_far[:, 0].abs().mean() * engine.reward_scale) > 1
+    torch.testing.assert_close(gains["split_gain"], torch.zeros(EPISODES), rtol=0, atol=2e-3)
+
+
+def test_under_equal_split_a_second_name_is_one_share_more_by_its_formula(small):
+    gains, engine = second_name(small, "equal")
+    whole = engine.reward_scale * torch.stack([result.gain for result in engine.history]).sum(dim=0)
+    torch.testing.assert_close(gains["split_gain"], whole * (2 / 4 - 1 / 3), rtol=0, atol=2e-3)
+    # copies: a quarter more data, so every lot weighs 3/4 of what it did, but the first principal's are there twice
+    names = Names.copied(3, 4)
+    two = Engine(small, "equal", EPISODES, names=names)
+    two.reset(range(3, 3 + EPISODES))
+    assert two.prospect.proposals.share[0].sum(dim=1).tolist() == pytest.approx([1 / 4] * 4)
+    for result in engine.history:
+        two.step(names.choices(result.contributed))
+    with_copies = two.reward_scale * torch.stack([result.gain for result in two.history]).sum(dim=0)
+    cost = small.reward.contribution_cost * sum(result.contributed[:, 0].sum(dim=1) for result in engine.history)
+    torch.testing.assert_close(gains["copy_gain"], with_copies * 2 / 4 - whole / 3 - cost, rtol=0, atol=2e-3)
+
+
+def test_under_shapley_splitting_gains_what_the_game_of_four_names_says(small):
+    """From the lots' worths in the episode without a second name, which takes the same steps."""
+    total = torch.zeros(EPISODES)
+    members = coalition_matrix(4)
+    engine = Engine(small, "shapley", EPISODES)
+
+    def add(engine: Engine) -> None:
+        lots = members[:, [0, 1, 2]][:, :, None].repeat(1, 1, 4)
+        lots[:, 0, 2:] = members[:, 3, None]
+        worth = engine.round.lots.value(lots & engine.history[-1].admitted[:, None])  # (E, 16)
+        total.add_(shapley_values(worth)[:, [0, 3]].sum(dim=1) - engine.history[-1].credit[:, 0])
+
+    metrics = agents.play(engine, agents.make("oracle"), range(3, 3 + EPISODES), on_round=add)
+    chosen = [result.contributed for result in engine.history]
+    gains = second_name_gains(small, credit.Shapley(), range(3, 3 + EPISODES), chosen, metrics["return"])
+    torch.testing.assert_close(gains["split_gain"], engine.reward_scale * total, rtol=0, atol=2e-3)
+    assert float(total.abs().max()) > 0
+
+
+def test_an_idle_seat_s_weight_is_no_gain_by_splitting(small):
+    """Lots hardly interact here, so under marginal credit one's name is worth next to nothing."""
+    gains, engine = second_name(small, "loo")
+    assert float(gains["split_gain"].abs().mean()) < 0.1 * float(engine.reward_scale * engine.credit_so_far[:, 0].abs().mean())
+
+
+def test_the_public_share_is_a_principal_s_and_counted_once(small):
+    shared = small.model_copy(update={"reward": small.reward.model_copy(update={"public_share": 0.5})})
+    torch.testing.assert_close(second_name(shared, "in_run")[0]["split_gain"], torch.zeros(EPISODES), rtol=0, atol=2e-3)
+
+
+def test_the_second_name_has_its_principal_s_profile_and_nobody_s_is_lost(small):
+    engine = Engine(small, "loo", 8, names=Names.copied(3, 4, principal=1))
+    engine.reset(range(8))
+    plain = Engine(small, "loo", 8)
+    plain.reset(range(8))
+    assert torch.equal(engine.profiles.kind, plain.profiles.kind[:, [0, 1, 2, 1]])
+    assert torch.equal(engine.profiles.tolerance, plain.profiles.tolerance[:, [0, 1, 2, 1]])
+    assert torch.equal(engine.lots.x, plain.lots.x[:, [0, 1, 2, 1]])
+    assert torch.equal(engine.prospect.proposals.updates, plain.prospect.proposals.updates[:, [0, 1, 2, 1]])
+    assert engine.reward_scale == plain.reward_scale
+    assert engine.observations.isfinite().all()
+
+
+def test_a_split_principal_s_lots_are_the_same_lots(small):
+    names = Names.split(3, 4)
+    engine, plain = Engine(small, "loo", 4, names=names), Engine(small, "loo", 4)
+    engine.reset(range(4))
+    plain.reset(range(4))
+    for t in range(small.horizon):
+        lots = torch.rand(4, 3, 4, generator=torch.Generator().manual_seed(t)) < 0.7
+        two, one = engine.step(names.choices(lots)), plain.step(lots)
+        assert torch.equal(two.admitted[:, 0] | two.admitted[:, 3], one.admitted[:, 0])
+        assert not (two.admitted[:, 0] & two.admitted[:, 3]).any()
+        torch.testing.assert_close(two.gain, one.gain, rtol=0, atol=1e-6)
+    assert not engine.prospect.available[:, 0, 2:].any()
+    assert engine.observations.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Names.split(3, 1), "n_lots=1: one lot cannot be split"),
+        (lambda: Names.copied(3, 4, principal=3), "principal=3: principals go from 0 to 2"),
+        (lambda: Names((0, 1), ((True,),)), "each name needs a principal"),
+        (lambda: Names((0,), ((False, False),)), "each name must offer at least one lot"),
+        (lambda: Engine("breast_cancer", None, names=Names.copied(7, 4)), r"owner=.*principals go from 0 to 5"),
+        (lambda: Engine("breast_cancer", None, names=Names.copied(6, 3)), "holds has 3 entries a name, but principals have 4 lots"),
+        (lambda: Engine("breast_cancer-vertical", None, names=Names.copied(5, 3)), "a vertical cooperative hold columns"),
+    ],
+)
+def test_names_that_fit_no_cooperative_are_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_a_second_name_that_the_rule_or_the_lots_do_not_allow_is_undefined(small):
+    single = small.model_copy(update={"lots": small.lots.model_copy(update={"per_principal": 1})})
+    gains, _ = second_name(single, "loo")
+    assert gains["split_gain"].isnan().all()
+    assert gains["copy_gain"].isfinite().all()
+    unions = second_name(small, "owen(unions=[[0, 1], [2]])")[0]  # of three agents, and no more
+    assert unions["split_gain"].isnan().all()
+    assert unions["copy_gain"].isnan().all()
 
 
 def test_without_screening_nobody_is_screened(small, evaluation):
@@ -135,7 +253,7 @@ def test_more_than_twelve_agents_have_no_exact_shapley_to_compare_with(small):
 def test_what_copying_earns_is_undefined_where_lots_are_columns():
     vertical = scenario.load("breast_cancer-vertical", horizon=2)
     measures = evaluate(vertical, "loo", agent_maker("oracle"), episodes=2).measures
-    assert measures["copy_gain"] == measures["sybil_gain"] == Estimate(None, None)
+    assert measures["copy_gain"] == measures["split_gain"] == Estimate(None, None)
     assert measures["welfare"].mean > 0
 
 

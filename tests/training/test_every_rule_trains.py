@@ -58,7 +58,7 @@ def test_ppo_trains_under_the_rule_and_what_it_learned_can_be_evaluated(rule, tm
     evaluation = evaluate(cooperative, rule, agent_maker("learned", path=folder), episodes=4, seed=900)
     undefined = {"pearson_shapley"}  # where all agents get the same
     if cooperative is VERTICAL:
-        undefined |= {"copy_gain", "sybil_gain"}  # columns cannot be copied
+        undefined |= {"copy_gain", "split_gain"}  # a column has one name
     for name, estimate in evaluation.measures.items():
         if name not in undefined:
             assert estimate.mean is not None, name

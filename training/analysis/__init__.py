@@ -1,6 +1,8 @@
 """Summaries, audits and explanations of what was played.
 
 * ``summary``: tables of a comparison, with intervals;
+* ``ranking``: which of several estimates is the largest, and whether that is certain;
+* ``latex``: the tables of a comparison for papers;
 * ``audit``: play episodes and record every objection of the screening;
 * ``objections``: the objections of an audit, as records, totals and sentences;
 * ``explain``: what each proxy's policy is worth, and which features it uses;

@@ -7,7 +7,7 @@ to what follows from them. All coalitions of a block are environments of one eng
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...agents import Agent, play
+from ...agents.seats import seated
 from ...credit import CreditRule
 from ...envs import Engine, Scenario, randomness
 from ...envs.observations.layout import ObservationLayout
@@ -46,9 +47,16 @@ class Present(Agent):
         present: Who plays, bool ``(E, N)``.
     """
 
+    made_for = "any"  # the policy is asked by itself
+
     def __init__(self, agent: Agent, present: Tensor) -> None:
         self.agent = agent
         self.present = present
+        self.privileged = agent.privileged  # where a reference plays one of the seats
+
+    def watch(self, engine: Engine) -> None:
+        """Pass the engine on."""
+        self.agent.watch(engine)
 
     def begin(self, layout: ObservationLayout, keys: Tensor) -> None:
         """An episode begins."""
@@ -105,6 +113,8 @@ class Blinkered(Agent):
         background: What replaces the other features.
         draws: Number of draws m.
     """
+
+    made_for = "any"  # the policy is asked by itself
 
     def __init__(self, agent: Agent, seen: Tensor, background: Background, draws: int) -> None:
         self.agent = agent
@@ -212,13 +222,15 @@ class FeatureGame(EpisodeGame):
     Its arguments are those of :class:`EpisodeGame`, and:
 
     Args:
+        seats: Names of agents that play some of the seats instead of the policy, and see everything.
         background: What replaces features that are not seen.
         draws: Draws over which probabilities are averaged.
     """
 
+    seats: Mapping[int, str] = field(default_factory=dict, kw_only=True)
     background: Background = field(kw_only=True)
     draws: int = field(kw_only=True)
 
     def player(self, coalitions: Tensor) -> Agent:
         """The policy, which sees only the coalition's features."""
-        return Blinkered(self.agent(), coalitions, self.background, self.draws)
+        return seated(Blinkered(self.agent(), coalitions, self.background, self.draws), self.seats)

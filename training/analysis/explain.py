@@ -27,13 +27,14 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...agents import Agent, play
+from ...agents.seats import seated
 from ...credit import CoalitionGame, CreditRule, Shapley
 from ...envs import Engine, Scenario, episode_metrics
 from ...envs.observations.layout import ObservationLayout
@@ -42,6 +43,7 @@ from ..evaluate import Estimate, defined
 from .attribution import Attribution, attribute, rule_within
 from .coalition_play import Background, FeatureGame, ProxyGame, features
 from .masked_features import MaskedFeatures
+from .ranking import Ranking, rank
 
 EXACT_PROXIES = 10
 """Largest number of proxies for which all coalitions play. With more, 20 coalitions per proxy do."""
@@ -132,6 +134,10 @@ class FeatureWorth:
     is_read: tuple[bool, ...]
     n_lots: int
 
+    def ranked(self, estimates: Sequence[Estimate]) -> Ranking:
+        """The features that the policy reads, ranked by estimates of theirs. Tables, figures and sentences show them in this order."""
+        return rank([one if is_read else Estimate(None, None) for one, is_read in zip(estimates, self.is_read, strict=True)])
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -159,6 +165,7 @@ def explain(
     agent: Callable[[], Agent],
     *,
     credit: CreditRule | str | None = "shapley",
+    seats: Mapping[int, str] | None = None,
     episodes: int = 16,
     seed: int = 0,
     budget: int | None = None,
@@ -172,6 +179,8 @@ def explain(
         scenario: The cooperative.
         agent: Makes everybody's policy.
         credit: The credit rule. It matters to agents that observe their pay.
+        seats: Names of agents that play some of the seats instead of the policy. They are players among the proxies. What is said about
+            features is about the policy, in the other seats.
         episodes: Number of episodes, at least 2.
         seed: Seed of the first episode. The others follow by a step of one, and then those of the reference cooperatives.
         budget: Most coalitions of features. By default :data:`PER_FEATURE` per feature.
@@ -196,40 +205,48 @@ def explain(
     if agent().privileged:
         raise ValueError(f"{type(agent()).__name__} sees what no proxy could: choose an agent that plays by its observations")
 
+    others = dict(seats or {})
+    asked = [seat for seat in range(n) if seat not in others]  # the policy's seats
+    if not asked:
+        raise ValueError(f"seats={others}: all {n} seats are taken, and none is left to the policy")
+
+    def everyone() -> Agent:
+        return seated(agent(), others)
+
     seeds = range(seed, seed + episodes)
     engine = Engine(scenario, credit, episodes)
-    observations = _observed(engine, agent, seeds)
+    observations = _observed(engine, everyone, seeds)[:, :, asked]
     assert engine.seeds is not None
     assert engine.profiles.kind is not None
     metrics, corrupt = episode_metrics(engine), engine.lots.corrupt
-    seats = (~corrupt).sum(dim=-1).argsort(dim=1, descending=True, stable=True)
+    order = (~corrupt).sum(dim=-1).argsort(dim=1, descending=True, stable=True)
     counted = _counter("coalitions of proxies", proxy_rule.cost(n) + 1, progress)
     proxies = ProxyWorth(
         worth=attribute(
-            ProxyGame(scenario, credit, seeds, counted, agent=agent, order=seats),
+            ProxyGame(scenario, credit, seeds, counted, agent=everyone, order=order),
             tuple(f"rank {i + 1}" for i in range(n)),
             proxy_rule,
         ),
-        returns=metrics["return"].double().gather(1, seats),
-        seats=seats,
-        clean=(~corrupt).sum(dim=-1).gather(1, seats),
-        kind=engine.profiles.kind.gather(1, seats),
+        returns=metrics["return"].double().gather(1, order),
+        seats=order,
+        clean=(~corrupt).sum(dim=-1).gather(1, order),
+        kind=engine.profiles.kind.gather(1, order),
     )
 
-    others = range(seeds.stop, seeds.stop + REFERENCES)
-    background = Background(_observed(Engine(scenario, credit, REFERENCES), agent, others), layout)
+    elsewhere = range(seeds.stop, seeds.stop + REFERENCES)
+    background = Background(_observed(Engine(scenario, credit, REFERENCES), everyone, elsewhere)[:, :, asked], layout)
     counted = _counter("what the policy looks at", 2 * n_features + 2 + budget, progress)
     keys = fold(engine.seeds, engine.episode)
     situations = MaskedFeatures(agent(), observations, keys, layout, background, ASKED_MORE * draws, counted)
     counted = _counter("coalitions of features", budget + 1, progress)
-    played = FeatureGame(scenario, credit, seeds, counted, agent=agent, background=background, draws=draws)
+    played = FeatureGame(scenario, credit, seeds, counted, agent=agent, seats=others, background=background, draws=draws)
     return Explanation(
         scenario=scenario,
         seeds=tuple(seeds),
         clean_share=Estimate.of(metrics["clean_share"]),
         corrupt_share=Estimate.of(metrics["corrupt_share"]),
         proxies=proxies,
-        features=explain_features(situations, played, corrupt, budget),
+        features=explain_features(situations, played, corrupt[:, asked], budget),
     )
 
 

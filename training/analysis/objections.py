@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...envs.outcome import deadlock_in_words, watched
+from ...text import one_line
 from .audit import Audit
 
 ROUNDING = 1e-6
@@ -163,6 +165,34 @@ class Findings:
         )
 
     @cached_property
+    def rises(self) -> dict[str, tuple[float, float]]:
+        """By how much each loss that a profile watches rose over the episodes, by name: in the mean, and in the worst episode."""
+        audit = self.audit
+        risen = (audit.value_losses[-1] - audit.value_losses[0]).double()  # (E, M)
+        names = list(audit.scenario.values)
+        of_each = {name: risen[:, names.index(name)] for name in watched(audit.scenario)}
+        return {name: (float(rise.mean()), float(rise.max())) for name, rise in of_each.items()}
+
+    def notes(self) -> list[str]:
+        """What the totals do not show, as sentences: how far watched losses rose, and in how many episodes nothing passed, and why."""
+        audit = self.audit
+        said = []
+        if self.rises:
+            told = ", ".join(f"{one_line(name)} {mean:+z.3g} (worst episode {worst:+z.3g})" for name, (mean, worst) in self.rises.items())
+            said.append(f"from start to end, the losses that profiles watch changed by: {told}; profiles limit updates, and not their sum")
+        of_episode = (0, 2, 3)
+        stuck = audit.contributed.sum(dim=of_episode).bool() & ~audit.admitted.sum(dim=of_episode).bool()  # (E,)
+        if stuck.any():
+            t, e, i, k, _, a = self._columns
+            reasons = {}
+            for account, name in enumerate(audit.accounts):
+                mine = stuck[e] & (a == account)
+                reasons[name] = len(torch.unique(torch.stack([t, e, i, k], dim=1)[mine], dim=0))
+            n_updates = int(audit.contributed[:, stuck].sum())
+            said.append(deadlock_in_words(audit.scenario, int(stuck.sum()), len(stuck), n_updates, reasons))
+        return said
+
+    @cached_property
     def accounts(self) -> list[Account]:
         """By account and profile, in the scenario's order. Accounts for which a profile sets no limit are left out."""
         audit = self.audit
@@ -220,9 +250,10 @@ class Findings:
         return text.getvalue()
 
     def to_dict(self, top: int) -> dict[str, Any]:
-        """Totals, accounts and the worst as plain data for JSON."""
+        """Totals, rises of watched losses, accounts and the worst as plain data for JSON."""
         return {
             "totals": {name: {"all": counts[0], "corrupt": counts[1]} for name, counts in asdict(self.totals).items()},
+            "rises": {name: {"mean": mean, "worst": worst} for name, (mean, worst) in self.rises.items()},
             "accounts": [asdict(account) for account in self.accounts],
             "worst": self.worst(top),
             "bargains": list(self.audit.bargains),

@@ -17,13 +17,19 @@ from numpy.typing import NDArray
 from rich.text import Text
 from torch import Tensor
 
-from ...text import one_line
+from ...text import one_line, shortened
 from ..compare import BASELINES, CLASSIC_RULES
 from ..evaluate import Estimate
+from ..measures import MEASURES
+from .ranking import Ranking, rank
 
 UNDEFINED = "–"
+REFERENCES = ("measuring_planner", "planner")
+"""Scripted agents with whose welfare others are compared: the first that a comparison has. The planner that predicts stands in where the
+one that measures was not played."""
 Floats = NDArray[np.float64]
 _UNKNOWN = Estimate(None, None)
+Kind = Literal["share", "loss", "correlation", "reward"]
 
 
 @dataclass(frozen=True)
@@ -111,9 +117,9 @@ class Table:
 
     @property
     def best(self) -> Row | None:
-        """The learned row with the highest welfare, if any has one."""
-        known = [row for row in self.learned if not math.isnan(row.mean("welfare"))]
-        return max(known, key=lambda row: row.mean("welfare"), default=None)
+        """The learned row with the highest mean welfare, if any has one. :func:`ranked` says whether that is certain."""
+        order = ranked(self.learned, "welfare").order
+        return self.learned[order[0]] if order else None
 
     def agent(self, name: str) -> Row | None:
         """The row of a scripted agent, if there is one."""
@@ -154,7 +160,7 @@ class Column:
     title: str
     short: str
     measure: str
-    kind: Literal["share", "loss", "correlation", "reward"]
+    kind: Kind
     meaning: str
     learned_only: bool = False
 
@@ -163,9 +169,9 @@ def summarise(results: Sequence[Mapping[str, Any]]) -> list[Table]:
     """Gather results over seeds, one table a scenario.
 
     Two measures are added. ``test_cross_entropy`` is −``test_utility``, in nats, where the utility is ``neg_log_loss``. ``planner_share``
-    is the ratio of mean welfare to the planner's, over the seeds that both have. Its interval is linearised: that of the mean of
-    (w − ratio·p) / mean p over seeds. It is undefined if the planner's welfare is not positive. ``admitted_share`` becomes undefined if
-    nothing was contributed.
+    is the ratio of mean welfare to that of the reference (see :func:`reference`), over the seeds that both have. Its interval is
+    linearised: that of the mean of (w − ratio·p) / mean p over seeds. It is undefined if the reference's welfare is not positive.
+    ``admitted_share`` becomes undefined if nothing was contributed.
 
     Args:
         results: Cells, as :func:`~proxycoop.training.compare.results` reads them.
@@ -183,7 +189,7 @@ def summarise(results: Sequence[Mapping[str, Any]]) -> list[Table]:
     for rows in by_scenario.values():
         for row in rows.values():
             row.sort(key=lambda result: result["cell"]["seed"])
-        planner = rows.get((False, "planner"), [])
+        planner = next((rows[False, name] for name in REFERENCES if (False, name) in rows), [])
         ordered = sorted(rows, key=_place)
         made.append(
             Table(rows[ordered[0]][0]["cell"]["scenario"], tuple(_row(name, kind, rows[kind, name], planner) for kind, name in ordered))
@@ -191,52 +197,30 @@ def summarise(results: Sequence[Mapping[str, Any]]) -> list[Table]:
     return made
 
 
+def reference(table: Table) -> Row | None:
+    """The scripted agent whose welfare others are compared with: the first of :data:`REFERENCES` that the comparison has."""
+    return next((row for name in REFERENCES if (row := table.agent(name)) is not None), None)
+
+
 def columns(table: Table) -> tuple[Column, ...]:
     """The columns of a scenario's summary."""
     accuracy = table.scenario["utility"] == "accuracy"
     return (
-        Column("test accuracy, %", "accuracy %", "test_utility", "share", "Accuracy of the final model on data that credit never touches.")
+        Column("test accuracy, %", "accuracy %", "test_utility", "share", MEASURES["test_accuracy"].meaning)
         if accuracy
-        else Column(
-            "test cross-entropy, nats",
-            "test loss",
-            "test_cross_entropy",
-            "loss",
-            "Loss of the final model on data that credit never touches; lower is better.",
-        ),
-        Column(
-            "welfare, reward units",
-            "welfare",
-            "welfare",
-            "reward",
-            "What the cooperative gained in utility, in reward units, minus everybody's costs.",
-        ),
-        Column(
-            "of planner's welfare, %",
-            "planner %",
-            "planner_share",
-            "share",
-            "Mean welfare as a share of that of the planner, which knows the true gain and is near an upper bound.",
-        ),
-        Column("clean, %", "clean %", "clean_share", "share", "Share of the clean lots that were contributed."),
-        Column("corrupt, %", "corrupt %", "corrupt_share", "share", "Share of the corrupt lots that were contributed."),
-        Column("admitted, %", "admitted %", "admitted_share", "share", "Share of contributed lots that passed screening."),
-        Column(
-            "violations, %",
-            "broken %",
-            "violations",
-            "share",
-            "Share of rounds whose applied step broke somebody's profile, to first order.",
-        ),
-        Column(
-            "Pearson with Shapley",
-            "Pearson",
-            "pearson_shapley",
-            "correlation",
-            "Correlation, over agents, of an episode's credit with the exact Shapley value; undefined if all get the same.",
-            learned_only=True,
-        ),
+        else _column("test cross-entropy, nats", "test loss", "test_cross_entropy", "loss"),
+        _column("welfare, reward units", "welfare", "welfare", "reward"),
+        _column("of planner's welfare, %", "planner %", "planner_share", "share"),
+        _column("clean, %", "clean %", "clean_share", "share"),
+        _column("corrupt, %", "corrupt %", "corrupt_share", "share"),
+        _column("admitted, %", "admitted %", "admitted_share", "share"),
+        _column("violations, %", "broken %", "violations", "share"),
+        _column("Pearson with Shapley", "Pearson", "pearson_shapley", "correlation", learned_only=True),
     )
+
+
+def _column(title: str, short: str, measure: str, kind: Kind, *, learned_only: bool = False) -> Column:
+    return Column(title, short, measure, kind, MEASURES[measure].meaning, learned_only)
 
 
 def cells(table: Table, *, decimals: int = 1) -> list[list[tuple[str, str]]]:
@@ -285,14 +269,13 @@ def console_table(table: Table) -> rich.table.Table:
     for column in columns(table):
         drawn.add_column(column.short.replace(" ", "\n"), justify="right", overflow="fold")
     group = None
-    for row, texts in zip(table.rows, cells(table, decimals=0), strict=True):
+    names = shortened([row.name for row in table.rows], 90)
+    for row, name, texts in zip(table.rows, names, cells(table, decimals=0), strict=True):
         if row.learned != group:
             group = row.learned
             drawn.add_section()
             drawn.add_row(Text("learned" if group else "scripted", style="italic dim"))
-        drawn.add_row(
-            Text(textwrap.indent(wrapped(row.name, 19), " ")), *(Text(" ±".join(part for part in text if part)) for text in texts)
-        )
+        drawn.add_row(Text(textwrap.indent(wrapped(name, 19), " ")), *(Text(" ±".join(part for part in text if part)) for text in texts))
     return drawn
 
 
@@ -333,6 +316,15 @@ def difference(a: Row, b: Row, measure: str, measure_of_b: str | None = None) ->
     theirs = dict(zip(b.seeds, b.sample(measure_of_b or measure).tolist(), strict=True))
     ours = zip(a.seeds, a.sample(measure).tolist(), strict=True)
     return Estimate.of(torch.tensor([mine - theirs[seed] for seed, mine in ours if seed in theirs], dtype=torch.float64))
+
+
+def ranked(rows: Sequence[Row], measure: str, *, lowest_first: bool = False) -> Ranking:
+    """Rows ranked by a measure. A row is certain to be first if it is ahead of every other, seed by seed; see :func:`difference`.
+
+    On one seed nothing is certain: an interval over its episodes says nothing about other seeds.
+    """
+    estimates = [row.measure(measure) for row in rows]
+    return rank(estimates, lead=lambda i, j: difference(rows[i], rows[j], measure), lowest_first=lowest_first)
 
 
 def _places(kind: str, estimates: Sequence[Estimate], decimals: int) -> int:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from ... import __version__
+from ..terminal import add_row, complain, prepare_streams, say, show, table_of
 from .explain_command import EPILOG as EXPLAIN_EPILOG
 from .explain_command import explain
 from .ledger_commands import ledger
 from .library_commands import libraries
 from .options import (
+    PLAYED_FIRST,
     AgentOption,
     AlgoOption,
     CreditOption,
@@ -27,27 +26,30 @@ from .options import (
     HyperOption,
     LibraryOption,
     MeanwhileCreditOption,
+    OverwriteOption,
     PlayedRunArgument,
     PlayedScenarioOption,
     ScenarioOption,
+    SeatOption,
     SeedOption,
     SetOption,
     agent_named,
-    console,
     hyperparameters,
+    in_words,
+    inputs_of,
+    ledger_files,
     load_scenario,
+    outputs_of,
     player,
-    ready_for_files,
+    seats_given,
+    seats_of,
 )
 from .profile_commands import profiles
-
-if TYPE_CHECKING:  # the commands import what they need: `--help` must not wait for torch
-    from ...agents import Agent
 
 app = typer.Typer(
     name="proxycoop",
     help="What do self-interested agents learn to do when a learning cooperative pays them by a given credit rule?",
-    epilog="Begin with: proxycoop play --agent honest · proxycoop compare --seeds 1 --out out/first · proxycoop report out/first",
+    epilog="Begin with: proxycoop play · proxycoop compare --seeds 1 --out out/first · proxycoop report out/first",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -57,12 +59,10 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line. A wrong input gives one line on standard error and exit code 2, never a traceback.
 
-    Characters that a stream's encoding lacks are written escaped, so that the command does not fail after its work is done. If output
+    Characters that a stream's encoding lacks are written in ASCII, so that the command does not fail after its work is done. If output
     cannot be written, for example on a full disk, the command writes one line and exits with code 1. Its work may be done all the same.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    prepare_streams()
     try:
         try:
             app()
@@ -72,16 +72,16 @@ def main() -> None:
         with suppress(io.UnsupportedOperation):  # the stream is not a file
             # the rest of the buffer cannot be written, and Python would try again when it ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.stderr.write(f"error: {error}: the output is incomplete; what was done before is kept\n")
+        complain(f"error: {error}: the output is incomplete; what was done before is kept\n")
         sys.exit(1)
     except ValueError as error:
-        sys.stderr.write(f"error: {error}\n")
+        complain(f"error: {error}\n")
         sys.exit(2)
 
 
 def _version(value: bool) -> None:
     if value:
-        sys.stdout.write(f"proxycoop {__version__}\n")
+        say(f"proxycoop {__version__}\n")
         raise typer.Exit
 
 
@@ -94,9 +94,13 @@ def _root(
     ] = None,
 ) -> None:
     del version
-    for module in modules or []:
+    if not modules:
+        return
+    from ..own_modules import import_modules
+
+    for module in modules:
         try:
-            importlib.import_module(module)
+            import_modules([module])
         except ImportError as error:
             raise ValueError(
                 f"--import {module!r} failed ({error}); to import a module in this folder, run 'python -m proxycoop --import …'"
@@ -119,31 +123,32 @@ def scenarios(
     from ...settings import describe
 
     if settings:
-        table = Table("setting", "default", "meaning")
+        table = table_of("setting", "default", "meaning")
         for row in describe(scenario.Scenario):
-            table.add_row(*(escape(cell) for cell in row))
+            add_row(table, *row)
         for kind in VALUES:
             value: Any = VALUES[kind]
-            table.add_row(escape(f"values.<…>[{kind}]"), "–", _first_sentence(value))
+            add_row(table, f"values.<…>[{kind}]", "–", _first_sentence(value))
             for row in describe(value, f"values.<…>[{kind}]."):
-                table.add_row(*(escape(cell) for cell in row))
-        console().print(table)
+                add_row(table, *row)
+        show(table)
         return
     if name is not None:
         loaded = load_scenario(name, overrides)
-        sys.stdout.write(loaded.to_yaml())
+        say(loaded.to_yaml())
         layout = ObservationLayout.of(loaded)
-        sys.stdout.write(f"\n# A proxy observes {layout.size} numbers: for each of its {layout.n_lots} lots\n")
+        say(f"\n# A proxy observes {layout.size} numbers: for each of its {layout.n_lots} lots\n")
         meaning = layout.describe()
         for title, features in (("", layout.lot_features), ("# and for itself and the cooperative\n", layout.agent_features)):
-            sys.stdout.write(title)
+            say(title)
             for feature in features:
-                sys.stdout.write(f"#   {feature:24} {meaning[feature]}\n")
+                say(f"#   {feature:24} {meaning[feature]}\n")
         return
-    table = Table("scenario", "N", "K", "T", "data", "values", "governance", "weights", "description")
+    table = table_of("scenario", "N", "K", "T", "data", "values", "governance", "weights", "description")
     for known in scenario.names():
         one = scenario.load(known)
-        table.add_row(
+        add_row(
+            table,
             known,
             str(one.principals),
             str(one.lots.per_principal),
@@ -154,7 +159,7 @@ def scenarios(
             one.weights,
             one.description,
         )
-    console().print(table)
+    show(table, spare=("weights", "values", "governance", "data"))
 
 
 @app.command(
@@ -176,16 +181,16 @@ def rules(
         if rule is None:
             raise ValueError("--check tests one rule: name it, as in proxycoop rules loo --check")
         try:
-            sys.stdout.write(f"{check_rule(rule)}\n")
+            say(f"{check_rule(rule)}\n")
         except RuleViolation as violation:
-            sys.stdout.write(f"{violation}\n")
+            say(f"{violation}\n")
             raise typer.Exit(1) from None
         return
     if rule is not None:
-        sys.stdout.write(manual(rule, agents))
+        say(manual(rule, agents))
         return
-    console().print(table(agents))
-    sys.stdout.write(
+    show(table(agents), spare=("source", "family", "evaluations\na round"))
+    say(
         "Rules take arguments, as in --credit 'shapley(budget=60)' or --credit \"normalised(rule='banzhaf')\".\n"
         "`proxycoop rules shapley` prints the manual of a rule; with `--agents 64` it also says what 64 agents cost.\n"
     )
@@ -199,30 +204,31 @@ def agents() -> None:
     """List the agents."""
     from ...agents import AGENTS
 
-    table = Table("agent", "sees", "what it does")
+    table = table_of("agent", "sees", "what it does")
     for name in AGENTS:
         factory: Any = AGENTS[name]
         sees = "what no proxy could: for reference only" if factory.privileged else "what a proxy sees"
-        table.add_row(name, sees, _first_sentence(factory))
-    console().print(table)
+        add_row(table, name, sees, _first_sentence(factory))
+    show(table)
 
 
 @app.command(
-    epilog="Examples: `proxycoop play --agent honest` · `proxycoop play -s breast_cancer -c loo --seat 0=none --seat 1=all` · "
+    epilog="Examples: `proxycoop play` · `proxycoop play -s digits -c loo --seat 0=none --seat 1=all` · "
     "`proxycoop play -c 'shapley(budget=30)' --last` · `proxycoop play --policy out/run --picture round.png` · "
     "`proxycoop play -s breast_cancer --set settlement.period=4 --ledger books.db`"
 )
 def play(
-    scenario: ScenarioOption = "digits",
+    scenario: Annotated[
+        str | None, typer.Option("--scenario", "-s", help=f"Scenario. [default: the policy's own, or {PLAYED_FIRST}]")
+    ] = None,
     agent: AgentOption = None,
     credit: CreditOption = "shapley",
     seed: SeedOption = 0,
-    seat: Annotated[
-        list[str] | None, typer.Option("--seat", help="Put another agent into one seat: `--seat 0=none`. May be repeated.")
-    ] = None,
+    seat: SeatOption = None,
     policy: Annotated[Path | None, typer.Option("--policy", help="Play the policy of this training run.")] = None,
     last: Annotated[bool, typer.Option("--last", help="Show only the last round.")] = False,
     picture: Annotated[Path | None, typer.Option("--picture", help="Write a PNG of the last round.")] = None,
+    overwrite: OverwriteOption = False,
     ledger: Annotated[
         str | None, typer.Option("--ledger", help="Write rounds and settlements into this ledger: a file, or a database's URL.")
     ] = None,
@@ -238,15 +244,15 @@ def play(
     from ...envs.rendering import render_picture, render_text
     from .rules import working
 
-    others: dict[int, Agent] = {}
-    for assignment in seat or []:
-        number, _, name = assignment.partition("=")
-        if not number.isdigit() or not name:
-            raise ValueError(f"--seat {assignment!r}: write a seat's number and an agent's name, such as --seat 0=none")
-        others[int(number)] = agent_named(name, policy)
     everyone = agent_named(agent or ("learned" if policy else "honest"), policy)
+    scenario = scenario or (PLAYED_FIRST if policy is None else str(policy / "scenario.yaml"))
     loaded = load_scenario(scenario, overrides)
+    plays_policy = policy is not None and agent in (None, "learned")
+    seats = seats_of(seat, loaded, policy) if plays_policy or policy is None else seats_given(seat, loaded)
+    others = {place: agent_named(name, policy) for place, name in seats.items()}
     engine = Engine(loaded, credit)
+    books = {} if ledger is None else dict.fromkeys(ledger_files(ledger), "the ledger itself")
+    outputs = outputs_of("play", overwrite, picture, scenarios=[scenario], run=policy, others=books)
     bookkeeper = None
     if cooperative is not None and ledger is None:
         raise ValueError(f"--cooperative {cooperative!r} is a name in a ledger: give --ledger FILE too")
@@ -254,32 +260,32 @@ def play(
         from ...envs.bookkeeping import Bookkeeper  # brings a database
 
         bookkeeper = Bookkeeper(engine, ledger, cooperative)
-    sys.stdout.write(f"credit: {working(credit, loaded.principals)}\n\n")
+    say(f"credit: {working(credit, loaded.principals)}\n\n")
 
-    def show(engine: Engine) -> None:
+    def show_round(engine: Engine) -> None:
         if bookkeeper is not None:
             bookkeeper.write()
         if not last or engine.t == engine.horizon:
-            sys.stdout.write(render_text(engine) + "\n\n")
+            say(render_text(engine) + "\n\n")
 
-    metrics = proxies.play(engine, proxies.Seats(everyone, others) if others else everyone, [seed], on_round=show)
+    metrics = proxies.play(engine, proxies.Seats(everyone, others) if others else everyone, [seed], on_round=show_round)
     returns = ", ".join(f"{value:z.2f}" for value in metrics["return"][0].tolist())
-    sys.stdout.write(
+    say(
         f"welfare {float(metrics['welfare'][0]):z.2f} (gain minus costs, in reward units); returns {returns}; "
         f"clean lots contributed {float(metrics['clean_share'][0]):.0%}, corrupt {float(metrics['corrupt_share'][0]):.0%}\n"
     )
     if picture is not None:
         from matplotlib.image import imsave
 
-        from ...files import output_folder, write_atomically
+        from ...files import write_atomically
 
-        output_folder(picture.parent)
-        write_atomically(picture, lambda file: imsave(file, render_picture(engine), format="png"))
-        sys.stdout.write(f"wrote {picture}\n")
+        with outputs:
+            write_atomically(picture, lambda file: imsave(file, render_picture(engine), format="png"))
+        say(f"wrote {picture}\n")
     if bookkeeper is not None:
         bookkeeper.close()
         written = bookkeeper.ledger.name  # a URL without its password
-        sys.stdout.write(f"wrote {bookkeeper.cooperative!r} into the ledger {written}; next: proxycoop ledger verify {written}\n")
+        say(f"wrote {bookkeeper.cooperative!r} into the ledger {written}; next: proxycoop ledger verify {written}\n")
 
 
 @app.command(
@@ -294,6 +300,14 @@ def train(
     seed: SeedOption = 0,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Agent-steps of the training.")] = 120_000,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder, if there is one.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Begin anew and replace what has the names of a run's files, whoever wrote it. With `--resume`, a run there goes on.",
+        ),
+    ] = False,
+    seat: SeatOption = None,
     library: LibraryOption = "sb3",
     algo: AlgoOption = None,
     hyper: HyperOption = None,
@@ -312,13 +326,14 @@ def train(
         credit=credit,
         seed=seed,
         total_steps=steps,
+        seats=tuple(seat or ()),
         **hyperparameters(library, algo, hyper),
     )
-    sys.stdout.write(f"credit: {working(credit, settings.scenario.principals)}\n")
+    say(f"credit: {working(credit, settings.scenario.principals)}\n")
     bar, progress = tqdm_progress(f"{settings.scenario.name}, {credit}, {settings.library} {settings.algo}")
     with bar:
-        folder = run(settings, out, resume=resume, progress=progress)
-    sys.stdout.write(f"wrote {folder / 'policy.pt'}; next: proxycoop evaluate {folder}\n")
+        folder = run(settings, out, resume=resume, overwrite=overwrite, inputs=inputs_of([scenario]), progress=progress)
+    say(f"wrote {folder / 'policy.pt'}; next: proxycoop evaluate {folder}\n")
 
 
 @app.command(
@@ -334,26 +349,32 @@ def evaluate(
     ] = None,
     episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes.")] = 64,
     seed: FirstSeedOption = 1_000_000,
+    seat: SeatOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all measures and series to this file.")] = None,
+    overwrite: OverwriteOption = False,
     overrides: SetOption = None,
 ) -> None:
     """Evaluate a trained policy or a scripted agent by every measure that needs no further training."""
-    from ...files import output_folder, write_json
+    from ...agents.seats import seated
+    from ...files import write_json
     from ..evaluate import evaluate as measure
     from .rules import working
 
-    maker, _, scenario, credit = player("evaluate", run, agent, scenario, credit)
+    maker, who, scenario, credit = player("evaluate", run, agent, scenario, credit)
     loaded = load_scenario(scenario, overrides)
-    sys.stdout.write(f"credit: {working(credit, loaded.principals)}\n")
-    evaluation = measure(loaded, credit, maker, episodes=episodes, seed=seed)
-    table = Table("measure", "mean", "± 95 %")
+    seats = seats_of(seat, loaded, run)
+    outputs = outputs_of("evaluate", overwrite, json_file, scenarios=[scenario], run=run)
+    say(f"credit: {working(credit, loaded.principals)}\n{loaded.name}, {episodes} episodes, played by {in_words(who, seats)}\n")
+    evaluation = measure(loaded, credit, lambda: seated(maker(), seats), episodes=episodes, seed=seed)
+    table = table_of("measure", "mean", "± 95 %")
     for name, estimate in evaluation.measures.items():
         cells = ["–" if number is None else f"{number:.4g}" for number in (estimate.mean, estimate.half_width)]
-        table.add_row(name, *cells)
-    console().print(table)
+        add_row(table, name, *cells)
+    show(table)
+    say("".join(f"{note}\n" for note in evaluation.notes))
     if json_file is not None:
-        output_folder(json_file.parent)
-        write_json(json_file, evaluation.to_dict())
+        with outputs:
+            write_json(json_file, evaluation.to_dict() | {"seats": {str(seat): name for seat, name in seats.items()}})
 
 
 @app.command(
@@ -367,15 +388,18 @@ def audit(
     credit: MeanwhileCreditOption = None,
     episodes: Annotated[int, typer.Option("--episodes", min=1, help="Episodes.")] = 16,
     seed: FirstSeedOption = 1_000_000,
+    seat: SeatOption = None,
     top: Annotated[int, typer.Option("--top", min=0, help="How many of the most harmful blocked updates to list.")] = 10,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write every objection to this file, one row each.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the totals, the table and the most harmful updates to this file.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page. [default: audit.html in the run's folder]")] = None,
+    overwrite: OverwriteOption = False,
     overrides: SetOption = None,
 ) -> None:
     """Explain which updates were blocked, by whose profile, because of which value, and how much harm was predicted and realised."""
+    from ...agents.seats import seated
     from ...files import write_json, write_text
     from ..analysis.audit import audit as play
     from ..analysis.objections import Findings
@@ -383,23 +407,31 @@ def audit(
 
     maker, who, scenario, credit = player("audit", run, agent, scenario, credit)
     loaded = load_scenario(scenario, overrides)
+    seats = seats_of(seat, loaded, run)
+    who = in_words(who, seats)
     out = run / "audit.html" if out is None and run is not None else out
-    ready_for_files(csv_file, json_file, out)
-    findings = Findings(play(loaded, maker, credit=credit, episodes=episodes, seed=seed))
-    sys.stdout.write(f"{loaded.name}, {episodes} episodes, played by {who}\n\n" + "\n".join(totals_in_words(findings.totals)) + "\n")
+    outputs = outputs_of("audit", overwrite, csv_file, json_file, out, scenarios=[scenario], run=run)
+    played = play(loaded, lambda: seated(maker(), seats), credit=credit, episodes=episodes, seed=seed)
+    findings = Findings(played)
+    words = [*totals_in_words(findings.totals), *findings.notes()]
+    say(f"{loaded.name}, {episodes} episodes, played by {who}\n\n" + "".join(f"{text}\n" for text in words))
     if findings.accounts:
-        console().print(console_table(findings.accounts))
+        show(console_table(findings.accounts))
     if worst := findings.worst(top):
-        sys.stdout.write("blocked or mended updates, the most harmful first (of each lot and value, the worst round):\n")
-        sys.stdout.write("".join(f"{text}\n" for text in worst))
+        say(
+            "blocked or mended updates, the most harmful on the probe test set first: of each lot and value the worst round; harms to "
+            "different values are compared as multiples of the mean predicted harm\n"
+        )
+        say("".join(f"{text}\n" for text in worst))
     if bargains := findings.audit.bargains:
-        sys.stdout.write(f"\nhow the first rounds of episode {seed} were negotiated\n" + "\n".join(f"{text}\n" for text in bargains))
-    if csv_file is not None:
-        sys.stdout.write(f"wrote {write_text(csv_file, findings.to_csv())}\n")
-    if json_file is not None:
-        sys.stdout.write(f"wrote {write_json(json_file, findings.to_dict(top))}\n")
-    if out is not None:
-        sys.stdout.write(f"wrote {write_audit(findings, out, agents=who, top=top)}\n")
+        say(f"\nhow the first rounds of episode {seed} were negotiated\n" + "\n".join(f"{text}\n" for text in bargains))
+    with outputs:
+        if csv_file is not None:
+            say(f"wrote {write_text(csv_file, findings.to_csv())}\n")
+        if json_file is not None:
+            say(f"wrote {write_json(json_file, findings.to_dict(top))}\n")
+        if out is not None:
+            say(f"wrote {write_audit(findings, out, agents=who, top=top)}\n")
 
 
 @app.command(
@@ -425,6 +457,11 @@ def compare(
     episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes of each evaluation.")] = 64,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes that run at once. [default: one per core]")] = None,
     same_split: Annotated[bool, typer.Option("--same-split", help="Keep the scenario's own data split for all seeds.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Write into the folder although others made what is in it. Finished cells are kept in any case."),
+    ] = False,
+    seat: SeatOption = None,
     library: LibraryOption = "sb3",
     algo: AlgoOption = None,
     hyper: HyperOption = None,
@@ -445,31 +482,50 @@ def compare(
         library=library,
         algo=algo,
         total_steps=steps,
+        seats=tuple(seat or ()),
         **hyperparameters(library, algo, hyper),
     )
     n_trainings = sum(cell.agent == "learned" for cell in todo)
-    sys.stderr.write(f"{len(todo)} cells, {n_trainings} of them trainings of {steps:,} agent-steps; finished cells are not run again\n")
-    path = run(todo, out, jobs=jobs)
+    complain(f"{len(todo)} cells, {n_trainings} of them trainings of {steps:,} agent-steps; finished cells are not run again\n")
+    path = run(todo, out, jobs=jobs, overwrite=overwrite, inputs=inputs_of(scenario or []))
     for table in summarise(results(out)):
-        console().print(console_table(table))
-    sys.stdout.write(f"wrote {path}; next: proxycoop report {out}\n")
+        show(console_table(table))
+    say(f"wrote {path}; next: proxycoop report {out}\n")
 
 
-@app.command(epilog="Examples: `proxycoop report out/table` · `proxycoop report out/table --parts docs/results`")
+@app.command(
+    epilog="Examples: `proxycoop report out/table` · `proxycoop report out/table --parts docs/results` · "
+    "`proxycoop report out/table --paper paper/results` (LaTeX and PDF)"
+)
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a comparison.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML file. [default: report.html in the folder]")] = None,
     parts: Annotated[
         Path | None, typer.Option("--parts", help="Write the tables as Markdown and the figures as SVG into this folder.")
     ] = None,
+    paper: Annotated[
+        Path | None, typer.Option("--paper", help="Write the tables as LaTeX and the figures as PDF into this folder.")
+    ] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write a comparison as one self-contained HTML page with figures."""
+    from ..outputs import Outputs
+    from ..pages.report import Form, names_of_parts
     from ..pages.report import parts as write_parts
     from ..pages.report import report as write
 
-    sys.stdout.write(f"wrote {write(folder, out)}\n")
-    if parts is not None:
-        sys.stdout.write(f"wrote {len(write_parts(folder, parts))} files to {parts}\n")
+    inputs = dict.fromkeys(folder.glob("cells/*/*/seed-*/*"), "a result that is read") | {folder / "results.csv": "the comparison's own"}
+    with Outputs("report", overwrite=overwrite, inputs=inputs) as outputs:
+        outputs.file(folder / "report.html" if out is None else out)
+        wanted: list[tuple[Path | None, Form]] = [(parts, "web"), (paper, "paper")]
+        for place, form in wanted:
+            if place is not None:
+                outputs.folder(place, names_of_parts(folder, form))
+        outputs.prepare()
+        say(f"wrote {write(folder, out)}\n")
+        for place, form in wanted:
+            if place is not None:
+                say(f"wrote {len(write_parts(folder, place, form))} files to {place}\n")
 
 
 app.command(epilog=EXPLAIN_EPILOG)(explain)

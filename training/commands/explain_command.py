@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..terminal import say, show
 from .options import (
     AgentOption,
     FirstSeedOption,
     MeanwhileCreditOption,
+    OverwriteOption,
     PlayedRunArgument,
     PlayedScenarioOption,
+    SeatOption,
     SetOption,
-    console,
+    in_words,
     load_scenario,
+    outputs_of,
     player,
-    ready_for_files,
+    seats_of,
 )
 
 EPILOG = (
@@ -34,6 +37,7 @@ def explain(
     credit: MeanwhileCreditOption = None,
     episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes that every coalition plays.")] = 16,
     seed: FirstSeedOption = 1_000_000,
+    seat: SeatOption = None,
     budget: Annotated[int | None, typer.Option("--budget", help="Most coalitions of features. [default: 10 per feature]")] = None,
     proxy_budget: Annotated[
         int | None, typer.Option("--proxy-budget", help="Most coalitions of proxies. [default: all; beyond 10 proxies, 20 per proxy]")
@@ -44,6 +48,7 @@ def explain(
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all results to this file.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page. [default: explain.html in the run's folder]")] = None,
+    overwrite: OverwriteOption = False,
     overrides: SetOption = None,
 ) -> None:
     """Explain what was learned: what each proxy's policy is worth to all, what it is paid, and which features the policy uses.
@@ -70,8 +75,10 @@ def explain(
 
     maker, who, scenario, credit = player("explain", run, agent, scenario, credit)
     loaded = load_scenario(scenario, overrides)
+    seats = seats_of(seat, loaded, run)
+    who = in_words(who, seats)
     out = run / "explain.html" if out is None and run is not None else out
-    ready_for_files(csv_file, json_file, out)
+    outputs = outputs_of("explain", overwrite, csv_file, json_file, out, scenarios=[scenario], run=run)
     with tqdm(unit=" coalitions", dynamic_ncols=True, delay=1, disable=None) as bar:
         current = ""
 
@@ -87,6 +94,7 @@ def explain(
             loaded,
             maker,
             credit=credit,
+            seats=seats,
             episodes=episodes,
             seed=seed,
             budget=budget,
@@ -94,18 +102,19 @@ def explain(
             draws=draws,
             progress=progress,
         )
-    sys.stdout.write(f"{loaded.name}, {episodes} episodes, played by {who}\n\n")
-    sys.stdout.write(f"what proxies are worth to all, in reward units per episode ({found.proxies.worth.method})\n")
-    console().print(console_table(PROXY_COLUMNS, proxy_rows(found)))
+    say(f"{loaded.name}, {episodes} episodes, played by {who}\n\n")
+    say(f"what proxies are worth to all, in reward units per episode ({found.proxies.worth.method})\n")
+    show(console_table(PROXY_COLUMNS, proxy_rows(found)))
     if rows := feature_rows(found):
-        sys.stdout.write(f"what seeing a feature is worth, and what it changes ({found.features.outcomes.method})\n")
-        console().print(console_table(FEATURE_COLUMNS, rows[:MOST_ROWS]))
+        say(f"what seeing a feature is worth, and what it changes ({found.features.outcomes.method})\n")
+        show(console_table(FEATURE_COLUMNS, rows[:MOST_ROWS]))
         if len(rows) > MOST_ROWS:
-            sys.stdout.write(f"{len(rows) - MOST_ROWS} features of less influence are on the page and in the JSON file\n\n")
-    sys.stdout.write("".join(f"{text[0].upper()}{text[1:]}.\n" for text in sentences(found)))
-    if csv_file is not None:
-        sys.stdout.write(f"wrote {write_text(csv_file, to_csv(found))}\n")
-    if json_file is not None:
-        sys.stdout.write(f"wrote {write_json(json_file, to_dict(found))}\n")
-    if out is not None:
-        sys.stdout.write(f"wrote {write_explanation(found, out, agents=who)}\n")
+            say(f"{len(rows) - MOST_ROWS} features that add less welfare on average are on the page and in the JSON file\n\n")
+    say("".join(f"{text[0].upper()}{text[1:]}.\n" for text in sentences(found)))
+    with outputs:
+        if csv_file is not None:
+            say(f"wrote {write_text(csv_file, to_csv(found))}\n")
+        if json_file is not None:
+            say(f"wrote {write_json(json_file, to_dict(found))}\n")
+        if out is not None:
+            say(f"wrote {write_explanation(found, out, agents=who)}\n")

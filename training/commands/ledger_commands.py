@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import assigned, console, ready_for_files
+from ...text import one_line
+from ..terminal import say, show
+from .options import OverwriteOption, assigned, ledger_files, origins_of, outputs_of
 
 if TYPE_CHECKING:  # the commands import what they need: `--help` must not wait for torch
-    from rich.table import Table
-
     from ...credit.ledger.chain import Head
     from ...credit.ledger.ledger import Cooperative, Ledger
     from ...credit.money.money import Currency
     from ...credit.money.settlement import SettlementPolicy
+    from ..outputs import Outputs
 
 ledger = typer.Typer(
     help="Keep the books of a cooperative: credit, revenue and payouts. Entries are only ever added.",
@@ -159,7 +158,7 @@ def settle(where: LedgerArgument, cooperative: CooperativeOption = None, revenue
     ]
     what = "was made already" if receipt.repeated else "made"
     _say(f"settlement {receipt.number} of {one.name}: {what}, revenue {money.format(receipt.revenue)}")
-    _show(console_table(("member", "share of standing", f"payout, {money.code}", f"paid so far, {money.code}"), rows))
+    show(console_table(("member", "share of standing", f"payout, {money.code}", f"paid so far, {money.code}"), rows))
     _say(f"in reserve: {money.format(receipt.reserve)}; row {receipt.seq}, hash {receipt.hash}")
 
 
@@ -178,6 +177,7 @@ def verify(
         ),
     ] = None,
     save_head: Annotated[Path | None, typer.Option("--save-head", help="JSON file: write the heads here, if nothing is wrong.")] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Walk the chain, recompute every hash and settlement, and name the first bad row. The exit code is 1 if there is one.
 
@@ -188,8 +188,8 @@ def verify(
     from ...credit.ledger.ledger import Ledger
 
     with Ledger(where, read_only=True) as books:
-        _apart(books, save_head)
-        ready_for_files(save_head)
+        noted_in = {Path(head): "the file of heads that is read"} if head is not None and Path(head).exists() else {}
+        outputs = _outputs("verify", overwrite, books, save_head, others=noted_in)
         expected = {} if head is None else _expected(books, head, cooperative)
         with _waiting("verifying"):
             found = books.verify(cooperative, expected)
@@ -204,7 +204,8 @@ def verify(
     noted = f", with {len(expected)} head{'s' * (len(expected) != 1)} noted before" if expected else ""
     _say(f"OK: {sum(found.rows.values()):,} rows of {len(found.heads)} cooperative{'s' * (len(found.heads) != 1)}{noted}")
     if save_head is not None:
-        _say(f"wrote {write_heads(found.heads, save_head)}: keep it where whoever writes the ledger cannot write")
+        with outputs:
+            _say(f"wrote {write_heads(found.heads, save_head)}: keep it where whoever writes the ledger cannot write")
 
 
 @ledger.command(
@@ -217,26 +218,27 @@ def statement(
     cooperative: CooperativeOption = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="CSV file: write the settlements here, one in a row.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="HTML file: write the statement here, as a page with a picture.")] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Show a member's account: its credit and its payouts, settlement by settlement."""
     from ..pages.ledger_page import COLUMNS, cells, console_table, facts, policy_in_words, write_csv, write_statement
 
     with _opened(where, cooperative, read_only=True) as (books, one):
-        _apart(books, csv_file, html_file)
-        ready_for_files(csv_file, html_file)
+        outputs = _outputs("statement", overwrite, books, csv_file, html_file)
         account = books.statement(one.name, member)
     _say(f"{account.member}, member of {account.cooperative}; amounts in {account.currency.code}")
     if account.lines:
-        _show(console_table([title for title, _ in COLUMNS], [cells(line, account.currency) for line in account.lines]))
+        show(console_table([title for title, _ in COLUMNS], [cells(line, account.currency) for line in account.lines]))
     else:
         _say("nothing was settled since the member joined")
     for name, text in facts(account):
         _say(f"{name}: {text}")
     _say("; ".join(policy_in_words(account.policy, account.currency)))
-    if csv_file is not None:
-        _say(f"wrote {write_csv(account, csv_file)}")
-    if html_file is not None:
-        _say(f"wrote {write_statement(account, html_file)}")
+    with outputs:
+        if csv_file is not None:
+            _say(f"wrote {write_csv(account, csv_file)}")
+        if html_file is not None:
+            _say(f"wrote {write_statement(account, html_file)}")
 
 
 @ledger.command(
@@ -252,6 +254,7 @@ def export(
     bundle: Annotated[
         Path | None, typer.Option("--bundle", help="JSON file that a third party can verify. The script for that is written beside it.")
     ] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write all rows of a cooperative as CSV, Parquet or an audit bundle. Amounts are in minor units, credit has all digits.
 
@@ -259,30 +262,31 @@ def export(
     elsewhere.
     """
     from ...credit.ledger.chain import CHAINED
-    from ...credit.ledger.export import SCRIPT, require_parquet, write_bundle, write_csv, write_parquet
-    from ...files import output_folder
+    from ...credit.ledger.export import SCRIPT, require_parquet, script, write_bundle, write_csv, write_parquet
+    from ..outputs import Outputs
 
     if csv_folder is None and parquet_folder is None and bundle is None:
         raise ValueError("there is nothing to write: give --csv FOLDER, --parquet FOLDER or --bundle FILE")
     if parquet_folder is not None:
         require_parquet()
     with _opened(where, cooperative, read_only=True) as (books, one):
-        tables = [(csv_folder, "csv"), (parquet_folder, "parquet")]
-        files = [folder / f"{table}.{end}" for folder, end in tables if folder is not None for table in CHAINED]
-        _apart(books, *files, *([] if bundle is None else {bundle, bundle.with_name(SCRIPT)}))
-        for folder in (csv_folder, parquet_folder):
+        outputs = Outputs("ledger export", overwrite=overwrite, inputs=_own_files(books))
+        for folder, end in ((csv_folder, "csv"), (parquet_folder, "parquet")):
             if folder is not None:
-                output_folder(folder)
-        ready_for_files(bundle)
-        for folder, write in ((csv_folder, write_csv), (parquet_folder, write_parquet)):
-            if folder is not None:
+                outputs.folder(folder, [f"{table}.{end}" for table in CHAINED])
+        if bundle is not None and bundle.name != SCRIPT:  # else writing the bundle says what is wrong
+            outputs.file(bundle)
+            outputs.file(bundle.with_name(SCRIPT), script())
+        with outputs.prepare():
+            for folder, write in ((csv_folder, write_csv), (parquet_folder, write_parquet)):
+                if folder is not None:
+                    with _bar("rows") as move:
+                        paths = write(books, one.name, folder, move)
+                    _say(f"wrote {len(paths)} files to {folder}")
+            if bundle is not None:
                 with _bar("rows") as move:
-                    paths = write(books, one.name, folder, move)
-                _say(f"wrote {len(paths)} files to {folder}")
-        if bundle is not None:
-            with _bar("rows") as move:
-                write_bundle(books, one.name, bundle, move)
-            _say(f"wrote {bundle}; verify it with python {bundle.with_name('verify_bundle.py')} {bundle}")
+                    write_bundle(books, one.name, bundle, move)
+                _say(f"wrote {bundle}; verify it with python {bundle.with_name(SCRIPT)} {bundle}")
 
 
 def policy_of(path: Path | None, overrides: list[str] | None) -> SettlementPolicy:
@@ -291,42 +295,31 @@ def policy_of(path: Path | None, overrides: list[str] | None) -> SettlementPolic
     Raises:
         ValueError: If the file cannot be read, a setting is unknown (the message lists the known ones) or not allowed.
     """
-    import yaml
     from pydantic import ValidationError
 
     from ...credit.money.settlement import SettlementPolicy
     from ...registry import unknown_name
-    from ...text import one_line
+    from ...settings import problems
+    from ...strict_yaml import Document, read_file
 
-    data: Any = {}
-    if path is not None:
-        try:
-            text = path.read_text(encoding="utf-8")
-            node = yaml.compose(text, yaml.SafeLoader)
-            data = yaml.safe_load(text)
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"policy file {str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-        except yaml.YAMLError as error:
-            raise ValueError(f"policy file {str(path)!r} is no valid YAML: {one_line(str(error))}") from None
-        except ValueError as error:  # a number of thousands of digits, or a date that does not exist
-            raise ValueError(f"policy file {str(path)!r} holds a value that cannot be read: {one_line(str(error))}") from None
-        keys = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise ValueError(f"policy file {str(path)!r} sets {twice!r} twice: leave one")
-        if not isinstance(data, dict):
-            raise ValueError(f"policy file {str(path)!r} must hold a mapping, such as decay: 0.9, not a {type(data).__name__}")
-    settings = {**data, **assigned("--set", overrides)}
+    read = Document({}) if path is None else read_file(path, "policy file")
+    if not isinstance(read.value, dict):
+        came = "nothing" if read.value is None else f"a {type(read.value).__name__}"
+        raise ValueError(f"policy file {str(path)!r} must hold a mapping, such as decay: 0.9, not {came}")
+    chosen = assigned("--set", overrides)
+    places = {key: f"{path}:{line}" for (key, *inner), line in read.lines.items() if not inner}
+    places |= origins_of("--set", overrides)
+    settings = {**read.value, **chosen}
     for name in settings:
         if name not in SettlementPolicy.model_fields:
-            raise unknown_name("setting of a policy", name, sorted(SettlementPolicy.model_fields))
+            unknown = unknown_name("setting of a policy", name, sorted(SettlementPolicy.model_fields))
+            raise ValueError(f"{places[str(name)]}: {unknown}")
     try:
         return SettlementPolicy.model_validate(settings)
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        raise ValueError(f"policy: {key}: {message} (got {problem['input']!r})" if key else f"policy: {message}") from None
+        problem = problems(error)[0]
+        at = places.get(problem.path[0], "policy") if problem.path else f"policy {path}" if path is not None else "policy"
+        raise ValueError(f"{at}: {problem}") from None
 
 
 @contextmanager
@@ -344,33 +337,14 @@ def _opened(where: str, cooperative: str | None, read_only: bool = False) -> Ite
         yield books, books.cooperative(known[0].name)
 
 
-def _apart(books: Ledger, *outputs: Path | None) -> None:
-    """Before anything is written, make sure that no output would replace the ledger or another output.
-
-    Raises:
-        ValueError: If one would; the message names it.
-    """
-    from sqlalchemy import make_url
-
-    url = make_url(books.url)
-    own = [Path(f"{url.database}{end}") for end in ("", "-wal", "-shm", "-journal")] if url.get_backend_name() == "sqlite" else []
-    before: list[Path] = []
-    for path in outputs:
-        if path is None:
-            continue
-        if any(_same_file(path, one) for one in own):
-            raise ValueError(f"output {str(path)!r} is the ledger itself: choose another file")
-        if any(_same_file(path, one) for one in before):
-            raise ValueError(f"output {str(path)!r} is named twice: choose a file for each")
-        before.append(path)
+def _outputs(command: str, overwrite: bool, books: Ledger, *files: Path | None, others: Mapping[Path, str] | None = None) -> Outputs:
+    """Claim the files of a command before its work begins, apart from the ledger."""
+    return outputs_of(f"ledger {command}", overwrite, *files, others=_own_files(books) | dict(others or {}))
 
 
-def _same_file(one: Path, other: Path) -> bool:
-    """Whether two paths lead to the same file, also by links, or would do so if the file existed."""
-    try:
-        return one.samefile(other)
-    except OSError:  # one of them is not there
-        return os.path.realpath(one) == os.path.realpath(other)
+def _own_files(books: Ledger) -> dict[Path, str]:
+    """The files of the ledger, as inputs."""
+    return dict.fromkeys(ledger_files(books.url), "the ledger itself")
 
 
 def _which(books: Ledger, known: list[str]) -> str:
@@ -381,16 +355,7 @@ def _which(books: Ledger, known: list[str]) -> str:
 
 def _say(text: str) -> None:
     """Write one line on standard output, whatever the names in it hold."""
-    from ...text import one_line
-
-    sys.stdout.write(f"{one_line(text)}\n")
-
-
-def _show(table: Table) -> None:
-    """Write a table as wide as its numbers need. On a narrower terminal the lines break, and no digit is lost."""
-    screen = console()
-    screen.width = max(screen.width, table.__rich_measure__(screen, screen.options.update(max_width=100_000)).minimum)
-    screen.print(table)
+    say(f"{one_line(text)}\n")
 
 
 def _amount(option: str, text: str, currency: Currency) -> int:

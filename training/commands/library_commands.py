@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from .options import console
+from ..terminal import add_row, say, show, table_of
 
 
 def libraries(
@@ -23,19 +20,19 @@ def libraries(
     if library is not None:
         algo, algorithm = find(library, algo)
         settings = algorithm.settings
-        sys.stdout.write(f"proxycoop train --library {library} --algo {algo} --hyper NAME=VALUE\n")
-        table = Table("setting", "default", "meaning")
+        say(f"proxycoop train --library {library} --algo {algo} --hyper NAME=VALUE\n")
+        table = table_of("setting", "default", "meaning")
         for row in describe(settings):
             if row[0].partition(".")[0] not in ("scenario", "credit", "seed", "library", "algo", "total_steps"):
-                table.add_row(*(escape(cell) for cell in row))
-        console().print(table)
+                add_row(table, *row)
+        show(table)
         return
-    table = Table("--library", "--algo", "actions", "masks", "installed", "what it is")
+    table = table_of("--library", "--algo", "actions", "masks", "installed", "what it is")
     for name, one in LIBRARIES.items():
         installed = f"pip install 'proxycoop[{one.extra}]'" if missing_packages(one) else "yes"
         for i, (algo_name, algorithm) in enumerate(one.algorithms.items()):
             first = (installed, one.what) if i == 0 else ("", "")
             forms = ", ".join(algorithm.actions)
-            table.add_row(name if i == 0 else "", algo_name, forms, "kept" if algorithm.masks else "ignored", *map(escape, first))
-    console().print(table)
-    sys.stdout.write("`proxycoop libraries NAME ALGO` lists the settings of an algorithm.\n")
+            add_row(table, name if i == 0 else "", algo_name, forms, "kept" if algorithm.masks else "ignored", *first)
+    show(table, spare=("what it is", "installed", "masks"))
+    say("`proxycoop libraries NAME ALGO` lists the settings of an algorithm.\n")

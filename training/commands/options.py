@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
-from rich.console import Console
 
 if TYPE_CHECKING:  # the commands import what they need: `--help` must not wait for torch
     from ...agents import Agent
     from ...envs.scenario import Scenario
+    from ..outputs import Outputs
 
 ScenarioOption = Annotated[str, typer.Option("--scenario", "-s", help="Name of a scenario, or path of its YAML file.")]
 SetOption = Annotated[
@@ -42,37 +40,61 @@ HyperOption = Annotated[
         "--hyper", help="A setting of the training: `--hyper gamma=0.9`. May be repeated; `proxycoop libraries NAME ALGO` lists them."
     ),
 ]
+SeatOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--seat", help="Let another agent play this seat: `--seat 0=none`. A seat so taken does not learn. May be repeated, a seat each."
+    ),
+]
+OverwriteOption = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace files of these names, whoever wrote them. Without it, this command replaces only its own unchanged work.",
+    ),
+]
+PLAYED_FIRST = "breast_cancer"
+"""The scenario that ``play`` plays if none is named. Honest proxies get most of their updates through, some are screened out, and credit
+differs. In ``digits`` nothing passes among honest proxies in one episode of six, the one of seed 0 included."""
 AgentOption = Annotated[
     str | None, typer.Option("--agent", "-a", help="Agent; `proxycoop agents` lists them. [default: honest, or learned with a policy]")
 ]
-
-
-def console() -> Console:
-    """Standard output. Where it is not a terminal, it is wide enough for every table."""
-    return Console() if sys.stdout.isatty() else Console(width=150)
 
 
 def load_scenario(name: str, overrides: list[str] | None) -> Scenario:
     """A scenario with the overrides of the command line."""
     from ...envs import scenario
 
-    return scenario.load(name, **assigned("--set", overrides))
+    values, origins = assigned("--set", overrides), origins_of("--set", overrides)
+    return scenario.load_overridden(name, {key: (value, origins[key]) for key, value in values.items()})
 
 
 def assigned(option: str, assignments: list[str] | None) -> dict[str, Any]:
-    """``key=value`` pairs, values read as YAML."""
-    settings = {}
+    """``key=value`` pairs, values read as YAML.
+
+    Raises:
+        ValueError: If one is written otherwise, its value is no YAML, or two have the same key. The message names the option and its text.
+    """
+    from ...strict_yaml import read_value
+
+    settings: dict[str, Any] = {}
     for assignment in assignments or []:
         key, equals, value = assignment.partition("=")
         if not key or not equals:
-            raise ValueError(f"{option} {assignment!r}: write KEY=VALUE")
-        try:
-            settings[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"{option} {assignment!r}: {value!r} is not a valid YAML value") from error
-        except ValueError as error:  # a number with thousands of digits, or a date that does not exist
-            raise ValueError(f"{option} {assignment[:60]!r}: the value cannot be read: {error}") from error
+            raise ValueError(f"{_named(option, assignment)}: write KEY=VALUE")
+        if key in settings:
+            raise ValueError(f"{_named(option, assignment)}: {key!r} is set twice: leave one")
+        settings[key] = read_value(value, _named(option, assignment))
     return settings
+
+
+def origins_of(option: str, assignments: list[str] | None) -> dict[str, str]:
+    """The option and its text, for messages about each key that :func:`assigned` reads."""
+    return {assignment.partition("=")[0]: _named(option, assignment) for assignment in assignments or []}
+
+
+def _named(option: str, assignment: str) -> str:
+    return f"{option} {assignment[:80]!r}{'…' * (len(assignment) > 80)}"
 
 
 def hyperparameters(library: str, algo: str | None, hyper: list[str] | None) -> dict[str, Any]:
@@ -85,7 +107,7 @@ def hyperparameters(library: str, algo: str | None, hyper: list[str] | None) -> 
     from ..libraries.registry import find
 
     algo, algorithm = find(library, algo)
-    known = sorted(set(algorithm.settings.model_fields) - {"scenario", "credit", "seed", "library", "algo", "total_steps"})
+    known = sorted(set(algorithm.settings.model_fields) - {"scenario", "credit", "seed", "library", "algo", "total_steps", "seats"})
     chosen = assigned("--hyper", hyper)
     for name in chosen:
         if name not in known:
@@ -145,19 +167,109 @@ def player(
     return maker, who, scenario, credit
 
 
-def ready_for_files(*paths: Path | None) -> None:
-    """Make sure, before long work, that these files can be written. ``None`` stands for a file that is not wanted.
+def seats_of(assignments: list[str] | None, scenario: Scenario, run: Path | None = None) -> dict[int, str]:
+    """Agents that play some of the seats, by name. A training run's policy keeps the company that it was trained in, unless ``--seat`` says
+    otherwise, seat by seat: ``--seat 0=learned`` gives seat 0 to the policy.
+
+    Args:
+        assignments: What ``--seat`` was given.
+        scenario: The cooperative.
+        run: Folder of the training run whose policy plays all other seats; ``None`` if a scripted agent does.
 
     Raises:
-        ValueError: If a path is a folder, or its folder cannot be written.
+        ValueError: If an assignment is written otherwise, a seat does not exist or is named twice, or there is no such agent or no policy.
     """
-    from ...files import output_folder
+    given = seats_given(assignments, scenario)
+    if run is None:
+        for seat, name in given.items():
+            if name == "learned":
+                raise ValueError(f"--seat {seat}=learned: there is no policy; give the folder of a training run")
+        return given
+    own = {seat: name for seat, name in _own_seats(run).items() if seat < scenario.principals}
+    return {seat: name for seat, name in sorted((own | given).items()) if name != "learned"}
 
-    for path in paths:
-        if path is not None and path.is_dir():
-            raise ValueError(f"{str(path)!r} is a folder: name a file in it")
-        if path is not None:
-            output_folder(path.parent)
+
+def seats_given(assignments: list[str] | None, scenario: Scenario) -> dict[int, str]:
+    """What ``--seat`` was given, as names by seat.
+
+    Raises:
+        ValueError: If an assignment is written otherwise, a seat does not exist or is named twice, or there is no such agent.
+    """
+    from ...agents.seats import seats_named
+
+    try:
+        return seats_named(assignments or [], scenario.principals)
+    except ValueError as error:
+        raise ValueError(f"--{error}" if str(error).startswith("seat ") else f"--seat: {error}") from None
+
+
+def _own_seats(run: Path) -> dict[int, str]:
+    """The seats that did not learn in a training run."""
+    from ...agents.seats import seats_named
+
+    settings = settings_of_run(run) if (run / "run.json").exists() else {}
+    return seats_named(settings.get("seats", []), settings.get("scenario", {}).get("principals", 0))
+
+
+def in_words(who: str, seats: Mapping[int, str]) -> str:
+    """Who plays: ``the agent honest, with none in seat 0``."""
+    return who + (", with " + " and ".join(f"{name} in seat {seat}" for seat, name in seats.items()) if seats else "")
+
+
+def outputs_of(
+    command: str,
+    overwrite: bool,
+    *files: Path | None,
+    scenarios: Sequence[str] = (),
+    run: Path | None = None,
+    others: Mapping[Path, str] | None = None,
+) -> Outputs:
+    """Claim a command's files before its work begins, apart from all that it reads. Use it as a context around the writing.
+
+    Args:
+        command: The command's name.
+        overwrite: Its option ``--overwrite``.
+        files: The files that it will write; ``None`` stands for one that is not wanted.
+        scenarios: Names or paths of the scenarios that it reads.
+        run: Folder of the training that it reads.
+        others: Other files that it reads, each with what it is, in words.
+
+    Raises:
+        ValueError: If a file is not to be written; see :mod:`~proxycoop.training.outputs`.
+    """
+    from ..outputs import Outputs
+
+    outputs = Outputs(command, overwrite=overwrite, inputs=inputs_of(scenarios, run, others))
+    for path in files:
+        outputs.file(path)
+    return outputs.prepare()
+
+
+def inputs_of(scenarios: Sequence[str] = (), run: Path | None = None, others: Mapping[Path, str] | None = None) -> dict[Path, str]:
+    """All files that a command reads, each with what it is, in words: scenarios with those they extend, a training, modules, and others."""
+    from ...envs import scenario
+    from ..own_modules import imported_files
+    from ..train import ENTRIES
+
+    found = {path: "a scenario file that is read" for name in scenarios for path in scenario.files_of(name)}
+    if run is not None:
+        found |= {run / name: "part of the training that is read" for name in ENTRIES}
+    found |= dict.fromkeys(imported_files(), "a module that is imported")
+    return found | dict(others or {})
+
+
+def ledger_files(where: str) -> list[Path]:
+    """The files of a ledger, from its path or URL; none if it is in a database elsewhere."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(where)
+    except ArgumentError:  # a path
+        database: str | None = where
+    else:
+        database = url.database if url.get_backend_name() == "sqlite" else None
+    return [] if database is None else [Path(f"{database}{end}") for end in ("", "-wal", "-shm", "-journal")]
 
 
 def agent_named(name: str, policy: Path | None) -> Agent:

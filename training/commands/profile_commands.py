@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .options import ScenarioOption, SeedOption, SetOption, load_scenario
+from ..terminal import say
+from .options import OverwriteOption, ScenarioOption, SeedOption, SetOption, load_scenario, outputs_of
 
 profiles = typer.Typer(
     help="Learn value profiles from people's choices between updates.", no_args_is_help=True, rich_markup_mode="markdown"
@@ -33,6 +33,7 @@ def profiles_sample(
         ),
     ] = None,
     seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
     overrides: SetOption = None,
 ) -> None:
     """Draw pairs of real updates for people to judge, as a CSV file. People write a or b into its column `choice`.
@@ -40,18 +41,18 @@ def profiles_sample(
     `a:VALUE` and `b:VALUE` are the predicted harms of the two updates to a value (positive is worse, in the value's unit). `a:gain` and
     `b:gain` are their predicted gains in utility. Where all numbers are 0, the option is no update at all.
     """
-    from ...files import output_folder
     from .profiles import answer, chosen_profiles, sample
 
     loaded = load_scenario(scenario, overrides)
     holders = chosen_profiles(loaded, choose_by or [])
+    outputs = outputs_of("profiles sample", overwrite, out, scenarios=[scenario])
     comparisons = sample(loaded, pairs, persons, seed)
     if holders:
         comparisons = answer(comparisons, holders, seed)
-    output_folder(out.parent)
-    comparisons.to_csv(out, answered=bool(holders))
+    with outputs:
+        comparisons.to_csv(out, answered=bool(holders))
     before = "" if holders else "write a or b into every line's choice, then "
-    sys.stdout.write(f"wrote {len(comparisons)} pairs to {out}; next: {before}proxycoop profiles fit {out} --scenario {scenario}\n")
+    say(f"wrote {len(comparisons)} pairs to {out}; next: {before}proxycoop profiles fit {out} --scenario {scenario}\n")
 
 
 @profiles.command(
@@ -76,6 +77,7 @@ def profiles_fit(
     confidence: Annotated[float, typer.Option("--confidence", help="Confidence level of intervals and tests.")] = 0.95,
     seed: SeedOption = 0,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="YAML file. [default: printed below the report]")] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Fit a value profile to choices between updates, with intervals, and write it for a scenario.
 
@@ -84,7 +86,8 @@ def profiles_fit(
     `person`.
     """
     from ...envs.people.comparisons import Comparisons
-    from .profiles import as_yaml, fit, profiles_of, require_values, write
+    from ...files import write_text
+    from .profiles import as_yaml, fit, profiles_of, require_values
 
     if components != "auto" and not components.isdigit():
         raise ValueError(f"--components {components!r}: write a number of types, or auto")
@@ -98,11 +101,14 @@ def profiles_fit(
         loaded = load_scenario(scenario, None)
         require_values(comparisons, loaded, str(choices))
         principals = loaded.principals
+    read = {choices: "the file of choices that is read"}
+    outputs = outputs_of("profiles fit", overwrite, out, scenarios=[] if scenario is None else [scenario], others=read)
     fitted = fit(comparisons, "auto" if components == "auto" else int(components), confidence=confidence, seed=seed)
-    sys.stdout.write(f"{fitted}\n")
+    say(f"{fitted}\n")
     text = as_yaml(profiles_of(fitted, holders or principals, direction), choices.name, scenario, out)
     if out is None:
-        sys.stdout.write(f"\n{text}")
+        say(f"\n{text}")
         return
-    write(text, out)
-    sys.stdout.write(f"wrote {out}" + (f"; next: proxycoop play -s {out}\n" if scenario is not None else "\n"))
+    with outputs:
+        write_text(out, text)
+    say(f"wrote {out}" + (f"; next: proxycoop play -s {out}\n" if scenario is not None else "\n"))

@@ -10,17 +10,17 @@ from typing import Literal
 
 import numpy as np
 import torch
-import yaml
 from scipy.special import expit
 
+from ... import strict_yaml
 from ...envs import Engine, scenario
 from ...envs.people.comparisons import Bools, Comparisons, Floats
 from ...envs.people.populations import PopulationFit, fit_population
 from ...envs.people.preferences import ProfileFit, fit_profile
 from ...envs.scenario import Scenario
 from ...envs.screening.profiles import Profile
-from ...files import output_folder, write_text
 from ...registry import unknown_name
+from ...text import one_line
 
 NOTHING = 0.25
 """Share of the pairs in which one option is no update at all."""
@@ -202,20 +202,12 @@ def as_yaml(profiles: Sequence[Profile], source: str, base: str | None, out: Pat
         ValueError: If the profiles do not fit the scenario.
     """
     plain = [profile.model_dump(exclude_defaults=True) | {"holders": profile.holders} for profile in profiles]
-    head = f"# Learned from the choices in {source} by `proxycoop profiles fit`.\n"
+    head = f"# Learned from the choices in {one_line(source)} by `proxycoop profiles fit`.\n"
     if base is None:
         head += "# Use it as `profiles` of a scenario whose values have these names, or fit again with --scenario.\n"
-        return head + yaml.safe_dump({"profiles": plain}, sort_keys=False, allow_unicode=True)
+        return head + strict_yaml.write({"profiles": plain})
     loaded = scenario.load(base, profiles=plain)  # refuses what does not fit
     extends = base
     if base.endswith((".yaml", ".yml")):
         extends = Path(os.path.relpath(base, out.parent if out is not None else Path())).as_posix()
-    return head + yaml.safe_dump(
-        {"extends": extends, "name": f"{loaded.name[:50]}-fitted", "profiles": plain}, sort_keys=False, allow_unicode=True
-    )
-
-
-def write(text: str, out: Path) -> Path:
-    """Write a file, and make its folder if it is missing."""
-    output_folder(out.parent)
-    return write_text(out, text)
+    return head + strict_yaml.write({"extends": extends, "name": f"{loaded.name[:50]}-fitted", "profiles": plain})

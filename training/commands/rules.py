@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable
 from typing import get_args
 
-from rich.markup import escape
 from rich.table import Table
 
 from ...credit import RULES, CreditRule, make
 from ...credit.rule import Family, parse
+from ..terminal import add_row, table_of
 
 
 def table(n_agents: int | None = None) -> Table:
@@ -22,7 +22,7 @@ def table(n_agents: int | None = None) -> Table:
             most.
     """
     last = "largest\nN" if n_agents is None else f"for {n_agents}\nagents"
-    drawn = Table("rule", "family", "source", "evaluations\na round", "efficient", "symmetric", "null\nplayer", last)
+    drawn = table_of("rule", "family", "source", "evaluations\na round", "efficient", "symmetric", "null\nplayer", last)
     rows = []
     for name in RULES:
         try:
@@ -37,7 +37,7 @@ def table(n_agents: int | None = None) -> Table:
     for (rank, _), cells in sorted(rows):
         if before not in (None, rank):
             drawn.add_section()
-        drawn.add_row(*(escape(cell) for cell in cells))
+        add_row(drawn, *cells)
         before = rank
     return drawn
 

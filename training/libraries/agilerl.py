@@ -153,6 +153,7 @@ def _ippo(run: Run, settings: PPOSettings, env: CooperativeAgileRLEnv, view: _Vi
         actor_networks=_Networks({"proxy": _StochasticActor(view.action_space, _Logits(view))}),
         critic_networks=_Networks({"proxy": _StateValue(view)}),
     )
+    run.watch(lambda: [*agent.actors.named_parameters("actor"), *agent.critics.named_parameters("critic")])
     seen = _seen(env, env.reset()[0])
     steps = 0
     while steps < settings.total_steps:
@@ -238,6 +239,7 @@ def _maddpg(run: Run, settings: MADDPGSettings, env: CooperativeAgileRLEnv, view
         actor_networks=_Networks(dict.fromkeys(env.agents, _GumbelActor(view))),
         critic_networks=critic_networks,
     )
+    run.watch(lambda: agent.actors.named_parameters("actor"))  # it is trained by the critics: theirs soon make it not finite, too
     buffer = ReplayBuffer(settings.buffer_size)
     seen = _seen(env, env.reset()[0])
     steps, due = 0, 0.0

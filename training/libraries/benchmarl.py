@@ -254,6 +254,7 @@ def learn(run: Run) -> Trained:
             config=_config(run, folder),
             callbacks=[_Recorder(run)],
         )
+        run.watch(experiment.losses[GROUP].named_parameters)
         experiment.run()
     return Trained(_network(task, experiment, settings.hidden), *task.statistics, greedy=isinstance(settings, QSettings))
 

@@ -75,7 +75,9 @@ def learn(run: Run) -> Trained:
     seeds = cooperatives(settings)
     engine = Engine(settings.scenario, settings.credit, settings.num_cooperatives, device=settings.device)
     layout, device, pay = engine.layout, engine.device, Pay(settings.rewards)
-    n_rounds, n_envs, n_agents, n_lots = engine.horizon, engine.num_envs, engine.num_agents, engine.num_lots
+    company = settings.company()  # who plays the seats that do not learn
+    learners = slice(None) if company is None else company.learners
+    n_rounds, n_envs, n_agents, n_lots = engine.horizon, engine.num_envs, settings.n_learners, engine.num_lots
     n_rows = n_rounds * n_envs * n_agents
     n_updates = math.ceil(settings.total_steps / n_rows)
     n_minibatches = math.ceil(n_rows / settings.batch_size)
@@ -85,6 +87,7 @@ def learn(run: Run) -> Trained:
         network = LotNetwork(**layout.sizes, hidden=settings.hidden).to(device)
     has_critic = isinstance(settings, EngineSettings)
     closed = ClosedFormNetwork(network, has_critic)
+    run.watch(network.named_parameters)
     gradient = closed.vector.grad
     assert gradient is not None
     optimizer = torch.optim.Adam([closed.vector], lr=settings.learning_rate, eps=1e-5, fused=True)
@@ -107,17 +110,19 @@ def learn(run: Run) -> Trained:
 
     while update < n_updates:
         # play one episode of every cooperative
-        observation = engine.reset(seeds, episode=update) if engine.seeds is None else engine.reset()  # (E, N, size)
+        observation = (engine.reset(seeds, episode=update) if engine.seeds is None else engine.reset())[:, learners]  # (E, N, size)
+        if company is not None:
+            company.begin(engine)
         with torch.no_grad():
             for t in range(n_rounds):
                 seen.update(*pooled(layout, observation), n_envs * n_agents)
                 observations[t] = seen.normalise(observation)
-                available[t] = engine.prospect.available
+                available[t] = engine.prospect.available[:, learners]
                 logits[t] = network.logits(observations[t].flatten(end_dim=1)).unflatten(0, (n_envs, n_agents))
                 coins = torch.rand(n_envs, n_agents, n_lots, generator=generator, device=device)
                 actions[t] = available[t] & (coins < logits[t].sigmoid())
-                result = engine.step(actions[t])
-                observation, rewards[t] = result.observations, pay(result.rewards)
+                result = engine.step(actions[t] if company is None else company.join(engine, actions[t]))
+                observation, rewards[t] = result.observations[:, learners], pay(result.rewards)[:, learners]
 
             # what each action was worth
             if isinstance(settings, EngineSettings):

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from ...envs.observations.spaces import ActionForm
 from ...registry import unknown_name
+from ...settings import problems
 from ..run import Run, Trained
 from ..settings import (
     A2CSettings,
@@ -59,24 +60,28 @@ class Library:
         algorithms: Its algorithms by name. The first is the default.
         extra: Extra of this package that installs the library; ``None`` if it is always installed.
         packages: Packages that must be importable.
+        seats: Whether it can train around agents that play some of the seats.
     """
 
     what: str
     algorithms: Mapping[str, Algorithm]
     extra: str | None = None
     packages: tuple[str, ...] = field(default=())
+    seats: bool = False
 
 
 LIBRARIES: Mapping[str, Library] = {
     "sb3": Library(
         "Stable-Baselines3 on the vectorised face, with a row for every proxy",
         {"ppo": Algorithm(CheckpointedPPOSettings), "a2c": Algorithm(CheckpointedA2CSettings), "dqn": Algorithm(QSettings, CODES)},
+        seats=True,
     ),
     "sb3-contrib": Library(
         "Stable-Baselines3 contrib, on the same face",
         {"maskable_ppo": Algorithm(CheckpointedPPOSettings, masks=True)},
         "sb3-contrib",
         ("sb3_contrib",),
+        seats=True,
     ),
     "supersuit": Library(
         "Stable-Baselines3 on the PettingZoo face, vectorised by SuperSuit",
@@ -114,6 +119,7 @@ LIBRARIES: Mapping[str, Library] = {
             "grpo": Algorithm(GroupSettings, ("multi_discrete",), masks=True),
             "ospo": Algorithm(GroupSettings, ("multi_discrete",), masks=True),
         },
+        seats=True,
     ),
 }
 
@@ -153,11 +159,18 @@ def settings_for(library: str = "sb3", algo: str | None = None, **fields: Any) -
         ValueError: If the library does not have the algorithm, or a field is wrong.
     """
     algo, algorithm = find(library, algo)
+    if fields.get("seats"):
+        _require_seats(library)
     try:
         return algorithm.settings(library=library, algo=algo, **{"actions": algorithm.actions[0], **fields})
     except ValidationError as error:
-        problems = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
-        raise ValueError("; ".join(f"{where}: {what}" if where else what for where, what in problems)) from None
+        raise ValueError("; ".join(map(str, problems(error)))) from None
+
+
+def _require_seats(library: str) -> None:
+    if not LIBRARIES[library].seats:
+        able = ", ".join(name for name, one in LIBRARIES.items() if one.seats)
+        raise ValueError(f"library {library!r} cannot train around agents in fixed seats: leave out the seats, or use one of {able}")
 
 
 def missing_packages(library: Library) -> list[str]:
@@ -179,6 +192,8 @@ def learner(settings: TrainSettings) -> Callable[[Run], Trained]:
         )
     if settings.actions not in algorithm.actions:
         raise ValueError(f"actions={settings.actions!r}: {settings.library} {algo} takes {' or '.join(algorithm.actions)}")
+    if settings.seats:
+        _require_seats(settings.library)
     library = LIBRARIES[settings.library]
     if missing := missing_packages(library):
         raise ValueError(

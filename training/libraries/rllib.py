@@ -36,9 +36,10 @@ from torch import Tensor
 
 from ...agents.network import LotNetwork, Normaliser
 from ...envs.cooperative_v0 import parallel_env
+from ...envs.metrics import metrics_in
 from ...envs.observations.layout import ObservationLayout
 from ...envs.scenario import Scenario
-from ..rule_modules import import_modules, modules_of
+from ..own_modules import import_modules, modules_for
 from ..run import Run, Trained
 from ..settings import RayPPOSettings
 from .normalise import reference_statistics
@@ -58,7 +59,7 @@ class CooperativeMultiAgentEnv(ParallelPettingZooEnv):  # type: ignore[misc]  # 
     Args:
         config: Arguments of :func:`~proxycoop.envs.cooperative_v0.parallel_env` by name, and two more. ``masks``: whether observations are
             ``{"observations": …, "action_mask": …}``, as in RLlib's own masking modules. The mask is flat: ``(2K,)`` of pairs *withhold,
-            contribute*, or ``(2**K,)``. ``modules``: modules to import first in each process, for the rules that they register.
+            contribute*, or ``(2**K,)``. ``modules``: modules to import first in each process, for what they register.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -172,7 +173,7 @@ class EpisodeMetrics(RLlibCallback):  # type: ignore[misc]  # an extra: type che
     def on_episode_end(self, *, episode: Any, metrics_logger: Any, **kwargs: Any) -> None:
         """Record the metrics of an episode that has ended; RLlib calls this."""
         del kwargs
-        of_agents = [info["episode"] for info in episode.get_infos(-1).values()]
+        of_agents = [metrics_in(info) for info in episode.get_infos(-1).values()]
         for name in of_agents[0]:
             metrics_logger.log_value(("cooperative", name), float(np.mean([one[name] for one in of_agents])), reduce="mean")
 
@@ -206,12 +207,15 @@ def configure(settings: RayPPOSettings) -> PPOConfig:
     """The settings as a configuration of RLlib.
 
     Raises:
-        ValueError: If other processes cannot find the credit rule.
+        ValueError: If other processes cannot find the credit rule, the data source or a value.
     """
-    modules = sorted(modules_of(settings.credit)) if settings.num_env_runners else []
+    modules = (
+        modules_for(settings.scenario, settings.credit, [s.partition("=")[2] for s in settings.seats]) if settings.num_env_runners else []
+    )
     if "__mp_main__" in modules:
         raise ValueError(
-            f"credit rule {settings.credit!r} is defined in a script, where Ray's processes cannot find it: put it into a module"
+            f"credit rule {settings.credit!r}, or data or a value of scenario {settings.scenario.name!r}, is defined in a script, where "
+            "Ray's processes cannot find it: put it into a module"
         )
     runners = max(settings.num_env_runners, 1)
     episode = settings.scenario.horizon * settings.scenario.principals  # agent-steps
@@ -284,6 +288,7 @@ def learn(run: Run) -> Trained:
         algorithm = None
         try:
             algorithm = config.build_algo()
+            run.watch(lambda: [(name, torch.from_numpy(w)) for name, w in algorithm.learner_group.get_weights()[POLICY].items()])
             while run.steps_done < settings.total_steps:
                 played = algorithm.train()["env_runners"]
                 metrics = {name: float(value) for name, value in sorted(played["cooperative"].items())}

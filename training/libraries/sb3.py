@@ -41,7 +41,12 @@ def learn_on_rows(run: Run, begin: Callable[[Run, VecNormalize, dict[str, int]],
     """
     settings = run.settings
     rows = CooperativeVecEnv(
-        settings.scenario, settings.credit, settings.num_cooperatives, actions=settings.actions, rewards=settings.rewards
+        settings.scenario,
+        settings.credit,
+        settings.num_cooperatives,
+        actions=settings.actions,
+        rewards=settings.rewards,
+        others=settings.company(),
     )
     env, seen = normalised(rows, rows.engine.layout, settings.gamma)
     model = begin(run, env, rows.policy_kwargs) if run.checkpoint is None else _restore(run, kind, env, seen, rows)
@@ -145,11 +150,12 @@ def fit(
         metrics: Returns means over the episodes that ended last.
         keep: Writes a checkpoint; called between two rollouts when one is due.
     """
+    policy: Any = model.policy
+    run.watch(policy.network.named_parameters)
     remaining = steps_of(run.settings, env.num_envs)[1] - model.num_timesteps
     if remaining > 0:
         model.learn(remaining, _Recorder(run, metrics, keep), reset_num_timesteps=run.checkpoint is None, tb_log_name=run.settings.algo)
     mean, variance = (torch.from_numpy(part.astype(np.float32)) for part in seen.per_feature())
-    policy: Any = model.policy
     return Trained(policy.network, mean, variance, float(env.ret_rms.var), greedy=isinstance(run.settings, QSettings))
 
 
@@ -192,12 +198,14 @@ def _restore(run: Run, kind: type[BaseAlgorithm], env: VecNormalize, seen: Poole
     checkpoint = run.checkpoint
     assert checkpoint is not None
     model = kind.load(io.BytesIO(checkpoint["model"]), env=env, device="cpu", force_reset=False)
+    learned = {"policy": model.policy.state_dict(), "optimizer": model.policy.optimizer.state_dict()}
+    run.require_finite_checkpoint(learned)
     model.tensorboard_log = run.logs
     rows.start(checkpoint["seeds"].tolist(), checkpoint["episode"])  # after loading, because loading seeds the environment
     for one, saved in zip((seen, env.ret_rms), checkpoint["statistics"], strict=True):
         one.mean, one.var, one.count = saved
     env.returns = checkpoint["return_so_far"]
-    env.old_obs = rows.engine.observations.flatten(end_dim=1).numpy()
+    env.old_obs = rows.observations()
     python, numpy, pytorch = checkpoint["random"]
     random.setstate(python)
     np.random.set_state(numpy)  # noqa: NPY002  # Stable-Baselines3 draws from it

@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvS
 from supersuit import concat_vec_envs_v1, pettingzoo_env_to_vec_env_v1
 
 from ...envs import cooperative_v0
+from ...envs.metrics import metrics_in
 from ..run import Run, Trained
 from ..settings import TrainSettings
 from . import sb3
@@ -31,7 +32,7 @@ def learn(run: Run) -> Trained:
 
 
 class CooperativeRows(VecEnvWrapper):
-    """SuperSuit's rows, with a seed and with the metrics of the last episodes. Stable-Baselines3 would misread these in the infos.
+    """SuperSuit's rows, with a seed and with the metrics of the last episodes.
 
     Attributes:
         layout: Layout of an observation.
@@ -70,7 +71,7 @@ class CooperativeRows(VecEnvWrapper):
     def step_wait(self) -> VecEnvStepReturn:
         """Play the round."""
         observations, rewards, dones, infos = self.venv.step_wait()
-        ended: list[dict[str, float]] = [info.pop("episode") for info in infos if "episode" in info]
+        ended = [metrics_in(info) for info, done in zip(infos, dones, strict=True) if done]
         if ended:
             self.last_episode = {name: float(np.mean([one[name] for one in ended])) for name in ended[0]}
         return observations, rewards, dones, infos

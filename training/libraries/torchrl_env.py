@@ -1,7 +1,7 @@
 """The engine as a TorchRL environment: E cooperatives of N proxies, batch first.
 
 It needs the extra ``benchmarl``, which installs TorchRL. TorchRL's own ``PettingZooWrapper`` also works, on
-:mod:`~proxycoop.envs.cooperative_v0` with ``infos="mask"``, but it steps one cooperative at a time.
+:mod:`~proxycoop.envs.cooperative_v0`, but it steps one cooperative at a time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torchrl.envs import EnvBase
 
 from ...credit import CreditRule
 from ...envs.engine import Engine
-from ...envs.metrics import episode_metrics
+from ...envs.metrics import episode_metrics, metric_names
 from ...envs.observations.layout import BOUND
 from ...envs.observations.spaces import ActionCodec, Pay, RewardForm
 from ...envs.randomness import seeds_from
@@ -80,7 +80,7 @@ class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no 
         self._codes = ActionCodec("discrete", engine.num_lots).table.to(engine.device)  # (2**K, K)
         self._next_seeds: list[int] | None = None
         self._unknown = torch.full((*self._each, 1), torch.nan, device=engine.device)
-        self._metrics = _metric_names(engine.scenario)
+        self._metrics = metric_names(engine.scenario)
         self._make_specs()
         if seed is not None:
             self.set_seed(seed)
@@ -165,11 +165,3 @@ class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no 
         return {
             name: each.reshape(len(each), -1, 1).expand_as(self._unknown).float() for name, each in episode_metrics(self.engine).items()
         }
-
-
-def _metric_names(scenario: Scenario) -> list[str]:
-    """Names of the metrics of a scenario's episodes, found by playing one round."""
-    engine = Engine(scenario, None)
-    engine.reset([0])
-    engine.step(torch.zeros(1, engine.num_agents, engine.num_lots))
-    return list(episode_metrics(engine))

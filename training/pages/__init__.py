@@ -9,5 +9,5 @@
 * ``ledger_page``: a member's statement as an HTML page, CSV and tables;
 * ``description``: a cooperative in words;
 * ``drawing``: what all figures share;
-* ``page``: HTML pages from templates.
+* ``page``: HTML pages from templates; ``templates/table.html.j2`` is the table of all of them.
 """

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import rich.box
-import yaml
 from rich.table import Table
 from rich.text import Text
 
@@ -64,14 +63,14 @@ def write_audit(findings: Findings, out: Path, *, agents: str, top: int = 10) ->
         audit=audit,
         agents=agents,
         facts=describe(audit.scenario.to_dict()),
-        totals=totals_in_words(findings.totals),
+        totals=[*totals_in_words(findings.totals), *findings.notes()],
         columns=COLUMNS,
         rows=[cells(account) for account in findings.accounts],
         worst=findings.worst(top),
         drawings=_drawings(audit),
         too_many_seats=audit.scenario.principals > MOST_SEATS,
         version=__version__,
-        yaml=yaml.safe_dump(audit.scenario.to_dict(), sort_keys=False, allow_unicode=True),
+        yaml=audit.scenario.to_yaml(),
     )
 
 

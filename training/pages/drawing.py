@@ -7,7 +7,9 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+from xml.sax.saxutils import escape
 
 import matplotlib
 import numpy as np
@@ -31,6 +33,10 @@ WIDTH = 5.0
 _SETTINGS: Mapping[str, Any] = {
     "text.parse_math": False,  # names may hold a "$"
     "svg.hashsalt": "proxycoop",  # the same data gives the same file
+    "svg.fonttype": "none",  # text stays text, which can be searched, selected and edited
+    "pdf.fonttype": 42,  # whole fonts: many publishers refuse PDFs whose letters are drawings
+    # the first is Matplotlib's own, by which text is measured; the others are about as wide, or narrower
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Geneva", "Arial", "Helvetica", "sans-serif"],
     **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), RULE),
     **dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), "black"),
     **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
@@ -55,17 +61,35 @@ class Drawing:
     Attributes:
         key: Name of the figure; the template has its title and caption.
         alt: Its content in words and numbers, for readers who cannot see it.
-        svg: The figure as SVG.
+        figure: The figure.
     """
 
     key: str
     alt: str
-    svg: bytes
+    figure: Figure
+
+    @cached_property
+    def svg(self) -> bytes:
+        """The figure as SVG. It holds its content in words too."""
+        drawn = self._saved("svg", {"Date": None, "Creator": None})
+        return drawn.replace(b"<defs>", f"<desc>{escape(self.alt)}</desc>\n <defs>".encode(), 1)
+
+    @property
+    def pdf(self) -> bytes:
+        """The figure as PDF, for papers."""
+        return self._saved("pdf", {"CreationDate": None, "Creator": None, "Producer": None, "Subject": self.alt})
 
     @property
     def uri(self) -> str:
         """The figure as a ``data:`` address."""
         return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
+
+    def _saved(self, form: str, metadata: Mapping[str, str | None]) -> bytes:
+        buffer = io.BytesIO()
+        with house_style():
+            self.figure.savefig(buffer, format=form, metadata=dict(metadata))
+        self.figure.set_layout_engine("none")  # all files of a figure are laid out alike, by the first
+        return buffer.getvalue()
 
 
 @dataclass(frozen=True)
@@ -155,6 +179,4 @@ def figure_of_lines(names: Sequence[str], height: float, *, panels: int = 1) -> 
 
 def drawing(key: str, figure: Figure, said: Sequence[str]) -> Drawing:
     """A finished figure, with its content in words."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return Drawing(key, f"{'; '.join(map(one_line, said))}.", buffer.getvalue())
+    return Drawing(key, f"{'; '.join(map(one_line, said))}.", figure)

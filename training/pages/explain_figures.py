@@ -64,42 +64,45 @@ def pay(found: ProxyWorth) -> Drawing:
 def outcomes(found: FeatureWorth) -> Drawing:
     """What seeing each feature is worth in welfare."""
     means = found.outcomes.means[0]
-    order = [i for i in _order(means) if found.is_read[i]]
+    order = found.ranked(means).order
     names = [found.outcomes.players[i] for i in order]
-    figure = _tall(len(order))
+    figure = Figure((WIDTH, 2.0), layout="constrained")
     ax = figure.subplots()
     said = _bars(ax, names, [means[i] for i in order])
     ax.set(xlabel="welfare that seeing the feature adds, reward units")
     _key(figure)
+    _make_room(figure, ax)
     return drawing("outcomes", figure, said)
 
 
 def behaviour(found: FeatureWorth) -> Drawing:
     """How far each feature moves the probability of contributing a lot, and whether it favours clean lots."""
-    order = [i for i in _order(found.influence) if found.is_read[i]]
+    order = found.ranked(found.influence).order
     names = [found.outcomes.players[i] for i in order]
     panels: list[tuple[str, str, Sequence[Estimate]]] = [("Influence", "mean move, points of 100", found.influence)]
     if any(estimate.mean is not None for estimate in found.discrimination.means[0]):
         panels.append(("Tells clean from corrupt", "clean above corrupt, points", found.discrimination.means[0]))
-    figure, said = _tall(len(order)), []
-    for ax, (title, unit, estimates) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+    figure, said = Figure((WIDTH, 2.0), layout="constrained"), []
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for ax, (title, unit, estimates) in zip(axes, panels, strict=True):
         said += [f"{title}, {text}" for text in _bars(ax, names, [_percent(estimates[i]) for i in order])]
         ax.set(title=title, xlabel=unit)
     _key(figure)
+    _make_room(figure, axes[0])
     return drawing("behaviour", figure, said)
-
-
-def _order(estimates: Sequence[Estimate]) -> list[int]:
-    """Indices of the estimates, the highest mean first."""
-    return sorted(range(len(estimates)), key=lambda i: -(estimates[i].mean or 0.0))
 
 
 def _percent(estimate: Estimate) -> Estimate:
     return Estimate(*(None if number is None else 100 * number for number in (estimate.mean, estimate.half_width)))
 
 
-def _tall(n_bars: int) -> Figure:
-    return Figure((WIDTH, round(0.75 + 0.18 * max(n_bars, 2), 2)), layout="constrained")
+def _make_room(figure: Figure, ax: Axes) -> None:
+    """Make a figure of bars as high as its names need. What stands around the bars has the same height, however many there are."""
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    n_lines = max(text.count("\n") + 1 for text in labels)
+    figure.draw_without_rendering()  # lays the figure out, so that sizes are known
+    lacking = len(labels) * (0.06 + 0.13 * n_lines) - ax.get_window_extent().height / figure.dpi
+    figure.set_size_inches(WIDTH, round(figure.get_figheight() + lacking, 2))
 
 
 def _bars(ax: Axes, names: Sequence[str], estimates: Sequence[Estimate]) -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import rich.box
-import yaml
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +18,7 @@ from ...envs.rendering import profile_in_short
 from ...text import one_line
 from ..analysis.coalition_play import TARGETS
 from ..analysis.explain import Explanation
+from ..analysis.ranking import is_beyond
 from ..analysis.summary import spell, told
 from ..evaluate import Estimate
 from .description import describe
@@ -80,7 +80,7 @@ def write_explanation(found: Explanation, out: Path, *, agents: str) -> Path:
         drawings: list[Drawing] = [proxies(found.proxies), pay(found.proxies)]
         if any(found.features.is_read):
             drawings += [outcomes(found.features), behaviour(found.features)]
-    layout = ObservationLayout.of(scenario)
+    described = ObservationLayout.of(scenario).describe()
     return write_page(
         out,
         "explain.html.j2",
@@ -93,10 +93,10 @@ def write_explanation(found: Explanation, out: Path, *, agents: str) -> Path:
         profile_rows=profile_rows(found),
         feature_columns=FEATURE_COLUMNS,
         feature_rows=feature_rows(found),
-        meanings=layout.describe(),
+        meanings={name: described[name.partition("/")[2]] for name in found.features.outcomes.players},
         drawings=drawings,
         version=__version__,
-        yaml=yaml.safe_dump(scenario.to_dict(), sort_keys=False, allow_unicode=True),
+        yaml=scenario.to_yaml(),
     )
 
 
@@ -111,7 +111,7 @@ def sentences(found: Explanation) -> list[str]:
         _pay_in_words(found.proxies.pearson, found.proxies.slope),
         f"the policy contributes {told(found.clean_share, 0, percent=True)} of the clean lots and "
         f"{told(found.corrupt_share, 0, percent=True)} of the corrupt ones"
-        + _best("; it tells them apart mostly by", found, found.features.discrimination.means[0], 100, " pp"),
+        + _most(found, found.features.discrimination.means[0], "it tells them apart most{} by", percent=True),
     ]
     seen = found.features.outcomes
     blind, seeing = (Estimate.of(part[0]) for part in (seen.nobody, seen.everybody))
@@ -119,7 +119,7 @@ def sentences(found: Explanation) -> list[str]:
         return [*said, "none of the features that it observes changes what it does"]
     said.append(
         f"if it saw nothing, an episode's welfare would be {told(blind, 2)}; it is {told(seeing, 2)}"
-        + _best(", mostly by seeing", found, seen.means[0], 1, "")
+        + _most(found, seen.means[0], "it rises most{} by seeing")
     )
     read, unread = ([name for name, one in zip(seen.players, found.features.is_read, strict=True) if one == kind] for kind in (True, False))
     if unread:
@@ -156,9 +156,8 @@ def profile_rows(found: Explanation) -> list[list[str]]:
 
 
 def feature_rows(found: Explanation) -> list[list[str]]:
-    """Rows of the table of features that the policy reads, most influence first, as text; see :data:`FEATURE_COLUMNS`."""
+    """Rows of the table of features that the policy reads, highest welfare first, as text; see :data:`FEATURE_COLUMNS`."""
     part = found.features
-    order = sorted(range(len(part.is_read)), key=lambda i: -(part.influence[i].mean or 0.0))
     return [
         [
             part.outcomes.players[i],
@@ -167,8 +166,7 @@ def feature_rows(found: Explanation) -> list[list[str]]:
             *(_with_interval(estimates[i], 1, percent=True) for estimates in (part.influence, part.discrimination.means[0])),
             spell(Estimate(part.direction[i], None), 2)[0],
         ]
-        for i in order
-        if part.is_read[i]
+        for i in part.ranked(part.outcomes.means[0]).order
     ]
 
 
@@ -255,25 +253,49 @@ def _records(found: Explanation) -> list[dict[str, Any]]:
 def _pay_in_words(pearson: Estimate, slope: Estimate) -> str:
     if pearson.mean is None or slope.mean is None:
         return "it is unknown whether pay follows worth: in every episode all proxies are worth the same, or are paid the same"
-    low = pearson.mean - (pearson.half_width or 0.0)
-    verdict = "pay follows worth" if low > 0.5 else "pay follows worth loosely" if low > 0 else "it is not certain that pay follows worth"
+    verdict = (
+        "pay follows worth"
+        if is_beyond(pearson, 0.5)
+        else "pay follows worth loosely"
+        if is_beyond(pearson)
+        else "pay goes against worth"
+        if is_beyond(pearson, above=False)
+        else "it is not certain that pay follows worth"
+    )
     return (
         f"{verdict}: within an episode their correlation is {told(pearson, 2)}, and a proxy that is worth 1 more than another "
         f"is paid {told(slope, 2)} more"
     )
 
 
-def _best(before: str, found: Explanation, estimates: Sequence[Estimate], scale: float, unit: str) -> str:
-    """The features with the highest values, as the end of a sentence. Only features whose intervals lie above 0 are named."""
-    known = [
-        (estimate.mean, name, estimate)
-        for name, estimate in zip(found.features.outcomes.players, estimates, strict=True)
-        if estimate.mean is not None and estimate.mean > (estimate.half_width or 0.0)
-    ]
-    best = sorted(known, key=lambda one: -one[0])[:_TOLD]
-    if not best:
+def _most(found: Explanation, estimates: Sequence[Estimate], opening: str, *, percent: bool = False) -> str:
+    """Which feature has the highest estimate, as the end of a sentence, and whether that is certain.
+
+    Args:
+        found: The explanation.
+        estimates: An estimate of each feature.
+        opening: The words before the features; ``{}`` stands where "on average" is added if the first place is not certain.
+        percent: Whether the estimates are shares, to be told in percentage points.
+    """
+    names, part = found.features.outcomes.players, found.features
+    first, *others = part.ranked(estimates).order or (None,)
+    if first is None:
         return ""
-    return f"{before} " + ", ".join(f"{name} (+{spell(e, 1 if scale == 100 else 2, percent=scale == 100)[0]}{unit})" for _, name, e in best)
+    if (estimates[first].mean or 0.0) <= 0:
+        return "; no feature adds to that on average"
+
+    def tell(i: int) -> str:
+        text = _with_interval(estimates[i], 1 if percent else 2, percent=percent)
+        return f"{names[i]} ({text}{' pp' * percent})"
+
+    rivals = [names[i] for i in part.ranked(estimates).rivals]
+    doubts = [] if is_beyond(estimates[first]) else ["covers 0" if estimates[first].half_width is not None else "is unknown"]
+    if rivals and estimates[first].half_width is not None:
+        more = f" and {len(rivals) - _TOLD} more" if len(rivals) > _TOLD else ""
+        doubts.append(f"overlaps {'that' if len(rivals) == 1 else 'those'} of {', '.join(rivals[:_TOLD])}{more}")
+    shown = [first, *(i for i in others if is_beyond(estimates[i]))][:_TOLD]
+    doubt = f". This is not certain: the interval of {names[first]} {' and '.join(doubts)}" if doubts else ""
+    return f"; {opening.format(' on average' if doubts else '')} {', then '.join(map(tell, shown))}{doubt}"
 
 
 def _with_interval(estimate: Estimate, places: int, *, percent: bool = False) -> str:

@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 
 from ...envs.rendering import profile_in_short
 from ...envs.screening.profiles import Profile
-from ..analysis.summary import Row, Table, difference, interval, told
+from ..analysis.summary import REFERENCES, Row, Table, difference, interval, reference, told
 from ..compare import CLASSIC_RULES
 from ..evaluate import Estimate
 from .drawing import GREY, RULE, WIDTH, Drawing, Look, Looks, drawable, drawing, figure_of_lines, fit, house_style, line, name_ends
@@ -24,13 +24,17 @@ _COLOURS = ("#E69F00", "#D55E00", "#CC79A7", "#009E73", "#0072B2", "#000000", "#
 """Okabe and Ito's colours, which colour-blind readers can tell apart. Their yellow is left out, because it is faint on white."""
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (7, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (9, 3)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
-_REFERENCE_DASHES: Mapping[str, Any] = {"planner": (0, (8, 2)), "oracle": (0, (4, 2)), "all": (0, (2, 2)), "none": (0, (1, 2))}
+_REFERENCE_DASHES: Mapping[str, Any] = {REFERENCES[0]: (0, (8, 2)), "oracle": (0, (4, 2)), "all": (0, (2, 2)), "none": (0, (1, 2))}
 
 
 def looks(tables: Iterable[Table]) -> Looks:
     """A look for every credit rule, the same in all scenarios of a comparison. The classic rules look the same in all comparisons."""
     names = [*CLASSIC_RULES, *sorted({row.name for table in tables for row in table.learned} - set(CLASSIC_RULES))]
     return {name: Look(_COLOURS[i % len(_COLOURS)], _DASHES[i % len(_DASHES)], _MARKERS[i % len(_MARKERS)]) for i, name in enumerate(names)}
+
+
+FIGURES = ("shares", "outcomes", "training", "rounds", "values", "value-losses", "blocks", "credit", "robustness")
+"""Keys of all figures, in their order."""
 
 
 def figures(table: Table, styles: Looks) -> list[Drawing]:
@@ -73,17 +77,17 @@ def _outcomes(table: Table, styles: Looks) -> Drawing | None:
     """Welfare and test loss of every row, as dots."""
     accuracy = table.scenario["utility"] == "accuracy"
     loss = ("test_utility", "Test accuracy", "share correct") if accuracy else ("test_cross_entropy", "Test cross-entropy", "nats")
-    panels = (("welfare", "Welfare", "reward units", "planner"), (*loss, "none"))
+    guides = ((reference(table), _REFERENCE_DASHES[REFERENCES[0]]), (table.agent("none"), _REFERENCE_DASHES["none"]))
     figure, said = _tall_figure(table.rows, 0.23), []
-    for ax, (measure, title, unit, guide) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
+    panels = (("welfare", "Welfare", "reward units"), loss)
+    for ax, (measure, title, unit), (guide, dashes) in zip(figure.subplots(1, 2, sharey=True), panels, guides, strict=True):
         for row, y in _agents_axis(ax, table.rows):
             _dot(ax, y, row.measure(measure), row, styles)
             said.append(f"{title} of {row.label}: {told(row.measure(measure), 3)}")
         ax.set(title=title, xlabel=unit, xlim=_limits([row.measure(measure) for row in table.rows]))
         ax.xaxis.set_major_locator(MaxNLocator(4))
-        reference = table.agent(guide)
-        if reference is not None and reference.measure(measure).mean is not None:
-            ax.axvline(reference.mean(measure), color=GREY, linestyle=_REFERENCE_DASHES[guide], linewidth=1, zorder=1)
+        if guide is not None and guide.measure(measure).mean is not None:
+            ax.axvline(guide.mean(measure), color=GREY, linestyle=dashes, linewidth=1, zorder=1)
     return drawing("outcomes", figure, said)
 
 
@@ -105,10 +109,10 @@ def _training(table: Table, styles: Looks) -> Drawing | None:
             steps, values = row.curve(measure)
             ends.append(line(ax, steps / 1000, values, row.name, styles[row.name], i))
             said.append(f"{title} under {row.name}: from {values[:, 0].mean():.3g} to {values[:, -1].mean():.3g}")
-        planner = table.agent("planner")
+        planner = reference(table)
         if measure == "welfare" and planner is not None and planner.measure(measure).mean is not None:
-            ax.axhline(planner.mean(measure), color=GREY, linestyle=_REFERENCE_DASHES["planner"], linewidth=1)
-            ends.append((0.0, planner.mean(measure), "planner", GREY))
+            ax.axhline(planner.mean(measure), color=GREY, linestyle=_REFERENCE_DASHES[REFERENCES[0]], linewidth=1)
+            ends.append((0.0, planner.mean(measure), planner.name, GREY))
         ax.set_title(title)
         fit([ax], share=measure != "welfare")
         name_ends(figure, ax, ends)
@@ -138,7 +142,7 @@ def _rounds(table: Table, styles: Looks) -> Drawing | None:
 def _values(table: Table, styles: Looks) -> Drawing | None:
     """Value losses at the end, with and without screening, against the start."""
     names = [name for name in table.scenario["values"] if any(row.measure(f"test_value/{name}").mean is not None for row in table.rows)]
-    rows = [row for row in table.rows if row.learned or row.name in ("all", "oracle", "planner")]
+    rows = [row for row in table.rows if row.learned or row.name in ("all", "oracle", *REFERENCES)]
     if not names or not rows:
         return None
     figure, said = _tall_figure(rows, 0.24, panels=len(names)), []
@@ -222,10 +226,10 @@ def _credit(table: Table, styles: Looks) -> Drawing | None:
 
 
 def _robustness(table: Table, styles: Looks) -> Drawing | None:
-    """What an agent gains by copying, how equal credit is, and whether the budget balances."""
+    """What a principal gains by a second name, how equal credit is, and whether the budget balances."""
     panels = (
+        ("split_gain", "Gain from splitting", "reward units", 0),
         ("copy_gain", "Gain from copying", "reward units", 0),
-        ("sybil_gain", "Gain from a second seat", "reward units", 0),
         ("jain", "Jain's index of credit", "1/N one has all, 1 all equal", 1),
         ("imbalance", "Credit minus gain", "reward units", 0),
     )

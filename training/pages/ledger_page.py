@@ -97,7 +97,11 @@ def policy_in_words(policy: SettlementPolicy, money: Currency) -> list[str]:
     if policy.floor:
         said.append(f"nobody gets less than {money.format(policy.floor)} in a settlement, as far as revenue and reserve reach")
     if policy.cap is not None:
-        said.append(f"nobody gets more than {money.format(policy.cap)} in a settlement; what nobody may have goes into the reserve")
+        others = "the others by what is due to them" if policy.clawback else "the others in the same proportions"
+        said.append(
+            f"nobody gets more than {money.format(policy.cap)} in a settlement; what that keeps from one goes to {others}, "
+            "and the rest into the reserve"
+        )
     return said
 
 

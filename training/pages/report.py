@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import csv
 import math
 import re
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import yaml
-
-from ...envs import scenario as scenarios
-from ...files import output_folder, write_text
-from ..analysis.summary import Row, Table, cells, columns, difference, interval, markdown, spell, summarise, told
-from ..compare import results
+from ... import strict_yaml
+from ...files import output_folder, write_bytes, write_text
+from ..analysis.latex import latex
+from ..analysis.ranking import Ranking, is_beyond
+from ..analysis.summary import Row, Table, cells, columns, difference, markdown, ranked, spell, summarise, told
+from ..compare import columns_of, results
 from ..evaluate import Estimate
+from ..measures import SHARE, meaning_of
+from .again import command, is_resplit
 from .description import describe
 from .drawing import Drawing, Looks
-from .figures import figures, looks
+from .figures import FIGURES, figures, looks
 from .page import write_page
 
 _SPAM = 0.05
@@ -37,8 +38,13 @@ _TRAINING = (
     "hidden",
     "actions",
 )
-_COUNTS = ("clean_share", "corrupt_share", "admitted_share", "violations", "realised_violations", "test_accuracy", "planner_share")
-"""Measures that are shares, shown in per cent."""
+_GROUPS = {False: "scripted", True: "learned under"}
+_GAMED = (
+    ("split_gain", "Splitting", "a principal that deals its lots out to two names gets more for them"),
+    ("copy_gain", "Copying", "a principal that offers its lots under two names gets more for them"),
+)
+"""Measures of what an agent gains by cheating, with a finding for each."""
+_UNKNOWN_ORDER = " One seed does not tell which rule comes first on others."
 
 
 def report(folder: str | Path, out: str | Path | None = None) -> Path:
@@ -57,6 +63,7 @@ def report(folder: str | Path, out: str | Path | None = None) -> Path:
     found = results(folder)
     tables = summarise(found)
     styles = looks(tables)
+    again, custom = command(found, tables)
     return write_page(
         Path(folder) / "report.html" if out is None else Path(out),
         "report.html.j2",
@@ -64,19 +71,26 @@ def report(folder: str | Path, out: str | Path | None = None) -> Path:
         sections=[_section(table, styles) for table in tables],
         versions=sorted({str(result.get("version", "unknown")) for result in found}),
         settings=_settings(found),
-        command=_command(found, tables),
-        custom=[table.name for table in tables if not _ships(table)],
-        resplit=_resplit(found),
+        command=again,
+        custom=custom,
+        resplit=is_resplit(found),
         n_results=len(found),
+        dictionary=_dictionary(found),
     )
 
 
-def parts(folder: str | Path, out: str | Path) -> list[Path]:
-    """Write the parts of the page as files, for papers and READMEs: a table ``NAME.md`` and figures ``NAME-KEY.svg``.
+Form = Literal["web", "paper"]
+"""For the web, parts are Markdown tables and SVG figures; for papers, LaTeX tables and PDF figures."""
+_ENDINGS: Mapping[Form, tuple[str, str]] = {"web": (".md", ".svg"), "paper": (".tex", ".pdf")}
+
+
+def parts(folder: str | Path, out: str | Path, form: Form = "web") -> list[Path]:
+    """Write the parts of the page as files: of each scenario a table ``NAME.md`` or ``NAME.tex`` and figures ``NAME-KEY.svg`` or ``.pdf``.
 
     Args:
         folder: Folder of a comparison.
         out: Folder for the files.
+        form: Whether they are for the web or for papers.
 
     Returns:
         Their paths.
@@ -86,41 +100,63 @@ def parts(folder: str | Path, out: str | Path) -> list[Path]:
     """
     tables = summarise(results(folder))
     styles, place = looks(tables), output_folder(out)
+    of_table, of_figure = _ENDINGS[form]
     written = []
     for table in tables:
-        stem = re.sub(r"[^A-Za-z0-9._-]", "_", table.name)
-        written.append(write_text(place / f"{stem}.md", markdown(table)))
-        written += [write_text(place / f"{stem}-{one.key}.svg", one.svg.decode()) for one in figures(table, styles)]
+        written.append(write_text(place / f"{_stem(table)}{of_table}", markdown(table) if form == "web" else latex(table)))
+        for one in figures(table, styles):
+            drawn = one.svg if form == "web" else one.pdf
+            written.append(write_bytes(place / f"{_stem(table)}-{one.key}{of_figure}", drawn))
     return written
+
+
+def names_of_parts(folder: str | Path, form: Form = "web") -> list[str]:
+    """Names of the files that :func:`parts` may write for a comparison, whether or not there is data for each."""
+    of_table, of_figure = _ENDINGS[form]
+    stems = [_stem(table) for table in summarise(results(folder))]
+    return [name for stem in stems for name in (f"{stem}{of_table}", *(f"{stem}-{key}{of_figure}" for key in FIGURES))]
+
+
+def _stem(table: Table) -> str:
+    """How the files of a scenario's parts begin."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", table.name)
 
 
 def _section(table: Table, styles: Looks) -> dict[str, Any]:
     """What the template needs to know of a scenario."""
     drawings: list[Drawing] = figures(table, styles)
+    described, rows = columns(table), list(zip(table.rows, cells(table), strict=True))
+    groups = [(heading, [[row.name, *texts] for row, texts in rows if row.learned == learned]) for learned, heading in _GROUPS.items()]
     return {
         "table": table,
         "facts": describe(table.scenario),
         "findings": findings(table),
-        "columns": columns(table),
-        "rows": list(zip(table.rows, cells(table), strict=True)),
+        "columns": described,
+        "headings": [
+            ("agents", "A scripted agent, or the credit rule under which proxies learned."),
+            *((c.title, c.meaning) for c in described),
+        ],
+        "groups": [(heading, texts) for heading, texts in groups if texts],
         "drawings": drawings,
+        "measure_headings": [("measure", "Its name in results.csv."), ("unit", "Its unit."), *((row.label, "") for row in table.rows)],
         "measures": _measures(table),
-        "yaml": yaml.safe_dump(dict(table.scenario), sort_keys=False, allow_unicode=True),
-        "best": None if table.best is None else table.best.name,
+        "meanings": {name: meaning_of(name).meaning for row in table.rows for name in row.measures},
+        "yaml": strict_yaml.write(dict(table.scenario)),
+        "best": _best_in_words(table),
         "third": max(int(table.scenario["principals"]) // 3, 1),
     }
 
 
-def _measures(table: Table) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Every measure of every row, as text."""
-    made = []
+def _measures(table: Table) -> list[list[str | tuple[str, str]]]:
+    """Every measure of every row, as text: its name, its unit, and its mean and half-width for every row."""
+    made: list[list[str | tuple[str, str]]] = []
     for name in sorted({name for row in table.rows for name in row.measures}):
-        estimates = [row.measure(name) for row in table.rows]
+        estimates, unit = [row.measure(name) for row in table.rows], meaning_of(name).unit
         largest = max((abs(estimate.mean) for estimate in estimates if estimate.mean is not None), default=0.0)
-        percent = name in _COUNTS
+        percent = unit == SHARE
         places = 1 if percent or largest >= 10 else 3
-        made.append((name.replace("_", " ") + ", %" * percent, [spell(estimate, places, percent=percent) for estimate in estimates]))
-    return made
+        made.append([name, "%" if percent else unit, *(spell(estimate, places, percent=percent) for estimate in estimates)])
+    return [*made, ["seeds", "", *(", ".join(map(str, row.seeds)) for row in table.rows)]]
 
 
 def _settings(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -130,56 +166,43 @@ def _settings(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         values = list(dict.fromkeys(str(result["cell"][name]) for result in found if name in result["cell"]))
         if values:
             settings.append(("episodes of an evaluation" if name == "episodes" else name.replace("_", " "), ", ".join(values)))
+    if seats := list(dict.fromkeys(seat for result in found for seat in result["cell"].get("seats", ()))):
+        settings.append(("seats that other agents played", ", ".join(seats)))
     return settings
 
 
-def _resplit(found: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether every seed has its own split of the data."""
-    return all(result["cell"]["scenario"]["data"]["split_seed"] == result["cell"]["seed"] for result in found)
-
-
-def _ships(table: Table) -> bool:
-    """Whether the package has the same scenario, apart from its split."""
-    if table.name not in scenarios.names():
-        return False
-    ours: dict[str, Any] = json.loads(json.dumps(scenarios.load(table.name).to_dict()))  # numbers as keys have become text in results
-    ours["data"]["split_seed"] = table.scenario["data"]["split_seed"]
-    return ours == table.scenario
-
-
-def _command(found: Sequence[Mapping[str, Any]], tables: Sequence[Table]) -> str:
-    """The command line that repeats the comparison."""
-    seeds = sorted({result["cell"]["seed"] for result in found})
-    rules = dict.fromkeys(row.name for table in tables for row in table.learned)
-    words = ["proxycoop", "compare"]
-    words += [word for table in tables for word in ("--scenario", table.name if _ships(table) else f"{table.name}.yaml")]
-    words += [word for rule in rules for word in ("--rule", rule)]
-    words += ["--seeds", str(seeds[-1] - seeds[0] + 1)] + (["--first-seed", str(seeds[0])] if seeds[0] else [])
-    for option, name in (("--steps", "total_steps"), ("--episodes", "episodes")):
-        words += [word for value in sorted({r["cell"][name] for r in found if name in r["cell"]})[-1:] for word in (option, str(value))]
-    return shlex.join([*words, *(() if _resplit(found) else ("--same-split",)), "--out", "out/again"])
+def _dictionary(found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """What the columns of ``results.csv`` mean, as rows of a table."""
+    _, _, text = columns_of(found)
+    return list(csv.reader(text.splitlines()))[1:]
 
 
 def findings(table: Table) -> list[tuple[str, str]]:
-    """What a scenario's numbers say, as headings and sentences. A finding that the data do not support is left out."""
+    """What a scenario's numbers say, as headings and sentences. A finding that the data do not support is left out.
+
+    Whatever a sentence calls highest or lowest is so for certain, seed by seed; else the sentence says that it is not. On one seed nothing
+    is. Where a rule is named because it lies beyond a limit, "within noise" says that its interval reaches the limit.
+    """
     learned = table.learned
-    ranked = sorted((row for row in learned if not math.isnan(row.mean("welfare"))), key=lambda row: -row.mean("welfare"))
-    said = [*_welfare_finding(ranked), *_test_finding(table, ranked)]
+    said = [*_seeds_finding(learned), *_welfare_finding(learned), *_test_finding(table)]
     oracle = table.agent("oracle")
     if oracle is not None and (riders := [row for row in learned if row.mean("clean_share") < oracle.mean("clean_share") / 2]):
-        listed, share = _listed(riders, "clean_share", percent=True), told(oracle.measure("clean_share"), 1, percent=True)
+        half = oracle.mean("clean_share") / 2
+        listed = _listed(riders, "clean_share", percent=True, sure=lambda row: is_beyond(row.measure("clean_share"), half, above=False))
+        share = told(oracle.measure("clean_share"), 1, percent=True)
         said.append(("Free riding", f"fewer than half as many clean lots are contributed as by the oracle ({share}) under {listed}."))
+    spam = f"more than {100 * _SPAM:.0f} % of the corrupt lots"
     if spammers := [row for row in learned if row.mean("corrupt_share") > _SPAM]:
-        listed = _listed(spammers, "corrupt_share", percent=True)
-        said.append(("Spamming", f"more than {100 * _SPAM:.0f} % of the corrupt lots are contributed under {listed}."))
+        listed = _listed(spammers, "corrupt_share", percent=True, sure=lambda row: is_beyond(row.measure("corrupt_share"), _SPAM))
+        said.append(("Spamming", f"{spam} are contributed under {listed}."))
     elif learned:
-        said.append(("No spamming", f"under no rule do proxies contribute more than {100 * _SPAM:.0f} % of the corrupt lots."))
-    said += _value_findings(table, ranked)
-    if paid := [row for row in learned if _lower(row.measure("sybil_gain")) > 0]:
-        listed = _listed(paid, "sybil_gain")
-        said.append(
-            ("Sybils", f"a second seat with copies of the first seat's lots raises their joint return under {listed}, in reward units.")
-        )
+        perhaps = [row for row in learned if not is_beyond(row.measure("corrupt_share"), _SPAM, above=False)]
+        doubt = f" That is within noise under {_listed(perhaps, 'corrupt_share', percent=True)}." if perhaps else ""
+        said.append(("No spamming", f"under no rule do proxies contribute {spam}.{doubt}"))
+    said += _value_findings(table)
+    for measure, heading, text in _GAMED:
+        if paid := [row for row in learned if is_beyond(row.measure(measure))]:
+            said.append((heading, f"{text} under {_listed(paid, measure)}, in reward units."))
     if off := [row for row in learned if abs(row.mean("imbalance")) > 0.05 * abs(_gain(table, row))]:
         listed = _listed(off, "imbalance")
         said.append(("Unbalanced budget", f"credit differs from the gain by more than 5 % under {listed}, in reward units."))
@@ -189,63 +212,128 @@ def findings(table: Table) -> list[tuple[str, str]]:
     return said
 
 
-def _welfare_finding(ranked: Sequence[Row]) -> list[tuple[str, str]]:
-    """Which rule has the highest and the lowest welfare, by how much, and which have a negative one."""
-    if not ranked:
+def _seeds_finding(learned: Sequence[Row]) -> list[tuple[str, str]]:
+    """Which rules were trained once only."""
+    single = [row for row in learned if len(row.seeds) == 1]
+    if not single:
         return []
-    best, *others = ranked
-    share = best.measure("planner_share").mean
-    text = f"{best.name} with {told(best.measure('welfare'), 1)} reward units"
-    text += "" if share is None else f", {_percent(share)} of the planner's"
-    text += f"; lowest: {others[-1].name} with {told(others[-1].measure('welfare'), 1)}." if others else "."
-    leads = [(other.name, difference(best, other, "welfare")) for other in others]
-    if any(lead.half_width is not None for _, lead in leads):
-        listed = (
-            f"{told(lead, 1)} over {name}{' (within noise)' * (lead.half_width is not None and _lower(lead) <= 0)}" for name, lead in leads
+    who = "each rule was" if len(single) == len(learned) else f"{_names(single)} {'were' if len(single) > 1 else 'was'}"
+    return [
+        (
+            "One seed",
+            f"{who} trained once. What follows may be different on another seed: ± is then over the episodes of one evaluation. "
+            "To compare rules, train with more seeds.",
         )
-        text += f" Its lead, seed by seed: {', '.join(listed)}."
-    said = [("Highest welfare", text)]
-    if worse := [row for row in ranked if row.mean("welfare") < 0]:
-        said.append(("Worse than nothing", f"welfare is negative under {_listed(worse, 'welfare')}."))
+    ]
+
+
+def _welfare_finding(learned: Sequence[Row]) -> list[tuple[str, str]]:
+    """Which rule has the highest and the lowest welfare, by how much and whether that is certain, and which have a negative one."""
+    rows = [row for row in learned if not math.isnan(row.mean("welfare"))]
+    if not rows:
+        return []
+    if _one_seed(rows) or len(rows) == 1:
+        said = [("Welfare", f"{_listed(rows, 'welfare')}, in reward units.{_UNKNOWN_ORDER * (len(rows) > 1)}")]
+    else:
+        highest, lowest = ranked(rows, "welfare"), ranked(rows, "welfare", lowest_first=True)
+        best, *others = (rows[i] for i in highest.order)
+        share = best.measure("planner_share").mean
+        text = "" if highest.is_certain else "not certain; on average it is "
+        text += f"{best.name} with {told(best.measure('welfare'), 1)} reward units"
+        text += "" if share is None else f", {_percent(share)} of the planner's"
+        text += f"; lowest: {_first(rows, lowest, 'welfare')}. Its lead, seed by seed: "
+        leads = [(other.name, difference(best, other, "welfare")) for other in others]
+        text += ", ".join(f"{told(lead, 1)} over {name}{' (within noise)' * _is_noise(lead)}" for name, lead in leads)
+        said = [("Highest welfare", f"{text}.")]
+    if worse := [row for row in rows if row.mean("welfare") < 0]:
+        listed = _listed(worse, "welfare", sure=lambda row: is_beyond(row.measure("welfare"), above=False))
+        said.append(("Worse than nothing", f"welfare is negative under {listed}."))
     return said
 
 
-def _test_finding(table: Table, ranked: Sequence[Row]) -> list[tuple[str, str]]:
+def _test_finding(table: Table) -> list[tuple[str, str]]:
     """Which rule ends with the best model on the test set, and which end with a worse one than at the start."""
     column = columns(table)[0]
-    accuracy = column.kind == "share"
-    sign, places, unit = (1, 1, "") if accuracy else (-1, 3, " nats")
-    known = [row for row in table.learned if not math.isnan(row.mean(column.measure))]
-    if not known:
+    accuracy, measure = column.kind == "share", column.measure
+    places, unit, what = (1, "", "test accuracy") if accuracy else (3, " nats", "test cross-entropy")
+    rows = [row for row in table.learned if not math.isnan(row.mean(measure))]
+    if not rows:
         return []
-    best = max(known, key=lambda row: sign * row.mean(column.measure))
-    text = f"{best.name} with {told(best.measure(column.measure), places, percent=accuracy)}{unit}"
     start = table.agent("none")
-    text += "" if start is None else f" (start: {told(start.measure(column.measure), places, percent=accuracy)})"
-    text += f", although {ranked[0].name} has the highest welfare." if ranked and ranked[0] is not best else "."
-    said = [("Highest test accuracy" if accuracy else "Lowest test cross-entropy", text)]
-    if start is not None and (worse := [row for row in known if sign * (row.mean(column.measure) - start.mean(column.measure)) < 0]):
-        listed = _listed(worse, column.measure, percent=accuracy, places=places)
-        said.append(("A worse model", f"than at the start, on the test set, under {listed}."))
+    began = "" if start is None else f" (start: {told(start.measure(measure), places, percent=accuracy)})"
+    if _one_seed(rows) or len(rows) == 1:
+        listed = _listed(rows, measure, percent=accuracy, places=places)
+        said = [(what.capitalize(), f"{listed}{', in nats' * (not accuracy)}{began}.{_UNKNOWN_ORDER * (len(rows) > 1)}")]
+    else:
+        ranking = ranked(rows, measure, lowest_first=not accuracy)
+        best, text = rows[ranking.order[0]], "" if ranking.is_certain else "not certain; on average it is "
+        text += f"{best.name} with {told(best.measure(measure), places, percent=accuracy)}{unit}{began}"
+        if not ranking.is_certain:
+            text += f"; within noise of it: {_names([rows[i] for i in ranking.rivals])}"
+        welfare = ranked(table.learned, "welfare")
+        other = table.learned[welfare.order[0]] if welfare.is_certain else best
+        text += f", although {other.name} has the highest welfare." if ranking.is_certain and other is not best else "."
+        said = [(f"{'Highest' if accuracy else 'Lowest'} {what}", text)]
+    if start is not None:
+        changes = [(row, difference(row, start, measure)) for row in rows]
+        if worse := {row.name: change for row, change in changes if (change.mean or 0.0) * (1 if accuracy else -1) < 0}:
+            worsened = [row for row in rows if row.name in worse]
+            listed = _listed(
+                worsened, measure, percent=accuracy, places=places, sure=lambda row: not _is_noise(worse[row.name], above=not accuracy)
+            )
+            said.append(("A worse model", f"than at the start, on the test set, under {listed}."))
     return said
 
 
-def _value_findings(table: Table, ranked: Sequence[Row]) -> list[tuple[str, str]]:
-    """What happened to each value under the rule with the highest welfare, and what screening changed."""
-    start = table.agent("none")
-    if start is None or not ranked:
+def _value_findings(table: Table) -> list[tuple[str, str]]:
+    """What happened to each value under the rule with the highest mean welfare, and what screening changed."""
+    start, best = table.agent("none"), table.best
+    if start is None or best is None:
         return []
-    said, best = [], ranked[0]
+    said = []
     for value in table.scenario["values"]:
         measures = f"test_value/{value}", f"unscreened_value/{value}"
         before, screened, free = start.measure(measures[0]), best.measure(measures[0]), best.measure(measures[1])
         if before.mean is None or screened.mean is None or free.mean is None:
             continue
-        direction = "falls" if screened.mean < before.mean else "rises even with screening"
-        text = f"its loss {direction} under {best.name}, from {told(before, 3)} to {told(screened, 3)} on the test set; "
+        falls = screened.mean < before.mean
+        direction = "falls" if falls else "rises even with screening"
+        doubt = " (within noise)" * _is_noise(difference(best, start, measures[0]), above=not falls)
+        text = f"its loss {direction}{doubt} under {best.name}, from {told(before, 3)} to {told(screened, 3)} on the test set; "
         effect = told(difference(best, best, *measures), 3)
         said.append((f"Value {value}", f"{text}where nobody screens, it ends at {told(free, 3)}. Screening changes it by {effect}."))
     return said
+
+
+def _best_in_words(table: Table) -> str | None:
+    """The rule whose play some figures show, and why that one."""
+    best, rows = table.best, [row for row in table.learned if not math.isnan(row.mean("welfare"))]
+    if best is None or len(rows) == 1:
+        return None if best is None else best.name
+    if _one_seed(rows):
+        return f"{best.name}, whose welfare is the largest on this one seed, which says nothing about other seeds"
+    certain = ranked(rows, "welfare").is_certain
+    return f"{best.name}, the rule with the highest {'welfare' if certain else 'mean welfare; others are within noise of it'}"
+
+
+def _is_noise(change: Estimate, *, above: bool = True) -> bool:
+    """Whether a difference, seed by seed, has an interval that is not wholly above 0, or below it."""
+    return change.half_width is not None and not is_beyond(change, above=above)
+
+
+def _one_seed(rows: Sequence[Row]) -> bool:
+    """Whether no row has a second seed."""
+    return all(len(row.seeds) == 1 for row in rows)
+
+
+def _first(rows: Sequence[Row], ranking: Ranking, measure: str) -> str:
+    """The first row of a ranking with its measure, and who else may be the first."""
+    first, rivals = rows[ranking.order[0]], [rows[i] for i in ranking.rivals]
+    return f"{first.name} with {told(first.measure(measure), 1)}" + (f", within noise of {_names(rivals)}" if rivals else "")
+
+
+def _names(rows: Sequence[Row]) -> str:
+    return ", ".join(row.name for row in rows)
 
 
 def _gain(table: Table, row: Row) -> float:
@@ -253,15 +341,14 @@ def _gain(table: Table, row: Row) -> float:
     return row.mean("welfare") + float(table.scenario["principals"]) * row.mean("cost")
 
 
-def _lower(estimate: Estimate) -> float:
-    """The interval's lower end; −∞ if there is no interval."""
-    return -math.inf if estimate.half_width is None else interval(estimate)[0]
-
-
 def _percent(share: float) -> str:
     return told(Estimate(share, None), 0, percent=True)
 
 
-def _listed(rows: Sequence[Row], measure: str, *, percent: bool = False, places: int = 1) -> str:
-    """The names of rules, each with a measure."""
-    return ", ".join(f"{row.name} ({told(row.measure(measure), places, percent=percent)})" for row in rows)
+def _listed(
+    rows: Sequence[Row], measure: str, *, percent: bool = False, places: int = 1, sure: Callable[[Row], bool] = lambda _: True
+) -> str:
+    """The names of rules, each with a measure, and with a doubt where what is said of it is not sure."""
+    return ", ".join(
+        f"{row.name} ({told(row.measure(measure), places, percent=percent)}{'' if sure(row) else ', within noise'})" for row in rows
+    )

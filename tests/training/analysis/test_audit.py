@@ -15,6 +15,7 @@ import torch
 from proxycoop import agents
 from proxycoop.agents import make
 from proxycoop.envs import Engine, scenario
+from proxycoop.envs.outcome import deadlock
 from proxycoop.training.analysis.audit import audit
 from proxycoop.training.analysis.objections import Findings
 from proxycoop.training.blocks import by_profile, by_seat, by_value
@@ -229,6 +230,32 @@ def test_under_negotiation_it_is_told_what_was_bargained_and_why():
     assert totals.objected[0] - totals.let_in[0] + totals.left_out[0] == totals.blocked[0]
 
 
+def test_how_far_watched_losses_rose_over_the_episodes_stands_beside_the_totals(found, tmp_path):
+    risen = (found.audit.value_losses[-1] - found.audit.value_losses[0]).double()
+    expected = {name: (risen[:, m].mean().item(), risen[:, m].max().item()) for m, name in enumerate(("missed_cancer", "false_alarm"))}
+    assert found.rises == {name: pytest.approx(pair) for name, pair in expected.items()}
+    (mean, worst), (said,) = expected["missed_cancer"], found.notes()
+    assert f"changed by: missed_cancer {mean:+z.3g} (worst episode {worst:+z.3g}), false_alarm " in said
+    assert said[1:] in write_audit(found, tmp_path / "audit.html", agents="all").read_text()
+    assert found.to_dict(0)["rises"]["missed_cancer"] == {"mean": pytest.approx(mean), "worst": pytest.approx(worst)}
+    one = audited(profiles=[{"holders": 2, "tolerances": {"false_alarm": 0.1}}], **{"lots.tags": {}})
+    assert list(one.rises) == ["false_alarm"]
+    assert audited(profiles=[], **{"lots.tags": {}}).notes() == []
+
+
+def test_episodes_in_which_nothing_passes_are_told_with_the_reason_and_what_helps():
+    """As the engine tells it: in digits all updates that honest proxies contribute in episode 0 are beyond the tolerance of eights."""
+    made = scenario.load("digits", **{"reward.scale": 50.0, "horizon": 2})
+    findings = Findings(audit(made, partial(make, "honest"), episodes=3, seed=0))
+    engine = Engine(made, "shapley", 3)
+    agents.play(engine, make("honest"), range(3))
+    assert deadlock(engine).startswith(
+        "nothing passed in 1 of 3 episodes: all 12 updates contributed there were screened out, 12 of them bec"
+    )
+    assert findings.notes()[1] == deadlock(engine)
+    assert len(found := Findings(audit(made, partial(make, "oracle"), episodes=3, seed=0)).notes()) == 1, found
+
+
 def test_the_worst_are_told_in_words_each_lot_once_and_only_the_list_is_capped(found):
     told = found.worst(3)
     assert len(told) == 3
@@ -436,3 +463,13 @@ def test_wrong_inputs_say_what_to_do(run, folder, tmp_path):
         code, _, err = run("audit", *words)
         assert code == 2
         assert message in err
+
+
+@pytest.mark.slow
+def test_on_a_telephone_and_on_paper_nothing_is_cut_or_folded_away(found, in_browser, tmp_path):
+    text = write_audit(found, tmp_path / "audit.html", agents="the agent all").read_text(encoding="utf-8")
+    for width, paper in ((400, False), (680, True)):
+        seen = in_browser(text, width, paper=paper)
+        assert seen["page"] <= 0
+        assert max(seen["boxes"]) <= 0
+        assert paper <= (seen["hidden"] == 0)

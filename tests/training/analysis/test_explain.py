@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import replace
 from functools import partial
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import pytest
 import torch
@@ -22,6 +22,8 @@ from proxycoop.training.analysis.coalition_play import TARGETS, Background, Blin
 from proxycoop.training.analysis.explain import explain, explain_features
 from proxycoop.training.analysis.masked_features import MaskedFeatures
 from proxycoop.training.evaluate import Estimate
+from proxycoop.training.pages.drawing import house_style
+from proxycoop.training.pages.explain_figures import behaviour, outcomes
 from proxycoop.training.pages.explain_page import feature_rows, proxy_rows, sentences, to_csv, to_dict, write_explanation
 
 EPISODES, SEED = 3, 7
@@ -455,6 +457,8 @@ def test_json_and_csv_hold_what_was_found(honest):
 class Forgetful(Agent):
     """Third parties' agents need no probabilities."""
 
+    made_for = "any"
+
     def choose(self, observations):
         return self.layout.lot(observations, "loss") < 0.7
 
@@ -469,6 +473,8 @@ def test_an_agent_without_probabilities_is_asked_for_its_choices(small_scenario)
 class OnPayday(Agent):
     """Contributes only in the round before a settlement."""
 
+    made_for = "any"
+
     def choose(self, observations):
         near = self.layout.agent(observations, "until_settlement") < 0.6
         return near[..., None].expand(*near.shape, self.layout.n_lots)
@@ -479,3 +485,93 @@ def test_the_rounds_until_settlement_are_a_clock_like_the_time(small_scenario):
     found = explain(paid, OnPayday, credit="loo", episodes=2, budget=60).features
     read = [name for name, is_read in zip(found.outcomes.players, found.is_read, strict=True) if is_read]
     assert read == ["agent/until_settlement"]
+
+
+# what is largest
+
+
+def with_features(found, read):
+    """An explanation in which the policy reads these features, each with the mean and the half-width of its worth and of the others."""
+    part = found.features
+    names = part.outcomes.players
+    estimates = tuple(Estimate(*read.get(name, (0.0, 0.0))) for name in names)
+    return replace(
+        found,
+        features=replace(
+            part,
+            outcomes=replace(part.outcomes, means=(estimates,) * 3),
+            discrimination=replace(part.discrimination, means=(estimates,)),
+            influence=estimates,
+            is_read=tuple(name in read for name in names),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("read", "told"),
+    [
+        (
+            {"lot/own_admissible": (4.83, 1.44), "lot/excess_loss": (21.42, 21.55)},
+            "it rises most on average by seeing lot/excess_loss (21.42 ±\u00a021.55), then lot/own_admissible (4.83 ±\u00a01.44). This is "
+            "not certain: the interval of lot/excess_loss covers 0 and overlaps that of lot/own_admissible",
+        ),
+        (
+            {"lot/own_admissible": (4.83, 1.44), "lot/excess_loss": (21.42, 2.0), "lot/loss": (0.1, 0.5)},
+            "it rises most by seeing lot/excess_loss (21.42 ±\u00a02.00), then lot/own_admissible (4.83 ±\u00a01.44)",
+        ),
+        (
+            {"lot/excess_loss": (3.0, 4.0)},
+            "it rises most on average by seeing lot/excess_loss (3.00 ±\u00a04.00). This is not certain: the "
+            "interval of lot/excess_loss covers 0",
+        ),
+        (
+            {"lot/excess_loss": (3.0, None)},
+            "it rises most on average by seeing lot/excess_loss (3.00). This is not certain: the interval of lot/excess_loss is unknown",
+        ),
+        ({"lot/excess_loss": (-3.0, 1.0)}, "no feature adds to that on average"),
+    ],
+)
+def test_the_words_name_what_the_table_has_on_top_and_whether_it_is_certain(honest, read, told):
+    found = with_features(honest, read)
+    blind = sentences(found)[3]
+    assert blind.endswith(f"; {told}")
+    assert [row[0] for row in feature_rows(found)] == sorted(read, key=lambda name: -read[name][0])
+    if "most" in told:
+        assert f" {feature_rows(found)[0][0]} ({feature_rows(found)[0][1]})" in blind, "the numbers are those of the table's first row"
+        assert " pp)" in sentences(found)[2]
+
+
+def test_pay_whose_correlation_has_no_interval_is_not_said_to_follow_worth(honest):
+    part = honest.proxies
+    flat = part.returns.clone()
+    flat[1:] = 1.0  # only in the first episode are proxies paid differently
+    found = replace(honest, proxies=replace(part, returns=flat))
+    assert found.proxies.pearson.half_width is None
+    assert sentences(found)[1].startswith("it is not certain that pay follows worth")
+
+
+@pytest.mark.parametrize("n", [1, 2, 60])
+@pytest.mark.parametrize("draw", [outcomes, behaviour])
+def test_a_figure_of_few_or_many_features_has_room_for_each(honest, n, draw):
+    estimates = tuple(Estimate(float(i), 1.0) for i in range(n))
+    worth = replace(honest.features.outcomes, players=tuple(f"lot/feature_{i}" for i in range(n)), means=(estimates,) * 3)
+    with house_style():
+        figure = draw(replace(honest.features, outcomes=worth, discrimination=worth, influence=estimates, is_read=(True,) * n)).figure
+        figure.draw_without_rendering()
+    ax = figure.axes[0]
+    boxes = sorted((label.get_window_extent() for label in ax.get_yticklabels()), key=lambda box: box.y0)
+    assert len(boxes) == n
+    assert all(below.y1 <= above.y0 for below, above in pairwise(boxes)), "names do not overlap"
+    bars = [patch.get_window_extent().height / figure.dpi for patch in ax.patches]
+    assert min(bars) > 0.1
+    assert ax.get_window_extent().height / figure.dpi > 0.15 * n
+
+
+@pytest.mark.slow
+def test_on_a_telephone_and_on_paper_nothing_is_cut_or_folded_away(honest, in_browser, tmp_path):
+    text = write_explanation(honest, tmp_path / "explain.html", agents="the agent honest").read_text(encoding="utf-8")
+    for width, paper in ((400, False), (680, True)):
+        found = in_browser(text, width, paper=paper)
+        assert found["page"] <= 0
+        assert max(found["boxes"]) <= 0
+        assert paper <= (found["hidden"] == 0)

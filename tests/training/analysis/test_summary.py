@@ -10,7 +10,18 @@ import scipy.stats
 from rich.console import Console
 
 from proxycoop.text import one_line
-from proxycoop.training.analysis.summary import cells, columns, console_table, difference, markdown, spell, summarise, told, wrapped
+from proxycoop.training.analysis.summary import (
+    cells,
+    columns,
+    console_table,
+    difference,
+    markdown,
+    reference,
+    spell,
+    summarise,
+    told,
+    wrapped,
+)
 from proxycoop.training.evaluate import Estimate
 
 WELFARE = {"planner": [60.0, 50.0, 70.0], "none": [0.0, 0.0, 0.0], "shapley": [48.0, 45.0, 52.0], "equal": [20.0, 31.0, 25.0]}
@@ -76,6 +87,18 @@ def test_share_of_planner_is_the_ratio_of_means_with_a_linearised_interval() -> 
     assert share.mean == pytest.approx(ratio)
     assert share.half_width == pytest.approx(t_half_width(list((w - ratio * p) / p.mean())))
     assert table.agent("planner").measure("planner_share") == Estimate(1.0, 0.0)
+
+
+def test_the_reference_is_the_planner_that_measures_where_it_was_played() -> None:
+    given = comparison()
+    for seed, welfare in enumerate([80.0, 75.0, 90.0]):
+        given.append(result("measuring_planner", "shapley", seed, {"welfare": [welfare, 1.0]}))
+    (table,) = summarise(given)
+    assert reference(table) is table.agent("measuring_planner")
+    assert next(row for row in table.learned if row.name == "shapley").measure("planner_share").mean == pytest.approx(145 / 245)
+    assert table.agent("planner").measure("planner_share").mean == pytest.approx(180 / 245)
+    (before,) = summarise(comparison())  # as folders of an earlier version hold it
+    assert reference(before) is before.agent("planner")
 
 
 @pytest.mark.parametrize("planner", [None, -2.0])
@@ -146,10 +169,19 @@ def test_names_are_taken_literally_by_rich_and_markdown() -> None:
     (table,) = summarise([result("learned", "[red]x[/]|<b>_y_\x1b\n", 0, {}, name="[bold]s")])
     text = StringIO()
     Console(file=text, width=200).print(console_table(table))
-    assert "[red]x[/]|<b>_y_" in text.getvalue()
+    assert [line.split()[0] for line in text.getvalue().splitlines() if "x[" in line or "_y_" in line] == ["[red]x[", r"/]|<b>_y_\x1b"]
     assert "[bold]s" in text.getvalue()
     assert r"learned, \[red\]x\[/\]\|\<b\>\_y\_" in markdown(table)
-    assert one_line("a\x1b\nb") == "a  b"
+    assert one_line("a\x1b\nb") == r"a\x1b b"
+
+
+def test_rules_whose_long_names_differ_only_at_the_end_look_different() -> None:
+    names = [f"mine({', '.join(f'argument_{i}={i}' for i in range(20))}, last={last})" for last in (1, 2)]
+    (table,) = summarise([result("learned", name, 0, {}) for name in names])
+    text = StringIO()
+    Console(file=text, width=200).print(console_table(table))
+    assert "last=1)" in text.getvalue()
+    assert "last=2)" in text.getvalue()
 
 
 def test_difference_pairs_seeds() -> None:

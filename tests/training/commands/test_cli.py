@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -61,6 +62,31 @@ def test_play_shows_no_negative_zero(run):
     assert code == 0
     assert "returns 0.00, 0.00" in out
     assert "-0.00" not in out
+
+
+def test_play_without_options_shows_the_idea(run):
+    """Updates pass, others are screened out, and credit differs."""
+    code, out, _ = run("play", "--last")
+    assert code == 0
+    rows = [line for line in out.splitlines() if line.startswith("proxy_")]
+    symbols = " ".join(rows).split()
+    assert symbols.count("A") >= 3
+    assert symbols.count("X") >= 1
+    totals = sorted(float(re.findall(r"[+-]\d+\.\d\d", row)[1]) for row in rows)
+    assert totals[0] >= 0
+    assert totals[-1] > 40
+    assert float(re.search(r"welfare (-?[\d.]+)", out)[1]) > 50
+    assert "nothing passed" not in out
+
+
+def test_where_nothing_passes_play_and_evaluate_say_so_and_what_helps(run):
+    _, out, _ = run("play", "-s", "digits", "--last", "--set", "horizon=2")
+    assert "nothing passed: all 12 updates contributed were screened out, 12 of them because of eights" in out
+    assert "planner or oracle" in out
+    _, out, _ = run("evaluate", "-s", "digits", "--episodes", 2, "--seed", 0, "--set", "horizon=2")
+    assert "nothing passed in 1 of 2 episodes: all 12 updates contributed there were screened out" in out
+    _, out, _ = run("evaluate", "-s", "digits", "--agent", "oracle", "--episodes", 2, "--seed", 0, "--set", "horizon=2")
+    assert "nothing passed" not in out
 
 
 def test_play_shows_every_round_and_its_sum(run, tmp_path):
@@ -165,13 +191,28 @@ def test_train_evaluate_and_play_a_policy(run, tmp_path):
         (("play", "-c", "shapley(budget=60"), "credit rule 'shapley(budget=60': write a name, or a name with arguments"),
         (("play", "-c", "shapley(budgte=60)"), "'shapley' does not take these arguments"),
         (("play", "-c", "normalised(rule='nope')"), "unknown credit rule 'nope': the known ones are"),
-        (("play", "-a", "nope"), "known ones are all, honest, learned, none, oracle, planner, random"),
+        (("play", "-a", "nope"), "known ones are all, honest, learned, measuring_planner, none, oracle, planner, random"),
         (("play", "-a", "learned"), "needs a policy"),
         (("play", "--seat", "x"), "--seat 'x': write a seat's number"),
         (("play", "--seat", "9=none"), "seats go from 0 to 5"),
         (("play", "--set", "lots.rowz=3"), "unknown key 'lots.rowz'; did you mean 'rows'"),
         (("play", "--set", "horizon"), "write KEY=VALUE"),
-        (("play", "--set", "horizon=[1"), "not a valid YAML value"),
+        (("play", "--set", "horizon=yes"), "error: --set 'horizon=yes': horizon: Input should be a valid integer"),
+        (("play", "--set", "horizon=true"), "error: --set 'horizon=true': horizon: must be a number, not true or false (got True)"),
+        (
+            ("play", "--set", "lots={rows: 2, rows: 3}"),
+            "error: --set 'lots={rows: 2, rows: 3}': not valid YAML: the key 'rows' is given twice",
+        ),
+        (("play", "--set", "horizon=4", "--set", "horizon=5"), "error: --set 'horizon=5': 'horizon' is set twice: leave one"),
+        (("play", "-s", "digits", "--set", "principals=2"), "error: digits.yaml with --set 'principals=2': profiles have 4 holders in all"),
+        (("play", "--set", "horizon=!!python/name:os.system"), "the tag '!!python/name:os.system' is not allowed here"),
+        (("play", "--set", "name=\x1b[31m"), "the character U+001B is not allowed"),
+        (
+            ("train", "-o", "/dev/null/run", "--hyper", "gamma=no"),
+            "gamma: Input should be a valid number, unable to parse string as a number (got 'no'",
+        ),
+        (("train", "-o", "/dev/null/run", "--hyper", "gamma=true"), "gamma: must be a number, not true or false (got True)"),
+        (("play", "--set", "horizon=[1"), "--set 'horizon=[1': not valid YAML: while parsing a flow sequence"),
         (
             ("play", "--set", "principals=21", "--set", "lots.rows=5", "--set", "reward.scale=1"),
             "Shapley takes at most 20 agents, got 21 (2,097,152 coalitions a round): use an estimator with a budget of coalition "

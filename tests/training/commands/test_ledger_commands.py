@@ -15,7 +15,8 @@ from rich.console import Console
 
 from proxycoop.credit.ledger import Ledger
 from proxycoop.credit.money.settlement import SettlementPolicy
-from proxycoop.training.commands import cli, ledger_commands
+from proxycoop.training import terminal
+from proxycoop.training.commands import cli
 
 # Python from 3.12 on warns where other threads might hold locks: those of libraries here hold none that a child needs.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -230,7 +231,8 @@ def test_hostile_names_are_shown_as_they_are(run, tmp_path):
     assert all(name in out for name in ("[bold]Ada[/bold] <b>&amp;</b>", "שלום עולם", " a=b ", 'O\'Neil "x", y', "[red]c[/red]"))
     assert out.replace(" ", "").replace("\n", "").count("x") >= 200, "a long name is folded, not cut"
     for name in HOSTILE:
-        code, out, err = run("ledger", "statement", books, name, "--html", tmp_path / "page.html", "--csv", tmp_path / "page.csv")
+        words = ("ledger", "statement", books, name, "--html", tmp_path / "page.html", "--csv", tmp_path / "page.csv", "--overwrite")
+        code, out, err = run(*words)
         assert (code, err) == (0, "")
         assert out.startswith(f"{name}, member of [red]c[/red]")
         assert "<b>&amp;</b>" not in (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -349,8 +351,14 @@ def test_a_ledger_that_is_not_there_is_one_clear_line_and_is_not_made(run, tmp_p
             ("init", "NEW", "-c", "c", "--member", "a", "--set", "decya=1"),
             "unknown setting of a policy 'decya' (did you mean 'decay'?): the known",
         ),
-        (("init", "NEW", "-c", "c", "--member", "a", "--set", "decay=2"), "policy: decay: Input should be less than or equal to 1 (got 2)"),
-        (("init", "NEW", "-c", "c", "--member", "a", "--set", "floor=1.5"), "policy: floor: Input should be a valid integer (got 1.5)"),
+        (
+            ("init", "NEW", "-c", "c", "--member", "a", "--set", "decay=2"),
+            "error: --set 'decay=2': decay: Input should be less than or equal to 1 (got 2)",
+        ),
+        (
+            ("init", "NEW", "-c", "c", "--member", "a", "--set", "floor=1.5"),
+            "error: --set 'floor=1.5': floor: Input should be a valid integer (got 1.5)",
+        ),
         (("init", "NEW", "-c", "c", "--member", "a", "--set", "decay"), "write KEY=VALUE"),
         (("init", "NEW", "-c", "c", "--member", "a", "--set", "cap=1", "--set", "floor=2"), "policy: cap=1 is below floor=2"),
         (("init", "/dev/null/x.db", "-c", "c", "--member", "a"), "/dev/null/x.db"),
@@ -447,10 +455,30 @@ def test_no_table_is_written_over_a_ledger_of_its_name(run, original, tmp_path):
 def test_a_policy_file_that_sets_something_twice_is_refused(run, tmp_path):
     (tmp_path / "p.yaml").write_text("decay: .9\nfloor: 1\ndecay: .5\n")
     code, _, err = run("ledger", "init", tmp_path / "b.db", "-c", "c", "--member", "Ada", "--policy", tmp_path / "p.yaml")
-    assert (code, "sets 'decay' twice: leave one" in err) == (2, True)
+    assert (code, "p.yaml:3: not valid YAML: the key 'decay' is given twice, first in line 1: leave one" in err) == (2, True)
     (tmp_path / "p.yaml").write_text(f"decay: {'9' * 5000}\n")
     code, _, err = run("ledger", "init", tmp_path / "b.db", "-c", "c", "--member", "Ada", "--policy", tmp_path / "p.yaml")
-    assert (code, "p.yaml' holds a value that cannot be read" in err) == (2, True)
+    assert (code, "p.yaml:1: not valid YAML: the number '9999" in err) == (2, True)
+    assert not (tmp_path / "b.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("decay: .9\nfloor: yes\n", "p.yaml:2: floor: Input should be a valid integer (got 'yes', which is text in YAML 1.2)"),
+        ("decay: .9\nsolidarity: true\n", "p.yaml:2: solidarity: must be a number, not true or false (got True)"),
+        ("decay: .9\nfloor: 2020-99-99\n", "p.yaml:2: floor: Input should be a valid integer (got '2020-99-99')"),
+        ("decay: .9\ndecai: 1\n", "p.yaml:2: unknown setting of a policy 'decai' (did you mean 'decay'?)"),
+        ("3: .9\n", "p.yaml:1: unknown setting of a policy 3"),
+        ("decay: &d [*d]\n", "p.yaml:1: not valid YAML: the alias 'd' stands inside what it names"),
+        ("", "p.yaml' must hold a mapping, such as decay: 0.9, not nothing"),
+    ],
+)
+def test_a_wrong_policy_file_is_named_with_the_line(run, tmp_path, text, complaint):
+    (tmp_path / "p.yaml").write_text(text)
+    code, _, err = run("ledger", "init", tmp_path / "b.db", "-c", "c", "--member", "Ada", "--policy", tmp_path / "p.yaml")
+    assert (code, err.count("\n")) == (2, 1)
+    assert complaint in err
     assert not (tmp_path / "b.db").exists()
 
 
@@ -534,7 +562,7 @@ def test_a_file_of_heads_of_other_cooperatives_is_refused(run, books, tmp_path):
 
 
 def test_no_digit_of_an_amount_is_lost_on_a_narrow_terminal(run, books, monkeypatch):
-    monkeypatch.setattr(ledger_commands, "console", lambda: Console(width=30))
+    monkeypatch.setattr(terminal, "console", lambda: Console(width=30))
     run("ledger", "record", books, "--revenue", "12345678901234567.89")
     _, settled, _ = run("ledger", "settle", books)
     with Ledger(books) as ledger:

@@ -207,7 +207,7 @@ def test_names_are_text_in_a_table_and_nothing_else(name):
     lines = text.splitlines()
     assert any(line.split() == ["Bo", "2.00"] for line in lines)
     shown = re.sub(r"\s", "", text)
-    assert re.sub(r"\s", "", name.replace("\x1b", "").replace("\n", ""))[:20] in shown
+    assert re.sub(r"\s", "", name.replace("\x1b", r"\x1b").replace("\n", ""))[:20] in shown
 
 
 def test_files_that_cannot_be_written_are_named():
@@ -215,3 +215,13 @@ def test_files_that_cannot_be_written_are_named():
         write_statement(STATEMENT, Path("/dev/null/x.html"))
     with pytest.raises(ValueError, match=r"'/dev/null/x\.csv' cannot be written"):
         write_csv(STATEMENT, Path("/dev/null/x.csv"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "paper"), [(400, False), (680, True)])
+def test_on_a_telephone_and_on_paper_nothing_is_cut_off(tmp_path, in_browser, width, paper):
+    text = write_statement(many(30), tmp_path / "page.html").read_text(encoding="utf-8")
+    found = in_browser(text, width, paper=paper)
+    assert found["page"] <= 0
+    assert max(found["boxes"]) <= 0
+    assert found["hidden"] == 0

@@ -1,10 +1,12 @@
 """The report of a synthetic comparison: complete, self-contained, escaped, and true to its data."""
 
 import base64
+import csv
 import io
 import json
 import re
 import shlex
+import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,14 @@ from matplotlib.figure import Figure
 
 from proxycoop.credit import RULES
 from proxycoop.envs import scenario
-from proxycoop.training.analysis.summary import markdown, summarise
+from proxycoop.training.analysis.latex import latex
+from proxycoop.training.analysis.summary import Table, markdown, summarise
+from proxycoop.training.compare import columns_of
+from proxycoop.training.pages import figures as figures_module
 from proxycoop.training.pages.description import describe
+from proxycoop.training.pages.drawing import Drawing, Looks, house_style
 from proxycoop.training.pages.figures import figures, looks
-from proxycoop.training.pages.report import findings, parts, report
+from proxycoop.training.pages.report import findings, names_of_parts, parts, report
 
 HOSTILE = "<script>alert('x')</script> $x_ \"quoted\" & 漢 a very long name of a rule that goes on and on"
 N, T, STEPS = 6, 16, 5
@@ -43,7 +49,7 @@ def write(
     cell: dict[str, Any] = {"format": 3, "agent": agent, "episodes": 8, "seed": seed, "scenario": plain, "credit": credit}
     learned = agent == "learned"
     numbers = {key: [float(rng.uniform(0, 0.4)), 0.01] for key in ("clean_share", "corrupt_share", "admitted_share", "violations", "jain")}
-    numbers |= {key: [float(rng.normal(5, 2)), 1.0] for key in ("welfare", "copy_gain", "sybil_gain", "imbalance", "cost", "return")}
+    numbers |= {key: [float(rng.normal(5, 2)), 1.0] for key in ("welfare", "copy_gain", "split_gain", "imbalance", "cost", "return")}
     numbers |= {"test_utility": [-float(rng.uniform(0.9, 1.1)), 0.02], "test_accuracy": [0.8, 0.01], "pearson_shapley": [None, None]}
     numbers |= {f"{kind}_value/{value}": [float(rng.uniform(1, 2)), 0.1] for kind in ("test", "unscreened") for value in plain["values"]}
     numbers |= measures
@@ -223,7 +229,7 @@ def test_many_rules_and_long_names_still_make_a_page(tmp_path: Path, registered:
 
 @pytest.mark.usefixtures("undrawn")
 def test_measures_undefined_everywhere_still_make_a_page(tmp_path: Path) -> None:
-    names = ("welfare", "test_utility", "clean_share", "corrupt_share", "copy_gain", "sybil_gain", "jain", "imbalance")
+    names = ("welfare", "test_utility", "clean_share", "corrupt_share", "copy_gain", "split_gain", "jain", "imbalance")
     for seed in range(2):
         write(tmp_path, "none", "shapley", seed, **{key: [None, None] for key in names})
         write(tmp_path, "learned", "equal", seed, **{key: [None, None] for key in names})
@@ -305,7 +311,7 @@ def test_findings_follow_from_the_data(tmp_path: Path) -> None:
         write(tmp_path, "oracle", "shapley", seed, clean_share=[0.8, 0.0])
         write(tmp_path, "planner", "shapley", seed, welfare=[50.0, 0.0])
         noise = 0.1 * seed
-        common = {"violations": [0.0, 0.0], "imbalance": [0.0, 0.0], "sybil_gain": [-1.0 + noise, 0.0]}
+        common = {"violations": [0.0, 0.0], "imbalance": [0.0, 0.0], "split_gain": [-1.0 + noise, 0.0]}
         write(
             tmp_path,
             "learned",
@@ -328,7 +334,7 @@ def test_findings_follow_from_the_data(tmp_path: Path) -> None:
             test_utility=[-1.3, 0],
             **common,
         )
-        paid = common | {"sybil_gain": [3.0 + noise, 0.0], "violations": [0.25, 0.0]}
+        paid = common | {"split_gain": [3.0 + noise, 0.0], "violations": [0.25, 0.0]}
         write(
             tmp_path,
             "learned",
@@ -353,8 +359,8 @@ def test_findings_follow_from_the_data(tmp_path: Path) -> None:
     assert "under equal (10.0" in said["Free riding"]
     assert "loo" not in said["Free riding"]
     assert said["Spamming"].endswith("under data_size (30.0\u00a0±\u00a00.0\u00a0%).")
-    assert "data_size (3.1" in said["Sybils"]
-    assert "loo" not in said["Sybils"]
+    assert "data_size (3.1" in said["Splitting"]
+    assert "loo" not in said["Splitting"]
     assert "data_size (25.0" in said["Violations"]
     assert "Unbalanced budget" not in said
     assert {"Value eights", "Value nines"} <= said.keys()
@@ -391,3 +397,115 @@ def test_same_data_gives_the_same_page_wherever_it_is_written(folder: Path, tmp_
     first, again = (report(folder, tmp_path / name) for name in ("first.html", "again.html"))
     assert again == tmp_path / "again.html"
     assert again.read_text(encoding="utf-8") == first.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "paper"), [(400, False), (680, True), (520, True)])
+def test_on_a_telephone_and_on_paper_nothing_is_cut_or_folded_away(folder: Path, in_browser: Any, width: int, paper: bool) -> None:
+    found = in_browser(report(folder).read_text(encoding="utf-8"), width, paper=paper)
+    assert found["page"] <= 0
+    assert found["boxes"]
+    assert max(found["boxes"]) <= 0
+    assert paper <= (found["hidden"] == 0), "on paper, what is folded is open"
+
+
+def test_print_keeps_headings_with_what_they_head_and_dark_colours_to_screens(page: tuple[str, Page]) -> None:
+    style = page[0].partition("<style>")[2].partition("</style>")[0]
+    paper = style.partition("@media print {")[2]
+    assert re.search(r"h1, h2, h3, summary \{[^}]*break-after: avoid", paper)
+    assert re.search(r"details::details-content \{[^}]*content-visibility: visible", paper)
+    assert re.search(r"pre \{[^}]*white-space: pre-wrap", paper)
+    assert "@media screen and (prefers-color-scheme: dark)" in style
+
+
+def test_every_cell_says_its_column_so_that_rows_can_stand_alone(page: tuple[str, Page]) -> None:
+    _, parsed = page
+    assert all(cell["data-title"] for cell in parsed.all("td"))
+    for tag, role in (("table", "table"), ("tr", "row"), ("td", "cell")):
+        assert {element["role"] for element in parsed.all(tag)} == {role}, "a table for screen readers, however it is laid out"
+
+
+def test_the_text_of_figures_is_text_in_fonts_that_are_at_hand_and_they_say_what_they_show(page: tuple[str, Page]) -> None:
+    space = "{http://www.w3.org/2000/svg}"
+    for image in page[1].all("img"):
+        svg = ElementTree.fromstring(base64.b64decode(str(image["src"]).partition(",")[2]))
+        texts = svg.findall(f".//{space}text")
+        assert len(texts) > 5
+        for text in texts:
+            style = text.attrib["style"]
+            assert "DejaVu Sans" in style
+            assert "sans-serif" in style
+            assert (text.text or "").strip()
+        assert not [one for group in svg.iter(f"{space}g") if group.get("id", "").startswith("text_") for one in group.iter(f"{space}use")]
+        assert svg.findtext(f"{space}desc") == image["alt"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_on_one_seed_nothing_is_highest(tmp_path: Path) -> None:
+    for rule, welfare in (("loo", 41.0), ("shapley", 40.9), ("equal", 3.0)):
+        write(tmp_path, "learned", rule, 0, welfare=[welfare, 0.1], test_utility=[-1 / welfare, 0.001])
+    (table,) = summarise(results_of(tmp_path))
+    said = dict(findings(table))
+    assert not [text for one in said.items() for text in one if re.search("highest|lowest|best", text, re.IGNORECASE)]
+    assert said["One seed"].startswith("each rule was trained once.")
+    assert said["Welfare"].startswith(
+        "equal (3.0\u00a0±\u00a00.1), loo (41.0\u00a0±\u00a00.1), shapley (40.9\u00a0±\u00a00.1), in reward units."
+    )
+    assert "nats" in said["Test cross-entropy"]
+    page = report(tmp_path).read_text(encoding="utf-8")
+    assert "the rule with the highest" not in page
+    assert "under loo, whose welfare is the largest on this one seed, which says nothing about other seeds." in page
+
+
+def test_what_is_within_noise_is_not_called_highest(tmp_path: Path) -> None:
+    for seed in range(3):
+        for rule, welfare in (("loo", 41.0), ("shapley", 40.9 + 0.3 * (seed - 1)), ("equal", 3.0 + 0.1 * seed)):
+            write(tmp_path, "learned", rule, seed, welfare=[welfare, 9.0])
+    (table,) = summarise(results_of(tmp_path))
+    said = dict(findings(table))
+    assert said["Highest welfare"].startswith("not certain; on average it is loo with 41.0")
+    assert "; lowest: equal with 3.1" in said["Highest welfare"], "that is certain"
+    assert "over shapley (within noise)" in said["Highest welfare"]
+    assert re.search(r"over equal\.$", said["Highest welfare"])
+
+
+def test_a_limit_that_an_interval_reaches_is_told_as_within_noise(tmp_path: Path) -> None:
+    for seed in range(3):
+        write(tmp_path, "oracle", "shapley", seed, clean_share=[0.8, 0.0])
+        write(tmp_path, "learned", "loo", seed, welfare=[-2.0 + seed, 0], corrupt_share=[0.04 + 0.03 * seed, 0], clean_share=[0.3, 0])
+    (table,) = summarise(results_of(tmp_path))
+    said = dict(findings(table))
+    assert said["Worse than nothing"] == "welfare is negative under loo (−1.0\u00a0±\u00a02.5, within noise)."
+    assert said["Spamming"].endswith("loo (7.0\u00a0±\u00a07.5\u00a0%, within noise).")
+    assert said["Free riding"].endswith("loo (30.0\u00a0±\u00a00.0\u00a0%).")
+
+
+def test_copying_that_pays_is_a_finding(tmp_path: Path) -> None:
+    for seed in range(3):
+        write(tmp_path, "learned", "loo", seed, copy_gain=[4.0 + seed / 10, 1.0])
+        write(tmp_path, "learned", "equal", seed, copy_gain=[1.0 + 3 * (-1) ** seed, 1.0])
+    (table,) = summarise(results_of(tmp_path))
+    assert "under loo (4.1\u00a0±\u00a00.2), in reward units." in dict(findings(table))["Copying"]
+
+
+def test_parts_for_papers_are_latex_tables_and_pdf_figures_with_text(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shares(table: Table, styles: Looks) -> list[Drawing]:
+        with house_style():
+            return [figures_module._shares(table, styles)]  # the others take long
+
+    monkeypatch.setattr("proxycoop.training.pages.report.figures", shares)
+    written = parts(folder, tmp_path / "paper", "paper")
+    assert {path.name for path in written} <= set(names_of_parts(folder, "paper"))
+    tables = summarise(results_of(folder))
+    assert [path.read_text() for path in written if path.suffix == ".tex"] == [latex(table) for table in tables]
+    pictures = [path.read_bytes() for path in written if path.suffix == ".pdf"]
+    assert len(pictures) == len(written) - len(tables)
+    assert all(picture.startswith(b"%PDF") and b"/FontFile2" in picture for picture in pictures)
+    again = parts(folder, tmp_path / "again", "paper")
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written], "same data, same files"
+
+
+def test_the_page_says_what_every_column_of_the_results_means(folder: Path, page: tuple[str, Page]) -> None:
+    rows = page[1].rows
+    *_, text = columns_of(results_of(folder))
+    assert list(csv.reader(text.splitlines()))[1:] == rows[-len(text.splitlines()) + 1 :]
