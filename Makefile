@@ -83,14 +83,14 @@ bench: $(READY)  ## print the speed of the engine and of exact credit beside oth
 estimators: $(READY)  ## reproduce the errors of estimators beside shapiq's; six minutes
 	@$(BIN)/python benchmarks/credit/estimators.py --markdown docs/results/estimators.md
 
-fidelity: $(READY)  ## reproduce the fidelity of every rule, published facts, and the page on vetoes; four minutes
+fidelity: $(READY)  ## reproduce the fidelity of every rule, published facts, what a second name gains, and the page on vetoes; five minutes
 	@$(BIN)/python benchmarks/credit/fidelity.py --markdown docs/results/fidelity.md
 	@$(BIN)/python benchmarks/credit/vetoes.py --markdown docs/credit/vetoes.md
 
 table: $(READY)  ## reproduce what each rule teaches: four scenarios, five rules, $(SEEDS) seeds
 	@$(BIN)/proxycoop compare -s digits -s breast_cancer -s digits-mean -s adult \
 		-r equal -r data_size -r standalone -r loo -r shapley --seeds $(SEEDS) --first-seed 10 --out $(OUT)/table
-	@$(BIN)/proxycoop report $(OUT)/table --parts docs/results
+	@$(BIN)/proxycoop report $(OUT)/table --parts docs/results --overwrite
 
 values: $(READY)  ## reproduce what values cost and how they hold: screening, harm, filters, governance, fairness; a quarter of an hour
 	@$(BIN)/python benchmarks/values/screening.py --markdown docs/results/screening.md
@@ -99,6 +99,7 @@ values: $(READY)  ## reproduce what values cost and how they hold: screening, ha
 	@$(BIN)/python benchmarks/values/governance.py --markdown docs/results/governance.md
 	@$(BIN)/python benchmarks/values/preferences.py --markdown docs/results/preferences.md
 	@$(BIN)/python benchmarks/values/fairness.py --markdown docs/results/fairness.md
+	@$(BIN)/python benchmarks/values/shared_rows.py --markdown docs/results/shared-rows.md
 
 settlement: $(READY)  ## reproduce what delayed settlement costs, and the ledger under crashes, writers and tampering; 25 minutes
 	@$(BIN)/python benchmarks/training/delay.py --markdown docs/results/delay.md
@@ -114,11 +115,12 @@ libraries: $(READY) $(patsubst %,.venv-%/.ready,$(filter-out flower,$(OTHERS))) 
 	@$(BIN)/python benchmarks/training/imports.py --markdown docs/results/imports.md
 	@.venv-benchmarl/bin/python benchmarks/training/faces.py --markdown docs/results/faces.md
 
-lessons: $(READY)  ## reproduce what the rules of learning cooperatives teach: digits, 14 rules, three seeds
+lessons: $(READY)  ## reproduce what the rules of learning cooperatives teach: digits, 15 rules, three seeds; rules that remember, by discount
 	@$(BIN)/proxycoop compare -s digits -r comfedsv -r data_shapley -r in_run -r cgsv -r shapfed -r "fael(window=8)" -r g_shapley \
-		-r peer_ranking -r cumulation -r valuation -r veto_shapley -r veto_own -r veto_shared -r aristocrat \
+		-r peer_ranking -r cumulation -r valuation -r veto_shapley -r veto_own -r veto_shared -r aristocrat -r expected_difference \
 		--seeds 3 --first-seed 10 --out $(OUT)/lessons
-	@$(BIN)/proxycoop report $(OUT)/lessons --parts docs/results/lessons
+	@$(BIN)/proxycoop report $(OUT)/lessons --parts docs/results/lessons --overwrite
+	@$(BIN)/python benchmarks/training/ippo.py --memory --seeds 3 --steps 30000 --markdown docs/results/memory.md
 
 docs: $(VENV)/.docs  ## build the documentation site into $(SITE)/html, and run its notebooks; warnings are errors
 	@PYTHONPATH=docs/_ext $(BIN)/python -m sphinx -W --keep-going --quiet -b html -d $(SITE)/doctrees docs $(SITE)/html

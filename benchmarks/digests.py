@@ -25,6 +25,8 @@ from torch import Tensor
 
 from proxycoop.credit import RULES
 from proxycoop.envs import Engine, scenario
+from proxycoop.files import write_text
+from proxycoop.training.outputs import Outputs
 
 SCENARIOS = ("digits", "digits-mean", "breast_cancer")
 EVERY_RULE_ON = "breast_cancer"
@@ -110,11 +112,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="write the digests here as well")
     parser.add_argument("--against", type=Path, help="digests of an earlier run to compare with")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file of --out, whoever wrote it")
     chosen = parser.parse_args()
     if chosen.against and not chosen.against.is_file():
         parser.error(f"--against {chosen.against}: there is no such file; --out writes one")
     if chosen.out and not chosen.out.resolve().parent.is_dir():
         parser.error(f"--out {chosen.out}: there is no folder {chosen.out.parent}")
+    outputs = Outputs("digests", overwrite=chosen.overwrite, inputs={chosen.against: "what is compared with"} if chosen.against else {})
+    try:
+        outputs.file(chosen.out)
+        outputs.prepare()
+    except ValueError as error:
+        parser.error(str(error))
     torch.set_num_threads(1)
     before = dict(line.rsplit("  ", 1) for line in chosen.against.read_text().splitlines()) if chosen.against else {}
     lines, moved = [], []
@@ -135,7 +144,8 @@ def main() -> None:
         row(f"{home}, every rule, {rule}", trajectory(with_settings(home, {}), rule, num_envs=2, n_episodes=1))
     row("training: " + " ".join(TRAINING), training())
     if chosen.out:
-        chosen.out.write_text("\n".join(lines) + "\n")
+        with outputs:
+            write_text(chosen.out, "\n".join(lines) + "\n")
     if moved:
         sys.exit(f"{len(moved)} of {len(lines)} digests moved")
 

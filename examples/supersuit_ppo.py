@@ -14,7 +14,7 @@ from proxycoop.training.libraries.policy import LotPolicy
 STEPS = 20_000  # agent-steps
 COOPERATIVES = 8
 
-env = cooperative_v0.parallel_env("digits", credit="shapley", infos="mask")  # VecMonitor would misread "episode" in full infos
+env = cooperative_v0.parallel_env("digits", credit="shapley", infos="mask")  # the learner needs no more
 layout = env.observation_layout()
 env = supersuit.clip_reward_v0(env, lower_bound=-5, upper_bound=5)  # any of PettingZoo's wrappers
 vector = supersuit.pettingzoo_env_to_vec_env_v1(env)

@@ -103,11 +103,19 @@ def test_torchrl_finds_nothing_wrong_with_the_environment(small, num_cooperative
     check_env_specs(TransformedEnv(env, ActionMask(ACTION, MASK)), seed=0)
 
 
+@pytest.mark.parametrize("infos", ["full", "mask"])
 @pytest.mark.parametrize("form", ["discrete", "multi_discrete"])
 @pytest.mark.filterwarnings("ignore:Creating a tensor from a list of numpy.ndarrays:UserWarning")
-def test_torchrl_finds_nothing_wrong_with_the_pettingzoo_face(small, form):
-    env = cooperative_v0.parallel_env(small, "loo", actions=form, infos="mask")
-    check_env_specs(PettingZooWrapper(env, return_state=True), seed=0)
+def test_torchrl_finds_nothing_wrong_with_the_pettingzoo_face(small, form, infos):
+    env = PettingZooWrapper(cooperative_v0.parallel_env(small, "loo", actions=form, infos=infos), return_state=True)
+    check_env_specs(env, seed=0)
+    for _ in range(2):
+        rollout = env.rollout(100)
+        assert rollout.batch_size == (6,)  # to the episode's end
+        assert rollout["next", "done"][-1].all()
+        if infos == "full":
+            paid = rollout["next", "proxy", "reward"].sum(dim=0)[:, 0]
+            assert torch.allclose(rollout["next", "proxy", "info", "metrics/return"][-1].flatten().float(), paid, atol=1e-5)
 
 
 def test_the_page_on_torchrl_shows_what_runs(capsys):

@@ -338,8 +338,8 @@ def test_settings_arrive_at_rllib_under_its_names(small):
 
 
 def test_a_rule_that_other_processes_cannot_find_is_refused(small, monkeypatch):
-    monkeypatch.setattr("proxycoop.training.libraries.rllib.modules_of", lambda rule: {"__mp_main__"})
-    with pytest.raises(ValueError, match="credit rule 'loo' is defined in a script, where Ray's processes cannot find it"):
+    monkeypatch.setattr("proxycoop.training.libraries.rllib.modules_for", lambda scenario, rule, agents: ["__mp_main__"])
+    with pytest.raises(ValueError, match=r"credit rule 'loo', or data or a value .* is defined in a script, where Ray's"):
         configure(settings(small, num_env_runners=2))
     configure(settings(small))
 

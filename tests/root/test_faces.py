@@ -20,6 +20,8 @@ SEEDS = (7, 8, 9)
 class Script(proxycoop.agents.Agent):
     """Plays choices that were written down beforehand."""
 
+    made_for = "any"
+
     def __init__(self, choices):
         self.choices = choices  # (T, E, N, K)
 

@@ -55,3 +55,11 @@ def test_likeness_of_rows_by_hand(fidelity: ModuleType) -> None:
     assert pearson == pytest.approx(1 / 84**0.5 * 3)
     assert spearman == pytest.approx(0.5)
     assert cosine == pytest.approx((22 / (21 * 29) ** 0.5 + 6 / 42**0.5) / 2)
+
+
+def test_splitting_gains_nothing_under_shapley_and_a_share_under_equal_split(fidelity: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fidelity, "SECOND_NAMES_UNDER", ("equal", "shapley"))
+    monkeypatch.setattr(fidelity, "SECOND_NAMES_IN", ("breast_cancer",))
+    equal, shapley = ([cell.strip() for cell in row.strip("|").split("|")] for row in fidelity.second_names(range(4)).splitlines()[-2:])
+    assert float(equal[1].split(" ± ")[0]) > 5
+    assert shapley[1] == "0.0 ± 0.0"

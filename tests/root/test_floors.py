@@ -20,20 +20,22 @@ FLOORS = {
         pages
         analysis
         compare
-        evaluate train
-        blocks libraries
-        run rule_modules
-        settings
+        evaluate measures train
+        blocks false_names libraries workers
+        outputs own_modules run
+        settings terminal
     """,
     "agents": """
         seat_env
         seats
         learned privileged scripted
         agent network
+        saved
     """,
     "envs": """
         cooperative_v0 gymnasium_vector vector
         bookkeeping metrics rendering rows
+        outcome
         engine
         observations played_round shared
         records
