@@ -51,7 +51,7 @@ CLASSIC_RULES = ("equal", "data_size", "standalone", "loo", "shapley")
 """Credit rules that are compared by default. Tables and figures show them in this order, which begins with the rule that depends least on
 the outcome. Other rules follow by name."""
 
-FORMAT = 3
+FORMAT = 4
 CELL_COLUMNS = ("scenario", "agent", "credit", "seed", "split_seed", "episodes", "scenario_digest", "version", "seats")
 """Columns of ``results.csv`` about every cell. Settings of the training follow, and then the measures."""
 EVALUATION_SEED = 1_000_000

@@ -177,7 +177,7 @@ def test_a_result_of_another_format_is_refused(small, tmp_path):
     path = tmp_path / "cells" / small.name / "agent-none" / "seed-0" / "result.json"
     path.parent.mkdir(parents=True)
     path.write_text('{"cell": {"format": 1}, "measures": {}, "series": {}, "curve": []}')
-    with pytest.raises(ValueError, match="has format 1, this version reads 3: delete it"):
+    with pytest.raises(ValueError, match="has format 1, this version reads 4: delete it"):
         results(tmp_path)
 
 

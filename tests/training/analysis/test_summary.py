@@ -31,7 +31,7 @@ def result(
     agent: str, credit: str, seed: int, measures: dict[str, Any], *, utility: str = "neg_log_loss", name: str = "s"
 ) -> dict[str, Any]:
     scenario = {"name": name, "utility": utility, "principals": 4, "values": {}}
-    cell = {"format": 3, "agent": agent, "credit": credit, "seed": seed, "episodes": 8, "scenario": scenario}
+    cell = {"format": 4, "agent": agent, "credit": credit, "seed": seed, "episodes": 8, "scenario": scenario}
     return {"cell": cell, "measures": measures, "series": {}, "curve": []}
 
 
@@ -97,7 +97,7 @@ def test_the_reference_is_the_planner_that_measures_where_it_was_played() -> Non
     assert reference(table) is table.agent("measuring_planner")
     assert next(row for row in table.learned if row.name == "shapley").measure("planner_share").mean == pytest.approx(145 / 245)
     assert table.agent("planner").measure("planner_share").mean == pytest.approx(180 / 245)
-    (before,) = summarise(comparison())  # as folders of an earlier version hold it
+    (before,) = summarise(comparison())  # as where the other has not finished
     assert reference(before) is before.agent("planner")
 
 

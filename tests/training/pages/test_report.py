@@ -46,7 +46,7 @@ def write(
     rng = np.random.default_rng([seed, sum(map(ord, agent + credit))])
     plain = scenario.load("digits").to_dict() | {"name": name} | (changes or {})
     plain["data"] = plain["data"] | {"split_seed": seed}
-    cell: dict[str, Any] = {"format": 3, "agent": agent, "episodes": 8, "seed": seed, "scenario": plain, "credit": credit}
+    cell: dict[str, Any] = {"format": 4, "agent": agent, "episodes": 8, "seed": seed, "scenario": plain, "credit": credit}
     learned = agent == "learned"
     numbers = {key: [float(rng.uniform(0, 0.4)), 0.01] for key in ("clean_share", "corrupt_share", "admitted_share", "violations", "jain")}
     numbers |= {key: [float(rng.normal(5, 2)), 1.0] for key in ("welfare", "copy_gain", "split_gain", "imbalance", "cost", "return")}
