@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from ..envs.engine import Engine
@@ -106,10 +107,25 @@ class Agent(ABC):
             )
 
     def act(self, observations: Tensor) -> Tensor:
-        """Choose, for every proxy, which lots to contribute: ``(E, N, size)`` → bool ``(E, N, K)``."""
-        choices = self.choose(observations)
+        """Choose, for every proxy, which lots to contribute: ``(E, N, size)`` → bool ``(E, N, K)``.
+
+        The policy gets a copy of the observations, which it may change.
+
+        Raises:
+            RuntimeError: If no episode was begun.
+            ValueError: If the policy answers with anything but 0 or 1 for every lot.
+        """
+        name = type(self).__name__
+        if not hasattr(self, "layout"):
+            raise RuntimeError(f"agent {name} was not begun: call begin first, and in a begin of your own super().begin(layout, keys)")
+        answer, shape = self.choose(observations.clone()), (*observations.shape[:-1], self.layout.n_lots)
+        if not isinstance(answer, Tensor) or tuple(answer.shape) != shape:
+            came = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+            raise ValueError(f"agent {name} answered with {came}: choose must return a tensor of shape (E, N, K) = {shape}")
+        if answer.dtype != torch.bool and not ((answer == 0) | (answer == 1)).all():
+            raise ValueError(f"agent {name} answered with numbers other than 0 (withhold) and 1 (contribute): draw or compare them first")
         self.t += 1
-        return choices
+        return answer.bool()
 
     @abstractmethod
     def choose(self, observations: Tensor) -> Tensor:
@@ -154,9 +170,11 @@ def play(
         The episode's metrics; see :func:`~proxycoop.envs.episode_metrics`. The rounds are in ``engine.history``.
 
     Raises:
-        ValueError: If ``agent`` is no agent, or does not fit the scenario.
+        ValueError: If ``agent`` is no agent, does not fit the scenario, or answers with no choices; or ``engine`` is no engine.
     """
     checked_agent("agent", agent)
+    if not isinstance(engine, Engine):
+        raise ValueError(f"engine={engine!r}: must be an Engine, as from Engine('digits', credit='loo', num_envs=8)")
     observations = engine.reset(seeds, copies=copies)
     if agent.privileged:
         agent.watch(engine)

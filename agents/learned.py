@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,11 +30,15 @@ class Learned(Agent):
             default, policies of value-based learners are deterministic, and others draw, as in their training.
 
     Raises:
-        ValueError: If there is no policy at the path, the file is damaged, has another format, or holds numbers that are not finite, or if
-            ``deterministic`` is ``False`` for a policy of a value-based learner.
+        ValueError: If an argument is of another type, there is no policy at the path, the file is damaged, has another format, or holds
+            numbers that are not finite, or if ``deterministic`` is ``False`` for a policy of a value-based learner.
     """
 
     def __init__(self, path: str | Path, deterministic: bool | None = None) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise ValueError(f"path={path!r}: must be the folder of a finished 'proxycoop train' run, or its policy.pt")
+        if deterministic is not None and not isinstance(deterministic, (bool, np.bool_)):
+            raise ValueError(f"deterministic={deterministic!r}: must be True, False, or None for the learner's own way")
         file = Path(path) / "policy.pt" if Path(path).is_dir() else Path(path)
         if not file.is_file():
             raise ValueError(f"no policy at {str(file)!r}: pass the folder of a finished 'proxycoop train' run")
@@ -47,11 +53,11 @@ class Learned(Agent):
                 raise TypeError("mean and variance must have a number for each feature")
         except (RuntimeError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"policy {str(file)!r} is damaged or not a policy ({type(error).__name__}): train it again") from error
-        if greedy and deterministic is False:
+        if greedy and deterministic is not None and not deterministic:
             raise ValueError(
                 f"deterministic=False: policy {str(file)!r} was learned from action values, which give no probabilities: leave it out"
             )
-        self.deterministic = greedy if deterministic is None else deterministic
+        self.deterministic = greedy if deterministic is None else bool(deterministic)
         self._network = network.eval()
         self._trained_on = data
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..checks import real_number
 from ..envs import randomness
 from .agent import AGENTS, Agent
 
@@ -45,9 +46,7 @@ class Random(Agent):
     made_for = "any"
 
     def __init__(self, probability: float = 0.5) -> None:
-        if not 0 <= probability <= 1:
-            raise ValueError(f"probability={probability}: must lie between 0 and 1")
-        self.probability = probability
+        self.probability = real_number("probability", probability, 0, 1)
 
     def choose(self, observations: Tensor) -> Tensor:
         """Draw each lot independently."""
@@ -63,12 +62,15 @@ class Honest(Agent):
 
     Args:
         margin: By how much a lot's loss may exceed the validation loss, in nats.
+
+    Raises:
+        ValueError: If the margin is no finite number.
     """
 
     made_for = "any"
 
     def __init__(self, margin: float = 0.0) -> None:
-        self.margin = margin
+        self.margin = real_number("margin", margin)
 
     def choose(self, observations: Tensor) -> Tensor:
         """The lots that the own principal admits and whose loss exceeds the validation loss by at most the margin."""

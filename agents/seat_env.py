@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,14 @@ class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
         credit: A credit rule, or its name (with arguments, if it takes any).
         seat: The seat of the proxy that you act for, from 0 to N − 1. Lots are drawn anew in every episode, and so, by default, is who
             holds which profile.
-        others: The policy of the other seats: an agent or its name.
+        others: The policy of the other seats: an agent or its name. The environment plays a copy of the agent, so that environments
+            which were given the same agent do not share what it remembers.
         actions: Form of the actions.
         render_mode: ``ansi`` or ``rgb_array``; both show the whole cooperative.
 
     Raises:
-        ValueError: If the seat does not exist, a name is unknown, or :class:`~proxycoop.envs.Engine` refuses the scenario or the rule.
+        ValueError: If the seat does not exist, a name is unknown, the agent cannot be copied, or :class:`~proxycoop.envs.Engine` refuses
+            the scenario or the rule.
     """
 
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 2}  # noqa: RUF012  # as Gymnasium declares it
@@ -56,7 +59,7 @@ class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
             raise ValueError(f"render_mode={render_mode!r}: must be one of {', '.join(self.metadata['render_modes'])}, or None")
         last = self.engine.num_agents - 1
         self.seat = whole_number("seat", seat, 0, last, f"seats go from 0 to {last}")
-        self.others = make(others) if isinstance(others, str) else checked_agent("others", others)
+        self.others = make(others) if isinstance(others, str) else _own_copy(checked_agent("others", others))
         self.render_mode = render_mode
         self._codec = ActionCodec(actions, self.engine.num_lots)
         self.observation_space: Any = observation_space(self.engine.layout)
@@ -89,7 +92,7 @@ class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
         """
         self.engine.require_running()
         own = self._codec.decode(action, f"seat {self.seat}", ())
-        choices = self.others.act(self.engine.observations).clone()  # (1, N, K)
+        choices = self.others.act(self.engine.observations).to("cpu", copy=True)  # (1, N, K)
         choices[0, self.seat] = own
         result = self.engine.step(choices)
         info = self._info()
@@ -111,3 +114,13 @@ class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
 
     def _info(self) -> dict[str, Any]:
         return {"action_mask": self._codec.flat_mask(self.engine.prospect.available[0, self.seat])}
+
+
+def _own_copy(agent: Agent) -> Agent:
+    try:
+        return deepcopy(agent)
+    except Exception as error:  # an agent may hold anything
+        raise ValueError(
+            f"others={agent!r} cannot be copied ({error}): each environment plays a copy of its own. Pass a registered agent's name, or "
+            "give the class a __deepcopy__"
+        ) from error

@@ -31,6 +31,8 @@ class Seats(Agent):
 
     def __init__(self, default: Agent, others: Mapping[int, Agent]) -> None:
         self.default = checked_agent("default", default)
+        if not isinstance(others, Mapping):
+            raise ValueError(f"others={others!r}: must be a dictionary of agents by seat, such as {{0: agents.make('none')}}")
         hint = "seats are whole numbers from 0 on"
         self.others = {whole_number("seat", seat, 0, hint=hint): checked_agent(f"others[{seat}]", agent) for seat, agent in others.items()}
         self.members = list(dict.fromkeys([default, *self.others.values()]))

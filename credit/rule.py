@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -11,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from ..checks import whole_number
 from ..registry import Registry, unknown_name
 from .arguments import checked_players
 from .games.game import CoalitionGame, GameLike, as_game
@@ -56,8 +58,10 @@ def parse(rule: str) -> tuple[str, dict[str, object]]:
     """Name and arguments of a rule: ``"shapley(budget=60)"`` → ``("shapley", {"budget": 60})``.
 
     Raises:
-        ValueError: If the name is followed by anything but ``(argument=value, …)``, with Python literals as values.
+        ValueError: If it is no text, or the name is followed by anything but ``(argument=value, …)``, with Python literals as values.
     """
+    if not isinstance(rule, str):
+        raise ValueError(f"rule={rule!r}: must be the name of a credit rule as text, such as 'shapley' or 'shapley(budget=60)'")
     name, bracket, rest = rule.partition("(")
     if not bracket:
         return rule, {}
@@ -90,6 +94,37 @@ def _told_players(method: Callable[[Any, int], Any]) -> Callable[[Any, int], Any
         return method(self, checked_players(n_players))
 
     return told
+
+
+def _given_rounds(method: Callable[[Any, Round], Tensor]) -> Callable[[Any, Round], Tensor]:
+    """The method of a rule, handed a round. One that remembers is handed rounds of one size until it is reset."""
+
+    @wraps(method)
+    def given(self: CreditRule, round: Round) -> Tensor:
+        if not isinstance(round, Round):
+            raise ValueError(f"round={reprlib.repr(round)}: must be a Round of a cooperative; a game alone is paid by values(game)")
+        if self._remembers:
+            size = round.num_envs, round.num_agents
+            if self._remembered not in (None, size):
+                raise ValueError(
+                    f"the round is of {size[0]} environments and {size[1]} agents, but the episodes that {type(self).__name__} remembers "
+                    f"are of {self._remembered[0]} and {self._remembered[1]}: call reset({size[0]}, {size[1]}) where new episodes begin"
+                )
+            self._remembered = size
+        return method(self, round)
+
+    return given
+
+
+def _forgetting(method: Callable[[Any, int, int], None]) -> Callable[[Any, int, int], None]:
+    """A rule's reset, after which rounds may have another size, whether or not it calls the one that it overrides."""
+
+    @wraps(method)
+    def reset(self: CreditRule, num_envs: int, num_agents: int) -> None:
+        self._remembered = None
+        method(self, num_envs, num_agents)
+
+    return reset
 
 
 class CreditRule(ABC):
@@ -131,12 +166,21 @@ class CreditRule(ABC):
     """Largest number of agents; ``None`` for any."""
     needs: tuple[Need, ...] = ()
     """What a cooperative must offer beyond the game. A cooperative that does not is refused before its first round."""
+    _remembered: tuple[int, int] | None = None
+    """Of how many environments and agents the rounds are that a rule with a memory remembers."""
+    _remembers: ClassVar[bool] = False
+    """Whether the rule has a memory. One that overrides :meth:`reset` has, unless it says otherwise."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name in _OF_PLAYERS:
             if isfunction(method := vars(cls).get(name)):
                 setattr(cls, name, _told_players(method))
+        if isfunction(reset := vars(cls).get("reset")):
+            cls._remembers = vars(cls).get("_remembers", True)
+            setattr(cls, "reset", _forgetting(reset))  # noqa: B010 - a type checker refuses the plain assignment
+        if isfunction(assign := vars(cls).get("assign")):
+            setattr(cls, "assign", _given_rounds(assign))  # noqa: B010 - a type checker refuses the plain assignment
 
     def cost(self, n_players: int) -> int:
         """Most coalition evaluations that a round of ``n_players`` may cost in each environment; 0 unless a rule says otherwise."""
@@ -180,9 +224,9 @@ class CreditRule(ABC):
         """Begin ``num_envs`` episodes of ``num_agents`` agents. A rule with a memory clears it here, after calling this.
 
         Raises:
-            ValueError: If ``num_agents`` is not a whole number from 1, or the rule cannot serve this many agents.
+            ValueError: If ``num_envs`` or ``num_agents`` is not a whole number from 1, or the rule cannot serve this many agents.
         """
-        del num_envs
+        whole_number("num_envs", num_envs, 1)
         self.check(checked_players(num_agents, "num_agents"))
 
     @abstractmethod

@@ -25,6 +25,7 @@ class _Wrapper(GameRule):
     """
 
     family: ClassVar[Family] = "wrapper"
+    _remembers: ClassVar[bool] = False  # the other rule may, and looks after itself
 
     def __init__(self, rule: CreditRule | str) -> None:
         self.rule = make(rule) if isinstance(rule, str) else rule
@@ -159,7 +160,10 @@ class Coopetition(_Wrapper):
     def __init__(self, rule: CreditRule | str = "loo", interdependence: float | Sequence[Sequence[float]] | Tensor = 0.2) -> None:
         super().__init__(rule)
         try:
-            d = torch.as_tensor(interdependence, dtype=torch.float64)
+            given = torch.as_tensor(interdependence)
+            if given.dtype == torch.bool or given.is_complex():
+                raise TypeError(f"got {given.dtype}")
+            d = torch.as_tensor(interdependence, dtype=torch.float64).detach()
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"interdependence={interdependence!r}: must be a number or a square matrix ({error})") from None
         if d.dim() not in (0, 2) or (d.dim() == 2 and d.shape[0] != d.shape[1]):

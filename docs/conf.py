@@ -1,8 +1,12 @@
 """The documentation site: `make docs` builds it into site/html, which opens from disk and asks no server for anything."""
 
 from pathlib import Path
+from secrets import token_hex
+from tempfile import gettempdir
 
-from jupyter_client.connect import ConnectionFileMixin
+import jupyter_client
+from jupyter_client.manager import AsyncKernelManager
+from traitlets import default
 
 HERE = Path(__file__).parent
 
@@ -36,12 +40,12 @@ def parts_of_pages() -> list[str]:
 exclude_patterns = ["_*", "**/.ipynb_checkpoints", *parts_of_pages()]
 nitpicky = True
 _OTHERS = (
-    "abc|agilerl|annotated_types|benchmarl|collections|flwr|gymnasium|matplotlib|numpy|pathlib|pettingzoo|pydantic|ray|rich|sb3_contrib|"
+    "abc|agilerl|annotated_types|benchmarl|collections|flwr|gymnasium|matplotlib|multiprocessing|numpy|pathlib|pettingzoo|pydantic|pydantic_core|ray|rich|sb3_contrib|"
     "sqlalchemy|stable_baselines3|supersuit|tensordict|torch|torchrl|tqdm|types|typing|typer"
 )
 nitpick_ignore_regex = [  # what is not ours cannot be looked up without the internet
     (r"py:.*", rf"({_OTHERS})\..*"),
-    (r"py:.*", r"(AECEnv|ArrayRecord|Ge|FieldInfo|Message|MetricRecord|NoneType|ParallelEnv|Path|Progress|Table|tqdm)"),
+    (r"py:.*", r"(AECEnv|ArrayRecord|Ge|FieldInfo|Message|MetricRecord|NoneType|ParallelEnv|Path|Progress|Queue|Table|tqdm)"),
     (r"py:.*", r"(NDArray|bool|float\d+|u?int\d+|object_|str_)"),
     (r"py:.*", r".*\[.*"),  # a piece of a type that Sphinx took apart
     (r"py:.*", r"proxycoop\..*\.(_\w+|F|T)"),  # private bases, type variables
@@ -56,7 +60,22 @@ nb_execution_mode = "cache"  # a notebook is run again when it changed, or with 
 nb_execution_cache_path = str(HERE.parent / "site" / "notebooks")
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
-ConnectionFileMixin.transport.default_value = "ipc"  # notebooks are run over a local socket; over TCP, the kernel warns of eavesdroppers
+
+
+class Kernel(AsyncKernelManager):
+    """Runs a notebook over local sockets: over TCP, the kernel warns of eavesdroppers.
+
+    Their path is absolute: by default it is not, and then this process and the kernel look for them each in its own folder.
+    """
+
+    transport = "ipc"
+
+    @default("ip")
+    def _sockets(self) -> str:
+        return str(Path(gettempdir()) / f"kernel-{token_hex(8)}")
+
+
+jupyter_client.AsyncKernelManager = Kernel  # what runs notebooks asks here
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"

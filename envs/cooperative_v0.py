@@ -83,7 +83,8 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from pettingzoo import AECEnv, ParallelEnv
-from pettingzoo.utils.conversions import parallel_to_aec
+from pettingzoo.utils.conversions import parallel_to_aec_wrapper
+from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
 from ..credit import CreditRule
 from ..registry import unknown_name
@@ -158,7 +159,7 @@ def env(
         ledger=ledger,
         ledger_name=ledger_name,
     )
-    return parallel_to_aec(parallel)
+    return OrderEnforcingWrapper(_Turns(parallel))
 
 
 class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no types
@@ -204,6 +205,7 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         self.render_mode = render_mode
         self.possible_agents = [f"proxy_{i}" for i in range(self.engine.num_agents)]
         self.agents: list[str] = []
+        self.np_random: np.random.Generator | None = None  # for wrappers that draw, such as SuperSuit's frame_skip; not used here
         self.state_space = state_space(self.engine.layout, self.engine.num_agents)
         self._infos = checked_info_form(infos)
         self._pay = Pay(rewards)
@@ -220,12 +222,38 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         self.action_spaces = {agent: self._codec.space() for agent in self.possible_agents}
 
     def observation_space(self, agent: str) -> spaces.Box:
-        """The agent's observation space, the same object every time."""
-        return self.observation_spaces[agent]
+        """The agent's observation space, the same object every time.
+
+        Raises:
+            ValueError: If there is no such agent.
+        """
+        return self.observation_spaces[self.known(agent)]
 
     def action_space(self, agent: str) -> spaces.Space[Any]:
-        """The agent's action space, the same object every time."""
-        return self.action_spaces[agent]
+        """The agent's action space, the same object every time.
+
+        Raises:
+            ValueError: If there is no such agent.
+        """
+        return self.action_spaces[self.known(agent)]
+
+    def known(self, agent: str) -> str:
+        """The same.
+
+        Raises:
+            ValueError: If there is no such agent.
+        """
+        if agent not in self.possible_agents:
+            raise unknown_name("agent", agent, self.possible_agents)
+        return agent
+
+    def choice(self, action: Any, agent: str) -> torch.Tensor:
+        """Which lots an agent's action contributes, bool ``(K,)``.
+
+        Raises:
+            ValueError: If the action has the wrong shape or is out of range.
+        """
+        return self._codec.decode(action, agent, ())
 
     def observation_layout(self) -> ObservationLayout:
         """The meaning of every entry of an observation."""
@@ -243,6 +271,8 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         """
         del options
         self.engine.reset(None if seed is None else [seed])
+        if seed is not None or self.np_random is None:
+            self.np_random = np.random.default_rng(seed)
         if seed is not None:
             self._metrics = self._no_metrics()  # what follows a seed does not depend on what was played before
         self.agents = list(self.possible_agents)
@@ -256,7 +286,8 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
 
         Raises:
             RuntimeError: Before the first reset, or after the episode's end.
-            ValueError: If an agent's action is missing, has the wrong shape or is out of range, or if the ledger refuses the round.
+            ValueError: If an agent's action is missing, has the wrong shape or is out of range, if there is an action for an agent that
+                does not exist, or if the ledger refuses the round.
         """
         if not self.agents:
             self.engine.require_running()
@@ -264,7 +295,9 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
             raise ValueError(f"actions is {type(actions).__name__}: must be a dictionary with one action for every agent in env.agents")
         if missing := [agent for agent in self.agents if agent not in actions]:
             raise ValueError(f"actions are missing for {', '.join(missing)}: give one action for every agent in env.agents")
-        choices = torch.stack([self._codec.decode(actions[agent], agent, ()) for agent in self.agents])
+        for agent in actions:
+            self.known(agent)
+        choices = torch.stack([self.choice(actions[agent], agent) for agent in self.agents])
         result = self.engine.step(choices[None])
         if self._bookkeeper is not None:
             self._bookkeeper.write()
@@ -327,3 +360,27 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         """The metrics of each agent before the first episode has ended."""
         none = dict.fromkeys((f"{PREFIX}{name}" for name in metric_names(self.engine.scenario)), 0.0)
         return dict.fromkeys(self.possible_agents, none)
+
+
+class _Turns(parallel_to_aec_wrapper):  # type: ignore[misc]  # PettingZoo ships no types
+    """PettingZoo's conversion to turns, but a wrong action is refused in the turn in which it comes, and can be given again."""
+
+    env: CooperativeEnv
+
+    def observe(self, agent: str) -> NDArray[np.float32]:
+        """What the agent observes; raises `ValueError` if there is no such agent."""
+        observation: NDArray[np.float32] = self._observations[self.env.known(agent)]
+        return observation
+
+    def step(self, action: Any) -> None:
+        """Take the action of the agent whose turn it is.
+
+        Raises:
+            ValueError: If the action has the wrong shape or is out of range, or is not ``None`` after the episode's end.
+        """
+        agent = self.agent_selection
+        if not (self.terminations[agent] or self.truncations[agent]):
+            self.env.choice(action, agent)
+        elif action is not None:
+            raise ValueError(f"action of {agent} is {action!r}: its episode is over, so it must be None, as in env.step(None)")
+        super().step(action)

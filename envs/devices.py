@@ -1,6 +1,9 @@
-"""Devices for a cooperative's tensors."""
+"""Devices for a cooperative's tensors, and torch as a process starts with it, whatever the caller has set."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import torch
 
@@ -29,3 +32,28 @@ def devices() -> list[str]:
     accelerator = torch.accelerator.current_accelerator()
     count = torch.accelerator.device_count()  # 0 if torch was built for an accelerator that is not there
     return [str(CPU), *([] if accelerator is None else [f"{accelerator.type}:{i}" for i in range(count)])]
+
+
+@contextmanager
+def plain_torch(*, grad: bool = False) -> Iterator[None]:
+    """torch with its own defaults; also a decorator.
+
+    A caller may have set another default dtype or device, or be in autocast or inference mode: for a policy, say. The numbers of a
+    cooperative do not depend on any of that.
+
+    Args:
+        grad: Whether operations are recorded for gradients.
+    """
+    with ExitStack() as stack:
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.set_grad_enabled(grad))
+        if torch.get_default_device() != CPU:
+            stack.enter_context(CPU)
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if (dtype := torch.get_default_dtype()) != torch.float32:  # it is the process's: it is set only where that is needed
+            stack.callback(torch.set_default_dtype, dtype)
+            torch.set_default_dtype(torch.float32)
+        yield

@@ -22,6 +22,7 @@ from copy import copy, deepcopy
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ from ..strict_yaml import read_text
 from .data.columns import ColumnSource
 from .data.lots import DrawnLots, LotSource
 from .data.names import Names
-from .devices import checked_device
+from .devices import checked_device, plain_torch
 from .model.coalitions import RoundStep, UtilityGame
 from .model.likelihood import log_softmax, right
 from .model.utility import UTILITIES, HeldOutUtility, accuracy, least_divisor
@@ -48,7 +49,7 @@ from .screening.harm import Harm, predicted_harm
 from .screening.procedure import Screener
 from .screening.profiles import Profiles, ProfileTable
 from .screening.verdicts import forbidden_by
-from .shared import name_of, require_served, shared
+from .shared import name_of, recipe, require_served, shared
 from .values.gradients import losses_and_gradients, protected_classes
 
 
@@ -67,9 +68,10 @@ class Engine:
 
     Raises:
         ValueError: If the scenario is unknown, not valid or does not fit its data, the rule is unknown or cannot serve so many
-            agents, ``num_envs`` is not positive, there is no such device, or the names do not fit the scenario.
+            agents, ``num_envs`` is not positive, there is no such dtype or device, or the names do not fit the scenario.
     """
 
+    @plain_torch()
     def __init__(
         self,
         scenario: Scenario | str | Path,
@@ -83,7 +85,11 @@ class Engine:
         scenario = scenario if isinstance(scenario, Scenario) else load(scenario)
         self.scenario = scenario
         self.num_envs = whole_number("num_envs", num_envs, 1)
+        if dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"dtype={dtype!r}: must be torch.float32 or torch.float64")
         if names is not None:
+            if not isinstance(names, Names):
+                raise ValueError(f"names={names!r}: must be a Names, as from Names.split(n_principals, n_lots), or None")
             names.check(scenario.principals, scenario.lots.per_principal)
             if scenario.substrate.kind == "vertical":
                 raise ValueError(f"names={names}: seats of a vertical cooperative hold columns, which only one name can offer")
@@ -119,11 +125,12 @@ class Engine:
         self.reward_scale = reference_scale(scenario) if scenario.reward.scale == "auto" else float(scenario.reward.scale)
         self.treasury = self._treasury()
         self.seeds: Tensor | None = None
+        self._rule_mark = ""
         self.episode = 0
         self.t = self.horizon
         self.history: list[RoundResult] = []
 
-    @torch.no_grad()
+    @plain_torch()
     def reset(self, seeds: Sequence[int] | None = None, *, episode: int = 0, copies: Mapping[int, int] | None = None) -> Tensor:
         """Begin an episode in every environment.
 
@@ -140,8 +147,8 @@ class Engine:
             ValueError: If there is not one seed an environment, a seed is out of range, a copied seat does not exist, or seats hold
                 columns, which cannot be copied.
         """
-        seats = self._seats(copies or {})
-        episode = whole_number("episode", episode, 0)
+        seats = self._seats({} if copies is None else copies)
+        episode = whole_number("episode", episode, 0, 2**63 - 1)
         if seeds is None and episode:
             raise ValueError(f"episode={episode} needs seeds: without them the next episode of the seeds in use begins")
         if seeds is not None:
@@ -165,6 +172,7 @@ class Engine:
         self._memory = Memory(self.scenario, self.layout, self.reward_scale, self.theta, self.num_agents)
         if self.rule is not None:
             self.rule.reset(self.num_envs, self.num_agents)
+            self._rule_mark = self._mark_rule(self.rule)
         self.prospect = self._look()
         self.initial_utility = self.prospect.utility
         self.initial_value_losses = self.prospect.value_losses
@@ -173,7 +181,7 @@ class Engine:
         self.observations = self._observe()
         return self.observations
 
-    @torch.no_grad()
+    @plain_torch()
     def step(self, actions: Tensor) -> RoundResult:
         """Play one round.
 
@@ -181,10 +189,12 @@ class Engine:
             actions: Which lots are contributed, bool or 0/1, ``(E, N, K)``, on any device. A lot that is not ``available`` adds nothing.
 
         Raises:
-            RuntimeError: Before the first :meth:`reset`, or after the episode's last round.
+            RuntimeError: Before the first :meth:`reset`, after the episode's last round, or if another engine shares the object of a
+                rule that has a memory, and has reset it since.
             ValueError: If the actions have another shape or values other than 0 and 1.
         """
         self.require_running()
+        self._require_own_rule()
         before = self.prospect
         entry = self._screen(self._checked_actions(actions) & before.available)
         merged = self._aggregate(entry.admitted)
@@ -237,7 +247,7 @@ class Engine:
         self.require_begun("credit_so_far")
         return torch.stack([result.credit for result in self.history]).sum(dim=0) if self.history else self._no_credit()
 
-    @torch.no_grad()
+    @plain_torch()
     def utility_gradient(self, theta: Tensor | None = None) -> Tensor:
         """Gradient of the utility at ``theta`` ``(E, P)``, by default the shared parameters: ``(E, P)``.
 
@@ -249,7 +259,7 @@ class Engine:
             self.require_begun("utility_gradient")
         return self.utility.gradient(self.theta if theta is None else theta)
 
-    @torch.no_grad()
+    @plain_torch()
     def predicted_gain(self) -> Tensor:
         """First-order gain ⟨∇U, Δ⟩ of every update as proposed, ``(E, N, K)``, in the utility's unit; raises as `utility_gradient`."""
         return predicted_harm(self.utility_gradient()[:, None], self.prospect.proposals.updates)[..., 0]
@@ -261,10 +271,45 @@ class Engine:
             RuntimeError: Before the first :meth:`reset`.
         """
         self.require_begun("fork")
-        other = copy(self)
-        other.rule, other.rule_name, other.history = None, name_of(None), list(self.history)
-        other._memory, other.treasury = copy(self._memory), deepcopy(self.treasury)
+        other = self._as_it_stands()
+        other.rule, other.rule_name, other._rule_mark = None, name_of(None), ""
         return other
+
+    def __copy__(self) -> Engine:
+        """The same cooperatives as they stand, with a rule of their own: what is played in one leaves the other alone."""
+        other = self._as_it_stands()
+        other.rule = deepcopy(self.rule)
+        return other
+
+    def _as_it_stands(self) -> Engine:
+        """An engine that shares with this one only what no round changes, and the rule."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.history, other.treasury = list(self.history), deepcopy(self.treasury)
+        if self.seeds is not None:
+            other._memory = copy(self._memory)
+        return other
+
+    @staticmethod
+    def _mark_rule(rule: CreditRule) -> str:
+        """Mark a rule with a memory as at work in the episode that begins, which ends its work in any other: the mark."""
+        if type(rule).reset is CreditRule.reset:
+            return ""
+        mark = uuid4().hex
+        vars(rule)["_at_work_in"] = mark
+        return mark
+
+    def _require_own_rule(self) -> None:
+        """Refuse to go on where another engine has begun an episode with the same object of a rule, whose memory is now of that episode.
+
+        Raises:
+            RuntimeError: If so.
+        """
+        if self._rule_mark and vars(self.rule).get("_at_work_in") != self._rule_mark:
+            raise RuntimeError(
+                f"credit rule {self.rule_name} has a memory, and its object was reset since this episode began, by another engine "
+                "that shares it: give each engine a rule of its own, by its name or with copy.deepcopy(rule)"
+            )
 
     def lot_game(self) -> LotGame:
         """What the coming round would gain with any set of lots: the utility measured after the step, with the cooperative's weights and
@@ -279,7 +324,7 @@ class Engine:
         value = UtilityGame(step, self.utility.name, self.utility.rows, look.log_share).value_of_lots
         return LotGame(value, look.available & look.passes)
 
-    @torch.no_grad()
+    @plain_torch()
     def utility_curvature(self, direction: Tensor, theta: Tensor | None = None) -> Tensor:
         """Hessian of the utility at ``theta`` ``(E, P)``, by default the shared parameters, times a direction ``(E, P)``: ``(E, P)``.
 
@@ -291,7 +336,7 @@ class Engine:
             self.require_begun("utility_curvature")
         return self.utility.curvature(self.theta if theta is None else theta, direction)
 
-    @torch.no_grad()
+    @plain_torch()
     def test(self) -> dict[str, Tensor]:
         """The shared model on data that credit never touches.
 
@@ -499,6 +544,8 @@ class Engine:
     def _seats(self, copies: Mapping[int, int]) -> list[int]:
         """Whose lots each seat has."""
         seats = list(range(self.num_agents))
+        if not isinstance(copies, Mapping):
+            raise ValueError(f"copies={copies!r}: must be a dictionary {{copier: original}} of seats, such as {{1: 0}}, or None")
         if copies and self.scenario.substrate.kind == "vertical":
             raise ValueError(
                 f"copies={dict(copies)}: seats of a vertical cooperative hold columns, and a copied column adds nothing to a model"
@@ -521,7 +568,8 @@ class Engine:
 
 
 @lru_cache(maxsize=16)
-def _reference(scenario_yaml: str) -> Tensor:
+def _reference(scenario_yaml: str, made_by: tuple[object, ...]) -> Tensor:
+    del made_by  # a part of the key
     scenario = Scenario.model_validate(read_text(scenario_yaml, "scenario").value)
     engine = Engine(scenario.unscreened(reward_scale=1.0), None, num_envs=32)
     engine.reset(range(32))
@@ -532,7 +580,7 @@ def _reference(scenario_yaml: str) -> Tensor:
 
 def reference(scenario: Scenario) -> Tensor:
     """Utilities in 32 fixed episodes of all clean lots without screening, start included, ``(T + 1, 32)``."""
-    return _reference(scenario.model_copy(update={"settlement": None}).to_yaml())
+    return _reference(scenario.model_copy(update={"settlement": None}).to_yaml(), recipe(scenario))
 
 
 def _least_gain(utility: Tensor) -> float:

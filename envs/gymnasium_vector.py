@@ -206,8 +206,11 @@ class CooperativeVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[
         if seed is None:
             return None
         if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
-            return [int(seed) + e for e in range(n_cooperatives)]
-        if isinstance(seed, str) or not isinstance(seed, (Sequence, np.ndarray)) or (isinstance(seed, np.ndarray) and seed.ndim != 1):
+            last = 2**63 - n_cooperatives
+            first = whole_number("seed", seed, 0, last, f"must be a whole number from 0 to {last}, as cooperative e gets the seed s + e")
+            return [first + e for e in range(n_cooperatives)]
+        is_text = isinstance(seed, (str, bytes, bytearray))
+        if is_text or not isinstance(seed, (Sequence, np.ndarray)) or (isinstance(seed, np.ndarray) and seed.ndim != 1):
             raise ValueError(f"seed={seed!r}: must be a whole number, a list of them, or None")
         if len(seed) not in (n_cooperatives, self.num_envs):
             raise ValueError(f"seed has {len(seed)} entries: give one for each of {n_cooperatives} cooperatives or {self.num_envs} rows")

@@ -12,7 +12,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from enum import IntEnum
 
 import numpy as np
@@ -75,7 +75,7 @@ def checked_seeds(seeds: Sequence[int], num_envs: int) -> Tensor:
     Raises:
         ValueError: If there is not one seed per environment, or a seed is not a whole number from 0 to 2^63 − 1.
     """
-    if not hasattr(seeds, "__len__"):
+    if isinstance(seeds, str | bytes | bytearray | Mapping | Set) or not hasattr(seeds, "__len__") or getattr(seeds, "ndim", 1) != 1:
         raise ValueError(f"seeds={seeds!r}: must be a list with one seed per environment")
     if len(seeds) != num_envs:
         raise ValueError(f"seeds has {len(seeds)} entries for {num_envs} environments: give one seed per environment")

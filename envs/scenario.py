@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -92,7 +93,7 @@ class Scenario(Settings):
     name: str = Field("scenario", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Its name: letters, digits, '.', '_', '-'.")
     description: str = Field("", description="What is at stake and for whom, in words.")
     principals: int = Field(6, ge=1, le=256, description="Number of principals N; each has one proxy.")
-    horizon: int = Field(16, ge=1, description="Number of rounds T of an episode.")
+    horizon: int = Field(16, ge=1, le=2**20, description="Number of rounds T of an episode.")
     data: Data = Field(default_factory=Data, description="Where the data comes from and how it is split.")
     lots: Lots = Field(default_factory=Lots, description="How principals' private data is drawn.")
     model: ModelSettings = Field(default_factory=Softmax, description="The shared model.")
@@ -265,6 +266,21 @@ def load_overridden(name_or_path: str | Path, overrides: Mapping[str, tuple[Any,
         raise ValueError(_explain(error, draft)) from None
 
 
+def differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """Settings that differ between two scenarios as :meth:`Scenario.to_dict` gives them, as ``horizon: 1, was 2``.
+
+    Settings that ``before`` lacks are left out: it may be of an earlier version.
+    """
+    told = [f"{key}: left out, was {str(old)[:60]}" for key, old in before.items() if key not in now and old is not None]
+    for key, value in now.items():
+        old = before.get(key, value)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            told += [f"{key}.{inner}" for inner in differences(value, old)]
+        elif json.loads(json.dumps(value)) != old:
+            told.append(f"{key}: {str(value)[:60]}, was {str(old)[:60]}")
+    return told
+
+
 def files_of(name_or_path: str | Path) -> list[Path]:
     """The YAML files that :func:`load` reads: the scenario's own, and those that it extends. Scenarios of the package have none.
 
@@ -326,7 +342,8 @@ class _Draft:
                 data[key] = {}
             data = data[key]
             if not isinstance(data, dict):
-                raise ValueError(f"{origin}: {key!r} is not a mapping, so it has no keys to set")
+                whole = "; it is a list: set all of it, as in --set 'KEY=[{…}, {…}]'" * isinstance(data, list)
+                raise ValueError(f"{origin}: {key!r} is not a mapping, so it has no keys to set{whole}")
         if last == "kind" and not _fits(value, data.get("kind")):
             data.clear()  # the settings of the old kind do not fit the new one
             self._forget(tuple(parents))
@@ -361,6 +378,8 @@ def _read(name_or_path: str | Path, seen: tuple[str, ...] = ()) -> _Draft:
     if not is_path and str(name_or_path) not in names():
         raise ValueError(str(unknown_name("scenario", str(name_or_path), names())) + "; or pass the path of a .yaml file")
     where = str(name_or_path) if is_path else f"{name_or_path}.yaml"
+    if is_path and (path.is_fifo() or path.is_char_device()):
+        raise ValueError(f"scenario file {where!r} is a pipe or a device, and a scenario is read more than once: save it as a file first")
     identity = str(path.resolve()) if is_path else str(name_or_path)
     if identity in seen:
         raise ValueError(f"{where} extends itself, by way of {' → '.join(seen)}: change or remove one of the keys 'extends'")

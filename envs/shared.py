@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
+from threading import RLock
 
 import torch
 from torch import Tensor
@@ -12,29 +14,43 @@ from torch import Tensor
 from ..credit import RULES, CreditRule
 from ..credit.games.round import lacking
 from ..strict_yaml import read_text
-from .data.sources import Rows, Splits, split
-from .devices import CPU
+from .data.sources import DATA, Rows, Splits, split
+from .devices import CPU, plain_torch
 from .model.likelihood import residual
 from .model.models import Model
 from .scenario import Scenario
+from .values.interface import require_losses
 
+_BUILDING = RLock()
+"""Threads build one after another: modules draw their start from torch's generator, which is the process's."""
 _NO_LOSS = 1e-6  # a value loss, in its unit, that cannot be told from 0 in single precision
 
 
 def shared(scenario: Scenario, dtype: torch.dtype, device: torch.device = CPU) -> tuple[Splits, Model, Tensor]:
     """A scenario's data, its model, and the parameters ``(P,)`` on which every episode starts; made once, the same for every device."""
-    text = scenario.to_yaml()
-    return _shared(text, dtype) if device == CPU else _moved(text, dtype, device)
+    text, made_by = scenario.to_yaml(), recipe(scenario)
+    with _BUILDING:
+        return _shared(text, dtype, made_by) if device == CPU else _moved(text, dtype, made_by, device)
+
+
+def recipe(scenario: Scenario) -> tuple[object, ...]:
+    """What makes a scenario's data, values and model: it is a part of the key of whatever is made once, beside the scenario's text.
+
+    The text has their names alone. When a notebook's cell runs again, the same names stand for new functions and classes.
+    """
+    return (DATA[scenario.data.source], *(type(value) for value in scenario.values.values()), scenario.model.maker())
 
 
 @lru_cache(maxsize=4)  # what a device has is dear
-def _moved(scenario_yaml: str, dtype: torch.dtype, device: torch.device) -> tuple[Splits, Model, Tensor]:
-    splits, model, theta = _shared(scenario_yaml, dtype)
+def _moved(scenario_yaml: str, dtype: torch.dtype, made_by: tuple[object, ...], device: torch.device) -> tuple[Splits, Model, Tensor]:
+    splits, model, theta = _shared(scenario_yaml, dtype, made_by)
     return splits.to(device), model.to(device), theta.to(device)
 
 
 @lru_cache(maxsize=16)
-def _shared(scenario_yaml: str, dtype: torch.dtype) -> tuple[Splits, Model, Tensor]:
+@plain_torch()
+def _shared(scenario_yaml: str, dtype: torch.dtype, made_by: tuple[object, ...]) -> tuple[Splits, Model, Tensor]:
+    del made_by  # a part of the key
     scenario = Scenario.model_validate(read_text(scenario_yaml, "scenario").value)
     splits = split(scenario.data, {name: value.strata for name, value in scenario.values.items()}, dtype)
     for name, value in scenario.values.items():
@@ -53,7 +69,8 @@ def _shared(scenario_yaml: str, dtype: torch.dtype) -> tuple[Splits, Model, Tens
         error = residual(model.logits(theta, splits.public.x), splits.public.y)
         theta = theta - scenario.start.lr * model.pullback(theta, splits.public.x, error / len(splits.public))
     splits = _with_references(splits, scenario, model, theta)
-    _check_relative_tolerances(scenario, splits, model, theta)
+    losses = _start_losses(scenario, splits, model, theta)
+    _check_relative_tolerances(scenario, losses)
     return splits, model, theta[0]
 
 
@@ -69,12 +86,24 @@ def _with_references(splits: Splits, scenario: Scenario, model: Model, theta: Te
     return replace(splits, probe=answered(splits.probe), probe_test=answered(splits.probe_test))
 
 
-def _check_relative_tolerances(scenario: Scenario, splits: Splits, model: Model, theta: Tensor) -> None:
-    """Refuse shares of nothing: of a loss that is 0 at the start, rounding would decide what passes; ``theta`` is ``(1, P)``."""
-    for name in dict.fromkeys(name for profile in scenario.profiles for name in profile.relative_tolerances):
+def _start_losses(scenario: Scenario, splits: Splits, model: Model, theta: Tensor) -> dict[str, float]:
+    """The loss of each value where every episode starts; ``theta`` is ``(1, P)``. One that is not finite would pass nothing."""
+    losses: dict[str, float] = {}
+    for name, value in scenario.values.items():
         probe = splits.probe[name]
-        loss = float(scenario.values[name].loss(model.logits(theta, probe.x), probe, splits.dataset)[0])
-        if loss < _NO_LOSS:
+        logits = model.logits(theta, probe.x)
+        loss = value.loss(logits, probe, splits.dataset)
+        require_losses(name, loss, logits)
+        losses[name] = float(loss)
+        if not math.isfinite(losses[name]):
+            raise ValueError(f"value {name!r}: its loss is {losses[name]:g} where every episode starts: it must be finite")
+    return losses
+
+
+def _check_relative_tolerances(scenario: Scenario, losses: Mapping[str, float]) -> None:
+    """Refuse shares of nothing: of a loss that is 0 at the start, rounding would decide what passes."""
+    for name in dict.fromkeys(name for profile in scenario.profiles for name in profile.relative_tolerances):
+        if losses[name] < _NO_LOSS:
             raise ValueError(
                 f"a profile's relative tolerance for value {name!r} is a share of its loss, which is 0 where every episode starts, so that "
                 "rounding would decide what passes: give it an absolute one, under tolerances"

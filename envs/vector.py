@@ -96,7 +96,7 @@ class CooperativeVecEnv(VecEnv):
         """Begin a given episode of given cooperatives, as :meth:`Engine.reset` does: observations ``(E·N, size)``."""
         self.engine.reset(seeds, episode=episode)
         self._rows.begin()
-        self._next_seeds = None
+        self._next_seeds, self._choices = None, None  # actions that were for the episode before are not played in this one
         self._returns = np.zeros(self.num_envs, dtype=np.float64)
         self._began = time.perf_counter()
         return self._rows.observations()
@@ -105,8 +105,10 @@ class CooperativeVecEnv(VecEnv):
         """Take the actions of all rows, ``(E·N, K)`` or ``(E·N,)`` by form.
 
         Raises:
+            RuntimeError: If the environment was not reset.
             ValueError: If they are of the wrong shape or range.
         """
+        self.engine.require_begun("step")
         self._choices = self._rows.choices(actions)
 
     def step_wait(self) -> VecEnvStepReturn:

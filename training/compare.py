@@ -206,7 +206,8 @@ def compare(
                 outputs.wrote(written)
     if failures:
         told = "; ".join(f"{name}: {error}" for name, error in failures.items())
-        raise ValueError(f"{len(failures)} of {len(all_cells)} cells failed, the others are finished: {told}")
+        others = ", the others are finished" * (len(failures) < len(all_cells))
+        raise ValueError(f"{len(failures)} of {len(all_cells)} cells failed{others}: {told}")
     return path
 
 
@@ -419,10 +420,40 @@ def _short(value: object) -> str:
 def _read_result(path: Path) -> dict[str, Any]:
     result = read_json(path)
     missing = [key for key in ("cell", "measures", "series", "curve") if key not in result]
+    if not missing and not isinstance(result["cell"], dict):
+        raise ValueError(f"{str(path)!r} is damaged (its cell is a {type(result['cell']).__name__}): delete it and run the command again")
     if missing or result["cell"].get("format") != FORMAT:
         what = f"lacks {', '.join(missing)}" if missing else f"has format {result['cell'].get('format')}, this version reads {FORMAT}"
         raise ValueError(f"{str(path)!r} {what}: delete it and run the command again")
+    if damage := _damage(result):
+        raise ValueError(f"{str(path)!r} is damaged ({damage}): delete it and run the command again")
     return result
+
+
+def _damage(result: Mapping[str, Any]) -> str | None:
+    """What in a result is not as :func:`_run` writes it; ``None`` if nothing is."""
+    cell = result["cell"]
+    for name, kind in (("agent", str), ("credit", str), ("seed", int), ("episodes", int), ("scenario", dict)):
+        if not isinstance(cell.get(name), kind):
+            return f"its cell has no {name}"
+    scenario = cell["scenario"]
+    for name, kind in (("name", str), ("principals", int), ("values", dict), ("data", dict)):
+        if not isinstance(scenario.get(name), kind):
+            return f"its scenario has no {name}"
+    if not isinstance(scenario["data"].get("split_seed"), int):
+        return "its scenario has no data.split_seed"
+    if not isinstance(result["measures"], dict) or not all(_numbers(pair) and len(pair) == 2 for pair in result["measures"].values()):
+        return "its measures are no pairs of numbers"
+    if not isinstance(result["series"], dict) or not all(_numbers(series) for series in result["series"].values()):
+        return "its series are no lists of numbers"
+    if not isinstance(result["curve"], list) or not all(isinstance(point, dict) and "agent_steps" in point for point in result["curve"]):
+        return "its curve is no list of updates"
+    return None
+
+
+def _numbers(part: object) -> bool:
+    """Whether this is a list of numbers, of ``None``, or of such lists."""
+    return isinstance(part, list) and all(entry is None or isinstance(entry, int | float) or _numbers(entry) for entry in part)
 
 
 def columns_of(found: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str], str]:

@@ -40,8 +40,10 @@ MEASURES: Mapping[str, Measure] = {
     "unscreened_value/<value>": Measure(VALUE, "Loss of the value on data that credit never touches, had nobody screened."),
     "value_change/<value>": Measure(VALUE, "Change of the value's loss over the episode, on the probe set of the screening."),
     "clean_share": Measure(SHARE, "Share of the clean lots that were contributed."),
-    "corrupt_share": Measure(SHARE, "Share of the corrupt lots that were contributed."),
-    "admitted_share": Measure(SHARE, "Share of contributed lots that passed screening."),
+    "corrupt_share": Measure(SHARE, "Share of the corrupt lots that were contributed. Where there are none, files hold 0 and tables –."),
+    "admitted_share": Measure(
+        SHARE, "Share of contributed lots that passed screening. Where none was contributed, files hold 0 and tables –."
+    ),
     "kept": Measure(
         SHARE, "Norm of what entered over the norm of the update: mean over admitted updates, below 1 where a filter changed them."
     ),

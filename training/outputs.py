@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from .. import __version__
-from ..files import output_folder, read_json, write_json
+from ..files import output_folder, read_json, require_name, write_json
 
 MARKER = "proxycoop.json"
 """Name of the file that marks a folder as ours."""
@@ -66,9 +66,10 @@ class Outputs:
 
     def wrote(self, path: Path) -> None:
         """Note in the folder's marker, if it has one, that this command wrote a file. From then on, changes by others are noticed."""
-        if (marker := _read_marker(path.parent)) is not None:
-            marker["entries"][path.name] = {"command": self.command, "sha256": _sha256(path.read_bytes())}
-            write_json(path.parent / MARKER, marker)
+        with _alone(path.parent):  # another command may note something at the same time
+            if (marker := _read_marker(path.parent)) is not None:
+                marker["entries"][path.name] = {"command": self.command, "sha256": _sha256(path.read_bytes())}
+                write_json(path.parent / MARKER, marker)
 
     def file(self, path: Path | None, content: bytes | None = None) -> None:
         """Claim a file. ``None`` stands for a file that is not wanted.
@@ -78,10 +79,17 @@ class Outputs:
             content: What will be written, if it is known. A file that holds exactly this may be written again.
 
         Raises:
-            ValueError: If the path is a folder, an input or another output.
+            ValueError: If the path is a folder, an input, another output or no name of a file (see :func:`~proxycoop.files.require_name`).
         """
         if path is None:
             return
+        require_name(path, "output")
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:  # such as a name that is too long
+            raise ValueError(f"output {str(path)!r} cannot be written: {error.strerror or error}") from error
         if path.is_dir():
             raise ValueError(f"{str(path)!r} is a folder: name a file in it")
         self._keep_apart(path)
@@ -196,8 +204,10 @@ def locked(folder: Path, command: str) -> Iterator[None]:
     path = folder / LOCK
     while True:
         try:
-            file = path.open("a+b")
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _NOT_A_LINK, 0o666), "a+b")
         except OSError as error:
+            if path.is_symlink():
+                raise ValueError(f"{str(path)!r} is a link, so its target would be written over: remove it") from error
             raise ValueError(f"output folder {str(folder)!r} cannot be written: {error.strerror or error}") from error
         if not _lock(file, folder):
             file.seek(0)
@@ -228,6 +238,8 @@ def same_file(one: Path, other: Path) -> bool:
         return os.path.realpath(one) == os.path.realpath(other)
 
 
+_NOT_A_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
 if sys.platform == "win32":
     import msvcrt
 
@@ -243,6 +255,11 @@ if sys.platform == "win32":
     def _unlock(file: BinaryIO) -> None:
         file.seek(1000)
         msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+
+    @contextmanager
+    def _alone(folder: Path) -> Iterator[None]:
+        del folder
+        yield
 
 else:
     import fcntl
@@ -261,6 +278,17 @@ else:
     def _unlock(file: BinaryIO) -> None:
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_UN)  # also for processes that were forked meanwhile
+
+    @contextmanager
+    def _alone(folder: Path) -> Iterator[None]:
+        """Within it, others that enter it for the same folder wait. Where the file system has no locks, they do not."""
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
 
 def _read_marker(folder: Path) -> dict[str, Any] | None:

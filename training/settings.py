@@ -25,10 +25,10 @@ class TrainSettings(Settings):
     library: str = Field("sb3", description="RL library that trains the proxies.")
     algo: str = Field("ppo", description="Algorithm of the library.")
     total_steps: int = Field(120_000, ge=1, description="Agent-steps of the training, rounded up to whole updates.")
-    num_cooperatives: int = Field(16, ge=1, description="Number of cooperatives that are stepped at once.")
+    num_cooperatives: int = Field(16, ge=1, le=2**20, description="Number of cooperatives that are stepped at once.")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate at the start.")
     gamma: float = Field(0.5, ge=0, le=1, description="Discount per round.")
-    hidden: int = Field(64, ge=1, description="Units of each hidden layer.")
+    hidden: int = Field(64, ge=1, le=2**14, description="Units of each hidden layer.")
     actions: ActionForm = Field("multi_discrete", description="Form of the actions.")
     rewards: RewardForm = Field("own", description="Whether each proxy gets its own reward, or all get the mean of the team's rewards.")
 

@@ -6,8 +6,10 @@ Streams whose encoding lacks a character of ours get ASCII instead: see :func:`~
 from __future__ import annotations
 
 import io
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -20,16 +22,52 @@ WIDTH = 150
 """Width of tables, in letters, where standard output is no terminal."""
 
 
+_failures: list[OSError] = []
+
+
 def prepare_streams() -> None:
-    """Let standard output and standard error write any text in their encoding. Standard output is line-buffered no less than before."""
+    """Let standard output and standard error write any text in their encoding. Standard output is line-buffered no less than before.
+
+    Streams that the shell closed (``>&-``) take text and drop it. ``COLUMNS=0``, which some programs set for "unknown", counts as not set.
+    """
+    _failures.clear()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (it stays open)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=fallback_errors())
+    if os.environ.get("COLUMNS") == "0":
+        del os.environ["COLUMNS"]
 
 
 def say(text: str) -> None:
-    """Write text to standard output, as it is, but for characters that would command the terminal: they are escaped."""
-    sys.stdout.write(printable(text))
+    """Write text to standard output, as it is, but for characters that would command the terminal: they are escaped.
+
+    Where standard output cannot be written any more, text is dropped, so that a command still writes its files: see :func:`finish`.
+    """
+    _or_drop(lambda: sys.stdout.write(printable(text)))
+
+
+def finish() -> OSError | None:
+    """Write what waits in standard output's buffer, and give the first reason why something could not be written, or ``None``."""
+    _or_drop(sys.stdout.flush)  # here, where a failure can still be reported, not when Python ends
+    return _failures[0] if _failures else None
+
+
+def _or_drop(write: Callable[[], object]) -> None:
+    """Write to standard output. If that fails, it and all that follows is dropped, and the reason is kept."""
+    try:
+        write()
+    except OSError as error:
+        _drop(error)
+
+
+def _drop(error: OSError) -> None:
+    _failures.append(error)
+    with suppress(io.UnsupportedOperation):  # the stream is not a file
+        # the rest of the buffer cannot be written, and Python would try again when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(text: str) -> None:
@@ -37,9 +75,15 @@ def complain(text: str) -> None:
     sys.stderr.write(printable(text))
 
 
+class _Screen(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on: by default, rich ends the process, and files that a command has yet to write would be lost."""
+        _drop(BrokenPipeError())
+
+
 def console() -> Console:
     """Standard output. Where it is not a terminal, it is wide enough for every table."""
-    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    return _Screen() if sys.stdout.isatty() else _Screen(width=WIDTH)
 
 
 def table_of(*titles: str) -> Table:
@@ -72,6 +116,6 @@ def show(drawn: Table, spare: Sequence[str] = ()) -> None:
         drawn.columns = [column for column in drawn.columns if column.header != title]
         left_out.append(title)
     screen.width = max(screen.width, Measurement.get(screen, wide, drawn).minimum)
-    screen.print(drawn)
+    _or_drop(lambda: screen.print(drawn))
     if left_out:
         say(f"a wider terminal, or a file, also gets: {', '.join(title.replace(chr(10), ' ') for title in left_out)}\n")

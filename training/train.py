@@ -13,8 +13,10 @@ from tqdm import tqdm
 from .. import __version__
 from ..agents import saved
 from ..agents.network import save
+from ..envs.devices import plain_torch
 from ..envs.observations.layout import ObservationLayout
-from ..files import output_folder, read_json, write_json, write_text
+from ..envs.scenario import differences, load
+from ..files import output_folder, read_json, remove_temporaries, write_json, write_text
 from .libraries.registry import learner
 from .outputs import Outputs, locked
 from .run import CHECKPOINT, Progress, Run, Trained
@@ -85,9 +87,15 @@ def _claim(folder: Path, settings: TrainSettings, resume: bool, from_checkpoint:
     goes_on = resume and (folder / "run.json").exists()
     if goes_on and (folder / "scenario.yaml").exists():
         del entries["scenario.yaml"]  # it stays: it may be what was read
+        if changed := differences(load(folder / "scenario.yaml").to_dict(), settings.plain()["scenario"]):
+            raise ValueError(
+                f"{str(folder / 'scenario.yaml')!r} was changed since the training began ({'; '.join(changed)}): put it back, or choose "
+                "another --out"
+            )
     else:
         entries["scenario.yaml"] = settings.scenario.to_yaml().encode()
     outputs.own_folder(folder, entries, known="run.json")
+    remove_temporaries(folder, ENTRIES)
     for name in () if from_checkpoint else ("tb",) if goes_on else ENTRIES:
         path = folder / name
         if path.is_dir() and not path.is_symlink():
@@ -104,7 +112,8 @@ def _train(learn: Callable[[Run], Trained], settings: TrainSettings, folder: Pat
     write_json(folder / "run.json", {"finished": False, **record})
     try:
         try:
-            trained = learn(run)
+            with plain_torch(grad=True):  # a training does not depend on what the caller has set
+                trained = learn(run)
         except Exception:  # a library may say anything about numbers that are not finite: it is said here what they mean
             run.require_finite()
             raise

@@ -64,7 +64,7 @@ class Estimate:
             ValueError: If ``level`` is not between 0 and 1.
         """
         if not is_number(level) or not 0 < level < 1:
-            raise ValueError(f"level={level}: must be between 0 and 1")
+            raise ValueError(f"level={level!r}: must be between 0 and 1, a number such as 0.95")
         degrees = self.degrees_of_freedom.detach().cpu().double().numpy()
         quantile = torch.from_numpy(np.asarray(stdtrit(np.where(np.isfinite(degrees), degrees, 1e12), (1 + level) / 2)))
         half = torch.where(self.standard_error == 0, 0.0, quantile.to(self.standard_error) * self.standard_error)

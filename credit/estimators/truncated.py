@@ -65,7 +65,8 @@ class TruncatedMonteCarlo(Estimator):
         arrived = torch.zeros_like(scan.worth, dtype=torch.int64)  # positions in a row, (E, K)
         for position in range(n):
             scan.step(position, arrived <= self.patience)
-            close = (scan.worth - scan.grand).abs() <= self.tolerance * scan.grand.abs()
+            # nothing finite is close to an infinite v(N), whatever share of it is allowed
+            close = ((scan.worth - scan.grand).abs() <= self.tolerance * scan.grand.abs()) & scan.grand.isfinite()
             arrived = torch.where(close | (arrived > self.patience), arrived + 1, 0)
         n_used = torch.full_like(scan.grand, len(orders))
         return _mean_over_orders(scan.marginals(), n_used, scan.grand, scan.evaluations, "truncated permutations")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from ...checks import items_of
 from ..arguments import is_number, is_whole
 from .game import CoalitionGame
 from .head import class_head
@@ -87,7 +89,10 @@ def from_updates(
             number of entries than there are clients; or a number is out of range. When a rule asks, if the utility does not answer with a
             finite number.
     """
+    updates = items_of("updates", updates, "state dicts of differences, one a client")
     n = len(updates)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model={reprlib.repr(model)}: must be a torch.nn.Module, not its state dict")
     if not callable(utility):
         raise ValueError(f"utility={utility!r}: must be a function from a module to a number, higher is better")
     if n == 0:
@@ -97,8 +102,17 @@ def from_updates(
             raise ValueError(f"{name}={index!r}: must be a whole number, at least 0")
     if not is_number(factor) or factor < 0:
         raise ValueError(f"factor={factor!r}: must be a finite number, at least 0")
-    if peers is not None and len(peers) != n:
-        raise ValueError(f"peers has {len(peers)} entries for {n} clients: give one loss a client")
+    if peers is not None:
+        peers = items_of("peers", peers, "losses, one a client")
+        if len(peers) != n:
+            raise ValueError(f"peers has {len(peers)} entries for {n} clients: give one loss a client")
+        for i, peer in enumerate(peers):
+            if not callable(peer):
+                raise ValueError(f"peers[{i}]={peer!r}: must be a function from a module to a number, lower is better")
+    if not isinstance(renormalise, bool):
+        raise ValueError(f"renormalise={renormalise!r}: must be True or False")
+    if screening is not None and not callable(screening):
+        raise ValueError(f"screening={screening!r}: must be a function of coalitions")
     everyone = torch.ones(1, n, dtype=torch.bool)
     offered = _bools("contributed", contributed, (n,)) if contributed is not None else everyone[0]
     blocks = _bools("blocked_by", blocked_by, (n, n))[None, :, None] if blocked_by is not None else None  # (1, n, 1, n)
@@ -115,8 +129,10 @@ def from_updates(
 
     worlds = _Worlds(model, updates, _weights(weights, n), renormalise, factor, utility)
     passes = unanimous(everyone, blocks) if screening is None else screening(everyone)  # (1, 1, n, 1)
-    if tuple(passes.shape) != (1, 1, n, 1):
-        raise ValueError(f"screening answered with shape {tuple(passes.shape)} for everybody, must be (1, C, {n}, 1) for C coalitions")
+    if not isinstance(passes, Tensor) or passes.dtype != torch.bool or tuple(passes.shape) != (1, 1, n, 1):
+        came = f"shape {tuple(passes.shape)}" if isinstance(passes, Tensor) else type(passes).__name__
+        came += f" of {passes.dtype}" if isinstance(passes, Tensor) and passes.dtype != torch.bool else ""
+        raise ValueError(f"screening answered with {came} for everybody, must be (1, C, {n}, 1) for C coalitions, bool")
     disagree = entered != (offered & passes[0, 0, :, 0])
     if disagree.any():
         i = int(disagree.nonzero()[0])
@@ -234,7 +250,10 @@ def _weights(weights: Sequence[float] | Tensor | None, n: int) -> Tensor:
 
 
 def _bools(name: str, given: Sequence[bool] | Sequence[Sequence[bool]] | Tensor, shape: tuple[int, ...]) -> Tensor:
-    found = torch.as_tensor(given).cpu()
+    try:
+        found = torch.as_tensor(given).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name}={reprlib.repr(given)}: must be bool of shape {shape}") from None
     if found.dtype != torch.bool or found.shape != shape:
         raise ValueError(f"{name} must be bool of shape {shape}, got {found.dtype} {tuple(found.shape)}")
     return found.clone()
@@ -243,7 +262,10 @@ def _bools(name: str, given: Sequence[bool] | Sequence[Sequence[bool]] | Tensor,
 def _samples(samples: Sequence[int] | Tensor | None, n: int) -> Tensor:
     if samples is None:
         return torch.ones(n, dtype=torch.int64)
-    found = torch.as_tensor(samples).cpu()
+    try:
+        found = torch.as_tensor(samples).cpu()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise ValueError(f"samples={reprlib.repr(samples)}: must be one whole number a client, at least 0, for {n} clients") from None
     if found.shape != (n,) or found.is_floating_point() or found.dtype == torch.bool or (found < 0).any():
         raise ValueError(f"samples={found.tolist()}: must be one whole number a client, at least 0, for {n} clients")
     return found.long()

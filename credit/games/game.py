@@ -267,6 +267,8 @@ def _worths(answer: Tensor | NDArray[Any] | Sequence[Any], n_coalitions: int) ->
     Raises:
         ValueError: If the answer does not consist of real numbers, or has another shape.
     """
+    if isinstance(answer, Tensor) and answer.layout != torch.strided:
+        answer = answer.to_dense()
     values = answer.clone() if isinstance(answer, Tensor) else _as_tensor(answer)
     if values.is_complex():
         raise ValueError(f"the game answered with complex numbers, {values.dtype}: what a coalition is worth must be a real number")
@@ -276,7 +278,8 @@ def _worths(answer: Tensor | NDArray[Any] | Sequence[Any], n_coalitions: int) ->
         raise ValueError(
             f"the game answered with shape {tuple(values.shape)} for {n_coalitions} coalitions, must be (n_envs, {n_coalitions})"
         )
-    return values if values.is_floating_point() else values.double()
+    # PyTorch stores numbers of less than two bytes, but does not compute with them
+    return values if values.is_floating_point() and values.element_size() > 1 else values.double()
 
 
 def _number(worth: Any) -> float:

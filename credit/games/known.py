@@ -16,9 +16,10 @@ Banzhaf power index*, Mathematics of Operations Research 4(2).
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from math import comb, factorial, isfinite, nan
+from math import comb, factorial, nan
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -26,8 +27,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..arguments import checked_players, checked_seed, is_whole
+from ..arguments import checked_players, checked_seed, is_number, is_whole
 from .game import CoalitionGame
+
+MAX_COUNTED = 10**8
+"""Largest number of players times votes for which coalitions are counted."""
 
 GameKind = Literal["saturating", "coverage", "unanimity_sum", "weighted_majority"]
 """Kinds of games that :func:`random_game` draws."""
@@ -63,13 +67,18 @@ def table_game(v: Tensor) -> CoalitionGame:
         v: Worth of every coalition, ``(2**n,)``, or ``(E, 2**n)`` for a batch of games; bit i of the column says whether player i is in.
 
     Raises:
-        ValueError: If v is no tensor, or the number of columns is not a power of two, or stands for no player.
+        ValueError: If v is no tensor, the number of columns is not a power of two or stands for no player, or v(∅) is not 0.
     """
     if not isinstance(v, Tensor):
         raise ValueError(f"v must be a tensor of shape (2**n,) or (E, 2**n), got {type(v).__name__}: use torch.as_tensor(v)")
     n = v.shape[-1].bit_length() - 1
     if v.dim() not in (1, 2) or v.shape[-1] != 2**n or n < 1:
         raise ValueError(f"v must have shape (2**n,) or (E, 2**n), got {tuple(v.shape)}")
+
+    if not (v[..., 0] == 0).all():
+        raise ValueError(
+            f"v[..., 0]={reprlib.repr(v[..., 0].tolist())}: the worth of the empty coalition must be 0; pass v - v[..., :1] to subtract it"
+        )
 
     def value(coalitions: Tensor) -> Tensor:
         return v[..., (coalitions * 2 ** torch.arange(n, device=coalitions.device)).sum(dim=1)]
@@ -107,6 +116,7 @@ def unanimity(n_players: int, members: Collection[int]) -> KnownGame:
     References:
         Shapley (1953), *A value for n-person games*, Contributions to the Theory of Games II.
     """
+    members = _listed("members", members)
     known = unanimity_sum(n_players, [members], [1.0])
     return _renamed(known, f"unanimity game of {sorted(members)} among {n_players} players")
 
@@ -129,6 +139,7 @@ def unanimity_sum(n_players: int, coalitions: Sequence[Collection[int]], weights
         Harsanyi (1963), *A simplified bargaining model for the n-person cooperative game*, International Economic Review 4(2).
     """
     n_players, w = checked_players(n_players), _numbers("weights", weights)
+    coalitions = _listed("coalitions", coalitions)
     if len(coalitions) != len(w):
         raise ValueError(f"there are {len(coalitions)} coalitions, but {len(w)} weights: give one a coalition")
     needed = _members("coalitions", coalitions, n_players)  # (k, n)
@@ -170,7 +181,7 @@ def glove(n_left: int, n_right: int) -> KnownGame:
         Shapley (1959), *The solutions of a symmetric market game*, Contributions to the Theory of Games IV.
     """
     if not is_whole(n_left, 1) or not is_whole(n_right, 1):
-        raise ValueError(f"n_left={n_left}, n_right={n_right}: both must be whole numbers of at least 1")
+        raise ValueError(f"n_left={n_left!r}, n_right={n_right!r}: both must be whole numbers of at least 1")
     n_left, n_right = int(n_left), int(n_right)
     n = n_left + n_right
 
@@ -203,7 +214,7 @@ def airport(costs: Sequence[float]) -> KnownGame:
     """
     c = _numbers("costs", costs)
     if (c < 0).any():
-        raise ValueError(f"costs={list(costs)}: must not be negative")
+        raise ValueError(f"costs={c.tolist()}: must not be negative")
     n = len(c)
     order = c.argsort()
     pieces = c[order].diff(prepend=c.new_zeros(1))
@@ -239,13 +250,19 @@ def weighted_majority(weights: Sequence[int], quota: int) -> KnownGame:
         Shapley & Shubik (1954), *A method for evaluating the distribution of power in a committee system*, American Political Science
         Review 48(3); Mann & Shapley (1962), RAND RM-3158, for the generating function.
     """
-    votes = [_whole(w) for w in weights]
+    given = _listed("weights", weights)
+    votes = [_whole(w) for w in given]
     if not votes or min(votes) < 0:
-        raise ValueError(f"weights={list(weights)}: must be whole numbers from 0, at least one")
+        raise ValueError(f"weights={given!r}: must be whole numbers from 0, at least one")
     if (needed := _whole(quota)) < 1:
-        raise ValueError(f"quota={quota}: must be a whole number from 1, since v(∅) = 0")
+        raise ValueError(f"quota={quota!r}: must be a whole number from 1, since v(∅) = 0")
     quota = needed
     n = len(votes)
+    if sum(votes) * n > MAX_COUNTED:
+        raise ValueError(
+            f"weights={reprlib.repr(given)}: {sum(votes):,} votes of {n} players are too many to count, more than {MAX_COUNTED:,} // n: "
+            "divide weights and quota by a common factor"
+        )
     counted = _by_size_and_votes(votes)
     pivotal: dict[int, list[int]] = {}
     for w in set(votes):
@@ -281,6 +298,7 @@ def coverage(sets: Sequence[Collection[int]], weights: Sequence[float]) -> Known
         14. The airport game is the special case of nested sets.
     """
     w = _numbers("weights", weights)
+    sets = _listed("sets", sets)
     if not sets:
         raise ValueError("sets must hold one set a player, got none")
     covers = _members("sets", sets, len(w))  # (n, n_elements)
@@ -315,22 +333,24 @@ def saturating(weights: Sequence[float], scale: float, holdings: Sequence[int] |
         holdings: The lot of each player, ``(n,)``, from 0; ``None`` if every player has a lot of its own.
 
     Raises:
-        ValueError: If ``scale`` is not positive, or a player holds a lot that has no weight.
+        ValueError: If ``scale`` is not positive, or so small that a worth would be infinite. If a player holds a lot that has no weight.
 
     References:
         Owen (1972), *Multilinear extensions of games*, Management Science 18(5). Replication as in Han et al. (2022), *Replication robust
         payoff allocation in submodular cooperative games*, IEEE Transactions on Artificial Intelligence.
     """
     w = _numbers("weights", weights)
-    if not (scale > 0 and isfinite(scale)):
-        raise ValueError(f"scale={scale}: must be a positive number")
-    lot_of = list(range(len(w))) if holdings is None else list(holdings)
+    if not is_number(scale) or scale <= 0:
+        raise ValueError(f"scale={scale!r}: must be a positive number")
+    lot_of = list(range(len(w))) if holdings is None else _listed("holdings", holdings)
     if not lot_of:
         raise ValueError("holdings must name one lot a player, got none")
     holds = _members("holdings", [[lot] for lot in lot_of], len(w))  # (n, n_lots)
     n = len(lot_of)
     nodes, node_weights = np.polynomial.legendre.leggauss((n + 1) // 2)
     p = torch.tensor([*((nodes + 1) / 2), 0.5], dtype=torch.float64)[:, None]  # the last is Banzhaf's
+    if not (-w.clamp(max=0).sum() / scale).exp().isfinite():
+        raise ValueError(f"scale={scale!r} is too small for the negative weights: a worth would be beyond what float64 holds")
     x, k = (-w / scale).exp(), holds.sum(dim=0)
     missing = (1 - p) ** k  # (n_points, n_lots): the chance that nobody holds it
     factor = missing + (1 - missing) * x
@@ -401,13 +421,22 @@ def _double(members: Tensor) -> Tensor:
     return members.to(torch.float64)
 
 
-def _numbers(name: str, numbers: Sequence[Any]) -> Tensor:
+def _listed(name: str, given: Any) -> list[Any]:
+    """The entries of a list, or of anything else that has an order and can be gone through."""
     try:
-        found = torch.tensor([nan if isinstance(x, str) else float(x) for x in numbers], dtype=torch.float64)
+        return list(given)
+    except TypeError:
+        raise ValueError(f"{name}={given!r}: must be a list") from None
+
+
+def _numbers(name: str, numbers: Sequence[Any]) -> Tensor:
+    given = _listed(name, numbers)
+    try:
+        found = torch.tensor([nan if isinstance(x, str | bytes) else float(x) for x in given], dtype=torch.float64)
     except (TypeError, ValueError, OverflowError):
         found = torch.empty(0)
     if not len(found) or not found.isfinite().all():
-        raise ValueError(f"{name}={list(numbers)}: must be finite numbers, at least one")
+        raise ValueError(f"{name}={given!r}: must be finite numbers, at least one")
     return found
 
 
@@ -423,9 +452,9 @@ def _members(name: str, sets: Sequence[Collection[int]], n_columns: int) -> Tens
     """Which of the columns each set names, bool ``(len(sets), n_columns)``."""
     found = torch.zeros(len(sets), n_columns, dtype=torch.bool)
     for row, members in zip(found, sets, strict=True):
-        for i in members:
+        for i in _listed(f"one of {name}", members):
             if not 0 <= (column := _whole(i)) < n_columns:
-                raise ValueError(f"{name} names {i}: must be a whole number from 0 to {n_columns - 1}")
+                raise ValueError(f"{name} names {i!r}: must be a whole number from 0 to {n_columns - 1}")
             row[column] = True
     return found
 

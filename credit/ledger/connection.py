@@ -35,6 +35,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from ...files import require_name
 from ...text import one_line
 from .names import shown
 from .schema import MIGRATIONS, VERSIONS, version
@@ -90,11 +91,12 @@ class Database:
         self.read_only = read_only
         self.url = _url(where)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.path = Path(str(self.url.database))
+        given = Path(str(self.url.database))
+        self.path = Path(os.path.abspath(given))  # it stays the same file when the process changes its folder
+        if self.is_sqlite:
+            self.url = self.url.set(database=str(self.path))
         hidden = self.url.query.keys() - _SHOWN  # an unknown option might be a password
-        self.name = repr(
-            str(self.path) if self.is_sqlite else self.url.difference_update_query(hidden).render_as_string(hide_password=True)
-        )
+        self.name = repr(str(given) if self.is_sqlite else self.url.difference_update_query(hidden).render_as_string(hide_password=True))
         if not self.is_sqlite:
             try:
                 import psycopg  # noqa: F401
@@ -103,6 +105,7 @@ class Database:
         elif read_only and not self._is_file():
             raise ValueError(f"ledger {self.name} does not exist")
         self._engine: Engine | None = None
+        self._opened: tuple[int, int] | None = None  # the file that the engine opened, by _file
         self._checked = False
         self._calls = 0  # calls under way, which may hold a connection
         _watch_forks()
@@ -267,6 +270,12 @@ class Database:
         with _GUARD:
             if self._engine is None:
                 self._engine = self._sqlite() if self.is_sqlite else self._postgresql()
+                self._opened = self._file() if self.is_sqlite else None
+            elif self.is_sqlite and not self.read_only and self._file() != self._opened:
+                raise ValueError(
+                    f"ledger {self.name} was removed or replaced while it was open, so what is recorded now would be lost: put the file "
+                    "back, or close the ledger and open it again"
+                )
             engine = self._engine
         return engine.connect()
 
@@ -283,6 +292,11 @@ class Database:
     def _sqlite(self) -> Engine:
         if not self._is_file():
             raise ValueError(f"ledger {self.name} {'is no file' if self.path.exists() else 'does not exist: create it with init'}")
+        if not self.read_only and self.path.stat().st_nlink > 1:
+            raise ValueError(
+                f"ledger {self.name} has more than one name (hard links), and SQLite keeps a log for each: make a copy for the other name, "
+                "or open it read-only"
+            )
         # A reader opens the file for each read, since from one read to the next it may gain or lose the right to lock it.
         pool: dict[str, Any] = {"poolclass": sa.NullPool} if self.read_only else {"poolclass": sa.QueuePool, "max_overflow": -1}
         engine = sa.create_engine("sqlite://", creator=self._open_file, **pool)
@@ -300,7 +314,7 @@ class Database:
     def _content(self) -> tuple[int, ...]:
         """Numbers that change when the file is written to. The size of its log comes last."""
         try:
-            log = Path(f"{self.path}-wal").stat().st_size
+            log = Path(f"{os.path.realpath(self.path)}-wal").stat().st_size  # SQLite keeps it beside the file, not beside a link
         except FileNotFoundError:
             log = 0
         file = self.path.stat()
@@ -405,6 +419,8 @@ def _patiently(attempt: Callable[[], T]) -> T:
 
 
 def _url(where: str | os.PathLike[str]) -> URL:
+    if not isinstance(where, str | os.PathLike) or not isinstance(os.fspath(where), str):
+        raise ValueError(f"ledger {where!r}: must be a path or a URL, as text, not {type(where).__name__}")
     if isinstance(where, str) and "://" in where:
         try:
             url = sa.make_url(where)
@@ -422,6 +438,10 @@ def _url(where: str | os.PathLike[str]) -> URL:
         url = URL.create("sqlite", database=os.fspath(where))
     if not url.database or url.database == ":memory:" or "\0" in url.database:
         raise ValueError(f"ledger {shown(str(where))}: a ledger is kept in a file: give a path")
+    if url.get_backend_name() == "sqlite":
+        require_name(url.database, "ledger")
+        if not url.database.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in url.database):
+            raise ValueError(f"ledger {url.database!r}: SQLite needs names in UTF-8, and this one is not: rename the file or its folder")
     return url
 
 

@@ -222,7 +222,7 @@ def read_heads(path: str | Path) -> dict[str, Head]:
     """
     name = repr(str(path))
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(f"head file {name} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

@@ -36,7 +36,7 @@ from ...checks import items_of
 from ...registry import unknown_name
 from ..money.apportionment import require_whole
 from ..money.money import Currency
-from ..money.settlement import LARGEST, SettlementPolicy, require_remembered
+from ..money.settlement import LARGEST, SettlementPolicy, require_policy, require_remembered
 from .chain import GENESIS, Entry, Head, Value, canonical
 from .connection import Damaged, Database
 from .names import checked_name, shown
@@ -144,6 +144,8 @@ class Ledger:
         """
         name = checked_name("cooperative", name)
         given = _checked_members(members)
+        if policy is not None:
+            require_policy(policy)
         money = Currency.of("EUR" if currency is None else currency, exponent)
         if not given:
             raise ValueError(f"cooperative {shown(name)}: must have at least one member")

@@ -7,10 +7,15 @@ that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Mapping, Sequence, Set
+from decimal import Decimal
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 Whole = NDArray[np.object_]
 """Python integers in an array."""
@@ -133,6 +138,9 @@ def checked_amounts(amount: Sequence[int] | Whole, batch: int, name: str = "amou
         ValueError: If there is not one for each row, or one is negative.
         TypeError: If one is not an integer.
     """
+    given: Any = amount
+    if isinstance(given, str | bytes | Mapping | Set) or np.ndim(given) == 0:
+        raise TypeError(f"{name}={given!r}: give a list of whole numbers, one a row, such as [{given if type(given) is int else 10_000}]")
     if len(amount) != batch:
         raise ValueError(f"{name} has {len(amount)} entries for {batch} rows of weights: give one a row")
     for one in amount:
@@ -140,6 +148,30 @@ def checked_amounts(amount: Sequence[int] | Whole, batch: int, name: str = "amou
         if one < 0:
             raise ValueError(f"{name}={one}: must not be negative")
     return np.array([int(one) for one in amount], dtype=object)
+
+
+def measured(name: str, numbers: object) -> NDArray[np.float64]:
+    """An array of measured numbers, such as credits, as float64. They may be infinite or NaN.
+
+    Args:
+        name: What they are called in errors.
+        numbers: An array, a tensor, or lists of numbers. ``Decimal`` and ``Fraction`` count.
+
+    Raises:
+        ValueError: If one is no real number, such as text, ``None`` or a switch, or is masked.
+    """
+    given: Any = numbers.detach().cpu().double() if isinstance(numbers, Tensor) and not numbers.is_complex() else numbers
+    try:
+        found = given if isinstance(given, np.ndarray) else np.asarray(given)
+        if np.ma.is_masked(found):
+            raise TypeError("masked")
+        if found.dtype == object and not all(isinstance(one, Real | Decimal) and not isinstance(one, bool) for one in found.flat):
+            raise TypeError("no number")
+        if found.dtype.kind not in "iufO":
+            raise TypeError("no numbers")
+        return np.array(found, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise ValueError(f"{name}={reprlib.repr(numbers)}: must be an array of real numbers") from None
 
 
 def require_whole(name: str, number: object, of: str = " of minor units (cents, say)") -> None:
@@ -165,21 +197,21 @@ def whole_weights(weight: NDArray[np.float64] | Whole) -> Whole:
     given = np.asarray(weight)
     if given.ndim != 2 or given.shape[1] == 0:
         raise ValueError(f"weight has shape {given.shape}: must be (batch, n) with n at least 1")
-    if given.dtype == object or np.issubdtype(given.dtype, np.integer):
+    if (given.dtype == object or np.issubdtype(given.dtype, np.integer)) and not np.ma.is_masked(weight):
         whole: Whole = given.astype(object)
         for one in whole.flat if given.dtype == object else ():
             require_whole("weight", one, "")
         if (whole < 0).any():
             raise ValueError("weight has negative entries: must not be negative")
         return whole
-    measured: NDArray[np.float64] = given.astype(np.float64)
-    allowed = np.isfinite(measured) & (measured >= 0)
+    w = measured("weight", weight)
+    allowed = np.isfinite(w) & (w >= 0)
     if not allowed.all():
-        raise ValueError(f"weight={measured[~allowed][0]}: weights must be finite and not negative")
-    mantissa, exponent = np.frexp(measured)  # weight = mantissa · 2^exponent
+        raise ValueError(f"weight={w[~allowed][0]}: weights must be finite and not negative")
+    mantissa, exponent = np.frexp(w)  # weight = mantissa · 2^exponent
     mantissas: Whole = np.ldexp(mantissa, _MANTISSA).astype(np.int64).astype(object)
-    least = np.where(measured > 0, exponent, exponent.max(initial=0)).min(axis=1, keepdims=True)
-    shift = np.where(measured > 0, exponent - least, 0)
+    least = np.where(w > 0, exponent, exponent.max(initial=0)).min(axis=1, keepdims=True)
+    shift = np.where(w > 0, exponent - least, 0)
     shifted: Whole = np.left_shift(mantissas, shift.astype(object))
     return shifted
 

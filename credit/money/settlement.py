@@ -33,8 +33,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 
+from ...checks import whole_number
 from ...settings import Settings
-from .apportionment import Whole, checked_amounts, require_whole, whole_weights, within
+from .apportionment import Whole, checked_amounts, measured, require_whole, whole_weights, within
 
 LARGEST = 2**63 - 1
 """The largest amount, in minor units, of a revenue, of all payouts so far, and of the reserve."""
@@ -104,7 +105,7 @@ def aged(standing: NDArray[np.float64], now: int, credit: NDArray[np.float64], t
     Raises:
         ValueError: If a credit is not finite, standings grow too large for float64, or as :func:`require_remembered` does.
     """
-    credit = np.asarray(credit, dtype=np.float64)
+    credit = measured("credit", credit)
     require_remembered(policy, now, t)
     if not np.isfinite(credit).all():
         raise ValueError(f"credit={credit[~np.isfinite(credit)][0]} of round {t}: must be finite")
@@ -196,10 +197,14 @@ def settle(
         reserve: In reserve, ``(batch,)``, in minor units; 0 by default.
 
     Raises:
-        ValueError: If an amount is negative, or all payouts or the reserve would come to more than 2^63 − 1. Weights are refused as by
-            :func:`~proxycoop.credit.money.apportionment.apportion`.
+        ValueError: If an amount is negative, or all payouts or the reserve would come to more than 2^63 − 1. If ``policy`` is no policy, or
+            ``standing`` holds anything but numbers. Weights are refused as by :func:`~proxycoop.credit.money.apportionment.apportion`.
         TypeError: If an amount is not a whole number.
     """
+    require_policy(policy)
+    standing = measured("standing", standing)
+    if standing.ndim != 2:
+        raise ValueError(f"standing has shape {standing.shape}: must be (batch, n)")
     batch, n = standing.shape
     amount = checked_amounts(revenue, batch, "revenue")
     paid = np.zeros((batch, n), dtype=object) if paid is None else np.asarray(paid)
@@ -242,9 +247,14 @@ class Accounts:
         policy: As above.
         n_members: Number of members n; more may :meth:`join`.
         batch: Number of cooperatives.
+
+    Raises:
+        ValueError: If ``policy`` is no policy, or a number is not a whole number from 0.
     """
 
     def __init__(self, policy: SettlementPolicy, n_members: int, batch: int = 1) -> None:
+        require_policy(policy)
+        n_members, batch = whole_number("n_members", n_members, 0), whole_number("batch", batch, 0)
         self.policy = policy
         self.standing = np.zeros((batch, n_members), dtype=np.float64)
         self.now = -1
@@ -252,7 +262,12 @@ class Accounts:
         self.reserve = np.zeros(batch, dtype=object)
 
     def join(self, n_members: int) -> None:
-        """Add members after those that are there, with neither credit nor payments."""
+        """Add members after those that are there, with neither credit nor payments.
+
+        Raises:
+            ValueError: If ``n_members`` is not a whole number from 0.
+        """
+        n_members = whole_number("n_members", n_members, 0)
         self.standing = np.pad(self.standing, ((0, 0), (0, n_members)))
         self.paid = np.concatenate([self.paid, np.zeros((len(self.paid), n_members), dtype=object)], axis=1)
 
@@ -260,11 +275,12 @@ class Accounts:
         """Add a round's credit, ``(batch, n)``; ``t`` is its number, from 0.
 
         Raises:
-            ValueError: If there is not one number for each member, one is not finite, or ``t`` is negative. Nothing is changed then.
+            ValueError: If there is not one number for each member, one is not finite, is masked or is no number, or ``t`` is negative.
+                Nothing is changed then.
             TypeError: If ``t`` is not an integer.
         """
         require_whole("t", t, "")
-        credit = np.asarray(credit, dtype=np.float64)
+        credit = measured("credit", credit)
         if t < 0 or credit.shape != self.standing.shape:
             raise ValueError(f"t={t}, credit of shape {credit.shape}: must be at least 0, and of shape (batch, n) = {self.standing.shape}")
         self.standing = aged(self.standing, self.now, credit, t, self.policy)
@@ -277,6 +293,16 @@ class Accounts:
         self.paid = self.paid + settlement.payouts
         self.reserve = settlement.reserve
         return settlement
+
+
+def require_policy(policy: object) -> None:
+    """Refuse what is no policy, such as a mapping of its settings.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not isinstance(policy, SettlementPolicy):
+        raise ValueError(f"policy={policy!r}: must be a SettlementPolicy, such as SettlementPolicy(solidarity=0.1)")
 
 
 def _power(base: float, exponent: int) -> float:

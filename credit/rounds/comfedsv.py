@@ -17,6 +17,8 @@ from ..solutions.semivalues import semivalues, shapley_weights
 
 MAX_ALL = 10
 """Largest number of agents for which all coalitions are columns if there is no budget."""
+BETTER = 1e-3
+"""By which part of itself a fit's loss must be undercut before another fit is used: sweeps may leave less than that to be gained."""
 
 
 def complete(observed: Tensor, mask: Tensor, start: Tensor, *, regularisation: float, sweeps: int) -> tuple[Tensor, Tensor]:
@@ -26,12 +28,13 @@ def complete(observed: Tensor, mask: Tensor, start: Tensor, *, regularisation: f
 
     Given H, every row of W is a ridge regression; given W, every row of H is one. A sweep does both. It then gives the columns of W and H
     the same lengths, which changes no product and lowers the penalty. (Without that step, thousands of sweeps are needed when λ is small.)
-    A row or column of which nothing is known is 0. The problem is not convex: beyond rank 1, an unlucky start ends in a local minimum.
+    A row or column of which nothing is known is 0. The problem is not convex: an unlucky start ends in a local minimum. With rank 1 that
+    takes entries of both signs, of which a factor gets the wrong one.
 
     Args:
         observed: U, ``(E, T, C)``; what is not known is not read.
         mask: Which entries are known, bool ``(E, T, C)``.
-        start: H before the first sweep, ``(C, rank)``, the same for every matrix.
+        start: H before the first sweep, ``(C, rank)`` for every matrix, or ``(E, C, rank)``.
         regularisation: λ, positive, in U's unit.
         sweeps: Number of sweeps.
 
@@ -106,12 +109,15 @@ class ComFedSv(CreditRule):
     - Scale. The penalty depends on the unit of the utility. So an environment's utilities are divided by the largest absolute one that is
       known, and the fit is scaled back. While all that is known is 0, everybody is paid 0.
     - First round. In the source everybody takes part in the first round. Here any round will do, and only those who have taken part so far
-      must have met in it. An agent that has never taken part counts as a null player, and the column of S is that of its members who have.
+      must have met in it. An agent that has never taken part counts as a null player, and the entry of S is that of its members who have.
+      So equal columns occur, and the penalty weighs the less the more agents there are that have never taken part.
       (In a single round, an agent that takes no part is a null player of the game itself: its presence changes no coalition's worth.)
     - Before that round, the value of ``fedsv`` is paid. The source leaves such histories out, and we found no other source that completes a
       column without an entry.
     - Start of a fit. Every fit begins where the first one began, rather than with the last W and H. A fit to one round has rank one, and
-      alternating least squares would never leave it. So the episode's sum is the source's value, whatever was paid on the way.
+      alternating least squares would never leave it. So the episode's sum is the source's value, whatever was paid on the way. That start
+      takes all worths to have one sign. Where they have both, a second fit begins with the largest round in which everyone met, and the
+      better one of the two is used.
     - Defaults. The rank is 1 and λ is 0.01, where others used 5 and 0.1. The penalty amounts to a nuclear norm. At higher ranks it explains
       a round of few participants by a vector of its own, rather than by large utilities of coalitions that were seen in few rounds, and
       completes too little.
@@ -188,24 +194,48 @@ class ComFedSv(CreditRule):
         self._took_part.append(took_part)
         rounds = torch.stack(self._took_part, dim=1)  # (E, T, N)
         heard = rounds.any(dim=1)  # (E, N)
-        met = (rounds == heard[:, None]).all(dim=2).any(dim=1)  # (E,): everyone heard so far has taken part in one round
+        meeting = (rounds == heard[:, None]).all(dim=2)  # (E, T): everyone heard so far has taken part in this round
+        met = meeting.any(dim=1)  # (E,)
         known = self._known()  # (E, T, C)
         alone = self._observe(round, known[:, -1], ~met | ~heard.all(dim=1))
 
         before = self._value
         self._apart = self._apart + torch.where(took_part, self._divide(alone), 0.0)
-        whole = self._completed(known) * heard if met.any() else self._apart
+        whole = self._completed(known, meeting) * heard if met.any() else self._apart
         value = torch.where(met[:, None], whole, self._apart)
         self._value = torch.where(took_part.any(dim=1, keepdim=True), value, before)
         return (self._value - before).to(self._dtype)
 
-    def _completed(self, known: Tensor) -> Tensor:
-        """The Shapley value of all rounds so far, completed from the entries that are ``known`` ``(E, T, C)``: ``(E, N)``."""
-        u = torch.stack(self._utilities, dim=1)  # (E, T, C)
-        scale = torch.where(known, u.abs(), 0.0).amax(dim=(1, 2))  # (E,)
+    def _completed(self, known: Tensor, meeting: Tensor) -> Tensor:
+        """The Shapley value of all rounds so far, completed from what is known.
+
+        Args:
+            known: Which entries are known, bool ``(E, T, C)``.
+            meeting: The rounds in which everyone met, bool ``(E, T)``.
+
+        Returns:
+            ``(E, N)``.
+        """
+        u = torch.stack(self._utilities, dim=1)  # (E, T, C), 0 where not known
+        scale = u.abs().amax(dim=(1, 2))  # (E,)
         unit = torch.where(scale > 0, scale, 1.0)[:, None]
-        w, h = complete(u / unit[..., None], known, self._start, regularisation=self.regularisation, sweeps=self.sweeps)
-        return self._divide(unit * (w.sum(dim=1, keepdim=True) @ h.mT)[:, 0])  # of Σ_t w_tᵀh_S, (E, C)
+        u = u / unit[..., None]
+        total, loss = self._fit(u, known, self._start)
+        mixed = (u > 0).any(dim=2).any(dim=1) & (u < 0).any(dim=2).any(dim=1)  # (E,)
+        if mixed.any():
+            largest = torch.where(meeting, u.square().sum(dim=2), 0.0).argmax(dim=1)  # (E,)
+            met = u.gather(1, largest[:, None, None].expand(-1, 1, u.shape[2])).mT  # (E, C, 1)
+            start = torch.cat([met, self._start[:, 1:].expand(len(u), -1, -1)], dim=2)
+            other, loss_of_other = self._fit(u, known, start)
+            total = torch.where((mixed & (loss_of_other < (1 - BETTER) * loss))[:, None], other, total)
+        return self._divide(unit * total)
+
+    def _fit(self, u: Tensor, known: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        """The completed worths, summed over rounds, ``(E, C)``, and what the fit has minimised, ``(E,)``; see :func:`complete`."""
+        w, h = complete(u, known, start, regularisation=self.regularisation, sweeps=self.sweeps)
+        missed = torch.where(known, u - w @ h.mT, 0.0).square().sum(dim=(1, 2))
+        loss = missed + self.regularisation * (w.square().sum(dim=(1, 2)) + h.square().sum(dim=(1, 2)))
+        return (w.sum(dim=1, keepdim=True) @ h.mT)[:, 0], loss
 
     def _forget(self) -> None:
         self._took_part: list[Tensor] = []  # (E, N) a round

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ..arguments import is_number
-from ..games.game import BLOCK_PLAYERS, CoalitionGame, coalition_matrix
+from ..games.game import BLOCK_PLAYERS, MAX_ENUMERATED, CoalitionGame, coalition_matrix
 from ..games.round import Round
 from ..rule import RULES, CreditRule, Family
+from ..solutions.semivalues import players_of
 
 NEVER = 2**31
 """The joining time of agents that have not joined yet."""
@@ -29,11 +30,15 @@ def dividends(v: Tensor) -> Tensor:
     Returns:
         ``(batch, 2**n)``, same unit. v(S) is the sum of the dividends of all parts of S.
 
+    Raises:
+        ValueError: If ``v`` is no tensor, or the number of columns is not 2**n for an n from 1 to 20.
+
     References:
         Harsanyi (1963), *A simplified bargaining model for the n-person cooperative game*, International Economic Review 4(2).
     """
-    d = v.clone()
-    for i in range(v.shape[-1].bit_length() - 1):
+    n = players_of(v, MAX_ENUMERATED)
+    d = v.clone() if v.is_floating_point() else v.double()
+    for i in range(n):
         with_i = d.view(len(d), -1, 2, 2**i)
         with_i[:, :, 1] -= with_i[:, :, 0]
     return d

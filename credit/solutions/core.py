@@ -106,9 +106,13 @@ def _programme(worths: Floats | Tensor) -> tuple[Floats, Floats, Settled, float]
 
 
 def _each(game: CoalitionGame, solve: Callable[[Floats], Floats]) -> Tensor:
-    """Solve one game after another, because a linear programme cannot be batched. The solutions carry no gradient."""
+    """Solve one game after another, because a linear programme cannot be batched. The solutions carry no gradient.
+
+    A game of which a worth is not finite has none: it is paid NaN, and the other games are paid.
+    """
     v = game.values().detach()
-    paid = [torch.from_numpy(solve(one)) for one in v.double().cpu().numpy()]
+    unknown = np.full(game.n_players, np.nan)
+    paid = [torch.from_numpy(solve(one) if np.isfinite(one).all() else unknown) for one in v.double().cpu().numpy()]
     return torch.stack(paid).to(v) if paid else v.new_zeros(0, game.n_players)
 
 
@@ -121,7 +125,8 @@ class LeastCore(WholeGameRule):
     where e* is the smallest e for which there is such an x. If the core is not empty, c is in it, and nobody gains by leaving.
 
     Costs 2^n evaluations and a linear programme for each environment, and takes n ≤ 12. Efficient, symmetric and null-player, all to about
-    1e-9 of the largest worth, which is the programmes' tolerance. Not linear. The allocation carries no gradient of the worths.
+    1e-9 of the largest worth, which is the programmes' tolerance. Not linear. The allocation carries no gradient of the worths. Where a
+    worth is not finite, everybody's value is NaN.
 
     Known failure: ties. Among allocations that satisfy the coalitions alike, the shortest one pays most evenly, whoever did the work.
 
@@ -160,7 +165,7 @@ class Nucleolus(WholeGameRule):
     There is exactly one such allocation. If there is a core, it is in the core.
 
     Costs 2^n evaluations and up to n − 1 linear programmes for each environment, and takes n ≤ 12. Efficient, symmetric and null-player.
-    Not linear. The allocation carries no gradient of the worths.
+    Not linear. The allocation carries no gradient of the worths. Where a worth is not finite, everybody's value is NaN.
 
     Known failure: it is not monotone. An agent can do better work, all else equal, and be paid less (Megiddo 1974).
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..arguments import is_whole
 from ..games.game import CoalitionGame, coalition_matrix
 from ..rule import RULES, WholeGameRule
+from .semivalues import players_of
 
 MAX_PLAYERS = 12
 
@@ -55,11 +56,9 @@ def joint_shapley_values(v: Tensor, order: int) -> Tensor:
     References:
         Harris, Pymar & Rowat (2022), *Joint Shapley values: a measure of joint feature importance*, ICLR.
     """
-    n = v.shape[-1].bit_length() - 1
-    if v.dim() != 2 or v.shape[-1] != 2**n or not 1 <= n <= MAX_PLAYERS:
-        raise ValueError(f"v must have shape (batch, 2**n) with n from 1 to {MAX_PLAYERS}, got {tuple(v.shape)}")
-    if not 1 <= order <= n:
-        raise ValueError(f"order={order}: must be from 1 to {n}, the number of players")
+    n = players_of(v, MAX_PLAYERS)
+    if not is_whole(order, 1) or order > n:
+        raise ValueError(f"order={order!r}: must be a whole number from 1 to {n}, the number of players")
     v = v if v.is_floating_point() else v.double()
     return v @ _weights(n, order).to(v).T
 

@@ -12,6 +12,7 @@ References:
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
 from functools import lru_cache
 from math import comb
@@ -36,6 +37,24 @@ def banzhaf_weights(n: int) -> SizeWeights:
     return (2.0 ** -(n - 1),) * n
 
 
+def players_of(v: Tensor, most: int) -> int:
+    """The number of players of a batch of games, from the worth of every coalition.
+
+    Args:
+        v: Coalition values, ``(batch, 2**n)``.
+        most: Largest n.
+
+    Raises:
+        ValueError: If ``v`` is no tensor of real numbers, or the number of its columns is not 2**n for an n from 1 to ``most``.
+    """
+    if not isinstance(v, Tensor) or v.is_complex():
+        raise ValueError(f"v={reprlib.repr(v)}: must be a tensor of real numbers, (batch, 2**n), such as torch.tensor([[0.0, 1.0]])")
+    n = v.shape[-1].bit_length() - 1 if v.dim() == 2 else 0
+    if not 1 <= n <= most or v.shape[-1] != 2**n:
+        raise ValueError(f"v must have shape (batch, 2**n) with n from 1 to {most}, got {tuple(v.shape)}")
+    return n
+
+
 def semivalues(v: Tensor, weights: SizeWeights) -> Tensor:
     """The semivalue of each player, for a batch of games.
 
@@ -49,9 +68,7 @@ def semivalues(v: Tensor, weights: SizeWeights) -> Tensor:
     Raises:
         ValueError: If the number of columns is not 2**n for the n of ``weights``, or n is not within 1..20.
     """
-    n = v.shape[-1].bit_length() - 1
-    if v.dim() != 2 or v.shape[-1] != 2**n or not 1 <= n <= MAX_ENUMERATED:
-        raise ValueError(f"v must have shape (batch, 2**n) with n from 1 to {MAX_ENUMERATED}, got {tuple(v.shape)}")
+    n = players_of(v, MAX_ENUMERATED)
     if len(weights) != n:
         raise ValueError(f"weights must hold one number a size, {n} for {n} players, got {len(weights)}")
     v = v if v.is_floating_point() else v.double()

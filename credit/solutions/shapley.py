@@ -13,7 +13,7 @@ from ..estimators.kernelshap import KernelShap
 from ..estimators.size_regression import SizeRegression
 from ..games.game import MAX_ENUMERATED, CoalitionGame
 from ..rule import RULES, Family, too_many
-from .semivalues import semivalue, semivalues, shapley_weights
+from .semivalues import players_of, semivalue, semivalues, shapley_weights
 
 
 def shapley_values(v: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def shapley_values(v: Tensor) -> Tensor:
     References:
         Shapley (1953), *A value for n-person games*, Contributions to the Theory of Games II.
     """
-    return semivalues(v, shapley_weights(max(1, v.shape[-1].bit_length() - 1)))
+    return semivalues(v, shapley_weights(players_of(v, MAX_ENUMERATED)))
 
 
 @RULES.register("shapley")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -147,6 +148,12 @@ def _factory(rule: object) -> Callable[[], CreditRule]:
         return lambda: make(rule)
     if not callable(rule):
         raise ValueError(f"rule={rule!r}: pass a name, a class or a function that builds the rule, since new ones are needed")
+    try:
+        inspect.signature(rule).bind()
+    except (TypeError, ValueError) as error:  # some built-in functions have no signature
+        raise ValueError(f"rule={rule!r}: must build the rule without arguments ({error}), as lambda: MyRule(budget=60) does") from None
+    if missing := getattr(rule, "__abstractmethods__", None):
+        raise ValueError(f"rule={rule!r}: lacks {', '.join(sorted(missing))}, so no rule can be built")
     first, second = rule(), rule()
     if not isinstance(first, CreditRule) or not isinstance(second, CreditRule):
         raise ValueError(f"rule={rule!r} builds {type(first).__name__}: must be a CreditRule")

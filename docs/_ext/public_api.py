@@ -12,6 +12,7 @@ import importlib
 import inspect
 import re
 import sys
+from collections import namedtuple
 from collections.abc import Iterator
 from functools import cache
 from types import ModuleType
@@ -280,10 +281,13 @@ def short_signature(
     return _ARRAY.sub(r"NDArray[\1]", arguments or "") or arguments, _ARRAY.sub(r"NDArray[\1]", returned or "") or returned
 
 
-def not_pydantic_s(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
-    """Leave out what pydantic adds to a class."""
+_FIELD_OF_TUPLE = type(namedtuple("_Pair", "first").first)  # type: ignore[attr-defined]  # each has the docstring "Alias for field number 0"
+
+
+def not_ours(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
+    """Leave out what pydantic and ``NamedTuple`` add to a class: the docstring lists a tuple's fields already."""
     del app, what, options, skip
-    return True if name == "model_config" and isinstance(obj, dict) else None
+    return True if (name == "model_config" and isinstance(obj, dict)) or isinstance(obj, _FIELD_OF_TUPLE) else None
 
 
 def nothing_inherited(app: Sphinx, doctree: nodes.document) -> None:
@@ -306,7 +310,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-read", dashes)
     app.connect("doctree-read", nothing_inherited)
     app.connect("autodoc-process-signature", short_signature)
-    app.connect("autodoc-skip-member", not_pydantic_s)
+    app.connect("autodoc-skip-member", not_ours)
     app.connect("env-check-consistency", complete)
     app.connect("missing-reference", resolve)
     return {"parallel_read_safe": False, "parallel_write_safe": True}

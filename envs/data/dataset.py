@@ -27,6 +27,12 @@ class Dataset:
         feature_names: The columns' names.
         attributes: What is known of every row in words, by the attribute's name: str ``(n_rows,)``, one *level* per row. Groups, sites
             and strata are made from attributes. The model sees an attribute only if there are columns for it.
+
+    Arrays of other number types, lists, tensors and tables are converted. The fields are checked when the table is made.
+
+    Raises:
+        ValueError: If a field has another type or shape than these, rows or names do not match in number, a label has no class, or a name
+            is there twice.
     """
 
     features: Floats
@@ -35,12 +41,41 @@ class Dataset:
     feature_names: tuple[str, ...]
     attributes: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        features = _numbers("features", self.features, 2)
+        n_rows, n_features = features.shape
+        labels = _numbers("labels", self.labels, 1)
+        classes, columns = _names("class_names", self.class_names), _names("feature_names", self.feature_names)
+        if not n_rows:
+            raise ValueError("features have no rows: a data set needs some")
+        if len(labels) != n_rows:
+            raise ValueError(f"there are {len(labels)} labels for {n_rows} rows of features: give one label a row")
+        if len(columns) != n_features:
+            raise ValueError(f"there are {len(columns)} feature_names for {n_features} columns of features: give one name a column")
+        if len(wrong := labels[(labels != np.floor(labels)) | ~((labels >= 0) & (labels < len(classes)))]):
+            raise ValueError(
+                f"labels hold {wrong[0].item()}: they must be whole numbers from 0 to {len(classes) - 1}, the places of the classes "
+                f"{', '.join(classes)} in class_names"
+            )
+        if not isinstance(self.attributes, Mapping):
+            raise ValueError(f"attributes={self.attributes!r}: must be a dictionary of one text a row, by the attribute's name")
+        attributes = {name: _texts(name, column, n_rows) for name, column in self.attributes.items()}
+        fields = {"features": features, "labels": labels.astype(np.int64, copy=False), "attributes": attributes}
+        for name, content in (fields | {"class_names": classes, "feature_names": columns}).items():
+            object.__setattr__(self, name, content)
+
     def class_index(self, label: int | str) -> int:
         """The label of a class, given by name or number.
 
         Raises:
             ValueError: If there is no such class; the message lists the classes.
         """
+        named = self.class_names.index(str(label)) if str(label) in self.class_names else label
+        if isinstance(label, int) and named != label < len(self.class_names):
+            raise ValueError(
+                f"class {label} may mean {self.class_names[label]!r}, whose number it is, or {str(label)!r}, whose name it is: write the "
+                "name in quotes"
+            )
         if label in self.class_names:
             return self.class_names.index(str(label))
         if str(label).isdigit() and int(label) < len(self.class_names):
@@ -109,6 +144,38 @@ class Dataset:
             if level not in known:
                 raise unknown_name(f"level of attribute {attribute!r}", level, known)
         return np.isin(self.attribute(attribute), levels)
+
+
+def _numbers(name: str, came: object, ndim: int) -> Floats:
+    """An array of numbers with this many dimensions: float64, or integers where they are."""
+    shape = "(n_rows, n_features)" if ndim == 2 else "(n_rows,)"
+    if isinstance(came, np.ma.MaskedArray) and np.ma.is_masked(came):
+        raise ValueError(f"{name} have masked entries: fill them, or drop their rows")
+    try:
+        array = np.asarray(came)
+    except (TypeError, ValueError, RuntimeError):  # which one depends on what came
+        raise ValueError(f"{name} is a {type(came).__name__} that makes no array: must be numbers of shape {shape}") from None
+    if array.dtype.kind not in "biuf" or array.ndim != ndim:
+        raise ValueError(f"{name} is an array of {array.dtype} of shape {array.shape}: must be numbers of shape {shape}")
+    return array.astype(np.float64, copy=False)
+
+
+def _names(name: str, came: Sequence[str]) -> tuple[str, ...]:
+    """Names, each once."""
+    names = items_of(name, came, "names")
+    if wrong := [one for one in names if not isinstance(one, str)]:
+        raise ValueError(f"{name} hold {wrong[0]!r}: names must be texts, such as {str(wrong[0])!r}")
+    if twice := [one for i, one in enumerate(names) if one in names[:i]]:
+        raise ValueError(f"{name} hold {twice[0]!r} twice: give each a name of its own")
+    return tuple(map(str, names))
+
+
+def _texts(name: str, came: object, n_rows: int) -> NDArray[np.str_]:
+    """An attribute as texts, one a row."""
+    texts = np.asarray(came)
+    if texts.shape != (n_rows,):
+        raise ValueError(f"attribute {name!r} has shape {texts.shape} for {n_rows} rows of features: give one text a row")
+    return texts if texts.dtype.kind == "U" else texts.astype(np.str_)
 
 
 DATA: Registry[Dataset] = Registry("data source", "proxycoop.data")

@@ -69,14 +69,27 @@ def breast_cancer() -> Dataset:
     )
 
 
-@lru_cache(maxsize=8)
 def load(source: str) -> Dataset:
-    """The data set called ``source``, read once.
+    """The data set called ``source``, read once; again if another function was registered under the name since.
 
     Raises:
-        ValueError: If the name is unknown; the message lists the known ones.
+        ValueError: If the name is unknown (the message lists the known ones), or its function fails or does not return a data set.
     """
-    return DATA.make(source)
+    return _load(source, DATA[source])
+
+
+@lru_cache(maxsize=8)
+def _load(source: str, factory: Callable[..., Dataset]) -> Dataset:
+    del factory  # a part of the key: it is what DATA has under the name
+    try:
+        dataset = DATA.make(source)
+    except ValueError as error:
+        raise ValueError(f"data source {source!r}: {error}") from error
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError) as error:  # it reads whatever the user has
+        raise ValueError(f"data source {source!r} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(dataset, Dataset):
+        raise ValueError(f"data source {source!r} returned {type(dataset).__name__}: it must return a Dataset")
+    return dataset
 
 
 class Group(Settings):
@@ -280,6 +293,14 @@ def split(data: Data, strata: Mapping[str, Callable[[Dataset, Mapping[str, Bools
     dataset = load(data.source)
     groups = {name: group.members(dataset) for name, group in data.groups.items()}
     features = dataset.features if data.columns is None else dataset.features[:, dataset.columns(data.columns)]
+    finite = np.isfinite(features)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        name = dataset.feature_names[column if data.columns is None else dataset.columns(data.columns)[column]]
+        raise ValueError(
+            f"data: column {name!r} of source {data.source!r} holds {features[row, column]} in row {row}, and {(~finite).sum()} entries in "
+            "all are not finite: drop their rows, fill the gaps, or leave out the columns with data.columns"
+        )
     deck = _Deck(dataset, data.split_seed, _first_of_each(features) if data.duplicates == "drop" else None)
     public = deck.deal_by_class(data.public_rows, {}, "the public set")
     probes = [

@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from threading import RLock
 from typing import Annotated, Any, Literal, cast
 
 import torch
@@ -21,6 +22,9 @@ from torch.func import functional_call, grad, vjp, vmap
 from ...credit.games.head import class_head
 from ...settings import Settings, default_kind
 from .likelihood import cross_entropy, log_softmax
+
+_CALLING = RLock()
+"""While a module is called, torch.func lends it parameters. Engines of one scenario share the module, and may be in different threads."""
 
 
 class Model(ABC):
@@ -152,8 +156,8 @@ class ModuleModel(Model):
         n_classes: Number of classes C.
 
     Raises:
-        ValueError: If the module has no parameters, has buffers (the batch statistics of which principal should they be?), or does not map
-            two rows ``(2, D)`` to logits ``(2, C)``.
+        ValueError: If the module has no parameters, lazy ones or ones that are not finite, has buffers (the batch statistics of which
+            principal should they be?), does not map two rows ``(2, D)`` to logits ``(2, C)``, or does not work under ``vmap``.
     """
 
     def __init__(self, module: nn.Module, n_features: int, n_classes: int) -> None:
@@ -161,6 +165,8 @@ class ModuleModel(Model):
             raise ValueError(f"model: got a {type(module).__name__}, must be an nn.Module")
         if list(module.buffers()):
             raise ValueError("model: the module has buffers (batch normalisation?): use layers whose only state is their parameters")
+        if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in module.parameters()):
+            raise ValueError("model: the module has lazy layers, whose shapes are not known yet: give them their numbers of inputs")
         self.module = module.eval().requires_grad_(False)
         self.shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
         self.n_parameters = sum(shape.numel() for shape in self.shapes.values())
@@ -173,6 +179,17 @@ class ModuleModel(Model):
             raise ValueError(f"model: the module does not take rows of {n_features} features: {error}") from error
         if answer.shape != (2, n_classes):
             raise ValueError(f"model: the module maps (2, {n_features}) to {tuple(answer.shape)}, must be (2, {n_classes})")
+        if not self.start().isfinite().all():
+            raise ValueError("model: the module starts with parameters that are not finite")
+        self.module = copy.deepcopy(module)  # functional_call does not give tied parameters back
+        try:
+            self.logits(torch.stack([self.start()] * 2), torch.zeros(2, 2, n_features, dtype=answer.dtype))
+        except RuntimeError as error:
+            raise ValueError(
+                f"model: the module does not work under torch.func.vmap ({error}): no randomness, nothing in place on the input, and "
+                "no control flow that depends on the data"
+            ) from error
+        self.module = module
         self.class_head = class_head(module, n_classes)
 
     def start(self) -> Tensor:
@@ -216,7 +233,8 @@ class ModuleModel(Model):
     def _one(self, theta: Tensor, x: Tensor) -> Tensor:
         parts = theta.split([shape.numel() for shape in self.shapes.values()])
         parameters = {name: part.reshape(shape) for part, (name, shape) in zip(parts, self.shapes.items(), strict=True)}
-        answers: Tensor = functional_call(self.module, parameters, (x,))
+        with _CALLING:
+            answers: Tensor = functional_call(self.module, parameters, (x,))
         return answers
 
 
@@ -228,6 +246,10 @@ class Softmax(Settings):
     def build(self, n_features: int, n_classes: int) -> Model:
         """The model for this many features and classes."""
         return SoftmaxRegression(n_features, n_classes)
+
+    def maker(self) -> object:
+        """What builds the model, beside the settings: nothing."""
+        return None
 
 
 class Mlp(Settings):
@@ -245,6 +267,10 @@ class Mlp(Settings):
             width = units
         return ModuleModel(nn.Sequential(*layers, nn.Linear(width, n_classes)), n_features, n_classes)
 
+    def maker(self) -> object:
+        """What builds the model, beside the settings: nothing."""
+        return None
+
 
 class Module(Settings):
     """Any ``nn.Module``, built by a factory that is imported by its name."""
@@ -259,18 +285,34 @@ class Module(Settings):
         Raises:
             ValueError: If the factory cannot be imported or called, or its module is refused by :class:`ModuleModel`.
         """
+        factory = self._imported()
+        try:
+            module = factory(n_features, n_classes, **self.arguments)
+        except ValueError:
+            raise
+        except Exception as error:  # a user's function
+            raise ValueError(
+                f"model.factory={self.factory!r} cannot be called with ({n_features}, {n_classes}, {self.arguments}): "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        return ModuleModel(module, n_features, n_classes)
+
+    def maker(self) -> object:
+        """What builds the model, beside the settings: the factory.
+
+        Raises:
+            ValueError: If it cannot be imported.
+        """
+        factory = self._imported()
+        return factory if isinstance(factory, Hashable) else id(factory)
+
+    def _imported(self) -> Callable[..., nn.Module]:
         module_name, _, attribute = self.factory.partition(":")
         try:
             factory: Callable[..., nn.Module] = getattr(importlib.import_module(module_name), attribute)
         except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(f"model.factory={self.factory!r} cannot be imported ({error}): write 'package.module:function'") from error
-        try:
-            module = factory(n_features, n_classes, **self.arguments)
-        except TypeError as error:
-            raise ValueError(
-                f"model.factory={self.factory!r} cannot be called with ({n_features}, {n_classes}, {self.arguments}): {error}"
-            ) from error
-        return ModuleModel(module, n_features, n_classes)
+        return factory
 
 
 ModelSettings = Annotated[Annotated[Softmax | Mlp | Module, Field(discriminator="kind")], default_kind("softmax")]

@@ -157,7 +157,7 @@ class ObservationLayout:
         """
         assert len(lots) == len(self.lot_features)
         assert len(agent) == len(self.agent_features)
-        joined = torch.empty(*shape, self.size, device=lots[0].device)
+        joined = torch.empty(*shape, self.size, dtype=torch.float32, device=lots[0].device)
         in_lots, in_agent = self.split(joined)  # views
         for j, of_lots in enumerate(lots):
             in_lots[..., j] = of_lots

@@ -126,6 +126,8 @@ class Comparisons:
                 other than ``a`` and ``b``, an empty person, or two options with the same effects; the message names the line.
         """
         header, rows, lines = _table(Path(path))
+        if len(header) == 1 and (between := next((sign for sign in ";\t|" if sign in header[0]), None)):
+            raise ValueError(f"{path}: the columns are separated by {between!r}: save it with commas, and numbers with a decimal point")
         values = tuple(name[2:] for name in header if name.startswith("a:") and name != f"a:{GAIN}")
         shown = (*values, GAIN) if f"a:{GAIN}" in header or f"b:{GAIN}" in header else values
         needed = [f"{side}:{name}" for name in shown for side in "ab"] + ["choice"]

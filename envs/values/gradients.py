@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..data.sources import Dataset, Rows
 from ..model.models import Model
-from .interface import Value
+from .interface import Value, require_losses
 
 
 def losses_and_gradients(
@@ -27,11 +27,16 @@ def losses_and_gradients(
 
     Returns:
         The losses ``(E, M)``, and their gradients ``(E, M, P)``.
+
+    Raises:
+        ValueError: If a value does not answer with a loss for each environment.
     """
     losses = theta.new_empty(len(theta), len(values))
     gradients = theta.new_empty(len(theta), len(values), theta.shape[-1])
-    for m, (value, probe, logits) in enumerate(zip(values.values(), probes, probe_logits, strict=True)):
-        losses[:, m], cotangent = value.loss_and_gradient(logits, probe, dataset)
+    for m, ((name, value), probe, logits) in enumerate(zip(values.items(), probes, probe_logits, strict=True)):
+        loss, cotangent = value.loss_and_gradient(logits, probe, dataset)
+        require_losses(name, loss, logits)
+        losses[:, m] = loss
         gradients[:, m] = model.pullback(theta, probe.x, cotangent)
     return losses, gradients
 

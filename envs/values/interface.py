@@ -76,6 +76,10 @@ class Value(Settings):
         with torch.enable_grad():
             logits = logits.detach().requires_grad_()
             loss = self.loss(logits, probe, dataset)
+            kind = type(self).__name__
+            require_losses(kind, loss, logits)
+            if not loss.requires_grad:
+                raise ValueError(f"value {kind}: its loss does not depend on the logits in a way that can be differentiated")
             (gradient,) = torch.autograd.grad(loss.sum(), logits)
         return loss.detach(), gradient
 
@@ -93,6 +97,25 @@ class Value(Settings):
         """The class that the value protects, if it is about one class; else ``None``."""
         del dataset
         return None
+
+
+def require_losses(name: str, loss: object, logits: Tensor) -> None:
+    """Refuse what is no loss for each model.
+
+    Args:
+        name: The value's name, for the message.
+        loss: What it answered.
+        logits: What it was asked about, ``(..., n_rows, n_classes)``.
+
+    Raises:
+        ValueError: If it is not a floating-point tensor ``(...,)``.
+    """
+    shape = tuple(logits.shape[:-2])
+    if not isinstance(loss, Tensor) or tuple(loss.shape) != shape or not loss.is_floating_point():
+        came = f"{loss.dtype} of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ValueError(
+            f"value {name}: loss answered with {came}: it must be a floating-point tensor of shape {shape}, one for each model"
+        )
 
 
 VALUES: Registry[Value] = Registry("value", "proxycoop.values")

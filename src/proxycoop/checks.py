@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Mapping
-from typing import Any, SupportsIndex, TypeVar, cast
+from typing import Any, SupportsFloat, SupportsIndex, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -29,6 +30,28 @@ def whole_number(name: str, came: object, low: int, high: int | None = None, hin
     if number is None or number < low or (high is not None and number > high):
         bounds = hint or (f"must be a whole number, at least {low}" if high is None else f"must be a whole number from {low} to {high}")
         raise ValueError(f"{name}={came!r}: {bounds}")
+    return number
+
+
+def real_number(name: str, came: object, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite number as a ``float``. Numbers of NumPy and tensors with one entry count; ``True``, ``False`` and text do not.
+
+    Args:
+        name: The argument's name, for the message.
+        came: What was passed.
+        low: The least that is allowed.
+        high: The most that is allowed.
+
+    Raises:
+        ValueError: If it is no finite number, or out of bounds.
+    """
+    try:
+        number = math.nan if isinstance(came, (bool, str, bytes)) else float(cast(SupportsFloat, came))
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # which one depends on what came
+        number = math.nan
+    if not (math.isfinite(number) and low <= number <= high):
+        bounds = "a finite number" if math.isinf(low) and math.isinf(high) else f"a number from {low:g} to {high:g}"
+        raise ValueError(f"{name}={came!r}: must be {bounds}")
     return number
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import secrets
+import stat
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,8 +18,9 @@ def output_folder(path: str | Path) -> Path:
     """Create the folder ``path`` if it is missing, and make sure that files can be written in it.
 
     Raises:
-        ValueError: If ``path`` is not a folder, or no file can be written in it.
+        ValueError: If ``path`` is not a folder, no file can be written in it, or its name is none (see :func:`require_name`).
     """
+    require_name(path, "output folder")
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -27,21 +31,64 @@ def output_folder(path: str | Path) -> Path:
     return folder
 
 
+def require_name(path: str | Path, what: str) -> None:
+    """Refuse names that shells, or other programs, mean in another way: an empty one, ``-`` and ``~/…``.
+
+    Raises:
+        ValueError: If it is one of these. The message says what to write instead.
+    """
+    name = os.fspath(path)
+    if not name:
+        raise ValueError(f"{what} '': the name is empty; if it comes from a variable, that is not set")
+    if name == "-":
+        raise ValueError(f"{what} '-': standard input and output have no place here; name a file or a folder")
+    first, *more = Path(name).parts or [""]
+    if first == "~" or (first.startswith("~") and more):
+        raise ValueError(f"{what} {name!r}: '~' is not replaced by a home folder here; write $HOME, or ./{name} for a folder of that name")
+
+
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
-    """Call ``write`` on a temporary file beside ``path``, then rename that file to ``path``. A reader never sees half of it."""
+    """Call ``write`` on a temporary file beside ``path``, then rename that file to ``path``. A reader never sees half of it.
+
+    A file that is replaced keeps its permissions. A new one has those that the process gives to its files (its umask).
+
+    Raises:
+        OSError: If it cannot be written, naming ``path``.
+    """
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name[:_KEPT]}.{secrets.token_hex(_DIGITS // 2)}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            if path.is_file():
+                os.chmod(temporary, stat.S_IMODE(path.stat().st_mode))
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return path
+
+
+_KEPT = 40
+"""Letters of a file's name that its temporary name begins with: together they must not be too long for a file system."""
+_DIGITS = 12
+
+
+def remove_temporaries(folder: Path, names: Iterable[str]) -> None:
+    """Remove what :func:`write_atomically` left of these files where it was killed. Nobody else may be writing them."""
+    for name in names:
+        pattern = re.compile(rf"\.{re.escape(name[:_KEPT])}\.[0-9a-f]{{{_DIGITS}}}")
+        for path in folder.iterdir():
+            if pattern.fullmatch(path.name) and path.is_file():
+                path.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | Path, content: bytes) -> Path:
@@ -83,7 +130,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{str(path)!r} does not exist") from error
     except OSError as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # text that is no JSON, or no text, or nested too deep, or a number with too many digits
         raise ValueError(f"{str(path)!r} is damaged or half-written ({error}): delete it and run the command again") from error
     if not isinstance(data, dict):
         raise ValueError(f"{str(path)!r} holds a {type(data).__name__}, must be a JSON object: delete it and run the command again")

@@ -38,10 +38,16 @@ class Registry(Generic[T]):
         """Decorator for a class or function that builds the object: ``@RULES.register("equal")``.
 
         Raises:
-            ValueError: If another factory has the name already.
+            ValueError: If another factory has the name already. If the name could not be looked up: it is no text, is empty, begins or ends
+                with a space, or has a bracket, which is where a name's arguments begin.
+            TypeError: If what is decorated is no class or function.
         """
+        if not isinstance(name, str) or not name or name != name.strip() or "(" in name or ")" in name:
+            raise ValueError(f"{self.kind} {name!r}: a name must be text without brackets, and without spaces at its ends")
 
         def decorate(factory: F) -> F:
+            if not callable(factory):
+                raise TypeError(f"{self.kind} {name!r} is {factory!r}: register a class or a function that builds it")
             old = self._factories.get(name, factory)
             if (old.__module__, old.__qualname__) != (factory.__module__, factory.__qualname__):  # a notebook's cell that runs twice
                 raise ValueError(f"{self.kind} {name!r} is registered already, as {old!r}: choose another name")

@@ -386,3 +386,78 @@ def test_policies_of_value_based_learners_are_played_greedily_and_have_no_coins(
     assert torch.equal(coins.probabilities(observations), values.probabilities(observations))
     with pytest.raises(ValueError, match="was learned from action values, which give no probabilities"):
         agents.make("learned", path=tmp_path / "values.pt", deterministic=False)
+
+
+class Answers(agents.Agent):
+    """Answers what it is told to, and spoils what it observes."""
+
+    made_for = "any"
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def choose(self, observations):
+        observations.zero_()
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (torch.full((8, 6, 4), 0.7), "numbers other than 0"),
+        (torch.full((8, 6, 4), 2), "numbers other than 0"),
+        (torch.ones(8, 1, 4), r"answered with \(8, 1, 4\)"),
+        (None, "answered with NoneType"),
+    ],
+)
+def test_an_answer_that_is_no_choice_is_refused_in_any_seat(engine, answer, said):
+    agent = Answers(answer)
+    for company in (agent, agents.Seats(agents.make("honest"), {3: agent})):
+        with pytest.raises(ValueError, match=f"agent Answers .*{said}"):
+            agents.play(engine, company, SEEDS)
+    seat = agents.SeatEnv("breast_cancer", "loo", others=agent)
+    seat.reset(seed=0)
+    with pytest.raises(ValueError, match="agent Answers"):
+        seat.step([1] * 4)
+
+
+def test_what_an_agent_does_to_its_observations_nobody_else_sees(engine):
+    spoils = agents.Seats(Answers(torch.zeros(8, 6, 4)), {0: agents.make("honest")})
+    alone = agents.Seats(agents.make("none"), {0: agents.make("honest")})
+    one, other = (agents.play(engine, company, SEEDS)["return"] for company in (spoils, alone))
+    assert torch.equal(one, other)
+    assert engine.history[0].observations.any()
+
+
+def test_an_agent_that_begins_by_itself_is_told_to_call_super(engine):
+    class Forgets(Answers):
+        def begin(self, layout, keys):
+            pass
+
+    with pytest.raises(RuntimeError, match=r"super\(\).begin\(layout, keys\)"):
+        agents.play(engine, Forgets(torch.zeros(8, 6, 4)), SEEDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("random", {"probability": "0.5"}),
+        ("random", {"probability": True}),
+        ("random", {"probability": None}),
+        ("honest", {"margin": float("nan")}),
+        ("honest", {"margin": "x"}),
+        ("learned", {"path": None}),
+        ("learned", {"path": 5}),
+        ("learned", {"path": "run", "deterministic": "False"}),
+    ],
+)
+def test_arguments_of_agents_are_not_read_otherwise(name, wrong):
+    with pytest.raises(ValueError, match=f"^{list(wrong)[-1]}="):
+        agents.make(name, **wrong)
+
+
+def test_seats_and_play_say_what_they_take(engine):
+    with pytest.raises(ValueError, match=r"others=.*must be a dictionary of agents by seat"):
+        agents.Seats(agents.make("honest"), [agents.make("none")])
+    with pytest.raises(ValueError, match="engine='digits': must be an Engine"):
+        agents.play("digits", agents.make("honest"))

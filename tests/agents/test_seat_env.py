@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import gymnasium
 import numpy as np
 import pytest
@@ -81,3 +83,20 @@ def test_what_is_wrong_is_refused():
         env.step(np.zeros(3, dtype=np.int64))
     env.step(np.zeros(4, dtype=np.int64))
     assert "round 1" in env.render()
+
+
+def test_environments_that_are_given_the_same_agent_play_as_each_would_alone():
+    random = agents.make("random")
+    alone, one, other = (agents.SeatEnv(SMALL, "loo", others=agent) for agent in ("random", random, random))
+    for env, seed in ((alone, 0), (one, 0), (other, 7)):
+        env.reset(seed=seed)
+    for _ in range(SMALL.horizon):
+        rewards = [env.step([1] * 4)[1] for env in (alone, one, other)]
+        assert rewards[0] == rewards[1]
+
+
+def test_an_agent_that_cannot_be_copied_is_refused():
+    agent = agents.make("random")
+    agent.lock = threading.Lock()
+    with pytest.raises(ValueError, match="cannot be copied"):
+        agents.SeatEnv(SMALL, "loo", others=agent)

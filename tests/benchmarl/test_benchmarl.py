@@ -181,9 +181,13 @@ def test_what_is_no_action_or_comes_at_the_wrong_time_is_refused(small):
     with pytest.raises(RuntimeError, match="before the first reset"):
         env.step(env.rand_action(env.fake_tensordict()))
     start = env.reset()
-    for code in (-1, 16):
-        with pytest.raises(ValueError, match="must be from 0 to 15"):
+    for code in (-1, 16, 0.5):
+        with pytest.raises(ValueError, match="must be a whole number from 0 to 15"):
             env.step(start.clone().set(ACTION, torch.full((2, 3), code)))
+    with pytest.raises(ValueError, match=r"has shape \(2, 3, 1\): must have shape \(2, 3\)"):
+        env.step(start.clone().set(ACTION, torch.zeros(2, 3, 1, dtype=torch.int64)))
+    with pytest.raises(ValueError, match="action of the proxies is None"):
+        env.step(start.clone())
     with pytest.raises(ValueError, match="unknown form of the rewards 'each'"):
         CooperativeTorchRLEnv(small, "loo", 2, rewards="each")
     with pytest.raises(ValueError, match="unknown credit rule 'nope'"):
@@ -213,7 +217,7 @@ def test_proxies_learn_to_contribute_clean_lots_and_to_withhold_corrupt_ones(sma
     assert [point["agent_steps"] for point in curve] == told
     assert {"welfare", "clean_share", "corrupt_share", "return"} <= curve[0].keys()
     assert curve[-1]["welfare"] > curve[0]["welfare"]
-    assert {path.name for path in folder.iterdir()} == {"run.json", "scenario.yaml", "policy.pt", "curve.json"}
+    assert {path.name for path in folder.iterdir()} == {"run.json", "scenario.yaml", "policy.pt", "curve.json", "proxycoop.json"}
 
 
 @pytest.mark.parametrize("algo", ["ippo", "qmix"])

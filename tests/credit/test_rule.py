@@ -412,3 +412,71 @@ def test_a_rule_costs_no_more_evaluations_than_cost_says_and_method_tells_them(n
         every = torch.cat([torch.zeros(0, n, dtype=torch.bool), *asked])
         assert len(every) == len(every.unique(dim=0)) <= rule.cost(n), n
         assert "evaluation" in rule.method(n)
+
+
+@pytest.mark.parametrize("what", [None, b"loo", ["loo"], credit.Shapley, 3])
+def test_what_is_no_name_is_refused(what):
+    with pytest.raises(ValueError, match="must be the name of a credit rule as text"):
+        credit.make(what)
+
+
+REMEMBER = [
+    "aristocrat",
+    "cgsv",
+    "comfedsv",
+    "cumulation",
+    "fael",
+    "normalised(rule='smoothed')",
+    "peer_ranking",
+    "shapfed",
+    "smoothed",
+    "valuation",
+]
+
+
+@pytest.mark.parametrize("name", REMEMBER)
+@pytest.mark.parametrize("sizes", [(1, 3, 3, 3), (3, 3, 1, 3), (2, 3, 3, 3), (1, 3, 1, 4)])
+def test_a_rule_that_remembers_takes_rounds_of_one_size_until_it_is_reset(name, sizes):
+    def of(num_envs, num_agents, t):
+        zeros = torch.zeros(num_envs, num_agents, 2)
+        return credit.learning_round(zeros + 0.1, zeros[:, 0] + 1, t=t)
+
+    rule = credit.make(name)
+    rule.reset(*sizes[:2])
+    rule.assign(of(*sizes[:2], 0))
+    said = rf"the round is of {sizes[2]} environments and {sizes[3]} agents.*call reset\({sizes[2]}, {sizes[3]}\)"
+    with pytest.raises(ValueError, match=said):
+        rule.assign(of(*sizes[2:], 1))
+    rule.reset(*sizes[2:])
+    assert rule.assign(of(*sizes[2:], 0)).shape == sizes[2:]
+
+
+def test_a_rule_without_a_memory_takes_rounds_of_any_size():
+    for name in ("loo", "normalised", "clipped(rule='shapley')", "data_size"):
+        rule = credit.make(name)
+        for size in ((1, 3), (2, 4)):
+            zeros = torch.zeros(*size, 2)
+            assert rule.assign(credit.learning_round(zeros, zeros[:, 0])).shape == size
+
+
+def test_a_game_is_no_round():
+    with pytest.raises(ValueError, match=r"must be a Round of a cooperative; a game alone is paid by values\(game\)"):
+        credit.make("shapley").assign(credit.table_game(torch.tensor([0.0, 1.0])))
+
+
+@pytest.mark.parametrize("num_envs", [0, -1, "1", 1.0, True, None])
+def test_a_number_of_environments_that_is_none_is_refused(num_envs):
+    with pytest.raises(ValueError, match="num_envs="):
+        credit.make("smoothed").reset(num_envs, 3)
+
+
+def test_a_reset_that_does_not_call_the_one_it_overrides_begins_anew_too():
+    class Forgets(PlugIn):
+        def reset(self, num_envs, num_agents):
+            pass
+
+    rule = Forgets()
+    for size in ((1, 3), (2, 4)):
+        rule.reset(*size)
+        zeros = torch.zeros(*size, 2)
+        assert rule.assign(credit.learning_round(zeros, zeros[:, 0])).shape == size

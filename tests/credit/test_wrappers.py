@@ -323,3 +323,9 @@ def test_what_is_no_number_is_refused(bad):
     for make in (lambda: credit.Normalised("loo", bad), lambda: credit.Clipped("loo", low=bad), lambda: credit.Smoothed("loo", bad)):
         with pytest.raises(ValueError, match=f"={bad}: must be"):
             make()
+
+
+@pytest.mark.parametrize("switch", [True, [[False, True], [True, False]]])
+def test_a_switch_is_no_stake(switch):
+    with pytest.raises(ValueError, match=r"interdependence=.*must be a number or a square matrix"):
+        credit.make("coopetition", interdependence=switch)

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pettingzoo
 import pytest
+import supersuit
 import torch
 from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, render_test
 from stable_baselines3 import PPO
@@ -361,3 +362,39 @@ def test_public_names():
         "fit_profile",
         "scenario",
     ]
+
+
+def test_actions_and_spaces_of_agents_that_do_not_exist_are_refused():
+    for env in (cooperative_v0.parallel_env("breast_cancer", "loo"), cooperative_v0.env("breast_cancer", "loo")):
+        env.reset(seed=0)
+        for ask in (env.observation_space, env.action_space):
+            with pytest.raises(ValueError, match=r"unknown agent 'proxy_9'.*proxy_0, proxy_1"):
+                ask("proxy_9")
+    with pytest.raises(ValueError, match="unknown agent 'proxy_9'"):
+        env.observe("proxy_9")
+    parallel = cooperative_v0.parallel_env("breast_cancer", "loo")
+    parallel.reset(seed=0)
+    with pytest.raises(ValueError, match="unknown agent 'proxy_6'"):
+        parallel.step({f"proxy_{i}": [1] * 4 for i in range(7)})
+
+
+def test_in_turns_a_wrong_action_is_refused_at_once_and_can_be_given_again():
+    env = cooperative_v0.env(scenario.load("breast_cancer", horizon=1), "loo")
+    env.reset(seed=0)
+    env.step([1] * 4)
+    with pytest.raises(ValueError, match="action of proxy_1 is"):
+        env.step([7] * 4)
+    assert env.agent_selection == "proxy_1"
+    for _ in range(5):
+        env.step([1] * 4)
+    with pytest.raises(ValueError, match=r"action of proxy_0 is .*its episode is over, so it must be None"):
+        env.step([1] * 4)
+    env.step(None)
+    assert env.agents == [f"proxy_{i}" for i in range(1, 6)]
+
+
+def test_supersuit_s_frame_skip_takes_it():
+    env = supersuit.frame_skip_v0(cooperative_v0.parallel_env(scenario.load("breast_cancer", horizon=4), "loo"), 2)
+    env.reset(seed=0)
+    env.step({agent: [1] * 4 for agent in env.agents})
+    assert env.unwrapped.engine.t == 2

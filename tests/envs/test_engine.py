@@ -1,7 +1,9 @@
 """The engine: determinism on any batch size, rewards by hand, copies, weights, what observations say, errors."""
 
 import math
+from copy import copy
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -465,3 +467,57 @@ def test_an_episode_without_seeds_is_refused() -> None:
         engine.reset(episode=7)
     with pytest.raises(ValueError, match="seed='a'"):
         engine.reset(["a"])
+
+
+@pytest.mark.parametrize("seeds", [{3, 1}, {3: 0, 1: 0}, "12", b"ab", torch.tensor(5)])
+def test_seeds_that_are_no_list_are_refused(engine: Engine, seeds: object) -> None:
+    with pytest.raises(ValueError, match="must be a list with one seed per environment"):
+        engine.reset(seeds)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"episode": 2**63}, "episode=9223372036854775808: must be a whole number from 0 to"),
+        ({"copies": [(0, 1)]}, r"copies=\[\(0, 1\)\]: must be a dictionary"),
+        ({"copies": "01"}, "copies='01': must be a dictionary"),
+    ],
+)
+def test_wrong_arguments_of_reset_are_refused(engine: Engine, wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        engine.reset([1, 2], **wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"dtype": torch.float16}, {"dtype": "float64"}, {"dtype": torch.int64}, {"names": "split"}])
+def test_another_dtype_and_names_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(ValueError, match=f"^{name}="):
+        Engine("breast_cancer", "loo", **wrong)
+
+
+@pytest.mark.parametrize("rule", ["smoothed(rule='loo')", "aristocrat"])
+def test_two_engines_that_share_a_rule_with_a_memory_cannot_mix_their_episodes(rule: str) -> None:
+    shared = credit.make(rule)
+    one, other = (Engine(load("breast_cancer"), shared) for _ in range(2))
+    everything = torch.ones(1, one.num_agents, one.num_lots)
+    for engine in (one, other):  # one after the other is fine
+        engine.reset([0])
+        engine.step(everything)
+    with pytest.raises(RuntimeError, match=r"has a memory.*give each engine a rule of its own"):
+        one.step(everything)
+    other.step(everything)
+
+
+def test_a_shallow_copy_of_an_engine_leaves_the_engine_alone() -> None:
+    engine = Engine(load("breast_cancer"), "smoothed(rule='loo')")
+    engine.reset([0])
+    everything = torch.ones(1, engine.num_agents, engine.num_lots)
+    engine.step(everything)
+    other = copy(engine)
+    theirs = other.step(0 * everything)
+    assert (len(engine.history), engine.t) == (1, 1)
+    assert not torch.equal(engine.step(everything).rewards, theirs.rewards)
+    again = Engine(load("breast_cancer"), "smoothed(rule='loo')")
+    again.reset([0])
+    again.step(everything)
+    assert torch.equal(again.step(everything).rewards, engine.history[-1].rewards)

@@ -281,7 +281,7 @@ def test_seeds_are_one_a_cooperative_and_may_be_repeated_for_each_row():
     ("seed", "message"),
     [
         (-1, "seed=-1: must be a whole number from 0"),
-        (2**63 - 1, "seed=9223372036854775808: must be a whole number from 0"),
+        (2**63 - 1, "seed=9223372036854775807: must be a whole number from 0 to 9223372036854775806, as"),
         (0.5, "seed=0.5: must be a whole number, a list of them, or None"),
         ("12", "seed='12': must be a whole number, a list"),
         (True, "seed=True: must be a whole number, a list"),

@@ -115,3 +115,14 @@ def test_step_before_reset_says_so():
     env.reset()
     with pytest.raises(RuntimeError, match="before step_async"):
         env.step_wait()
+
+
+def test_actions_of_an_episode_that_was_left_are_not_played_in_the_next():
+    env = rows()
+    with pytest.raises(RuntimeError, match="before the first reset"):
+        env.step_async(np.ones((18, 4), dtype=int))
+    env.reset()
+    env.step_async(np.ones((18, 4), dtype=int))
+    env.reset()
+    with pytest.raises(RuntimeError, match="step_wait was called before step_async"):
+        env.step_wait()

@@ -97,7 +97,7 @@ def as_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
     for name in set(sys.modules) - known:
         if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
             del sys.modules[name]
-    sources.load.cache_clear()
+    sources._load.cache_clear()
 
 
 def play(page: Path, *, slow: bool, site: Path | None = None) -> None:

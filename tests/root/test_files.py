@@ -1,13 +1,15 @@
+import errno
 import json
 import os
 import stat
 import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxycoop.files import output_folder, read_json, write_atomically, write_json, write_text
+from proxycoop.files import output_folder, read_json, remove_temporaries, write_atomically, write_json, write_text
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -188,3 +190,57 @@ def test_an_output_folder_that_may_not_be_written_is_refused(tmp_path, monkeypat
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     with pytest.raises(ValueError, match="cannot be written: Permission denied"):
         output_folder(tmp_path)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_new_file_has_the_permissions_that_the_process_gives(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        assert stat.S_IMODE(write_text(tmp_path / "a.txt", "a").stat().st_mode) == mode
+    finally:
+        os.umask(before)
+
+
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path):
+    path = tmp_path / "private.json"
+    path.write_text("old")
+    path.chmod(0o600)
+    assert stat.S_IMODE(write_text(path, "new").stat().st_mode) == 0o600
+
+
+def test_a_name_as_long_as_the_file_system_takes_can_be_written(tmp_path):
+    assert write_text(tmp_path / ("x" * 255), "a").read_text() == "a"
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    def full(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*result\.json'"):
+        write_atomically(tmp_path / "result.json", full)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    for name in (".policy.pt.0123456789ab", ".policy.pt.mine", "policy.pt", ".other.pt.0123456789ab"):
+        (tmp_path / name).touch()
+    remove_temporaries(tmp_path, ["policy.pt"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.pt.0123456789ab", ".policy.pt.mine", "policy.pt"]
+
+
+@pytest.mark.parametrize("text", ['{"a":' + "[" * 100_000, '{"a":' + "1" * 6000 + "}"], ids=["deep", "long number"])
+def test_json_that_python_cannot_hold_is_called_damaged(tmp_path, text):
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(ValueError, match=r"result\.json' is damaged or half-written"):
+        read_json(tmp_path / "result.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("", "the name is empty"), ("-", "standard input and output"), ("~/run", "write \\$HOME"), ("~", "write \\$HOME")]
+)
+def test_a_name_that_shells_mean_otherwise_is_refused_and_nothing_made(tmp_path, monkeypatch, name, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=said):
+        output_folder(name)
+    assert list(tmp_path.iterdir()) == []
+    assert output_folder("~mine") == Path("~mine"), "a name that begins so is fine"

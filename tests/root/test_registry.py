@@ -167,3 +167,14 @@ def test_a_broken_plug_in_does_not_hide_the_others(fruits, installed):
     fruits.register("apple")(Apple)
     assert fruits["apple"] is Apple
     assert fruits.make("theirs", numerator=3) == 3
+
+
+@pytest.mark.parametrize("name", ["", " ", "apple ", "apple(red)", ")", 3, None])
+def test_a_name_that_could_not_be_looked_up_is_refused(fruits, name):
+    with pytest.raises(ValueError, match="a name must be text without brackets"):
+        fruits.register(name)
+
+
+def test_what_builds_nothing_is_not_registered(fruits):
+    with pytest.raises(TypeError, match="'pear' is 3: register a class or a function"):
+        fruits.register("pear")(3)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -197,3 +199,33 @@ def test_without_locks_on_the_file_system_there_is_a_warning(tmp_path, monkeypat
     monkeypatch.setattr(fcntl, "flock", missing)
     with pytest.warns(UserWarning, match="file system without locks .*do not run two commands in it at once"), locked(tmp_path, "compare"):
         pass
+
+
+def test_a_lock_that_is_a_link_does_not_write_over_its_target(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / LOCK).symlink_to("../mine.txt")
+    with pytest.raises(ValueError, match="is a link"), locked(tmp_path / "run", "train"):
+        pass
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_commands_that_end_at_once_all_note_what_they_wrote(tmp_path):
+    wrote(tmp_path / "ours", "first.html", "one")
+
+    def work(i):
+        for j in range(5):
+            wrote(tmp_path / "ours", f"{i}-{j}.html", "text", command=f"command {i}")
+
+    threads = [Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(json.loads((tmp_path / "ours" / MARKER).read_text())["entries"]) == 41
+
+
+@pytest.mark.parametrize(("name", "said"), [("x" * 300, "File name too long"), ("-", "standard input and output"), ("~/a", "HOME")])
+def test_a_name_that_cannot_be_written_is_refused_before_the_work(name, said):
+    with pytest.raises(ValueError, match=f"output '.*{said}"):
+        Outputs("audit").file(Path(name))

@@ -3,6 +3,7 @@
 import io
 import itertools
 import os
+import shlex
 import subprocess
 import sys
 import unicodedata
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from proxycoop.agents import AGENTS
 from proxycoop.credit import RULES
+from proxycoop.credit.ledger.ledger import Ledger
 from proxycoop.envs import Engine, scenario
 from proxycoop.envs.rendering import render_text
 from proxycoop.text import encodable, one_line, printable, shortened
@@ -55,6 +57,63 @@ def command(*words: str, **environment: str) -> "subprocess.CompletedProcess[byt
     return subprocess.run(
         [sys.executable, "-m", "proxycoop", *words], check=False, capture_output=True, env=kept | environment | {"OMP_NUM_THREADS": "1"}
     )
+
+
+@pytest.fixture
+def statement(tmp_path):
+    """Words of a command that shows a table and then writes ``all.csv``."""
+    with Ledger(tmp_path / "books.db") as books:
+        books.init("c", ["Ada"])
+        books.record("c", 0, {"Ada": 1.0}, 500)
+        books.settle("c")
+    return "ledger", "statement", str(tmp_path / "books.db"), "Ada", "--csv", str(tmp_path / "all.csv")
+
+
+def test_files_are_written_though_the_reader_of_standard_output_has_ended(run, statement, tmp_path, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(os.fdopen(writer, "wb")))
+    code, _, err = run(*statement)
+    sys.stdout.close()
+    assert (code, err) == (1, "")
+    assert (tmp_path / "all.csv").read_text().startswith("settlement")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_files_are_written_though_the_disk_of_standard_output_is_full(run, statement, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Path("/dev/full").open("w", encoding="utf-8"))  # noqa: SIM115 (closed below)
+    code, _, err = run(*statement)
+    sys.stdout.close()
+    assert code == 1
+    assert err == "error: [Errno 28] No space left on device: the output is incomplete; what was done before is kept\n"
+    assert (tmp_path / "all.csv").read_text().startswith("settlement")
+
+
+def test_files_are_written_though_standard_output_is_closed(run, statement, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    code, _, err = run(*statement)
+    sys.stdout.close()
+    assert (code, err) == (0, "")
+    assert (tmp_path / "all.csv").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+@pytest.mark.parametrize(("end", "code"), [("| head -n 1", "1"), (">&-", "0"), ("2>&- | cat", "0")])
+def test_files_are_written_in_a_shell_that_does_not_read_all(statement, tmp_path, end, code):
+    words = shlex.join([sys.executable, "-m", "proxycoop", *statement])
+    done = subprocess.run(["/bin/sh", "-c", f"({words}; echo $? > code) {end}"], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "all.csv").exists()
+    assert (tmp_path / "code").read_text().strip() == code
+
+
+def test_a_terminal_of_unknown_width_gets_text(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "0")
+    monkeypatch.setattr(sys, "argv", ["proxycoop", "rules", "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "Test whether the rule" in capsys.readouterr().out
 
 
 ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

@@ -220,3 +220,15 @@ def test_a_run_that_goes_on_logs_every_update_once_and_counts_all_its_seconds(sm
     steps = [event.step for event in logs.Scalars("cooperative/welfare")]
     curve = json.loads((tmp_path / "curve.json").read_text())["updates"]
     assert steps == [point["agent_steps"] for point in curve]
+
+
+def test_a_training_is_the_same_whatever_the_caller_has_set_in_torch(small, trained, tmp_path):
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            folder = train(settings(small), tmp_path / "run", tensorboard=False)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    expected = weights(trained)
+    for name, parameter in weights(folder).items():
+        assert torch.equal(parameter, expected[name])

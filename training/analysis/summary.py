@@ -171,7 +171,7 @@ def summarise(results: Sequence[Mapping[str, Any]]) -> list[Table]:
     Two measures are added. ``test_cross_entropy`` is −``test_utility``, in nats, where the utility is ``neg_log_loss``. ``planner_share``
     is the ratio of mean welfare to that of the reference (see :func:`reference`), over the seeds that both have. Its interval is
     linearised: that of the mean of (w − ratio·p) / mean p over seeds. It is undefined if the reference's welfare is not positive.
-    ``admitted_share`` becomes undefined if nothing was contributed.
+    ``admitted_share`` becomes undefined if nothing was contributed, and ``corrupt_share`` if no lots are corrupt.
 
     Args:
         results: Cells, as :func:`~proxycoop.training.compare.results` reads them.
@@ -350,7 +350,14 @@ def _with_derived(result: Mapping[str, Any]) -> Mapping[str, Any]:
         measures["test_cross_entropy"] = [-mean, half_width]
     if measures.get("clean_share", [None])[0] == 0 and measures.get("corrupt_share", [None])[0] == 0:
         measures["admitted_share"] = [None, None]  # nothing was contributed
+    if _n_corrupt(result["cell"]["scenario"]) == 0:
+        measures["corrupt_share"] = [None, None]  # there are none
     return {**result, "measures": measures}
+
+
+def _n_corrupt(scenario: Mapping[str, Any]) -> int:
+    """How many lots of a cooperative are corrupt."""
+    return round(scenario["lots"]["corruption"]["share"] * scenario["principals"] * scenario["lots"]["per_principal"])
 
 
 def _row(name: str, learned: bool, results: Sequence[Mapping[str, Any]], planner: Sequence[Mapping[str, Any]]) -> Row:

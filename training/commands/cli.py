@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import os
+import re
 import sys
-from contextlib import suppress
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ... import __version__
-from ..terminal import add_row, complain, prepare_streams, say, show, table_of
+from ..terminal import add_row, complain, finish, prepare_streams, say, show, table_of
 from .explain_command import EPILOG as EXPLAIN_EPILOG
 from .explain_command import explain
 from .ledger_commands import ledger
@@ -41,12 +41,14 @@ from .options import (
     load_scenario,
     outputs_of,
     player,
+    scenario_of_run,
     seats_given,
     seats_of,
 )
 from .profile_commands import profiles
+from .strict_command import App
 
-app = typer.Typer(
+app = App(
     name="proxycoop",
     help="What do self-interested agents learn to do when a learning cooperative pays them by a given credit rule?",
     epilog="Begin with: proxycoop play · proxycoop compare --seeds 1 --out out/first · proxycoop report out/first",
@@ -59,24 +61,33 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line. A wrong input gives one line on standard error and exit code 2, never a traceback.
 
-    Characters that a stream's encoding lacks are written in ASCII, so that the command does not fail after its work is done. If output
-    cannot be written, for example on a full disk, the command writes one line and exits with code 1. Its work may be done all the same.
+    Characters that a stream's encoding lacks are written in ASCII, so that the command does not fail after its work is done. If standard
+    output cannot be written, for example on a full disk, the command does its work and writes its files all the same; then it writes one
+    line on standard error and exits with code 1. It is silent about a reader that wanted no more, such as ``head``.
     """
     prepare_streams()
     try:
-        try:
-            app()
-        finally:
-            sys.stdout.flush()  # here, where a failure can still be reported, not when Python ends
-    except OSError as error:
-        with suppress(io.UnsupportedOperation):  # the stream is not a file
-            # the rest of the buffer cannot be written, and Python would try again when it ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        complain(f"error: {error}: the output is incomplete; what was done before is kept\n")
-        sys.exit(1)
+        _require_words(sys.argv[1:])
+        app()
     except ValueError as error:
+        finish()
         complain(f"error: {error}\n")
         sys.exit(2)
+    except (OSError, SystemExit) as stop:
+        failure = finish() or (stop if isinstance(stop, OSError) else None)
+        if failure is None:
+            raise
+        if not isinstance(failure, BrokenPipeError):
+            complain(f"error: {failure}: the output is incomplete; what was done before is kept\n")
+        sys.exit(1)
+
+
+def _require_words(words: Sequence[str]) -> None:
+    """Refuse empty words. A path of one would be the folder that the command runs in."""
+    for before, word in zip(["", *words], words, strict=False):
+        option = before if not word and before.startswith("-") else word[:-1] if re.fullmatch("--[a-z-]+=", word) else ""
+        if option or not word:
+            raise ValueError(f"{option or 'an argument'} is '', which is empty: if it comes from a variable of the shell, that is not set")
 
 
 def _version(value: bool) -> None:
@@ -99,12 +110,18 @@ def _root(
     from ..own_modules import import_modules
 
     for module in modules:
+        if module.endswith(".py") or not all(map(str.isidentifier, module.split("."))):
+            raise ValueError(f"--import {module!r}: write a module's name, such as my_module or my_package.rules: no path, and no .py")
         try:
             import_modules([module])
         except ImportError as error:
             raise ValueError(
                 f"--import {module!r} failed ({error}); to import a module in this folder, run 'python -m proxycoop --import …'"
             ) from error
+        except (Exception, SystemExit) as error:  # a module of one's own may do anything when it is imported
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            file, line = (error.filename, error.lineno) if isinstance(error, SyntaxError) else (at.filename, at.lineno)
+            raise ValueError(f"--import {module!r} failed in {file}, line {line}: {type(error).__name__}: {error}") from error
 
 
 @app.command(
@@ -122,6 +139,10 @@ def scenarios(
     from ...envs.values import VALUES
     from ...settings import describe
 
+    if settings and (name is not None or overrides):
+        raise ValueError("--settings lists what every scenario can have: leave the scenario's name and --set out")
+    if overrides and name is None:
+        raise ValueError("--set changes one scenario: name it, as in proxycoop scenarios digits --set horizon=8")
     if settings:
         table = table_of("setting", "default", "meaning")
         for row in describe(scenario.Scenario):
@@ -170,7 +191,7 @@ def rules(
     rule: Annotated[
         str | None, typer.Argument(help="Print this rule's manual. It may have arguments, as in `'shapley(budget=60)'`.")
     ] = None,
-    agents: Annotated[int | None, typer.Option("--agents", min=1, help="Show what a round of so many agents costs.")] = None,
+    agents: Annotated[int | None, typer.Option("--agents", min=1, max=10_000, help="Show what a round of so many agents costs.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Test whether the rule keeps what it promises.")] = False,
 ) -> None:
     """List the credit rules with their costs and axioms, print the manual of one, or test one."""
@@ -180,6 +201,8 @@ def rules(
     if check:
         if rule is None:
             raise ValueError("--check tests one rule: name it, as in proxycoop rules loo --check")
+        if agents is not None:
+            raise ValueError(f"--agents {agents}: --check plays games with numbers of players of its own: leave one of the two out")
         try:
             say(f"{check_rule(rule)}\n")
         except RuleViolation as violation:
@@ -245,7 +268,7 @@ def play(
     from .rules import working
 
     everyone = agent_named(agent or ("learned" if policy else "honest"), policy)
-    scenario = scenario or (PLAYED_FIRST if policy is None else str(policy / "scenario.yaml"))
+    scenario = scenario or (PLAYED_FIRST if policy is None else scenario_of_run(policy))
     loaded = load_scenario(scenario, overrides)
     plays_policy = policy is not None and agent in (None, "learned")
     seats = seats_of(seat, loaded, policy) if plays_policy or policy is None else seats_given(seat, loaded)
@@ -254,6 +277,8 @@ def play(
     books = {} if ledger is None else dict.fromkeys(ledger_files(ledger), "the ledger itself")
     outputs = outputs_of("play", overwrite, picture, scenarios=[scenario], run=policy, others=books)
     bookkeeper = None
+    if picture is not None and picture.suffix.lower() not in ("", ".png"):
+        raise ValueError(f"--picture {str(picture)!r}: pictures are PNG files, so let the name end in .png")
     if cooperative is not None and ledger is None:
         raise ValueError(f"--cooperative {cooperative!r} is a name in a ledger: give --ledger FILE too")
     if ledger is not None:
@@ -414,7 +439,7 @@ def audit(
     played = play(loaded, lambda: seated(maker(), seats), credit=credit, episodes=episodes, seed=seed)
     findings = Findings(played)
     words = [*totals_in_words(findings.totals), *findings.notes()]
-    say(f"{loaded.name}, {episodes} episodes, played by {who}\n\n" + "".join(f"{text}\n" for text in words))
+    say(f"{loaded.name}, {episodes} episode{'s' * (episodes > 1)}, played by {who}\n\n" + "".join(f"{text}\n" for text in words))
     if findings.accounts:
         show(console_table(findings.accounts))
     if worst := findings.worst(top):

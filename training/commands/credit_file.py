@@ -80,6 +80,8 @@ def read_rounds(path: Path, cooperative: Cooperative) -> list[CreditedRound]:
 
 
 def _check_header(header: list[str], name: str) -> None:
+    if len(header) == 1 and (between := next((sign for sign in ";\t|" if sign in header[0]), None)):
+        raise ValueError(f"{name}, line 1: the columns are separated by {between!r}: save it with commas, and numbers with a decimal point")
     missing = [column for column in NEEDED if column not in header]
     known = (*NEEDED, "revenue", *EXPORTED)
     if missing:

@@ -109,7 +109,8 @@ def explain(
         say(f"what seeing a feature is worth, and what it changes ({found.features.outcomes.method})\n")
         show(console_table(FEATURE_COLUMNS, rows[:MOST_ROWS]))
         if len(rows) > MOST_ROWS:
-            say(f"{len(rows) - MOST_ROWS} features that add less welfare on average are on the page and in the JSON file\n\n")
+            where = " and ".join([*["on the page"] * (out is not None), *["in the JSON file"] * (json_file is not None)])
+            say(f"{len(rows) - MOST_ROWS} features that add less welfare on average are {where or 'left out: --out FILE has all'}\n\n")
     say("".join(f"{text[0].upper()}{text[1:]}.\n" for text in sentences(found)))
     with outputs:
         if csv_file is not None:

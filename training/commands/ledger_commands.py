@@ -12,6 +12,7 @@ import typer
 from ...text import one_line
 from ..terminal import say, show
 from .options import OverwriteOption, assigned, ledger_files, origins_of, outputs_of
+from .strict_command import App
 
 if TYPE_CHECKING:  # the commands import what they need: `--help` must not wait for torch
     from ...credit.ledger.chain import Head
@@ -20,7 +21,7 @@ if TYPE_CHECKING:  # the commands import what they need: `--help` must not wait 
     from ...credit.money.settlement import SettlementPolicy
     from ..outputs import Outputs
 
-ledger = typer.Typer(
+ledger = App(
     help="Keep the books of a cooperative: credit, revenue and payouts. Entries are only ever added.",
     no_args_is_help=True,
     rich_markup_mode="markdown",

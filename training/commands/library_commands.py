@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ..terminal import add_row, say, show, table_of
+from .options import OPTIONS_OF_THEIR_OWN
 
 
 def libraries(
@@ -23,7 +24,7 @@ def libraries(
         say(f"proxycoop train --library {library} --algo {algo} --hyper NAME=VALUE\n")
         table = table_of("setting", "default", "meaning")
         for row in describe(settings):
-            if row[0].partition(".")[0] not in ("scenario", "credit", "seed", "library", "algo", "total_steps"):
+            if row[0].partition(".")[0] not in OPTIONS_OF_THEIR_OWN:
                 add_row(table, *row)
         show(table)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,6 +54,16 @@ OverwriteOption = Annotated[
         help="Replace files of these names, whoever wrote them. Without it, this command replaces only its own unchanged work.",
     ),
 ]
+OPTIONS_OF_THEIR_OWN = {
+    "scenario": "--scenario",
+    "credit": "--credit, or --rule in compare",
+    "seed": "--seed, or --seeds and --first-seed in compare",
+    "library": "--library",
+    "algo": "--algo",
+    "total_steps": "--steps",
+    "seats": "--seat",
+}
+"""Settings of a training that are no hyperparameters on the command line, each with the option that sets it."""
 PLAYED_FIRST = "breast_cancer"
 """The scenario that ``play`` plays if none is named. Honest proxies get most of their updates through, some are screened out, and credit
 differs. In ``digits`` nothing passes among honest proxies in one episode of six, the one of seed 0 included."""
@@ -107,9 +118,11 @@ def hyperparameters(library: str, algo: str | None, hyper: list[str] | None) -> 
     from ..libraries.registry import find
 
     algo, algorithm = find(library, algo)
-    known = sorted(set(algorithm.settings.model_fields) - {"scenario", "credit", "seed", "library", "algo", "total_steps", "seats"})
+    known = sorted(set(algorithm.settings.model_fields) - set(OPTIONS_OF_THEIR_OWN))
     chosen = assigned("--hyper", hyper)
     for name in chosen:
+        if name in OPTIONS_OF_THEIR_OWN:
+            raise ValueError(f"--hyper {name}=…: {name} has an option of its own: {OPTIONS_OF_THEIR_OWN[name]}")
         if name not in known:
             raise unknown_name(f"setting of {library} {algo}", name, known)
     return chosen
@@ -123,7 +136,7 @@ def settings_of_run(run: Path) -> dict[str, Any]:
     """
     from ...files import read_json
 
-    if not run.exists():
+    if not os.path.exists(run):
         raise ValueError(f"{str(run)!r} does not exist: give the folder of a training run")
     if not (run / "run.json").exists():
         what = "is not the folder of a training run: it has no run.json"
@@ -135,7 +148,30 @@ def settings_of_run(run: Path) -> dict[str, Any]:
     record = read_json(run / "run.json")
     if not isinstance(settings := record.get("settings"), dict):
         raise ValueError(f"{str(run / 'run.json')!r} holds no settings, so it is not the record of a training run: give another folder")
+    seats = settings.get("seats", [])
+    wrong = [name for name, kind in (("credit", str), ("scenario", dict)) if not isinstance(settings.get(name), kind)]
+    wrong += ["seats"] * (not isinstance(seats, list) or not all(isinstance(seat, str) for seat in seats))
+    if wrong:
+        raise ValueError(f"{str(run / 'run.json')!r} is damaged: its settings hold no usable {', '.join(wrong)}: train again")
     return settings
+
+
+def scenario_of_run(run: Path) -> str:
+    """The file of a training run's scenario, for commands that were given no other.
+
+    Raises:
+        ValueError: If the file is not the scenario of the training any more, with what differs.
+    """
+    from ...envs import scenario
+
+    path = run / "scenario.yaml"
+    trained = settings_of_run(run)["scenario"] if (run / "run.json").is_file() else None
+    if trained is not None and path.is_file() and (changed := scenario.differences(scenario.load(path).to_dict(), trained)):
+        raise ValueError(
+            f"{str(path)!r} is not the scenario of the training any more ({'; '.join(changed)}): put it back, or, if you mean it, "
+            f"say so with --scenario {path}"
+        )
+    return str(path)
 
 
 def player(
@@ -162,7 +198,7 @@ def player(
     else:
         settings = settings_of_run(run)
         maker, who = agent_maker("learned", path=run), f"the policy of {run}"
-        scenario, credit = scenario or str(run / "scenario.yaml"), credit or settings["credit"]
+        scenario, credit = scenario or scenario_of_run(run), credit or settings["credit"]
     maker()  # refuses an unknown name or a damaged policy before anything is played
     return maker, who, scenario, credit
 

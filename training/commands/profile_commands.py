@@ -9,10 +9,9 @@ import typer
 
 from ..terminal import say
 from .options import OverwriteOption, ScenarioOption, SeedOption, SetOption, load_scenario, outputs_of
+from .strict_command import App
 
-profiles = typer.Typer(
-    help="Learn value profiles from people's choices between updates.", no_args_is_help=True, rich_markup_mode="markdown"
-)
+profiles = App(help="Learn value profiles from people's choices between updates.", no_args_is_help=True, rich_markup_mode="markdown")
 
 
 @profiles.command(

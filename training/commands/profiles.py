@@ -209,5 +209,6 @@ def as_yaml(profiles: Sequence[Profile], source: str, base: str | None, out: Pat
     loaded = scenario.load(base, profiles=plain)  # refuses what does not fit
     extends = base
     if base.endswith((".yaml", ".yml")):
-        extends = Path(os.path.relpath(base, out.parent if out is not None else Path())).as_posix()
+        place = out.parent if out is not None else Path()
+        extends = Path(os.path.relpath(os.path.realpath(base), os.path.realpath(place))).as_posix()  # a folder may be a link
     return head + strict_yaml.write({"extends": extends, "name": f"{loaded.name[:50]}-fitted", "profiles": plain})

@@ -77,9 +77,10 @@ class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no 
         self.engine = engine
         self.group_map = {GROUP: [f"{GROUP}_{i}" for i in range(engine.num_agents)]}
         self._pay = Pay(rewards)
-        self._codes = ActionCodec("discrete", engine.num_lots).table.to(engine.device)  # (2**K, K)
+        self._codec = ActionCodec("discrete", engine.num_lots)
+        self._codes = self._codec.table.to(engine.device)  # (2**K, K)
         self._next_seeds: list[int] | None = None
-        self._unknown = torch.full((*self._each, 1), torch.nan, device=engine.device)
+        self._unknown = torch.full((*self._each, 1), torch.nan, dtype=torch.float32, device=engine.device)
         self._metrics = metric_names(engine.scenario)
         self._make_specs()
         if seed is not None:
@@ -103,12 +104,12 @@ class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no 
         seen = {
             "observation": Bounded(-BOUND, BOUND, (*each, size), dtype=torch.float32, **here),
             "action_mask": Categorical(2, (*each, n_codes), dtype=torch.bool, **here),
-            "info": of_proxies({name: Unbounded((*each, 1), **here) for name in self._metrics}),
+            "info": of_proxies({name: Unbounded((*each, 1), dtype=torch.float32, **here) for name in self._metrics}),
         }
         state = Bounded(-BOUND, BOUND, (each[0], each[1] * size), dtype=torch.float32, **here)
         self.observation_spec = batch({GROUP: of_proxies(seen), "state": state})
         self.action_spec = batch({GROUP: of_proxies({"action": Categorical(n_codes, each, dtype=torch.int64, **here)})})
-        self.reward_spec = batch({GROUP: of_proxies({"reward": Unbounded((*each, 1), **here)})})
+        self.reward_spec = batch({GROUP: of_proxies({"reward": Unbounded((*each, 1), dtype=torch.float32, **here)})})
         self.done_spec = batch({name: Categorical(2, (each[0], 1), dtype=torch.bool, **here) for name in ("done", "terminated")})
 
     def _set_seed(self, seed: int | None) -> None:
@@ -138,10 +139,8 @@ class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no 
             ValueError: If an action is not a code from 0 to 2**K − 1.
             RuntimeError: Before the first reset, or after the episode's last round.
         """
-        actions = tensordict.get((GROUP, "action"))
-        if ((actions < 0) | (actions >= len(self._codes))).any():
-            raise ValueError(f"actions are from {int(actions.min())} to {int(actions.max())}: must be from 0 to {len(self._codes) - 1}")
-        result = self.engine.step(self._codes[actions])
+        choices = self._codec.decode(tensordict.get((GROUP, "action"), None), "the proxies", self._each)
+        result = self.engine.step(choices.to(self.device))
         return self._outcome({"reward": self._pay(result.rewards)[..., None].float()})
 
     def _outcome(self, entries: dict[str, Any]) -> TensorDict:

@@ -17,7 +17,7 @@ from ...envs.observations.layout import ObservationLayout
 from ...envs.rendering import profile_in_short
 from ...text import one_line
 from ..analysis.coalition_play import TARGETS
-from ..analysis.explain import Explanation
+from ..analysis.explain import Explanation, ProxyWorth
 from ..analysis.ranking import is_beyond
 from ..analysis.summary import spell, told
 from ..evaluate import Estimate
@@ -102,16 +102,11 @@ def write_explanation(found: Explanation, out: Path, *, agents: str) -> Path:
 
 def sentences(found: Explanation) -> list[str]:
     """The results in words."""
-    worth, clean = found.proxies.worth, found.proxies.clean.double().mean(dim=0)
-    together = Estimate.of(worth.everybody[0] - worth.nobody[0])
-    first, last = worth.means[0][0], worth.means[0][-1]
+    apart = found.features.discrimination.means[0]
     said = [
-        f"all proxies together are worth {told(together, 2)} of welfare per episode; of that, the proxy with the most clean lots "
-        f"({clean[0]:.1f}) is worth {told(first, 2)}, the one with the fewest ({clean[-1]:.1f}) {told(last, 2)}",
-        _pay_in_words(found.proxies.pearson, found.proxies.slope),
-        f"the policy contributes {told(found.clean_share, 0, percent=True)} of the clean lots and "
-        f"{told(found.corrupt_share, 0, percent=True)} of the corrupt ones"
-        + _most(found, found.features.discrimination.means[0], "it tells them apart most{} by", percent=True),
+        _worth_in_words(found.proxies),
+        *([_pay_in_words(found.proxies.pearson, found.proxies.slope)] if found.scenario.principals > 1 else []),
+        f"the policy contributes {_shares_in_words(found)}" + _most(found, apart, "it tells them apart most{} by", percent=True),
     ]
     seen = found.features.outcomes
     blind, seeing = (Estimate.of(part[0]) for part in (seen.nobody, seen.everybody))
@@ -250,6 +245,33 @@ def _records(found: Explanation) -> list[dict[str, Any]]:
     ]
 
 
+def _worth_in_words(part: ProxyWorth) -> str:
+    """What all proxies are worth, and those with the most and the fewest clean lots, where these differ."""
+    clean, means = part.clean.double().mean(dim=0), part.worth.means[0]
+    together = told(Estimate.of(part.worth.everybody[0] - part.worth.nobody[0]), 2)
+    if len(means) == 1:
+        return f"the only proxy is worth {together} of welfare per episode"
+    text = f"all proxies together are worth {together} of welfare per episode"
+    if bool((part.clean == part.clean[:, :1]).all()):
+        return f"{text}; in each of them, all have the same number of clean lots"
+    return (
+        f"{text}; of that, the proxy with the most clean lots ({clean[0]:.1f}) is worth {told(means[0], 2)}, "
+        f"the one with the fewest ({clean[-1]:.1f}) {told(means[-1], 2)}"
+    )
+
+
+def _shares_in_words(found: Explanation) -> str:
+    """Which share of the clean and of the corrupt lots is contributed, where there are any."""
+    lots = found.scenario.lots
+    n = found.scenario.principals * lots.per_principal
+    n_corrupt = round(lots.corruption.share * n)
+    kinds = (
+        ("clean lots", found.clean_share, n - n_corrupt),
+        ("corrupt ones" if n_corrupt < n else "corrupt lots", found.corrupt_share, n_corrupt),
+    )
+    return " and ".join(f"{told(share, 0, percent=True)} of the {kind}" for kind, share, count in kinds if count)
+
+
 def _pay_in_words(pearson: Estimate, slope: Estimate) -> str:
     if pearson.mean is None or slope.mean is None:
         return "it is unknown whether pay follows worth: in every episode all proxies are worth the same, or are paid the same"
@@ -257,6 +279,8 @@ def _pay_in_words(pearson: Estimate, slope: Estimate) -> str:
         "pay follows worth"
         if is_beyond(pearson, 0.5)
         else "pay follows worth loosely"
+        if is_beyond(pearson) and is_beyond(pearson, 0.5, above=False)
+        else "pay follows worth, but how closely is not certain"
         if is_beyond(pearson)
         else "pay goes against worth"
         if is_beyond(pearson, above=False)

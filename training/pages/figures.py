@@ -187,7 +187,10 @@ def _blocks(table: Table, _: Looks) -> Drawing | None:
     if best is None or not table.scenario["profiles"]:
         return None
     names = [profile_in_short(Profile.model_validate(profile)) for profile in table.scenario["profiles"]]
-    return blocks("blocks", best.mean_series("blocks"), [*names, "no profile"], names, best.label)
+    shares = best.mean_series("blocks")
+    if np.isnan(shares).all():  # nothing was contributed
+        return None
+    return blocks("blocks", shares, [*names, "no profile"], names, best.label)
 
 
 def _credit(table: Table, styles: Looks) -> Drawing | None:

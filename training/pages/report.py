@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from ... import strict_yaml
 from ...files import output_folder, write_bytes, write_text
 from ..analysis.latex import latex
 from ..analysis.ranking import Ranking, is_beyond
-from ..analysis.summary import Row, Table, cells, columns, difference, markdown, ranked, spell, summarise, told
+from ..analysis.summary import Row, Table, cells, columns, difference, markdown, ranked, reference, spell, summarise, told
 from ..compare import columns_of, results
 from ..evaluate import Estimate
 from ..measures import SHARE, meaning_of
@@ -25,6 +27,8 @@ from .page import write_page
 
 _SPAM = 0.05
 """Share of the corrupt lots contributed above which the page speaks of spamming."""
+_ROUNDING = 1e-5
+"""Gain in utility below which credit and gain may differ by rounding alone."""
 _TRAINING = (
     "total_steps",
     "num_cooperatives",
@@ -184,7 +188,7 @@ def findings(table: Table) -> list[tuple[str, str]]:
     is. Where a rule is named because it lies beyond a limit, "within noise" says that its interval reaches the limit.
     """
     learned = table.learned
-    said = [*_seeds_finding(learned), *_welfare_finding(learned), *_test_finding(table)]
+    said = [*_seeds_finding(table), *_welfare_finding(table), *_test_finding(table)]
     oracle = table.agent("oracle")
     if oracle is not None and (riders := [row for row in learned if row.mean("clean_share") < oracle.mean("clean_share") / 2]):
         half = oracle.mean("clean_share") / 2
@@ -195,7 +199,7 @@ def findings(table: Table) -> list[tuple[str, str]]:
     if spammers := [row for row in learned if row.mean("corrupt_share") > _SPAM]:
         listed = _listed(spammers, "corrupt_share", percent=True, sure=lambda row: is_beyond(row.measure("corrupt_share"), _SPAM))
         said.append(("Spamming", f"{spam} are contributed under {listed}."))
-    elif learned:
+    elif any(not math.isnan(row.mean("corrupt_share")) for row in learned):
         perhaps = [row for row in learned if not is_beyond(row.measure("corrupt_share"), _SPAM, above=False)]
         doubt = f" That is within noise under {_listed(perhaps, 'corrupt_share', percent=True)}." if perhaps else ""
         said.append(("No spamming", f"under no rule do proxies contribute {spam}.{doubt}"))
@@ -203,52 +207,75 @@ def findings(table: Table) -> list[tuple[str, str]]:
     for measure, heading, text in _GAMED:
         if paid := [row for row in learned if is_beyond(row.measure(measure))]:
             said.append((heading, f"{text} under {_listed(paid, measure)}, in reward units."))
-    if off := [row for row in learned if abs(row.mean("imbalance")) > 0.05 * abs(_gain(table, row))]:
-        listed = _listed(off, "imbalance")
-        said.append(("Unbalanced budget", f"credit differs from the gain by more than 5 % under {listed}, in reward units."))
+    said += _budget_finding(table)
     if broken := [row for row in learned if row.mean("violations") > 0]:
         listed = _listed(broken, "violations", percent=True)
         said.append(("Violations", f"share of rounds in which the step broke somebody's profile, to first order: {listed}."))
     return said
 
 
-def _seeds_finding(learned: Sequence[Row]) -> list[tuple[str, str]]:
-    """Which rules were trained once only."""
-    single = [row for row in learned if len(row.seeds) == 1]
-    if not single:
-        return []
-    who = "each rule was" if len(single) == len(learned) else f"{_names(single)} {'were' if len(single) > 1 else 'was'}"
-    return [
-        (
-            "One seed",
+def _seeds_finding(table: Table) -> list[tuple[str, str]]:
+    """Which rules were trained once only, and which rows lack seeds that others have."""
+    learned, said = table.learned, []
+    if single := [row for row in learned if len(row.seeds) == 1]:
+        who = "each rule was" if len(single) == len(learned) else f"{_names(single)} {'were' if len(single) > 1 else 'was'}"
+        text = (
             f"{who} trained once. What follows may be different on another seed: ± is then over the episodes of one evaluation. "
-            "To compare rules, train with more seeds.",
+            "To compare rules, train with more seeds."
         )
-    ]
+        said.append(("One seed", text))
+    lacking = [(row.label, [str(seed) for seed in table.seeds if seed not in row.seeds]) for row in table.rows]
+    if lacking := [(name, seeds) for name, seeds in lacking if seeds]:
+        listed = ", ".join(f"{name} (seed{'s' * (len(seeds) > 1)} {', '.join(seeds)})" for name, seeds in lacking)
+        said.append(("Unfinished", f"cells are missing: {listed}. Means over different seeds differ for that reason too."))
+    return said
 
 
-def _welfare_finding(learned: Sequence[Row]) -> list[tuple[str, str]]:
+def _welfare_finding(table: Table) -> list[tuple[str, str]]:
     """Which rule has the highest and the lowest welfare, by how much and whether that is certain, and which have a negative one."""
-    rows = [row for row in learned if not math.isnan(row.mean("welfare"))]
+    rows = [row for row in table.learned if not math.isnan(row.mean("welfare"))]
     if not rows:
         return []
+    places = _places_told(rows, "welfare")
     if _one_seed(rows) or len(rows) == 1:
-        said = [("Welfare", f"{_listed(rows, 'welfare')}, in reward units.{_UNKNOWN_ORDER * (len(rows) > 1)}")]
+        said = [("Welfare", f"{_listed(rows, 'welfare', places=places)}, in reward units.{_UNKNOWN_ORDER * (len(rows) > 1)}")]
+    elif _alike(rows, "welfare"):
+        said = [("Welfare", f"the same on every seed under all rules: {_listed(rows, 'welfare', places=places)}, in reward units.")]
     else:
         highest, lowest = ranked(rows, "welfare"), ranked(rows, "welfare", lowest_first=True)
         best, *others = (rows[i] for i in highest.order)
-        share = best.measure("planner_share").mean
+        planner, share = reference(table), best.measure("planner_share").mean
         text = "" if highest.is_certain else "not certain; on average it is "
-        text += f"{best.name} with {told(best.measure('welfare'), 1)} reward units"
-        text += "" if share is None else f", {_percent(share)} of the planner's"
-        text += f"; lowest: {_first(rows, lowest, 'welfare')}. Its lead, seed by seed: "
+        text += f"{best.name} with {told(best.measure('welfare'), places)} reward units"
+        if share is not None and planner is not None:
+            text += f", {_percent(share)} of the planner's" + " on the seeds that both have" * (best.seeds != planner.seeds)
+        text += f"; lowest: {_first(rows, lowest, 'welfare', places)}. Its lead, seed by seed: "
         leads = [(other.name, difference(best, other, "welfare")) for other in others]
-        text += ", ".join(f"{told(lead, 1)} over {name}{' (within noise)' * _is_noise(lead)}" for name, lead in leads)
+        text += ", ".join(f"{_told_lead(lead, places)} over {name}{_doubt(lead)}" for name, lead in leads)
         said = [("Highest welfare", f"{text}.")]
     if worse := [row for row in rows if row.mean("welfare") < 0]:
-        listed = _listed(worse, "welfare", sure=lambda row: is_beyond(row.measure("welfare"), above=False))
+        listed = _listed(worse, "welfare", places=places, sure=lambda row: is_beyond(row.measure("welfare"), above=False))
         said.append(("Worse than nothing", f"welfare is negative under {listed}."))
     return said
+
+
+def _budget_finding(table: Table) -> list[tuple[str, str]]:
+    """Under which rules credit does not sum to the gain. What rounding could have brought is no difference."""
+    gains = [
+        (row.mean("gain"), _gain(table, row)) for row in table.rows if not math.isnan(row.mean("gain"))
+    ]  # utility's unit, reward units
+    unit = max((abs(rewarded / gain) for gain, rewarded in gains if abs(gain) > _ROUNDING), default=math.inf if gains else 0.0)
+    floor = _ROUNDING * unit  # reward units; if nobody gained anything, nothing can be told from rounding
+    rows = [row for row in table.learned if abs(row.mean("imbalance")) > max(0.05 * abs(_gain(table, row)), floor)]
+    if not rows:
+        return []
+
+    def is_sure(row: Row) -> bool:
+        limit = 0.05 * abs(_gain(table, row))
+        return is_beyond(row.measure("imbalance"), limit) or is_beyond(row.measure("imbalance"), -limit, above=False)
+
+    listed = _listed(rows, "imbalance", places=_places_told(rows, "imbalance"), sure=is_sure)
+    return [("Unbalanced budget", f"credit differs from the gain by more than 5 % under {listed}, in reward units.")]
 
 
 def _test_finding(table: Table) -> list[tuple[str, str]]:
@@ -264,6 +291,9 @@ def _test_finding(table: Table) -> list[tuple[str, str]]:
     if _one_seed(rows) or len(rows) == 1:
         listed = _listed(rows, measure, percent=accuracy, places=places)
         said = [(what.capitalize(), f"{listed}{', in nats' * (not accuracy)}{began}.{_UNKNOWN_ORDER * (len(rows) > 1)}")]
+    elif _alike(rows, measure):
+        listed = _listed(rows, measure, percent=accuracy, places=places)
+        said = [(what.capitalize(), f"the same on every seed under all rules: {listed}{', in nats' * (not accuracy)}{began}.")]
     else:
         ranking = ranked(rows, measure, lowest_first=not accuracy)
         best, text = rows[ranking.order[0]], "" if ranking.is_certain else "not certain; on average it is "
@@ -290,16 +320,22 @@ def _value_findings(table: Table) -> list[tuple[str, str]]:
     start, best = table.agent("none"), table.best
     if start is None or best is None:
         return []
-    said = []
+    said, screens = [], bool(table.scenario["profiles"]) and table.scenario["screening"]["governance"] != "none"
     for value in table.scenario["values"]:
         measures = f"test_value/{value}", f"unscreened_value/{value}"
         before, screened, free = start.measure(measures[0]), best.measure(measures[0]), best.measure(measures[1])
         if before.mean is None or screened.mean is None or free.mean is None:
             continue
-        falls = screened.mean < before.mean
-        direction = "falls" if falls else "rises even with screening"
-        doubt = " (within noise)" * _is_noise(difference(best, start, measures[0]), above=not falls)
-        text = f"its loss {direction}{doubt} under {best.name}, from {told(before, 3)} to {told(screened, 3)} on the test set; "
+        falls, change = screened.mean < before.mean, difference(best, start, measures[0])
+        direction = "falls" if falls else "rises even with screening" if screens else "rises"
+        if change.mean == 0 and not change.half_width:
+            text = f"its loss does not change under {best.name}: {told(screened, 3)} on the test set; "
+        else:
+            doubt = " (within noise)" * _is_noise(change, above=not falls)
+            text = f"its loss {direction}{doubt} under {best.name}, from {told(before, 3)} to {told(screened, 3)} on the test set; "
+        if not screens:
+            said.append((f"Value {value}", f"{text}nobody screens."))
+            continue
         effect = told(difference(best, best, *measures), 3)
         said.append((f"Value {value}", f"{text}where nobody screens, it ends at {told(free, 3)}. Screening changes it by {effect}."))
     return said
@@ -326,10 +362,36 @@ def _one_seed(rows: Sequence[Row]) -> bool:
     return all(len(row.seeds) == 1 for row in rows)
 
 
-def _first(rows: Sequence[Row], ranking: Ranking, measure: str) -> str:
+def _told_lead(lead: Estimate, places: int) -> str:
+    """A lead, with as many decimals as show that it is none where it is certain."""
+    if lead.mean and is_beyond(lead) and lead.mean < 10**-places:
+        places = min(1 - math.floor(math.log10(lead.mean)), 6)
+    return told(lead, places)
+
+
+def _doubt(lead: Estimate) -> str:
+    """What a reader must know of a lead, seed by seed: that it is noise, or that there are too few seeds to tell."""
+    if lead.mean is None:
+        return " (no seed in common)"
+    return " (one seed in common)" if lead.half_width is None else " (within noise)" * _is_noise(lead)
+
+
+def _alike(rows: Sequence[Row], measure: str) -> bool:
+    """Whether a measure is the same in all rows, on every seed."""
+    first, *others = rows
+    return all(row.seeds == first.seeds and torch.equal(row.sample(measure), first.sample(measure)) for row in others)
+
+
+def _places_told(rows: Sequence[Row], measure: str) -> int:
+    """Decimals of reward units in sentences: one, more if all numbers are below 1, none if they are large."""
+    largest = max((abs(row.mean(measure)) for row in rows if not math.isnan(row.mean(measure))), default=0.0)
+    return 1 if largest == 0 or 1 <= largest < 1e4 else min(max(2 - math.floor(math.log10(largest)), 0), 6)
+
+
+def _first(rows: Sequence[Row], ranking: Ranking, measure: str, places: int) -> str:
     """The first row of a ranking with its measure, and who else may be the first."""
     first, rivals = rows[ranking.order[0]], [rows[i] for i in ranking.rivals]
-    return f"{first.name} with {told(first.measure(measure), 1)}" + (f", within noise of {_names(rivals)}" if rivals else "")
+    return f"{first.name} with {told(first.measure(measure), places)}" + (f", within noise of {_names(rivals)}" if rivals else "")
 
 
 def _names(rows: Sequence[Row]) -> str:

@@ -367,3 +367,9 @@ def test_gtg_stops_when_its_means_have_settled():
 def test_thresholds_below_zero_are_refused(name, argument, value):
     with pytest.raises(ValueError, match=rf"{argument}=.* must be a (whole )?number of at least 0"):
         credit.make(name, **{argument: value})
+
+
+def test_a_level_as_text_is_shown_as_text():
+    estimate = credit.make("svarm", budget=30).estimate(credit.games.additive([1.0, 2.0, 3.0]).game())
+    with pytest.raises(ValueError, match=r"level='0\.95': must be between 0 and 1"):
+        estimate.interval("0.95")

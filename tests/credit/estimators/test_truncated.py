@@ -39,3 +39,8 @@ def test_what_is_gained_after_the_end_is_not_paid():
     asked, paid = followed([0.0, 0.9, 0.9, 0.95, 1.0], tolerance=0.1001, patience=1)
     assert asked - {0} == {1, 2, 4}
     assert paid == pytest.approx(0.9)
+
+
+def test_no_order_has_arrived_at_an_infinite_worth_of_all():
+    game = credit.CoalitionGame(lambda s: torch.where(s.all(dim=1), torch.inf, s.double().sum(dim=1)), 9)
+    assert credit.make("tmc").values(game).isinf().any()

@@ -474,3 +474,31 @@ def test_the_message_names_the_clients_whose_updates_broke_the_utility_and_the_p
 def test_directions_of_another_length_are_refused():
     with pytest.raises(ValueError, match=r"direction has shape \(1, 3\), must be \(1, 2\)"):
         of_line().utility_curvature(torch.ones(1, 3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": None}, "model=None: must be a torch.nn.Module"),
+        ({"model": LINE}, "model=.*must be a torch.nn.Module, not its state dict"),
+        ({"updates": None}, "updates=None: give a list"),
+        ({"updates": BOTH}, "updates=.*give a list"),
+        ({"contributed": [True, None]}, "contributed="),
+        ({"admitted": ["a", "b"]}, "admitted="),
+        ({"blocked_by": [[False, True], [False]]}, "blocked_by="),
+        ({"samples": ["1", "2"]}, "samples="),
+        ({"samples": [2**70, 1]}, "samples="),
+        ({"peers": fit}, "peers=.*give a list"),
+        ({"peers": [fit, 2]}, r"peers\[1\]=2: must be a function"),
+        ({"renormalise": "no"}, "renormalise='no': must be True or False"),
+        ({"screening": 5}, "screening=5: must be a function"),
+        ({"screening": lambda s: None}, "screening answered with NoneType"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        credit.from_updates(**{"model": line(), "updates": [BOTH, BOTH], "weights": [0.5, 0.5], "utility": fit, **arguments})
+
+
+def test_updates_may_come_from_a_generator():
+    assert credit.from_updates(line(), (BOTH for _ in range(2)), [0.5, 0.5], fit).num_agents == 2

@@ -483,3 +483,9 @@ def test_as_game_says_how_to_tell_the_number_of_players():
 def test_as_game_refuses_answers_of_the_wrong_shape(answer):
     with pytest.raises(ValueError, match="answered with shape"):
         credit.as_game(answer, N).values()
+
+
+@pytest.mark.parametrize("change", [lambda v: v.to_sparse(), lambda v: v.to(torch.float8_e4m3fn)])
+def test_worths_in_a_form_that_is_not_computed_with_are_converted(change):
+    values = credit.make("shapley").values(lambda s: change(s.float().sum(dim=1)), 3)
+    torch.testing.assert_close(values.double(), torch.ones(1, 3, dtype=torch.float64))

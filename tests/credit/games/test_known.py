@@ -237,7 +237,7 @@ def test_a_table_is_looked_up_by_the_bits_of_the_players():
         (lambda: games.additive([None, 1.0]), "worth=.*finite numbers"),
         (lambda: games.additive(["1", 1.0]), "worth=.*finite numbers"),
         (lambda: games.unanimity(3, [0.5]), r"names 0\.5: must be a whole number from 0 to 2"),
-        (lambda: games.unanimity(3, "01"), "names 0: must be a whole number"),
+        (lambda: games.unanimity(3, "01"), "names '0': must be a whole number"),
         (lambda: games.weighted_majority([1, float("nan")], 1), "whole numbers from 0"),
         (lambda: games.weighted_majority([1, float("inf")], 1), "whole numbers from 0"),
         (lambda: games.weighted_majority([1, 1], float("nan")), "quota=nan"),
@@ -257,3 +257,35 @@ def test_arguments_may_be_arrays_and_tensors():
         assert games.unanimity(np.int64(3), of([0, 1])).shapley.tolist() == [0.5, 0.5, 0.0]
         assert games.weighted_majority(of([1, 2, 3]), np.int32(6)).shapley.tolist() == pytest.approx([1 / 3] * 3)
     assert games.glove(np.int64(1), np.int8(2)).n_players == 3
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: games.additive(5), "worth=5: must be a list"),
+        (lambda: games.additive(None), "worth=None: must be a list"),
+        (lambda: games.additive([b"1"]), "finite numbers"),
+        (lambda: games.airport(3), "costs=3: must be a list"),
+        (lambda: games.unanimity(3, 1), "members=1: must be a list"),
+        (lambda: games.unanimity_sum(3, [0, 1], [1, 2]), "one of coalitions=0: must be a list"),
+        (lambda: games.unanimity_sum(3, None, [1]), "coalitions=None: must be a list"),
+        (lambda: games.weighted_majority(5, 1), "weights=5: must be a list"),
+        (lambda: games.weighted_majority([2**53, 1], 2), "too many to count"),
+        (lambda: games.weighted_majority([1, 2], "2"), "quota='2'"),
+        (lambda: games.coverage([0], [1]), "one of sets=0: must be a list"),
+        (lambda: games.coverage(None, [1]), "sets=None: must be a list"),
+        (lambda: games.saturating([1], "1"), "scale='1': must be a positive number"),
+        (lambda: games.saturating([1], None), "scale=None"),
+        (lambda: games.saturating([1], 1, 0), "holdings=0: must be a list"),
+        (lambda: games.saturating([1, -1000], 1), "scale=1 is too small for the negative weights"),
+        (lambda: games.table_game(torch.tensor([1.0, 1.0, 1.0, 2.0])), r"the worth of the empty coalition must be 0"),
+        (lambda: games.table_game(torch.tensor([[0.0, 1.0], [torch.nan, 1.0]])), r"the worth of the empty coalition must be 0"),
+    ],
+)
+def test_what_makes_no_game_is_refused_by_name(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_an_array_of_sets_is_taken():
+    assert games.coverage(np.array([[0], [0]]), [1.0]).shapley.tolist() == [0.5, 0.5]

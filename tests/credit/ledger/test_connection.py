@@ -428,3 +428,42 @@ def test_a_database_with_an_at_sign_in_its_name_can_be_named_and_opened_again():
     with Ledger("postgresql://u@127.0.0.1:1/d%40b") as ledger, Ledger(ledger.url) as again:
         assert ledger.name == again.name
         assert "d%40b" in wrong(lambda: again.head("clinics"))
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_relative_path_stays_the_same_file_when_the_process_changes_its_folder(tmp_path, monkeypatch, read_only):
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    begun("books.db").close()
+    with Ledger("other/books.db") as other:
+        other.init("shops", ["Cy"])
+    with Ledger("books.db", read_only=read_only) as ledger:
+        monkeypatch.chdir("other")
+        assert [one.name for one in ledger.cooperatives()] == ["clinics"]
+        assert ledger.name == "'books.db'"
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_nothing_is_recorded_into_a_file_that_was_removed_or_replaced(tmp_path, replaced):
+    ledger = begun(tmp_path / "books.db")
+    if replaced:
+        begun(tmp_path / "new.db").close()
+        os.replace(tmp_path / "new.db", tmp_path / "books.db")
+    else:
+        (tmp_path / "books.db").unlink()
+    assert "was removed or replaced while it was open" in wrong(lambda: ledger.record("clinics", 1, {"Ada": 1.0}))
+    ledger.close()
+
+
+def test_a_ledger_with_two_names_is_not_written(tmp_path):
+    begun(tmp_path / "books.db").close()
+    os.link(tmp_path / "books.db", tmp_path / "same.db")
+    assert "more than one name" in wrong(lambda: Ledger(tmp_path / "same.db").record("clinics", 1, {"Ada": 1.0}))
+    assert rounds(Ledger(tmp_path / "same.db", read_only=True)) == [0]
+
+
+@pytest.mark.parametrize(("name", "said"), [("-", "standard input"), ("~/books.db", "HOME"), ("b\udcff.db", "UTF-8")])
+def test_a_name_that_is_none_for_a_ledger_is_refused(tmp_path, monkeypatch, name, said):
+    monkeypatch.chdir(tmp_path)
+    assert said in wrong(lambda: Ledger(name))
+    assert list(tmp_path.iterdir()) == []

@@ -685,3 +685,15 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(tmp_path):
         head = ledger.head("clinics")
         assert head == Head(recorded[-1].seq, recorded[-1].hash)
         assert ledger.verify(expected={"clinics": head}).ok
+
+
+@pytest.mark.parametrize("policy", [{"decay": 0.9}, "decay=.9", SettlementPolicy])
+def test_what_is_no_policy_is_refused_and_founds_nothing(ledger, policy):
+    with pytest.raises(ValueError, match=r"policy=.*must be a SettlementPolicy"):
+        ledger.init("another", ["Ada"], policy=policy)
+
+
+@pytest.mark.parametrize("where", [None, 5, b"books.db"])
+def test_what_is_no_path_is_no_ledger(where):
+    with pytest.raises(ValueError, match=r"ledger .*must be a path or a URL, as text"):
+        Ledger(where)

@@ -293,3 +293,9 @@ def test_limits_out_of_order_are_refused(floor, cap):
 def test_limits_are_money_too(floor, cap, name):
     with pytest.raises(TypeError, match=f"{name}: must be a whole number of minor units"):
         apportion_within([1], np.ones((1, 2)), floor, cap)
+
+
+@pytest.mark.parametrize("weight", [[["1", "2"]], np.ma.masked_array([[1.0, 2.0]], mask=[[True, False]]), np.array([[True, False]])])
+def test_weights_that_are_no_numbers_or_masked_are_refused(weight):
+    with pytest.raises(ValueError, match=r"weight=.*must be an array of real numbers"):
+        apportion([10], weight)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, event, example
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -559,3 +561,66 @@ def test_a_round_so_late_that_all_credit_would_be_forgotten_is_refused():
     with pytest.raises(ValueError, match="round=2000 is 2,000 rounds after the latest, 0"):
         accounts.credit([[1.0, 1.0]], 2000)
     assert accounts.now == 0
+
+
+@pytest.mark.parametrize("policy", [None, {"decay": 0.9}, SettlementPolicy, 2])
+def test_what_is_no_policy_is_refused(policy):
+    with pytest.raises(ValueError, match=r"policy=.*must be a SettlementPolicy"):
+        Accounts(policy, 2)
+    with pytest.raises(ValueError, match=r"policy=.*must be a SettlementPolicy"):
+        settle([10], np.ones((1, 2)), policy)
+
+
+@pytest.mark.parametrize("number", [-1, 2.0, "2", True, None])
+def test_a_number_of_members_that_is_none_is_refused(number):
+    with pytest.raises(ValueError, match="n_members="):
+        Accounts(SettlementPolicy(), number)
+    with pytest.raises(ValueError, match="batch="):
+        Accounts(SettlementPolicy(), 2, batch=number)
+    with pytest.raises(ValueError, match="n_members="):
+        Accounts(SettlementPolicy(), 2).join(number)
+
+
+@pytest.mark.parametrize("revenue", [10, "10", None, {10}, {10: 1}, np.int64(10)])
+def test_revenue_that_is_no_list_is_refused(revenue):
+    with pytest.raises(TypeError, match=r"revenue=.*give a list of whole numbers"):
+        Accounts(SettlementPolicy(), 2).settle(revenue)
+
+
+@pytest.mark.parametrize(
+    "credit",
+    [
+        [[1, "2"]],
+        [["1", "2"]],
+        [[None, 2]],
+        [[1, 2j]],
+        [[True, False]],
+        {"Ada": 1, "Bo": 2},
+        np.ma.masked_array([[1.0, 2.0]], mask=[[True, False]]),
+        [[10**400, 1]],
+        torch.tensor([[1j, 2.0]]),
+    ],
+)
+def test_credit_that_is_no_number_or_is_masked_is_refused_and_changes_nothing(credit):
+    accounts = Accounts(SettlementPolicy(), 2)
+    with pytest.raises(ValueError, match=r"credit=.*must be an array of real numbers"):
+        accounts.credit(credit, t=0)
+    assert accounts.now == -1
+    with pytest.raises(ValueError, match=r"standing=.*must be an array of real numbers"):
+        settle([10], credit, SettlementPolicy())
+
+
+@pytest.mark.parametrize(
+    "credit",
+    [
+        [[1, 3]],
+        torch.tensor([[1.0, 3.0]], requires_grad=True),
+        torch.tensor([[1, 3]], dtype=torch.bfloat16),
+        [[Decimal(1), Fraction(3)]],
+        np.array([[1, 3]], dtype=">f4"),
+    ],
+)
+def test_credit_may_be_numbers_of_any_real_type(credit):
+    accounts = Accounts(SettlementPolicy(), 2)
+    accounts.credit(credit, t=0)
+    assert accounts.settle([8]).payouts.tolist() == settle([8], credit, SettlementPolicy()).payouts.tolist() == [[2, 6]]

@@ -206,3 +206,10 @@ def test_the_source_is_called_by_its_title_wherever_it_is_cited():
     for path, place in cited:
         near = texts[path][max(place - 100, 0) : place].replace('" "', "").lower()
         assert "incentivizing time-aware fairness in data sharing" in near, path
+
+
+@pytest.mark.parametrize("v", [[0.0, 1.0], torch.zeros(4), torch.zeros(1, 7), torch.zeros(1, 1), None])
+@pytest.mark.parametrize("divide", [credit.dividends, credit.shapley_values, lambda v: credit.joint_shapley_values(v, 1)])
+def test_what_is_no_batch_of_all_worths_is_refused(divide, v):
+    with pytest.raises(ValueError, match=r"v must have shape|v=.*must be a tensor of real numbers"):
+        divide(v)

@@ -482,3 +482,13 @@ def test_worths_of_the_wrong_shape_are_refused(solve, shape):
 def test_worths_that_are_not_finite_are_refused(solve, bad):
     with pytest.raises(ValueError, match="1 of the 8 coalitions have no finite worth"):
         solve(np.array([0, 1, 2, bad, 4, 5, 6, 7]))
+
+
+@pytest.mark.parametrize("name", ["least_core", "nucleolus"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_game_whose_worths_are_not_finite_is_paid_nan_and_the_others_of_its_batch_as_ever(name, bad):
+    v = torch.tensor([[0.0, 1.0, 2.0, 4.0]] * 3, dtype=torch.float64)
+    v[1, 2] = bad
+    paid = credit.make(name).values(credit.table_game(v))
+    assert paid[1].isnan().all()
+    torch.testing.assert_close(paid[[0, 2]], torch.tensor([[1.5, 2.5]] * 2, dtype=torch.float64))

@@ -155,3 +155,16 @@ def test_in_an_additive_game_everybody_is_paid_what_it_brings(name):
     shared = {"joint_shapley", "gtg", "svarm", "tmc"}  # groups share; the others sample or cut short
     if name not in shared:
         torch.testing.assert_close(values, paid_otherwise.get(name, brings), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (lambda budget: credit.make("svarm", budget=budget), "must build the rule without arguments"),
+        (credit.CreditRule, "lacks assign"),
+        (credit.GameRule, "lacks divide"),
+    ],
+)
+def test_what_builds_no_rule_is_refused(rule, message):
+    with pytest.raises(ValueError, match=message):
+        credit.check_rule(rule)

@@ -12,6 +12,7 @@ import pytest
 
 from proxycoop.envs import Engine, scenario
 from proxycoop.envs.data import DATA, Data, Dataset, fairness, load, split
+from proxycoop.envs.data.sources import _load
 
 SOURCES = ("adult", "compas", "german")
 
@@ -144,12 +145,12 @@ def test_a_scenario_whose_extra_is_missing_says_so_when_its_engine_is_made(monke
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(fairness, "distribution", absent)
-    load.cache_clear()
+    _load.cache_clear()
     try:
         with pytest.raises(ValueError, match="the extra 'fairness'"):
             Engine(scenario.load("german", **{"data.split_seed": 12345}), None)
     finally:
-        load.cache_clear()
+        _load.cache_clear()
 
 
 class Wheel:

@@ -183,3 +183,46 @@ def test_a_class_of_torch_serves_as_a_factory() -> None:
 def test_a_factory_that_does_not_build_a_module_from_its_arguments_is_a_value_error(path: str, arguments: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="model"):
         Module(factory=path, arguments=arguments).build(D, C)
+
+
+def _draws(n_features: int, n_classes: int) -> nn.Module:
+    class Draws(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + torch.randn(1)
+
+    return Draws(n_features, n_classes)
+
+
+def _decides(n_features: int, n_classes: int) -> nn.Module:
+    class Decides(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x if x.sum() > 0 else -x)
+
+    return Decides(n_features, n_classes)
+
+
+def _not_finite(n_features: int, n_classes: int) -> nn.Module:
+    module = nn.Linear(n_features, n_classes)
+    nn.init.constant_(module.weight, torch.nan)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (_draws(D, C), r"does not work under torch.func.vmap"),
+        (_decides(D, C), r"does not work under torch.func.vmap"),
+        (_not_finite(D, C), "not finite"),
+        (nn.LazyLinear(C), "lazy layers"),
+    ],
+)
+def test_modules_that_cannot_serve_are_refused_when_the_engine_is_made(module: nn.Module, said: str) -> None:
+    with pytest.raises(ValueError, match=f"model: .*{said}"):
+        ModuleModel(module, D, C)
+
+
+def test_a_module_that_uses_a_layer_twice_serves() -> None:
+    twice = nn.Linear(D, D)
+    model = ModuleModel(nn.Sequential(twice, nn.Tanh(), twice, nn.Linear(D, C)), D, C)
+    assert model.start().isfinite().all()
+    assert model.logits(model.start()[None], torch.zeros(R, D)).shape == (1, R, C)

@@ -336,3 +336,27 @@ def test_a_value_of_ones_own_screens_like_any_other(calm: None) -> None:
 def test_a_value_of_ones_own_that_is_not_registered_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"value class Calm is not registered: decorate it with @VALUES.register"):
         Engine(scenario.load("digits", **{"values.quiet": Calm(label=3)}), "equal")
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (lambda logits: logits.mean(), r"answered with torch.float32 of shape \(\)"),
+        (lambda logits: logits[..., 0], "answered with torch.float32 of shape"),
+        (lambda logits: None, "answered with NoneType"),
+        (lambda logits: logits.detach().mean(dim=(-1, -2)), "does not depend on the logits"),
+        (lambda logits: logits.mean(dim=(-1, -2)) * torch.nan, "its loss is nan where every episode starts"),
+    ],
+)
+def test_a_value_of_ones_own_that_answers_wrongly_is_named(monkeypatch, loss, said):
+    class Wrong(Value):
+        def strata(self, dataset, groups):
+            return [rows_of(dataset, groups)]
+
+        def loss(self, logits, probe, dataset):
+            return loss(logits)
+
+    monkeypatch.setitem(VALUES._factories, "test_values_wrong", Wrong)
+    wrong = scenario.load("breast_cancer", horizon=2, values={"mine": {"kind": "test_values_wrong"}}, profiles=[])
+    with pytest.raises(ValueError, match=f"value .*{said}"):
+        Engine(wrong, "loo").reset([0])

@@ -24,7 +24,7 @@ from proxycoop.training.analysis.masked_features import MaskedFeatures
 from proxycoop.training.evaluate import Estimate
 from proxycoop.training.pages.drawing import house_style
 from proxycoop.training.pages.explain_figures import behaviour, outcomes
-from proxycoop.training.pages.explain_page import feature_rows, proxy_rows, sentences, to_csv, to_dict, write_explanation
+from proxycoop.training.pages.explain_page import _pay_in_words, feature_rows, proxy_rows, sentences, to_csv, to_dict, write_explanation
 
 EPISODES, SEED = 3, 7
 SEEDS = range(SEED, SEED + EPISODES)
@@ -548,6 +548,32 @@ def test_pay_whose_correlation_has_no_interval_is_not_said_to_follow_worth(hones
     found = replace(honest, proxies=replace(part, returns=flat))
     assert found.proxies.pearson.half_width is None
     assert sentences(found)[1].startswith("it is not certain that pay follows worth")
+
+
+@pytest.mark.parametrize(
+    ("mean", "half_width", "told"),
+    [
+        (0.92, 0.1, "pay follows worth: "),
+        (0.92, 0.86, "pay follows worth, but how closely is not certain: "),
+        (0.3, 0.1, "pay follows worth loosely: "),
+        (0.9, 1.0, "it is not certain that pay follows worth: "),
+        (-0.9, 0.1, "pay goes against worth: "),
+    ],
+)
+def test_how_closely_pay_follows_worth_is_said_where_it_is_certain(mean, half_width, told):
+    assert _pay_in_words(Estimate(mean, half_width), Estimate(1.0, 0.1)).startswith(told)
+
+
+def test_nothing_is_said_of_differences_that_there_are_not():
+    clean = cooperative(**{"lots.corruption.share": 0.0})
+    together, _, shares, *_ = sentences(explain(clean, partial(make, "honest"), episodes=2, seed=SEED, draws=1))
+    assert together.endswith("; in each of them, all have the same number of clean lots")
+    assert "of the clean lots" in shares
+    assert "corrupt" not in shares.partition(";")[0]
+    alone = cooperative(principals=1, profiles=[])
+    together, shares, *_ = sentences(explain(alone, partial(make, "honest"), episodes=2, seed=SEED, draws=1))
+    assert together.startswith("the only proxy is worth ")
+    assert shares.startswith("the policy contributes "), "of one proxy, pay cannot be compared"
 
 
 @pytest.mark.parametrize("n", [1, 2, 60])

@@ -22,7 +22,8 @@ NAMES = [
 
 def table(names=NAMES, name="s\n\\bad%{"):
     def result(agent, credit, seed):
-        scenario = {"name": name, "utility": "neg_log_loss", "principals": 4, "values": {}}
+        lots = {"per_principal": 4, "corruption": {"share": 0.5}}
+        scenario = {"name": name, "utility": "neg_log_loss", "principals": 4, "values": {}, "lots": lots}
         cell = {"format": 4, "agent": agent, "credit": credit, "seed": seed, "episodes": 8, "scenario": scenario}
         measures = {"welfare": [-1.5 - seed, 0.2], "test_utility": [-0.5, 0.01], "clean_share": [0.5, 0.1], "corrupt_share": [0.2, 0.1]}
         return {"cell": cell, "measures": measures, "series": {}, "curve": []}

@@ -28,9 +28,17 @@ WELFARE = {"planner": [60.0, 50.0, 70.0], "none": [0.0, 0.0, 0.0], "shapley": [4
 
 
 def result(
-    agent: str, credit: str, seed: int, measures: dict[str, Any], *, utility: str = "neg_log_loss", name: str = "s"
+    agent: str,
+    credit: str,
+    seed: int,
+    measures: dict[str, Any],
+    *,
+    utility: str = "neg_log_loss",
+    name: str = "s",
+    corruption: float = 0.5,
 ) -> dict[str, Any]:
-    scenario = {"name": name, "utility": utility, "principals": 4, "values": {}}
+    lots = {"per_principal": 4, "corruption": {"share": corruption}}
+    scenario = {"name": name, "utility": utility, "principals": 4, "values": {}, "lots": lots}
     cell = {"format": 4, "agent": agent, "credit": credit, "seed": seed, "episodes": 8, "scenario": scenario}
     return {"cell": cell, "measures": measures, "series": {}, "curve": []}
 
@@ -128,6 +136,12 @@ def test_undefined_measures_are_dashes_in_every_form() -> None:
     missing = summarise([result("learned", "equal", 0, {})])[0]
     assert {text for texts in cells(missing) for text in texts} == {("–", "")}
     assert markdown(missing).splitlines()[-1] == "| learned, equal |" + " – |" * len(columns(missing))
+
+
+@pytest.mark.parametrize(("corruption", "told"), [(0.0, None), (0.03, None), (0.5, 0.0)])
+def test_share_of_corrupt_lots_is_undefined_where_there_are_none(corruption: float, told: float | None) -> None:
+    given = result("learned", "equal", 0, {"corrupt_share": [0.0, 0.0]}, corruption=corruption)
+    assert summarise([given])[0].learned[0].measure("corrupt_share").mean == told
 
 
 def test_accuracy_as_utility_is_shown_in_place_of_cross_entropy() -> None:

@@ -99,6 +99,37 @@ def test_play_shows_every_round_and_its_sum(run, tmp_path):
     assert (tmp_path / "new" / "round.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("name", ["round.svg", "round.PDF", "round.jpg"])
+def test_a_picture_is_not_written_under_the_name_of_another_format(run, tmp_path, name):
+    code, _, err = run("play", "-s", "breast_cancer", "--set", "horizon=1", "--picture", tmp_path / name)
+    assert code == 2
+    assert f"{name}': pictures are PNG files, so let the name end in .png" in err
+    assert not (tmp_path / name).exists()
+
+
+def test_features_that_the_screen_leaves_out_are_looked_for_where_they_are(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("proxycoop.training.pages.explain_page.MOST_ROWS", 1)
+    tiny = (
+        "explain",
+        "-s",
+        "breast_cancer",
+        "--agent",
+        "honest",
+        "--episodes",
+        2,
+        "--draws",
+        1,
+        "--set",
+        "horizon=2",
+        "--set",
+        "principals=4",
+    )
+    _, out, err = run(*tiny)
+    assert "1 features that add less welfare on average are left out: --out FILE has all" in out, err
+    _, out, _ = run(*tiny, "--json", tmp_path / "all.json")
+    assert "are in the JSON file" in out
+
+
 def test_a_rule_s_manual_and_what_it_costs_are_printed(run):
     code, out, _ = run("rules", "shapley", "--agents", 64)
     assert code == 0
@@ -261,3 +292,65 @@ def test_a_half_written_results_file_is_named(run, tmp_path):
     code, _, err = run("report", tmp_path)
     assert code == 2
     assert "result.json' is damaged or half-written" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("play", "--seed", 1, "--seed", 2), "--seed is given 2 times: leave one"),
+        (("play", "-c", "loo", "--credit=shapley"), "--credit / -c is given 2 times: leave one"),
+        (("evaluate", "-s", "digits", "-sgerman", "--episodes", 2), "--scenario / -s is given 2 times: leave one"),
+        (("ledger", "settle", "no.db", "--revenue", 5, "--revenue", 7), "--revenue is given 2 times: leave one"),
+        (("profiles", "fit", "no.csv", "--direction", "--no-direction"), "--direction / --no-direction is given 2 times: leave one"),
+        (("train", "-o", "/dev/null/run", "--steps", "1e3"), "(got '1e3')"),
+        (("play", "--seed", "٣"), "(got '٣')"),
+        (("train", "-o", "/dev/null/run", "--steps", "-5"), "(got '-5')"),
+        (("rules", "--agents", 10**8), "(got '100000000')"),
+        (("profiles", "fit", "no.csv", "--confidence", "95%"), "(got '95%')"),
+        (("scenarios", "--settings", "digits"), "leave the scenario's name and --set out"),
+        (("scenarios", "--set", "horizon=3"), "--set changes one scenario: name it"),
+        (("rules", "loo", "--check", "--agents", 3), "--agents 3: --check plays games"),
+        (("train", "-o", "/dev/null/run", "--hyper", "seats=[0=none]"), "seats has an option of its own: --seat"),
+        (("train", "-o", "/dev/null/run", "--hyper", "num_cooperatives=99999999999999"), "less than or equal to 1048576"),
+        (("train", "-o", "/dev/null/run", "--hyper", "hidden=10000000000"), "less than or equal to 16384"),
+        (("play", "--set", "horizon=1000000000000"), "horizon: Input should be less than or equal to 1048576"),
+        (("play", "--set", "profiles.0.holders=1"), "it is a list: set all of it, as in --set 'KEY=[{…}, {…}]'"),
+        (("--import", ".", "rules"), "--import '.': write a module's name"),
+        (("--import", "../mine", "rules"), "--import '../mine': write a module's name"),
+        (("--import", "mine.py", "rules"), "--import 'mine.py': write a module's name"),
+    ],
+)
+def test_nothing_that_was_typed_is_dropped_or_read_in_another_way(run, monkeypatch, words, said):
+    monkeypatch.setenv("COLUMNS", "150")
+    code, out, err = run(*words)
+    assert code == 2
+    assert said in err
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def test_options_that_may_be_repeated_and_switches_still_can_be(run):
+    assert run("play", "-s", "breast_cancer", "--last", "--last", "--set", "horizon=1", "--set", "lots.rows=9", "--seat", "0=all")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1/0", "line 1: ZeroDivisionError: division by zero"),
+        ("x = 1\ndef (", "line 2: SyntaxError: invalid syntax"),
+        ("import sys\nsys.exit(7)", "line 2: SystemExit: 7"),
+    ],
+)
+def test_a_module_that_fails_when_it_is_imported_is_named_with_its_line(run, tmp_path, monkeypatch, text, said):
+    (tmp_path / "fails_at_import.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    code, _, err = run("--import", "fails_at_import", "rules")
+    assert code == 2
+    assert f"--import 'fails_at_import' failed in {tmp_path / 'fails_at_import.py'}, {said}" in err
+    assert err.count("\n") == 1
+
+
+def test_libraries_list_no_setting_that_hyper_refuses(run):
+    _, out, _ = run("libraries", "sb3")
+    assert " gamma " in out
+    assert " seats " not in out

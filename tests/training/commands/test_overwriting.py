@@ -226,3 +226,101 @@ def test_a_comparison_made_by_hand_or_by_an_older_version_is_reported_and_named(
     code, _, err = run("compare", *TINY, "-r", "loo", "--seeds", 1, "--steps", 30, "--episodes", 2, "--out", "table")
     assert code == 2
     assert "'table' holds 'cells' and no proxycoop.json" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("train", *TINY, "--steps", 30, "--out", ""), "--out is ''"),
+        (("train", *TINY, "--steps", 30, "--out="), "--out is ''"),
+        (("report", ""), "an argument is ''"),
+        (("train", *TINY, "--steps", 30, "--out", "~/run"), "write $HOME"),
+        (("evaluate", *TINY, "--json", "-"), "output '-'"),
+        (("evaluate", *TINY, "--json", "x" * 300), "File name too long"),
+        (("evaluate", "x" * 300), "does not exist"),
+        (("play", "-s", "/dev/null"), "is a pipe or a device"),
+        (("ledger", "init", "-", "-c", "c", "--member", "Ada"), "ledger '-'"),
+    ],
+    ids=lambda part: part if isinstance(part, str) else " ".join(map(str, (*part[:1], *part[-2:])))[:30],
+)
+def test_a_name_that_is_none_is_refused_and_nothing_is_written(run, place, words, said):
+    before = snapshot(place)
+    code, _, err = run(*words)
+    assert code == 2
+    assert said in err
+    assert snapshot(place) == before
+
+
+def test_a_scenario_that_was_changed_since_the_training_is_played_only_if_it_is_meant(run, place):
+    path = place / "run" / "scenario.yaml"
+    path.write_text(path.read_text().replace("horizon: 2", "horizon: 1"))
+    for words in (("evaluate", "run", "--episodes", 2), ("play", "--policy", "run", "--last")):
+        code, _, err = run(*words)
+        assert code == 2
+        assert "is not the scenario of the training any more (horizon: 1, was 2)" in err
+    assert run("evaluate", "run", "--episodes", 2, "-s", "run/scenario.yaml")[0] == 0
+
+
+def test_a_training_does_not_go_on_beside_a_scenario_that_is_another(run, place):
+    path = place / "run" / "scenario.yaml"
+    path.write_text(path.read_text().replace("horizon: 2", "horizon: 1"))
+    (place / "run" / "policy.pt").unlink()
+    words = ("train", *TINY, "--steps", 30, "--hyper", "num_cooperatives=2", "--resume", "--out", "run")
+    before = snapshot(place)
+    code, _, err = run(*words)
+    assert code == 2
+    assert "was changed since the training began (horizon: 1, was 2)" in err
+    assert {path for path in snapshot(place) if path.name != ".proxycoop.lock"} == set(before)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cell": 1}, {"measures": {"welfare": 3}}, {"measures": {"welfare": ["a", "b"]}}, {"measures": []}, {"series": None},
+        {"series": {"utility": ["a"]}}, {"curve": 5}, {"curve": [1]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_damaged_result_is_named(run, place, change):
+    path = next((place / "table").glob("cells/*/*/*/result.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    code, _, err = run("report", "table")
+    assert code == 2
+    assert "result.json' is damaged" in err
+
+
+@pytest.mark.parametrize("gone", ["seed", "scenario", "credit"])
+def test_a_result_that_does_not_say_of_what_is_named(run, place, gone):
+    path = next((place / "table").glob("cells/*/*/*/result.json"))
+    result = json.loads(path.read_text())
+    del result["cell"][gone]
+    path.write_text(json.dumps(result))
+    code, _, err = run("report", "table")
+    assert code == 2
+    assert f"result.json' is damaged (its cell has no {gone})" in err
+
+
+@pytest.mark.parametrize("settings", [{}, {"credit": 5}, {"seats": 7}, {"scenario": []}], ids=str)
+def test_a_damaged_record_of_a_training_is_named(run, place, settings):
+    path = place / "run" / "run.json"
+    record = json.loads(path.read_text())
+    record["settings"] = record["settings"] | settings if settings else {}
+    path.write_text(json.dumps(record))
+    code, _, err = run("evaluate", "run", "--episodes", 2)
+    assert code == 2
+    assert "run.json' is damaged" in err
+
+
+def test_a_fitted_scenario_finds_what_it_extends_through_a_linked_folder(run, place):
+    (place / "real" / "deep").mkdir(parents=True)
+    (place / "link").symlink_to("real/deep")
+    assert run("profiles", "fit", "choices.csv", "-s", "my.yaml", "--out", "link/fitted.yaml")[0] == 0
+    assert scenario.load(place / "link" / "fitted.yaml").name == "my-fitted"
+
+
+def test_columns_between_semicolons_are_called_that(run, place):
+    path = place / "choices.csv"
+    path.write_text(path.read_text().replace(",", ";"))
+    assert "separated by ';'" in run("profiles", "fit", "choices.csv")[2]
+    (place / "credits.csv").write_text("round;member;credit\n1;Ada;0,5\n")
+    assert "separated by ';'" in run("ledger", "record", "books.db", "--file", "credits.csv")[2]

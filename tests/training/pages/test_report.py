@@ -480,6 +480,79 @@ def test_a_limit_that_an_interval_reaches_is_told_as_within_noise(tmp_path: Path
     assert said["Free riding"].endswith("loo (30.0\u00a0±\u00a00.0\u00a0%).")
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_policies_that_contribute_nothing_have_a_page_and_are_said_to_be_alike(tmp_path: Path) -> None:
+    idle = {key: [0.0, 0.0] for key in ("welfare", "clean_share", "corrupt_share", "admitted_share", "cost", "gain")}
+    losses = {f"{kind}_value/{value}": [1.0, 0.0] for kind in ("test", "unscreened") for value in ("eights", "nines")}
+    for seed in range(2):
+        write(tmp_path, "none", "shapley", seed, **idle, **losses)
+        for rule in ("equal", "loo"):
+            write(tmp_path, "learned", rule, seed, **idle, **losses, test_utility=[-1.0, 0.0], imbalance=[-1.1e-5, 0.0])
+    for path in tmp_path.glob("cells/*/*/seed-*/result.json"):
+        result = json.loads(path.read_text())
+        result["series"]["blocks"] = [[None, None]] * 3
+        path.write_text(json.dumps(result))
+    (table,) = summarise(results_of(tmp_path))
+    said = dict(findings(table))
+    assert said["Welfare"].startswith("the same on every seed under all rules: equal (0.0\u00a0±\u00a00.0), loo (0.0")
+    assert said["Test cross-entropy"].startswith("the same on every seed under all rules: equal (1.000")
+    assert said["Value eights"].startswith("its loss does not change under equal: 1.000")
+    assert "Unbalanced budget" not in said, "that is rounding"
+    assert "blocks" not in {drawing.key for drawing in figures(table, looks([table]))}
+    assert report(tmp_path).exists()
+
+
+def test_what_is_said_of_the_budget_is_said_with_its_doubt(tmp_path: Path) -> None:
+    for seed in range(2):
+        for rule, imbalance in (("loo", 9.0 + seed), ("data_size", 30.0 * seed)):
+            write(tmp_path, "learned", rule, seed, imbalance=[imbalance, 1], welfare=[10.0, 1], cost=[0.0, 0], gain=[0.1, 0])
+    (table,) = summarise(results_of(tmp_path))
+    said = dict(findings(table))["Unbalanced budget"]
+    assert re.search(r"data_size \(15.0[^)]*, within noise\), loo \(9.5[^)w]*\)", said), said
+
+
+def test_small_and_large_rewards_are_told_with_the_digits_that_matter(tmp_path: Path) -> None:
+    for scale, expected in ((1e-3, "0.00300"), (1e9, "3000000000\u00a0")):
+        for seed in range(2):
+            for rule in ("loo", "equal"):
+                write(tmp_path / f"{scale}", "learned", rule, seed, welfare=[scale * (2.5 + seed + (rule == "loo")), 0.0])
+        (table,) = summarise(results_of(tmp_path / f"{scale}"))
+        assert f"lowest: equal with {expected}" in dict(findings(table))["Highest welfare"]
+
+
+def test_a_lead_that_is_certain_is_not_told_as_none(tmp_path: Path) -> None:
+    for seed in range(2):
+        write(tmp_path, "learned", "loo", seed, welfare=[30.0 + seed, 0.1])
+        write(tmp_path, "learned", "equal", seed, welfare=[29.98 + seed, 0.1])
+    (table,) = summarise(results_of(tmp_path))
+    assert dict(findings(table))["Highest welfare"].endswith("Its lead, seed by seed: 0.020\u00a0±\u00a00.000 over equal.")
+
+
+def test_cells_that_are_missing_are_told_and_a_lead_of_one_seed_is_called_so(tmp_path: Path) -> None:
+    for seed in range(3):
+        write(tmp_path, "learned", "loo", seed, welfare=[5.0 + seed, 0.1])
+    write(tmp_path, "learned", "equal", 1, welfare=[3.0, 0.1])
+    write(tmp_path, "planner", "shapley", 2, welfare=[10.0, 0.1])
+    (table,) = summarise(results_of(tmp_path))
+    said = dict(findings(table))
+    assert said["Unfinished"].startswith("cells are missing: planner (seeds 0, 1), learned, equal (seeds 0, 2).")
+    assert "3.0 over equal (one seed in common)." in said["Highest welfare"]
+    assert "70\u00a0% of the planner's on the seeds that both have;" in said["Highest welfare"]
+
+
+def test_without_corrupt_lots_and_without_screens_nothing_is_said_of_them(tmp_path: Path) -> None:
+    lots = scenario.load("digits").to_dict()["lots"]
+    lots["corruption"]["share"] = 0.0
+    for seed in range(2):
+        for agent in ("none", "learned"):
+            write(tmp_path, agent, "loo", seed, changes={"lots": lots, "profiles": []}, corrupt_share=[0.0, 0.0])
+    (table,) = summarise(results_of(tmp_path))
+    said = dict(findings(table))
+    assert not {"Spamming", "No spamming"} & set(said)
+    assert said["Value eights"].endswith("nobody screens.")
+    assert "even with screening" not in said["Value eights"]
+
+
 def test_copying_that_pays_is_a_finding(tmp_path: Path) -> None:
     for seed in range(3):
         write(tmp_path, "learned", "loo", seed, copy_gain=[4.0 + seed / 10, 1.0])

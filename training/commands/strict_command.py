@@ -1,0 +1,43 @@
+"""Commands that take every option once: a second value would replace the first without a word."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import typer
+from typer.core import TyperCommand
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class StrictCommand(TyperCommand):
+    """A command that refuses an option's second value, unless the option may be repeated. Its errors show the value that came."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words after the command's name.
+
+        Raises:
+            UsageError: If an option is given twice that takes one value, or a value is not allowed.
+        """
+        given, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for param, times in Counter(order).items():
+            one_value = param.param_type_name == "option" and not param.multiple and (not param.is_flag or param.secondary_opts)
+            if one_value and times > 1 and not ctx.resilient_parsing:
+                ctx.fail(f"{' / '.join([*param.opts, *param.secondary_opts])} is given {times} times: leave one")
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            came = given.get(getattr(error.param, "name", None))
+            if isinstance(came, str) and repr(came) not in error.message:
+                error.message = f"{error.message} (got {came!r})"
+            raise
+
+
+class App(typer.Typer):
+    """Commands that are all of :class:`StrictCommand`."""
+
+    def command(self, name: str | None = None, *, epilog: str | None = None, **kwargs: Any) -> Callable[[F], F]:  # type: ignore[override]
+        """Register a command, as ``typer.Typer.command`` does."""
+        return super().command(name, epilog=epilog, **{"cls": StrictCommand, **kwargs})
