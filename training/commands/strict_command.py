@@ -21,7 +21,8 @@ class StrictCommand(TyperCommand):
         Raises:
             UsageError: If an option is given twice that takes one value, or a value is not allowed.
         """
-        given, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        parser: Any = self.make_parser(ctx)  # of click, or of the click within typer
+        given, _, order = parser.parse_args(args=list(args))
         for param, times in Counter(order).items():
             one_value = param.param_type_name == "option" and not param.multiple and (not param.is_flag or param.secondary_opts)
             if one_value and times > 1 and not ctx.resilient_parsing:
@@ -38,6 +39,6 @@ class StrictCommand(TyperCommand):
 class App(typer.Typer):
     """Commands that are all of :class:`StrictCommand`."""
 
-    def command(self, name: str | None = None, *, epilog: str | None = None, **kwargs: Any) -> Callable[[F], F]:  # type: ignore[override]
+    def command(self, name: str | None = None, *, epilog: str | None = None, **kwargs: Any) -> Callable[[F], F]:
         """Register a command, as ``typer.Typer.command`` does."""
         return super().command(name, epilog=epilog, **{"cls": StrictCommand, **kwargs})
