@@ -312,3 +312,10 @@ def test_a_third_party_s_name_cannot_leave_the_folder(small, monkeypatch):
     (cell, *_) = cells([small], ["../x/y"], [0])
     assert cell.name.count("/") == 2
     assert ".." not in cell.name.split("/")
+
+
+def test_where_all_cells_fail_no_other_is_called_finished(small, tmp_path, monkeypatch):
+    todo = cells([small], ["equal"], [0], **QUICK)
+    monkeypatch.setattr(module, "_work_off", lambda waiting, *_: {cell.name: OSError("No space left") for cell in waiting})
+    with pytest.raises(ValueError, match=f"{len(todo)} of {len(todo)} cells failed: "):
+        compare(todo, tmp_path, quiet=True)

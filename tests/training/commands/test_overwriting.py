@@ -324,3 +324,9 @@ def test_columns_between_semicolons_are_called_that(run, place):
     assert "separated by ';'" in run("profiles", "fit", "choices.csv")[2]
     (place / "credits.csv").write_text("round;member;credit\n1;Ada;0,5\n")
     assert "separated by ';'" in run("ledger", "record", "books.db", "--file", "credits.csv")[2]
+
+
+def test_a_file_of_heads_may_begin_with_a_byte_order_mark(run, place):
+    assert run("ledger", "verify", "books.db", "--save-head", "head.json")[0] == 0
+    (place / "head.json").write_bytes(b"\xef\xbb\xbf" + (place / "head.json").read_bytes())
+    assert run("ledger", "verify", "books.db", "--head", "head.json")[0] == 0
