@@ -357,7 +357,9 @@ def _with_derived(result: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _n_corrupt(scenario: Mapping[str, Any]) -> int:
     """How many lots of a cooperative are corrupt."""
-    return round(scenario["lots"]["corruption"]["share"] * scenario["principals"] * scenario["lots"]["per_principal"])
+    lots = scenario["lots"]
+    n_corrupt: int = round(lots["corruption"]["share"] * scenario["principals"] * lots["per_principal"])
+    return n_corrupt
 
 
 def _row(name: str, learned: bool, results: Sequence[Mapping[str, Any]], planner: Sequence[Mapping[str, Any]]) -> Row:
