@@ -67,15 +67,16 @@ def table_game(v: Tensor) -> CoalitionGame:
         v: Worth of every coalition, ``(2**n,)``, or ``(E, 2**n)`` for a batch of games; bit i of the column says whether player i is in.
 
     Raises:
-        ValueError: If v is no tensor, the number of columns is not a power of two or stands for no player, or v(∅) is not 0.
+        ValueError: If v is no tensor, its columns are no power of two or stand for no player, or v(∅) is not 0 (but for rounding).
     """
     if not isinstance(v, Tensor):
         raise ValueError(f"v must be a tensor of shape (2**n,) or (E, 2**n), got {type(v).__name__}: use torch.as_tensor(v)")
     n = v.shape[-1].bit_length() - 1
     if v.dim() not in (1, 2) or v.shape[-1] != 2**n or n < 1:
         raise ValueError(f"v must have shape (2**n,) or (E, 2**n), got {tuple(v.shape)}")
-
-    if not (v[..., 0] == 0).all():
+    real = v if v.is_floating_point() else v.double()
+    rounding = 16 * torch.finfo(real.dtype).eps * torch.where(real.isfinite(), real.abs(), 0.0).amax(dim=-1)
+    if not (real[..., 0].abs() <= rounding).all():
         raise ValueError(
             f"v[..., 0]={reprlib.repr(v[..., 0].tolist())}: the worth of the empty coalition must be 0; pass v - v[..., :1] to subtract it"
         )

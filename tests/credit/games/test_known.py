@@ -289,3 +289,8 @@ def test_what_makes_no_game_is_refused_by_name(build, message):
 
 def test_an_array_of_sets_is_taken():
     assert games.coverage(np.array([[0], [0]]), [1.0]).shapley.tolist() == [0.5, 0.5]
+
+
+def test_a_table_s_empty_coalition_may_be_worth_what_rounding_leaves():
+    v = torch.tensor([1e-17, 1.0, 1.0, 2.0], dtype=torch.float64)
+    torch.testing.assert_close(credit.make("shapley").values(games.table_game(v), 2), torch.tensor([[1.0, 1.0]], dtype=torch.float64))
