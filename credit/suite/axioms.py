@@ -352,7 +352,13 @@ class _Trial:
             used = self.new()
             for other in self.some_sizes(2, 4):
                 self.pay([random_round(other, 71 + t, num_envs=3, t=t) for t in range(3)], used)
-            for what, rule in (("a rule that had been used is reset", used), ("a new rule is built", self.new())):
+            alike = self.new()
+            self.pay([random_round(n, 74 + t, t=t) for t in range(3)], alike)
+            for what, rule in (
+                ("a rule that had been used is reset", used),
+                ("a rule that had paid rounds of the same size is reset", alike),
+                ("a new rule is built", self.new()),
+            ):
                 again = self.pay([random_round(n, 70)], rule)[0]
                 if not again.equal(first):
                     self.found("reset", f"when {what}, a round of {n} agents is paid {_row(again[0])} after {_row(first[0])} before")

@@ -242,6 +242,21 @@ class NeverForgets(Fair):
         return super().divide(game) * (1 + 0.01 * self.n_paid)
 
 
+@liar("reset", "when a rule that had paid rounds of the same size is reset")
+class ForgetsOnlyOtherSizes(Fair):
+    efficient = symmetric = null_player = False
+
+    def __init__(self):
+        self.sums = None
+
+    def divide(self, game):
+        paid = super().divide(game)
+        if self.sums is None or self.sums.shape != paid.shape:
+            self.sums = torch.zeros_like(paid)
+        self.sums = self.sums + paid
+        return 0.5 * (paid + self.sums)
+
+
 @liar("batch reset game", "when a new rule is built")
 class SharesItsMemory(Fair):
     efficient = False
