@@ -193,7 +193,8 @@ def type_in(block: Block, page: Path, site: Path) -> None:
         if command.startswith("pip install"):
             command = f"python -m pip install --quiet --no-deps --no-build-isolation --target {site} ."
         if " compare " in command:
-            command = " ".join([command, *(f"{option} {value}" for option, value in SHORT.items())])
+            for option, value in SHORT.items():
+                command = f"{re.sub(rf' {option} [^ ]+', '', command)} {option} {value}"
         done = subprocess.run(command, shell=True, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         if shown:
