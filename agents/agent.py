@@ -33,7 +33,7 @@ def make(name: str, /, **kwargs: object) -> Agent:
 
 
 def checked_agent(argument: str, came: object) -> Agent:
-    """The same.
+    """The agent that was passed.
 
     Args:
         argument: The argument's name, for the message.

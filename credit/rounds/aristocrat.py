@@ -66,7 +66,7 @@ class Aristocrat(CreditRule):
     def __init__(self, window: int = 8) -> None:
         if not is_whole(window, 1):
             raise ValueError(f"window={window!r}: must be a whole number of rounds, at least 1")
-        self.window = window
+        self.window = int(window)
         self.evaluations = f"{window} n + 1"
         self._past: deque[Tensor] = deque(maxlen=window)  # what was contributed, bool (E, N, K) each
 
@@ -137,7 +137,7 @@ class ExpectedDifference(CreditRule):
     def __init__(self, samples: int = 16, seed: int = 0) -> None:
         if not is_whole(samples, 2) or samples % 2:
             raise ValueError(f"samples={samples!r}: must be an even whole number of actions, at least 2")
-        self.samples, self.seed = samples, checked_seed(seed)
+        self.samples, self.seed = int(samples), checked_seed(seed)
         self.evaluations = f"{samples} n + 1"
 
     def cost(self, n_players: int) -> int:

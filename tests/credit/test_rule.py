@@ -257,6 +257,8 @@ def test_other_numbers_may_be_numpys():
     assert credit.Owen(np.int64(2)).structure(3) == [[0, 1], [2]]
     assert credit.ComFedSv(rank=np.int8(2), regularisation=np.float32(0.5)).regularisation == 0.5
     assert credit.FairYetEqual(window=np.int32(5)).window == 5
+    assert credit.Aristocrat(np.int64(3)).window == 3
+    assert credit.ExpectedDifference(np.int64(16))._actions(3, 0, 0).shape == (8, 3)
     assert credit.CosineGradientShapley(alpha=np.float32(0.5)).alpha == 0.5
     with pytest.raises(ValueError, match=r"alpha=.*nan"):
         credit.CosineGradientShapley(alpha=np.float32("nan"))

@@ -98,6 +98,20 @@ def in_browser(tmp_path):
     return look
 
 
+@pytest.fixture
+def shown_whole(in_browser):
+    """Check that nothing of a page is cut on a telephone, and nothing is cut or folded away on paper."""
+
+    def check(page: str) -> None:
+        for width, paper in ((400, False), (680, True)):
+            seen = in_browser(page, width, paper=paper)
+            assert seen["page"] <= 0
+            assert max(seen["boxes"]) <= 0
+            assert paper <= (seen["hidden"] == 0)
+
+    return check
+
+
 class CutOffError(Exception):
     """A training is cut off."""
 

@@ -594,10 +594,5 @@ def test_a_figure_of_few_or_many_features_has_room_for_each(honest, n, draw):
 
 
 @pytest.mark.slow
-def test_on_a_telephone_and_on_paper_nothing_is_cut_or_folded_away(honest, in_browser, tmp_path):
-    text = write_explanation(honest, tmp_path / "explain.html", agents="the agent honest").read_text(encoding="utf-8")
-    for width, paper in ((400, False), (680, True)):
-        found = in_browser(text, width, paper=paper)
-        assert found["page"] <= 0
-        assert max(found["boxes"]) <= 0
-        assert paper <= (found["hidden"] == 0)
+def test_on_a_telephone_and_on_paper_nothing_is_cut_or_folded_away(honest, shown_whole, tmp_path):
+    shown_whole(write_explanation(honest, tmp_path / "explain.html", agents="the agent honest").read_text(encoding="utf-8"))
