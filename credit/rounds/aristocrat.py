@@ -68,7 +68,7 @@ class Aristocrat(CreditRule):
             raise ValueError(f"window={window!r}: must be a whole number of rounds, at least 1")
         self.window = int(window)
         self.evaluations = f"{window} n + 1"
-        self._past: deque[Tensor] = deque(maxlen=window)  # what was contributed, bool (E, N, K) each
+        self._past: deque[Tensor] = deque(maxlen=self.window)  # what was contributed, bool (E, N, K) each
 
     def cost(self, n_players: int) -> int:
         """n · window + 1: what was admitted, and every agent's past actions in place of its own."""
