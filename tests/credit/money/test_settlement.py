@@ -51,11 +51,9 @@ def case(draw):
     )
     overpaid = st.permutations([min(3 * mean, room), *[0] * (len(standing) - 1)]).map(list)
     paid = draw(st.one_of(st.just([0] * len(standing)), some, overpaid, st.lists(one, min_size=len(standing), max_size=len(standing))))
-    floor = draw(
-        st.one_of(
-            st.just(0), st.just(0), st.integers(1, mean + 1), st.integers(mean, 2 * mean + 5).map(lambda most: min(most, LARGEST // 2))
-        )
-    )
+    near = st.integers(1, min(mean + 1, LARGEST))
+    far = st.integers(mean, 2 * mean + 5).map(lambda most: min(most, LARGEST // 2))
+    floor = draw(st.one_of(st.just(0), st.just(0), near, far))
     cap = draw(st.one_of(st.none(), st.none(), st.integers(0, 3), st.integers(0, mean + 1)))
     equal = draw(st.sampled_from([False] * 9 + [True]))
     policy = SettlementPolicy(
