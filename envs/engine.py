@@ -3,6 +3,9 @@
 It steps E cooperatives at once; every array begins with the axes (E, N, …). Shapes: E environments, N agents, K lots each,
 P parameters, M values. Environment e of a batch with seed s gives the same trajectory as a single environment with seed s.
 
+Where the scenario has several splits of its data (``data.splits``), all environments play an episode on one of them, and the next episode
+on the next.
+
 A round, in the order of :meth:`Engine.step`:
 
 1. Lots *propose* updates from the shared parameters, and proxies *observe* them. Both were done at the end of the round before.
@@ -31,12 +34,13 @@ from .. import credit as credit_rules
 from ..checks import whole_number
 from ..credit import CreditRule, LotGame, LotRule
 from ..strict_yaml import read_text
-from .data.columns import ColumnSource
-from .data.lots import DrawnLots, LotSource
+from .data.lots import DrawnLots
 from .data.names import Names
+from .data.sources import Splits
 from .devices import checked_device, plain_torch
 from .model.coalitions import RoundStep, UtilityGame
 from .model.likelihood import log_softmax, right
+from .model.models import Model
 from .model.utility import UTILITIES, HeldOutUtility, accuracy, least_divisor
 from .money.settlement import CEILING, Treasury, Turnover, check_size, money_scale, needs_reference
 from .observations.layout import ObservationLayout
@@ -45,12 +49,11 @@ from .played_round import PlayedRound
 from .randomness import Purpose, checked_seeds, fold, seeds_from
 from .records import Entry, Merged, Pay, Prospect, RoundResult
 from .scenario import Scenario, load
-from .screening.harm import Harm, predicted_harm
-from .screening.procedure import Screener
+from .screening.harm import predicted_harm
 from .screening.profiles import Profiles, ProfileTable
 from .screening.verdicts import forbidden_by
-from .shared import name_of, recipe, require_served, shared
-from .values.gradients import losses_and_gradients, protected_classes
+from .shared import Ground, name_of, recipe, require_served
+from .values.gradients import losses_and_gradients
 
 
 class Engine:
@@ -103,27 +106,15 @@ class Engine:
         self.rule = credit_rules.make(credit) if isinstance(credit, str) else credit
         self.rule_name = credit if isinstance(credit, str) else name_of(credit)
         self.values = scenario.values
-        self.splits, self.model, self._theta_0 = shared(scenario, dtype, self.device)
         if self.rule is not None:
             require_served(scenario, self.rule, self.rule_name, n_agents=self.num_agents)
         self.layout = ObservationLayout.of(scenario)
         self._profile_table = ProfileTable(
             scenario.profiles, scenario.principals, list(self.values), list(scenario.lots.tags), scenario.profiles_drawn, dtype, self.device
         )
-        held_out = [self.splits.validation, *(self.splits.probe[name] for name in self.values)]
-        self._held_x = self.model.prepare(torch.cat([rows.x for rows in held_out]))  # answered in one pass
-        self._held_sizes = [len(rows) for rows in held_out]
-        parts = self._held_x.split(self._held_sizes)
-        self._validation, *self._probes = (replace(rows, x=part) for rows, part in zip(held_out, parts, strict=True))
-        self.utility = HeldOutUtility(scenario.utility, self.model, self._validation)
         self._everyone = torch.ones(1, self.num_agents, dtype=torch.bool, device=self.device)
-        source = ColumnSource if scenario.substrate.kind == "vertical" else LotSource
-        self._lot_source = source(scenario.lots, self.splits, scenario.principals)
-        harm = Harm(scenario.screening.harm, self.values, self._probes, self.model, self.splits.dataset)
-        self._screener = Screener(scenario.screening, harm)
-        self._protects = protected_classes(self.values, self.splits.dataset).to(self.device)
-        self.reward_scale = reference_scale(scenario) if scenario.reward.scale == "auto" else float(scenario.reward.scale)
-        self.treasury = self._treasury()
+        self._grounds = [self._prepare(index) for index in range(scenario.data.splits)]
+        self._stand_on(0)
         self.seeds: Tensor | None = None
         self._rule_mark = ""
         self.episode = 0
@@ -137,7 +128,7 @@ class Engine:
         Args:
             seeds: One seed an environment, each within 0..2^63 − 1. ``None`` goes on to the next episode of the seeds in use (and
                 draws seeds from the operating system the first time).
-            episode: Which of the seeds' episodes to begin with; only with seeds.
+            episode: Which of the seeds' episodes to begin with; only with seeds. It also says on which of the data's splits to play.
             copies: ``{a: b}`` gives seat a copies of seat b's lots instead of its own: for measuring what copying earns.
 
         Returns:
@@ -157,15 +148,16 @@ class Engine:
             self.seeds, self.episode = torch.tensor(seeds_from(None, self.num_envs), device=self.device), 0
         else:
             self.episode += 1
+        self._stand_on(self.episode % len(self._grounds))
         self._keys = fold(self.seeds, self.episode)
         self.profiles: Profiles = self._profile_table.deal(fold(self._keys, Purpose.PROFILES))
-        owned = (self.profiles.holds.float() @ self._protects.float()) > 0  # (E, N, n_classes)
-        drawn = self._lot_source.draw(self._keys, owned)
+        owned = (self.profiles.holds.float() @ self._ground.protects.float()) > 0  # (E, N, n_classes)
+        drawn = self._ground.lot_source.draw(self._keys, owned)
         if self.names is not None:
             self.profiles, drawn = self.profiles.seated(self.names.owner), self.names.lots(drawn)
         self.lots: DrawnLots = (drawn.seated(seats) if copies else drawn).prepared(self.model.prepare)
 
-        self.theta = self._theta_0.repeat(self.num_envs, 1)  # (E, P)
+        self.theta = self._ground.theta.repeat(self.num_envs, 1)  # (E, P)
         self.server_state = self.scenario.server.start(self.theta)
         self.t = 0
         self.history = []
@@ -285,7 +277,9 @@ class Engine:
         """An engine that shares with this one only what no round changes, and the rule."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.history, other.treasury = list(self.history), deepcopy(self.treasury)
+        other.history = list(self.history)
+        other._grounds = [(ground, scale, deepcopy(treasury)) for ground, scale, treasury in self._grounds]
+        other._stand_on(self._on_split)
         if self.seeds is not None:
             other._memory = copy(self._memory)
         return other
@@ -368,7 +362,7 @@ class Engine:
         if self.scenario.screening.governance != "negotiate":
             return Entry(contributed, admitted=contributed & before.passes, candidates=before.available & before.passes)
         participants = self.scenario.weights == "participants"
-        bargain = self._screener.bargain(contributed, before.verdicts, before.proposals.share, self.predicted_gain(), participants)
+        bargain = self._ground.screener.bargain(contributed, before.verdicts, before.proposals.share, self.predicted_gain(), participants)
         # Nobody knows what a bargain over other contributions would have let in: lots to which nobody objects are taken as candidates.
         unopposed = before.available & ~contributed & ~before.blocked_by.any(dim=-1)
         return Entry(contributed, admitted=bargain.admitted, candidates=bargain.admitted | unopposed, bargain=bargain)
@@ -380,7 +374,7 @@ class Engine:
         step = aggregate.step(self._everyone)  # (E, 1, P)
         delta = scenario.server.delta(step, self.server_state)[:, 0]
         profiles = prospect.verdicts.profiles
-        guarded = self._screener.guard(self.theta, delta, profiles, prospect.value_losses, prospect.value_gradients)
+        guarded = self._ground.screener.guard(self.theta, delta, profiles, prospect.value_losses, prospect.value_gradients)
         if scenario.screening.guard:
             aggregate, delta = replace(aggregate, gamma=guarded.gamma), guarded.gamma[:, None] * delta
         return Merged(aggregate=aggregate, step=step[:, 0], delta=delta, guarded=guarded)
@@ -486,12 +480,12 @@ class Engine:
 
     def _look(self) -> Prospect:
         """Everything that follows from the shared parameters."""
-        theta, splits = self.theta, self.splits
-        logits, *probe_logits = self.model.logits(theta, self._held_x).split(self._held_sizes, dim=1)  # (E, rows, C) each
+        theta, ground, splits = self.theta, self._ground, self.splits
+        logits, *probe_logits = self.model.logits(theta, ground.held_x).split(ground.held_sizes, dim=1)  # (E, rows, C) each
         log_share = log_softmax(logits)
         validation_loss = -right(log_share, splits.validation.y).mean(dim=-1)
         utility = -validation_loss if self.scenario.utility == "neg_log_loss" else accuracy(logits, splits.validation.y)
-        value_losses, value_gradients = losses_and_gradients(self.values, self._probes, probe_logits, self.model, theta, splits.dataset)
+        value_losses, value_gradients = losses_and_gradients(self.values, ground.probes, probe_logits, self.model, theta, splits.dataset)
         proposals = self.scenario.substrate.propose(self.model, theta, self.lots, self._keys, self.t)
         norm = proposals.updates.norm(dim=-1)  # (E, N, K)
         finite = norm.isfinite()
@@ -500,7 +494,7 @@ class Engine:
         directions = torch.cat([value_gradients, self._memory.last_step[:, None]], dim=1)  # (E, M + 1, P): one pass over the updates
         products = predicted_harm(directions, proposals.updates)
         harm, along = products[..., :-1], products[..., -1]  # (E, N, K, M), (E, N, K)
-        verdicts, mended = self._screener.judge(
+        verdicts, mended = ground.screener.judge(
             theta, proposals.updates, norm, harm, self.lots, self.profiles.at(value_losses), value_losses, value_gradients
         )
         return Prospect(
@@ -521,16 +515,43 @@ class Engine:
         money = self.treasury.features(self.t, self.device) if self.treasury is not None and self.layout.settles else ()
         return self._memory.observe(self.t, self.theta, self.prospect, self.profiles.holds, money)
 
-    def _treasury(self) -> Treasury | None:
+    @property
+    def splits(self) -> Splits:
+        """The split of the data on which this episode is played."""
+        return self._ground.splits
+
+    @property
+    def model(self) -> Model:
+        """The shared model."""
+        return self._ground.model
+
+    @property
+    def utility(self) -> HeldOutUtility:
+        """The utility on this episode's validation rows."""
+        return self._ground.utility
+
+    def _prepare(self, index: int) -> tuple[Ground, float, Treasury | None]:
+        """One of the scenario's splits, with its reward scale and, if the scenario has money, its accounts."""
+        ground = Ground(self.scenario, self.dtype, self.device, index)
+        reward = self.scenario.reward
+        reward_scale = reference_scale(ground.scenario) if reward.scale == "auto" else float(reward.scale)
+        return ground, reward_scale, self._treasury(ground, reward_scale)
+
+    def _stand_on(self, index: int) -> None:
+        """Play what follows on one of the scenario's splits."""
+        self._on_split = index
+        self._ground, self.reward_scale, self.treasury = self._grounds[index]
+
+    def _treasury(self, ground: Ground, reward_scale: float) -> Treasury | None:
         """The accounts, if the scenario has money."""
-        terms, scenario = self.scenario.settlement, self.scenario
+        terms, scenario = self.scenario.settlement, ground.scenario
         if terms is None:
             return None
         scale = 0.0
         if terms.reward == "settlement":
             played = reference(scenario) if needs_reference(terms) else None
-            scale = money_scale(terms, self.reward_scale, played, 0.0 if played is None else _least_gain(played))
-        start = UTILITIES[scenario.utility](self.model.logits(self._theta_0[None], self._validation.x), self._validation.y)
+            scale = money_scale(terms, reward_scale, played, 0.0 if played is None else _least_gain(played))
+        start = UTILITIES[scenario.utility](ground.model.logits(ground.theta[None], ground.validation.x), ground.validation.y)
         check_size(terms.revenue, self.horizon, CEILING[scenario.utility] - float(start))
         return Treasury(terms, (self.num_envs, self.num_agents), self.horizon, scale)
 
@@ -567,7 +588,7 @@ class Engine:
         return actions.to(self.device, torch.bool)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _reference(scenario_yaml: str, made_by: tuple[object, ...]) -> Tensor:
     del made_by  # a part of the key
     scenario = Scenario.model_validate(read_text(scenario_yaml, "scenario").value)

@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from .. import strict_yaml
 from ..registry import unknown_name
-from ..settings import Settings, models_in, problems
+from ..settings import LATER, Settings, left_out, models_in, problems
 from ..text import one_line
 from .data.lots import Lots
 from .data.mixtures import DirichletMixture
@@ -92,6 +92,9 @@ class Scenario(Settings):
 
     name: str = Field("scenario", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Its name: letters, digits, '.', '_', '-'.")
     description: str = Field("", description="What is at stake and for whom, in words.")
+    version: int = Field(
+        1, ge=1, json_schema_extra=LATER, description="Version of the scenario: raised when a change of the file changes its numbers."
+    )
     principals: int = Field(6, ge=1, le=256, description="Number of principals N; each has one proxy.")
     horizon: int = Field(16, ge=1, le=2**20, description="Number of rounds T of an episode.")
     data: Data = Field(default_factory=Data, description="Where the data comes from and how it is split.")
@@ -119,6 +122,7 @@ class Scenario(Settings):
     reward: Reward = Field(default_factory=Reward, description="From credit to reward.")
     settlement: SettlementTerms | None = Field(
         None,
+        json_schema_extra=LATER,
         description="What the cooperative earns in money, and how it is split. none: there is no money. `settlement: {}`: the defaults.",
     )
 
@@ -214,12 +218,10 @@ class Scenario(Settings):
     def to_dict(self) -> dict[str, Any]:
         """The whole scenario as plain data, defaults included.
 
-        Without a settlement there is no key ``settlement``. Records of runs from before settlements existed have no such key either, and
-        they are compared with this.
+        Settings that earlier versions did not have are left out at their defaults, such as ``settlement``. Records of runs from before they
+        existed have no such keys either, and they are compared with this.
         """
         plain: dict[str, Any] = _plain(self)
-        if self.settlement is None:
-            del plain["settlement"]
         return plain
 
 
@@ -415,7 +417,7 @@ def _plain(part: Any) -> Any:
             if (name := VALUES.name_of(type(part))) is None:
                 raise ValueError(f"value class {type(part).__name__} is not registered: decorate it with @VALUES.register(NAME)")
             kind = {"kind": name}
-        return kind | {name: _plain(getattr(part, name)) for name in type(part).model_fields}
+        return kind | {name: _plain(getattr(part, name)) for name in type(part).model_fields if not left_out(part, name)}
     if isinstance(part, Mapping):
         return {key: _plain(value) for key, value in part.items()}
     return [_plain(value) for value in part] if isinstance(part, (list, tuple)) else part

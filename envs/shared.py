@@ -1,4 +1,4 @@
-"""What all environments of a scenario share, and which credit rules can serve them."""
+"""What all environments of a scenario share: its :class:`Ground`. And which credit rules can serve them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,73 @@ from torch import Tensor
 from ..credit import RULES, CreditRule
 from ..credit.games.round import lacking
 from ..strict_yaml import read_text
+from .data.columns import ColumnSource
+from .data.lots import LotSource
 from .data.sources import DATA, Rows, Splits, split
 from .devices import CPU, plain_torch
 from .model.likelihood import residual
 from .model.models import Model
+from .model.utility import HeldOutUtility
 from .scenario import Scenario
+from .screening.harm import Harm
+from .screening.procedure import Screener
+from .values.gradients import protected_classes
 from .values.interface import require_losses
 
 _BUILDING = RLock()
 """Threads build one after another: modules draw their start from torch's generator, which is the process's."""
 _NO_LOSS = 1e-6  # a value loss, in its unit, that cannot be told from 0 in single precision
+
+
+class Ground:
+    """What all episodes on one split of a scenario's data share, whatever is played. Nothing here changes.
+
+    Attributes:
+        scenario: The scenario, with this split alone.
+        splits: Its data.
+        model: The shared model.
+        theta: Parameters with which every episode starts, ``(P,)``.
+        held_x: Validation rows and all probe sets, prepared for the model, one after another, so that they are answered in one pass.
+        held_sizes: How many rows each of them has.
+        validation: The validation rows, prepared.
+        probes: Each value's probe set, prepared.
+        utility: The utility on the validation rows.
+        lot_source: Draws the lots.
+        screener: Screens the rounds.
+        protects: Which value protects which class, bool ``(M, n_classes)``.
+
+    Args:
+        scenario: The scenario.
+        dtype: Type of the numbers.
+        device: Where the tensors live.
+        index: Which of the scenario's splits, from 0.
+
+    Raises:
+        ValueError: If the scenario does not fit its data.
+    """
+
+    def __init__(self, scenario: Scenario, dtype: torch.dtype, device: torch.device, index: int = 0) -> None:
+        self.scenario = scenario = on_split(scenario, index)
+        self.splits, self.model, self.theta = shared(scenario, dtype, device)
+        held_out = [self.splits.validation, *(self.splits.probe[name] for name in scenario.values)]
+        self.held_x = self.model.prepare(torch.cat([rows.x for rows in held_out]))
+        self.held_sizes = [len(rows) for rows in held_out]
+        parts = self.held_x.split(self.held_sizes)
+        self.validation, *self.probes = (replace(rows, x=part) for rows, part in zip(held_out, parts, strict=True))
+        self.utility = HeldOutUtility(scenario.utility, self.model, self.validation)
+        source = ColumnSource if scenario.substrate.kind == "vertical" else LotSource
+        self.lot_source = source(scenario.lots, self.splits, scenario.principals)
+        harm = Harm(scenario.screening.harm, scenario.values, self.probes, self.model, self.splits.dataset)
+        self.screener = Screener(scenario.screening, harm)
+        self.protects = protected_classes(scenario.values, self.splits.dataset).to(device)
+
+
+def on_split(scenario: Scenario, index: int) -> Scenario:
+    """The scenario on one of its splits alone, counted from 0."""
+    data = scenario.data
+    if data.splits == 1 and index == 0:
+        return scenario
+    return scenario.model_copy(update={"data": data.model_copy(update={"split_seed": data.split_seed + index, "splits": 1})})
 
 
 def shared(scenario: Scenario, dtype: torch.dtype, device: torch.device = CPU) -> tuple[Splits, Model, Tensor]:
@@ -41,13 +98,13 @@ def recipe(scenario: Scenario) -> tuple[object, ...]:
     return (DATA[scenario.data.source], *(type(value) for value in scenario.values.values()), scenario.model.maker())
 
 
-@lru_cache(maxsize=4)  # what a device has is dear
+@lru_cache(maxsize=16)  # what a device has is dear
 def _moved(scenario_yaml: str, dtype: torch.dtype, made_by: tuple[object, ...], device: torch.device) -> tuple[Splits, Model, Tensor]:
     splits, model, theta = _shared(scenario_yaml, dtype, made_by)
     return splits.to(device), model.to(device), theta.to(device)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 @plain_torch()
 def _shared(scenario_yaml: str, dtype: torch.dtype, made_by: tuple[object, ...]) -> tuple[Splits, Model, Tensor]:
     del made_by  # a part of the key

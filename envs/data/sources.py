@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ...settings import Settings
+from ...settings import LATER, Settings
 from . import fairness  # noqa: F401  # registers its data sources
 from .dataset import DATA, Bools, Dataset, Floats
 
@@ -147,6 +147,14 @@ class Data(Settings):
         "none", description="centre: subtract the mean; standardise: then divide by the standard deviation. Both come from the train pool."
     )
     split_seed: int = Field(0, ge=0, description="Seed of the split.")
+    splits: int = Field(
+        1,
+        ge=1,
+        le=256,
+        json_schema_extra=LATER,
+        description="Number of splits that episodes take turns on, with the seeds split_seed, split_seed + 1, …: an engine's episode k is "
+        "on split k modulo splits. Each has a start model, validation set and reward scale of its own.",
+    )
     public_rows: int = Field(40, ge=0, description="Rows of the public set, on which the shared model is trained before round 1.")
     validation: HeldOut = Field(default_factory=HeldOut, description="The set on which the utility is computed.")
     test: HeldOut = Field(default_factory=lambda: HeldOut(rows=400), description="The test set, which credit never uses.")

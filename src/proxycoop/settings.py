@@ -9,6 +9,9 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+LATER = {"later": True}
+"""``json_schema_extra`` of a setting that came later than its part. Files leave it out while it has its default, so that what earlier
+versions wrote still equals what this one writes."""
 _LONGEST_SHOWN = 80
 _SWITCHES = ("y", "yes", "n", "no", "on", "off")
 """Text that YAML 1.1 took for true or false."""
@@ -27,6 +30,14 @@ class Settings(BaseModel):
             if name in _fields_of_numbers(cls) and _holds_switch(given):
                 raise PydanticCustomError("switch_for_number", "{key}={given}: must be a number", {"key": name, "given": repr(given)})
         return data
+
+
+def left_out(part: BaseModel, name: str) -> bool:
+    """Whether files leave a field of a part out: it is marked :data:`LATER`, and has its default."""
+    field = type(part).model_fields[name]
+    extra = field.json_schema_extra
+    later = isinstance(extra, dict) and bool(extra.get("later"))
+    return later and getattr(part, name) == field.get_default(call_default_factory=True)
 
 
 def describe(settings: type[BaseModel], prefix: str = "", default: Any = None) -> Iterator[tuple[str, str, str]]:

@@ -317,7 +317,8 @@ def test_observations_say_what_happened() -> None:
 def test_observations_reveal_neither_which_lots_are_corrupt_nor_the_test_set() -> None:
     plain, other = (Engine(load("digits", **SHORT), "shapley") for _ in range(2))
     plain.reset([1])
-    other.splits = replace(other.splits, test=replace(other.splits.test, x=other.splits.test.x + 1))
+    ground = other._ground
+    ground.splits = replace(ground.splits, test=replace(ground.splits.test, x=ground.splits.test.x + 1))
     other.reset([1])
     other.lots.corrupt.logical_not_()
     for _ in range(2):

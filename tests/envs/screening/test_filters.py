@@ -321,7 +321,7 @@ def test_what_enters_passes_by_the_harm_that_the_screening_names(governance: str
     for _ in range(3):
         look = engine.prospect
         entered = look.filtered.updates
-        again = engine._screener.harm(engine.theta, entered, look.value_losses, look.value_gradients)
+        again = engine._ground.screener.harm(engine.theta, entered, look.value_losses, look.value_gradients)
         verdicts = replace(look.verdicts, harm=again, norm=entered.norm(dim=-1), profiles=loosened(look.verdicts.profiles, 1e-9, 1e-12))
         assert admissible(verdicts, engine.scenario.screening)[look.passes].all()
         n_mended += int((look.passes & (look.filtered.kept < 1)).sum())
@@ -338,7 +338,7 @@ def test_scale_takes_the_largest_part_by_any_harm(harm: str) -> None:
         look = engine.prospect
         shrunk = look.passes & (look.filtered.kept < 1)
         assert shrunk.any()
-        along = engine._screener.harm.along(engine.theta, look.proposals.updates, look.value_losses, look.value_gradients)
+        along = engine._ground.screener.harm.along(engine.theta, look.proposals.updates, look.value_losses, look.value_gradients)
         more = look.filtered.kept + 2 * 2.0**-16  # two steps of the bisection further
         beyond = replace(look.verdicts, harm=along(more), norm=more * look.verdicts.norm)
         assert not admissible(beyond, engine.scenario.screening)[shrunk].any()

@@ -88,7 +88,7 @@ def at_work(model: str, dtype: torch.dtype = torch.float64) -> Engine:
 
 
 def foreseen(engine: Engine, kind: str) -> Harm:
-    return Harm(kind, engine.values, engine._probes, engine.model, engine.splits.dataset)
+    return Harm(kind, engine.values, engine._ground.probes, engine.model, engine.splits.dataset)
 
 
 def arguments(engine: Engine, updates: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:

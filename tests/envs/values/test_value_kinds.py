@@ -130,7 +130,7 @@ def drifting() -> Engine:
 
 def divergence(engine: Engine, rows: Rows) -> np.ndarray:
     """Mean divergence of the engine's model from the one it starts on, ``(E,)``, by scipy."""
-    start = engine.model.logits(engine._theta_0[None], rows.x).softmax(dim=-1).numpy()
+    start = engine.model.logits(engine._ground.theta[None], rows.x).softmax(dim=-1).numpy()
     now = engine.model.logits(engine.theta, rows.x).softmax(dim=-1).numpy()
     return rel_entr(start, now).sum(axis=-1).mean(axis=-1)
 
