@@ -467,6 +467,7 @@ class Engine:
             gain=pay.gain,
             utility=self.prospect.utility,
             value_losses=self.prospect.value_losses,
+            left=self.prospect.left.amin(dim=1),
             step_harm=merged.guarded.harm,
             violated=merged.guarded.violated,
             forbidden_used=(forbidden_by(self.lots.tags, self.profiles).any(dim=-1) & entry.admitted).any(dim=(1, 2)),
@@ -486,6 +487,7 @@ class Engine:
         validation_loss = -right(log_share, splits.validation.y).mean(dim=-1)
         utility = -validation_loss if self.scenario.utility == "neg_log_loss" else accuracy(logits, splits.validation.y)
         value_losses, value_gradients = losses_and_gradients(self.values, ground.probes, probe_logits, self.model, theta, splits.dataset)
+        start = self.initial_value_losses if self.t else value_losses
         proposals = self.scenario.substrate.propose(self.model, theta, self.lots, self._keys, self.t)
         norm = proposals.updates.norm(dim=-1)  # (E, N, K)
         finite = norm.isfinite()
@@ -495,7 +497,7 @@ class Engine:
         products = predicted_harm(directions, proposals.updates)
         harm, along = products[..., :-1], products[..., -1]  # (E, N, K, M), (E, N, K)
         verdicts, mended = ground.screener.judge(
-            theta, proposals.updates, norm, harm, self.lots, self.profiles.at(value_losses), value_losses, value_gradients
+            theta, proposals.updates, norm, harm, self.lots, self.profiles.at(value_losses, start), value_losses, value_gradients
         )
         return Prospect(
             proposals=proposals,
@@ -505,6 +507,8 @@ class Engine:
             available=proposals.share > 0,
             value_gradients=value_gradients,
             value_losses=value_losses,
+            left=verdicts.profiles.left(value_losses, start),
+            left_share=verdicts.profiles.left_in_shares(value_losses, start),
             log_share=log_share,
             validation_loss=validation_loss,
             utility=utility,

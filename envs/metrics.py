@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..credit import LotRule
 from .engine import Engine
+from .model.utility import least_divisor
 from .scenario import Scenario
 from .screening.bargaining import measures
 
@@ -79,7 +80,8 @@ def metric_names(scenario: Scenario) -> list[str]:
     if scenario.screening.governance == "negotiate":
         spread = measures(torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.int64))
         names += [f"{which}/{name}" for which in ("negotiated", "unanimous") for name in spread]
-    return names + [f"value_change/{name}" for name in scenario.values]
+    names += [f"value_change/{name}" for name in scenario.values]
+    return names + ["beyond_limits", *(f"limit_used/{name}" for name in scenario.limited)] * bool(scenario.limited)
 
 
 def episode_metrics(engine: Engine) -> dict[str, Tensor]:
@@ -97,6 +99,9 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
         * ``violations``: share of rounds with a violation: the applied step's harm, as the screening predicts it, or its norm was beyond
           somebody's limit, or the step used data that somebody forbids;
         * ``value_change/<name>``: change of each value loss on its probe set, in the value's unit;
+        * where profiles have limits, ``limit_used/<name>``: the largest rise of the value's loss over its start, at the end of any round,
+          as a share of the strictest limit on it, above 1 beyond the limit; and ``beyond_limits``: share of rounds after which a loss was
+          beyond a limit, by more than rounding;
         * ``kept``: mean over admitted updates of the share of the update's norm that was admitted, below 1 if the filter changed any;
         * ``imbalance``: sum of credit minus sum of v(N), in reward units; 0 for an efficient rule;
         * ``evaluations``: coalitions evaluated per round;
@@ -144,7 +149,26 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
             spread = [measures(satisfaction, group) for satisfaction in satisfied]
             metrics |= {f"{which}/{name}": torch.stack([one[name] for one in spread]).mean(dim=0) for name in spread[0]}
     change = engine.prospect.value_losses - engine.initial_value_losses  # (E, M)
-    return metrics | {f"value_change/{name}": change[:, m] for m, name in enumerate(engine.values)}
+    metrics |= {f"value_change/{name}": change[:, m] for m, name in enumerate(engine.values)}
+    if not engine.scenario.limited:
+        return metrics
+    used = limits_used(engine)  # (T, E, M)
+    rounding = least_divisor(engine.initial_value_losses.abs().clamp(min=1))
+    beyond = torch.stack([(result.left < -rounding).any(dim=-1) for result in history])
+    metrics["beyond_limits"] = beyond.to(gain.dtype).mean(dim=0)
+    return metrics | {f"limit_used/{name}": used[..., engine.layout.values.index(name)].amax(dim=0) for name in engine.scenario.limited}
+
+
+def limits_used(engine: Engine) -> Tensor:
+    """How much of the strictest limit on each value is used up after each round of the episode, as a share of it, ``(T, E, M)``.
+
+    At least 0; above 1 beyond the limit; 0 where nobody has one. A limit smaller than rounding counts as that.
+    """
+    start = engine.initial_value_losses
+    left = torch.stack([result.left for result in engine.history])
+    rise = torch.stack([result.value_losses for result in engine.history]) - start
+    limit = torch.maximum(left + rise, least_divisor(start.abs().clamp(min=1)))
+    return torch.where(left.isfinite(), rise.clamp(min=0) / limit, 0.0)
 
 
 def _copied(of_engine: Tensor) -> NDArray[Any]:

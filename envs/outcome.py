@@ -1,7 +1,7 @@
 """What episodes came to, in words: by how much the losses that profiles watch have risen, and why nothing passed.
 
-A profile limits the harm of one update, and screening keeps each step within it. Nothing limits the sum of the steps, so a loss may rise
-far over an episode although every step was within every profile. This is said beside the verdict on a step.
+A tolerance is about one update, and screening keeps each step within it. Only a limit is about the sum of the steps. Without one a loss may
+rise far over an episode although every step was within every profile. This is said beside the verdict on a step.
 """
 
 from __future__ import annotations
@@ -37,9 +37,29 @@ def rises(engine: Engine, environment: int = 0) -> dict[str, float]:
     return {name: risen[list(engine.values).index(name)] for name in watched(engine.scenario)}
 
 
-def rises_in_words(risen: Mapping[str, float]) -> str:
-    """Rises by name as text, such as ``watched losses since the start: eights -0.1000, nines +1.2000``; empty if nothing is watched."""
-    told = ", ".join(f"{one_line(name)} {rise:+z.4f}" for name, rise in risen.items())
+def used_up(engine: Engine, environment: int = 0) -> dict[str, float]:
+    """How much of the strictest limit on each limited value is used up now, by name, as a share of it: above 1 beyond the limit.
+
+    Args:
+        engine: The engine; it is only read.
+        environment: Index of the environment.
+    """
+    share = 1 - engine.prospect.left_share[environment].amin(dim=0)
+    names = list(engine.values)
+    return {name: share[names.index(name)].clamp(min=0).item() for name in engine.scenario.limited}
+
+
+def rises_in_words(risen: Mapping[str, float], used: Mapping[str, float] | None = None) -> str:
+    """Rises by name as text, such as ``watched losses since the start: eights -0.1000, nines +0.1200 (60 % of its limit)``.
+
+    Empty if nothing is watched.
+
+    Args:
+        risen: By how much each watched loss has risen; see :func:`rises`.
+        used: How much of its limit each limited value has used up; see :func:`used_up`.
+    """
+    shares = {name: f" ({share:.0%} of its limit)".replace("%", " %") for name, share in (used or {}).items()}
+    told = ", ".join(f"{one_line(name)} {rise:+z.4f}{shares.get(name, '')}" for name, rise in risen.items())
     return f"watched losses since the start: {told}" if told else ""
 
 
@@ -87,5 +107,5 @@ def deadlock_in_words(scenario: Scenario, n_stuck: int, n_episodes: int, n_updat
     mends = screening.filter == "reject" and screening.governance != "negotiate"
     helps = ["another seed"] * (n_episodes == 1)
     helps += ["screening.filter: project, which mends updates instead of refusing them, or screening.governance: negotiate"] * mends
-    helps += [f"a wider tolerance for {one_line(reason)}"] * (reason in scenario.values)
+    helps += [f"a wider tolerance{' or limit' * (reason in scenario.limited)} for {one_line(reason)}"] * (reason in scenario.values)
     return f"{said}. Try the agents planner or oracle, which see more than a proxy; {'; '.join(helps) or 'wider limits'}"

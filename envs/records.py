@@ -34,6 +34,8 @@ class RoundResult:
         gain: v(N), ``(E,)``, in the utility's unit.
         utility: Utility after the round, ``(E,)``.
         value_losses: Value losses on the probe sets after the round, ``(E, M)``.
+        left: What is left of the strictest limit for each value after the round, ``(E, M)``, in the value's unit: below 0 beyond the
+            limit, infinite where nobody has one.
         step_harm: Harm of the step that was applied, as the screening predicts it, ``(E, M)``.
         violated: Whether that harm, or the step's norm, was beyond somebody's limit, bool ``(E,)``.
         forbidden_used: Whether the step used data that somebody forbids, bool ``(E,)``. A guard cannot undo that.
@@ -60,6 +62,7 @@ class RoundResult:
     gain: Tensor
     utility: Tensor
     value_losses: Tensor
+    left: Tensor
     step_harm: Tensor
     violated: Tensor
     forbidden_used: Tensor
@@ -83,6 +86,8 @@ class Prospect:
         available: Whether there is anything to contribute, bool ``(E, N, K)``: False for lots with no row in the virtual batch.
         value_gradients: ∇ℓ, ``(E, M, P)``.
         value_losses: ℓ, ``(E, M)``.
+        left: What is left of everybody's limits, ``(E, N, M)``; see :meth:`~proxycoop.envs.screening.profiles.Profiles.left`.
+        left_share: The same as shares of the limits, own or else strictest, ``(E, N, M)``, from −1 to 1.
         log_share: Log-softmax of the shared model on the validation set, ``(E, V, C)``.
         validation_loss: Mean cross-entropy on the validation set, ``(E,)``, in nats.
         utility: U(θ), ``(E,)``.
@@ -95,6 +100,8 @@ class Prospect:
     available: Tensor
     value_gradients: Tensor
     value_losses: Tensor
+    left: Tensor
+    left_share: Tensor
     log_share: Tensor
     validation_loss: Tensor
     utility: Tensor

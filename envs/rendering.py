@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from ..text import one_line, shortened
 from .engine import Engine
-from .outcome import deadlock, rises, rises_in_words
+from .outcome import deadlock, rises, rises_in_words, used_up
 from .records import RoundResult
 from .screening.bargaining import explain
 from .screening.profiles import Profile
@@ -68,6 +68,8 @@ class _View:
     result: RoundResult | None
     verdict: str  # about the step that was applied
     risen: dict[str, float]  # by how much losses that profiles watch have risen since the episode's start
+    used: dict[str, float]  # how much of the strictest limit on each limited value is used up
+    limits: list[float]  # (M,), the strictest limit on the rise of each value's loss; infinite where there is none
     deadlock: str  # at the episode's end, if nothing passed
     unit: str
     values: list[str]
@@ -121,6 +123,8 @@ class _View:
             result=last,
             verdict=verdict,
             risen=rises(engine, e) if last is not None else {},
+            used=used_up(engine, e),
+            limits=_limits(engine, e),
             deadlock=deadlock(engine, e) if last is not None and engine.t == engine.horizon else "",
             unit=_UNITS[engine.scenario.utility],
             values=[one_line(name) for name in engine.values],
@@ -212,7 +216,7 @@ def render_text(engine: Engine, environment: int = 0) -> str:
         gain = result.gain[e].item()
         outcome.append(f"gain over contributing nothing: {gain:+z.4f} ({view.unit}), {engine.reward_scale * gain:+z.2f} in reward units")
         outcome.append(f"applied step: {view.verdict}")
-        outcome += textwrap.wrap(rises_in_words(view.risen), _WIDTH)
+        outcome += textwrap.wrap(rises_in_words(view.risen, view.used), _WIDTH)
         outcome += [f"the bargain {text}" for text in view.bargain]
     outcome += view.accounts
     outcome += textwrap.wrap(view.deadlock, _WIDTH)
@@ -286,7 +290,8 @@ def render_picture(engine: Engine, environment: int = 0, *, width: int = 960, he
     if values:
         changes = view.losses - view.losses[0]
         title = "Change of value losses (lower is better)"
-        _draw_curves(panels[-1], engine.horizon, changes, values, "since start (own unit)", title, most_named)
+        limited = " and limits (dotted)" * any(map(math.isfinite, view.limits))
+        _draw_curves(panels[-1], engine.horizon, changes, values, "since start (own unit)", title + limited, most_named, view.limits)
     panels[-1].set_xlabel("rounds played", fontsize=8.5, labelpad=2)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:height, :width, :3].copy()
@@ -299,7 +304,8 @@ def _below_headline(view: _View) -> str:
     names = sorted(view.risen, key=lambda name: -view.risen[name])
     told = dict(zip(shortened(names[:_RISES_TOLD], 24), [view.risen[name] for name in names], strict=False))
     more = len(names) - len(told)
-    return rises_in_words(told) + f" and {more} more" * (more > 0)
+    used = dict(zip(shortened(names[:_RISES_TOLD], 24), [view.used.get(name) for name in names], strict=False))
+    return rises_in_words(told, {name: share for name, share in used.items() if share is not None}) + f" and {more} more" * (more > 0)
 
 
 def _draw_lots(ax: Axes, view: _View, cell: tuple[float, float]) -> None:
@@ -347,9 +353,19 @@ def _cell_text(status: int, beside: str, width: float, height: float) -> tuple[s
 
 
 def _draw_curves(
-    ax: Axes, horizon: int, series: NDArray[np.float64], names: list[str], label: str, title: str, most_named: int = 12
+    ax: Axes,
+    horizon: int,
+    series: NDArray[np.float64],
+    names: list[str],
+    label: str,
+    title: str,
+    most_named: int = 12,
+    limits: Sequence[float] = (),
 ) -> None:
-    """Draw n curves, ``(t + 1, n)``. They differ in colour, dashes and marker. Of many curves, only the highest and lowest are named."""
+    """Draw n curves, ``(t + 1, n)``. They differ in colour, dashes and marker. Of many curves, only the highest and lowest are named.
+
+    A curve's limit, if it has one that is finite, is a dotted line of its colour.
+    """
     n = series.shape[1]
     order = np.argsort(-series[-1], kind="stable").tolist()
     few = most_named // 2 - 1
@@ -360,6 +376,8 @@ def _draw_curves(
         colour, dashes, marker = _COLOURS[j % len(_COLOURS)], _DASHES[j % len(_DASHES)], _MARKERS[j % len(_MARKERS)]
         every = math.ceil(len(series) / 20)
         lines += ax.plot(series[:, i], dashes, color=colour, marker=marker, markersize=4, markevery=every, linewidth=1.4)
+        if limits and math.isfinite(limits[i]):
+            ax.axhline(limits[i], color=colour, linestyle=":", linewidth=1.2, zorder=1.8)
     ax.set_title(title, loc="left", fontsize=10, weight="bold", pad=5)
     ax.set_ylabel(label, fontsize=8.5 if most_named == 12 else 7)
     ax.yaxis.set_label_coords(-0.56 * ax.figure.dpi / ax.get_window_extent().width, 0.5)
@@ -388,11 +406,13 @@ def _draw_curves(
 def profile_in_short(profile: Profile) -> str:
     """A value profile on one line, such as ``eights≤0.36, nines≤10 %, 0.8·eights−0.6·nines≤0, no scraped, norm≤0.2``; ``-`` if it is empty.
 
-    A tolerance is the largest harm of one update, in the value's unit or in percent of the value's loss at the round's start. A direction
-    is shown as the weighted sum of harms that must not be above 0.
+    A tolerance is the largest harm of one update, in the value's unit or in percent of the value's loss at the round's start. A limit, the
+    largest rise over an episode, has "in all" after it. A direction is shown as the weighted sum of harms that must not be above 0.
     """
     parts = [f"{name}≤{limit:.3g}" for name, limit in profile.tolerances.items()]
     parts += [f"{name}≤{100 * share:.3g} %" for name, share in profile.relative_tolerances.items()]
+    parts += [f"{name}≤{limit:.3g} in all" for name, limit in profile.limits.items()]
+    parts += [f"{name}≤{100 * share:.3g} % in all" for name, share in profile.relative_limits.items()]
     parts += [f"{direction_in_short(profile.direction)}≤0"] if profile.direction else []
     parts += [f"no {tag}" for tag in profile.forbidden_tags]
     parts += [f"norm≤{profile.max_norm:.3g}"] if profile.max_norm is not None else []
@@ -404,6 +424,14 @@ def direction_in_short(weights: Mapping[str, float]) -> str:
     length = math.hypot(*weights.values())
     terms = [f"{'−' if weight < 0 else '+'}{abs(weight) / length:.2g}·{name}" for name, weight in weights.items() if weight]
     return "".join(terms).removeprefix("+")
+
+
+def _limits(engine: Engine, e: int) -> list[float]:
+    """The strictest limit on the rise of each value's loss over an episode; infinite where there is none."""
+    prospect = engine.prospect
+    rise = prospect.value_losses[e] - engine.initial_value_losses[e]
+    limits: list[float] = (prospect.left[e].amin(dim=0) + rise).tolist()
+    return limits
 
 
 def _profile(engine: Engine, e: int, i: int) -> str:

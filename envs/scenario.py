@@ -177,7 +177,7 @@ class Scenario(Settings):
     def _check_vertical(self) -> None:
         """Refuse settings that make no sense where principals hold columns of the same rows."""
         lots, corruption = self.lots, self.lots.corruption
-        n_wrong = round(corruption.rate * lots.rows) if isinstance(lots.rows, int) else 0
+        n_wrong = round(corruption.least_rate * lots.rows) if isinstance(lots.rows, int) else 0
         for does_not_apply, why in (
             (
                 self.model.kind != "softmax",
@@ -189,22 +189,30 @@ class Scenario(Settings):
             ),
             (not isinstance(lots.rows, int), f"lots.rows={lots.rows}: all lots share the same rows; give one number"),
             (lots.mixture != DirichletMixture(), f"lots.mixture.kind={lots.mixture.kind}: all lots share the same rows; leave mixture out"),
+            (lots.holders != 1, f"lots.holders={lots.holders}: all lots share the same rows, each with its own columns; leave holders out"),
             (lots.sites is not None, "lots.sites: all lots share the same rows, so no row belongs to one site; leave sites out"),
             (
                 lots.site_shift != 0,
                 f"lots.site_shift={lots.site_shift:g}: no two principals hold the same column, so nothing can differ; leave it out",
             ),
             (
-                corruption.what == "labels" and (corruption.share > 0 or bool(corruption.pairs)),
-                "lots.corruption.what=labels: principals hold columns, and the server holds the labels; use what: links, without pairs",
+                corruption.what != "links" and (corruption.share > 0 or bool(corruption.pairs)),
+                f"lots.corruption.what={corruption.what}: principals hold columns, and the server holds the labels; use what: links, without "
+                "pairs",
             ),
             (
                 corruption.what == "links" and corruption.share > 0 and n_wrong < 2,
-                f"lots.corruption.rate={corruption.rate:g} of lots.rows={lots.rows}: wrong links need at least two rows; raise one of them",
+                f"lots.corruption.rate={corruption.least_rate:g} of lots.rows={lots.rows}: wrong links need at least two rows; raise one of them",
             ),
         ):
             if does_not_apply:
                 raise ValueError(f"substrate vertical does not go with {why}")
+
+    @property
+    def limited(self) -> tuple[str, ...]:
+        """Names of the values that any profile limits for the episode, in the order of the values."""
+        limited = {name for profile in self.profiles for name in profile.limited}
+        return tuple(name for name in self.values if name in limited)
 
     def unscreened(self, reward_scale: float) -> Scenario:
         """The same cooperative without screening and with the given reward scale: the baseline that screening is compared with."""

@@ -71,7 +71,8 @@ class Ground:
         source = ColumnSource if scenario.substrate.kind == "vertical" else LotSource
         self.lot_source = source(scenario.lots, self.splits, scenario.principals)
         harm = Harm(scenario.screening.harm, scenario.values, self.probes, self.model, self.splits.dataset)
-        self.screener = Screener(scenario.screening, harm)
+        measured = Harm("measured", scenario.values, self.probes, self.model, self.splits.dataset) if scenario.limited else None
+        self.screener = Screener(scenario.screening, harm, measured)
         self.protects = protected_classes(scenario.values, self.splits.dataset).to(device)
 
 
@@ -127,7 +128,7 @@ def _shared(scenario_yaml: str, dtype: torch.dtype, made_by: tuple[object, ...])
         theta = theta - scenario.start.lr * model.pullback(theta, splits.public.x, error / len(splits.public))
     splits = _with_references(splits, scenario, model, theta)
     losses = _start_losses(scenario, splits, model, theta)
-    _check_relative_tolerances(scenario, losses)
+    _check_shares(scenario, losses)
     return splits, model, theta[0]
 
 
@@ -157,14 +158,15 @@ def _start_losses(scenario: Scenario, splits: Splits, model: Model, theta: Tenso
     return losses
 
 
-def _check_relative_tolerances(scenario: Scenario, losses: Mapping[str, float]) -> None:
+def _check_shares(scenario: Scenario, losses: Mapping[str, float]) -> None:
     """Refuse shares of nothing: of a loss that is 0 at the start, rounding would decide what passes."""
-    for name in dict.fromkeys(name for profile in scenario.profiles for name in profile.relative_tolerances):
-        if losses[name] < _NO_LOSS:
-            raise ValueError(
-                f"a profile's relative tolerance for value {name!r} is a share of its loss, which is 0 where every episode starts, so that "
-                "rounding would decide what passes: give it an absolute one, under tolerances"
-            )
+    for kind, plural in (("tolerance", "tolerances"), ("limit", "limits")):
+        for name in dict.fromkeys(name for profile in scenario.profiles for name in getattr(profile, f"relative_{plural}")):
+            if losses[name] < _NO_LOSS:
+                raise ValueError(
+                    f"a profile's relative {kind} for value {name!r} is a share of its loss, which is 0 where every episode starts, so "
+                    f"that rounding would decide what passes: give it an absolute one, under {plural}"
+                )
 
 
 def require_served(scenario: Scenario, rule: CreditRule, name: str | None = None, *, n_agents: int | None = None) -> None:

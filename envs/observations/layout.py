@@ -61,6 +61,7 @@ class ObservationLayout:
         n_lots: Number of lots K.
         values: Names of the values.
         settles: Whether agents are rewarded by settlements. If so, there are features about money.
+        limited: Names of the values that have limits for the episode. There is a feature about what is left of each.
         lot_features: Names within a lot's block.
         agent_features: Names within the agent's block.
     """
@@ -68,12 +69,14 @@ class ObservationLayout:
     n_lots: int
     values: tuple[str, ...]
     settles: bool = False
+    limited: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, scenario: Scenario) -> ObservationLayout:
         """The layout of a scenario's observations."""
         terms = scenario.settlement
-        return cls(scenario.lots.per_principal, tuple(scenario.values), terms is not None and terms.reward == "settlement")
+        settles = terms is not None and terms.reward == "settlement"
+        return cls(scenario.lots.per_principal, tuple(scenario.values), settles, scenario.limited)
 
     @cached_property
     def lot_features(self) -> tuple[str, ...]:
@@ -82,11 +85,15 @@ class ObservationLayout:
 
     @cached_property
     def agent_features(self) -> tuple[str, ...]:
-        """Names within the agent's block. ``holds/<value>`` says whether the own profile names the value."""
+        """Names within the agent's block.
+
+        ``holds/<value>`` says whether the own profile names the value; ``left/<value>`` what is left of its limit.
+        """
         return (
             *(name for name, _ in _AGENT_FEATURES),
             *(f"value_loss/{value}" for value in self.values),
             *(f"holds/{value}" for value in self.values),
+            *(f"left/{value}" for value in self.limited),
             *(name for name, _ in _MONEY_FEATURES if self.settles),
         )
 
@@ -128,6 +135,10 @@ class ObservationLayout:
             )
             meaning[f"value_loss/{value}"] = f"value loss of {value}"
             meaning[f"holds/{value}"] = f"whether the own profile names {value}"
+        for value in self.limited:
+            meaning[f"left/{value}"] = (
+                f"what is left of the own limit on {value} (else of the strictest one), as a share of it; below 0 beyond it"
+            )
         return meaning
 
     def split(self, observations: Tensor) -> tuple[Tensor, Tensor]:

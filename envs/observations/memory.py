@@ -35,6 +35,7 @@ class Memory:
     def __init__(self, scenario: Scenario, layout: ObservationLayout, reward_scale: float, theta: Tensor, n_agents: int) -> None:
         self._scenario = scenario
         self._layout = layout
+        self._limited = [layout.values.index(name) for name in layout.limited]
         self._reward_scale = reward_scale
         shape = (len(theta), n_agents, scenario.lots.per_principal)
         self.last_step = torch.zeros_like(theta)
@@ -131,6 +132,7 @@ class Memory:
             self._last_contributed.to(look.utility.dtype).mean(dim=-1),
             *look.value_losses[:, :, None].unbind(dim=1),
             *holds.unbind(dim=-1),
+            *(look.left_share[..., m] for m in self._limited),
             *money,
         ]
         return self._layout.join(lots, agent, (len(self.last_step), n_agents))

@@ -47,11 +47,13 @@ class Screener:
     Args:
         screening: The settings.
         harm: How harm is predicted.
+        measured: Measures harm. The guard of an episode's limits needs it; ``None`` where nobody has limits.
     """
 
-    def __init__(self, screening: Screening, harm: Harm) -> None:
+    def __init__(self, screening: Screening, harm: Harm, measured: Harm | None = None) -> None:
         self.screening = screening
         self.harm = harm
+        self.measured = measured
 
     def judge(
         self,
@@ -110,7 +112,12 @@ class Screener:
         return negotiate(offers, self.screening.bargain, self.screening.budget)
 
     def guard(self, theta: Tensor, step: Tensor, profiles: Profiles, value_losses: Tensor, value_gradients: Tensor) -> Guarded:
-        """Check a step, ``(E, P)``, before it is added to θ. If there is a guard, find the factor by which it is shrunk."""
+        """Check a step, ``(E, P)``, before it is added to θ. If there is a guard, find the factor by which it is shrunk.
+
+        The guard keeps the step's harm, as it is predicted, within everybody's tolerances. Where principals have limits for the episode, it
+        also measures the step on the probe sets, however harm is predicted: no loss may rise above a limit. γ = 0 never leads there, so
+        with a guard every limit holds on the probe sets after every round.
+        """
         gamma = torch.ones_like(step[:, 0])
         harm, norm = self.harm(theta, step, value_losses, value_gradients), step.norm(dim=-1)
         if self.screening.guard and self.harm.linear:
@@ -120,4 +127,11 @@ class Screener:
             harm_of = self.harm.along(theta, step, value_losses, value_gradients)
             gamma = largest(lambda factor: ~exceeds(harm_of(factor), factor * norm, profiles, 0.0), gamma, _HALVINGS)
             harm, norm = harm_of(gamma), gamma * norm
+        if self.screening.guard and self.measured is not None and profiles.may_rise is not None:
+            rise_of = self.measured.along(theta, step, value_losses, value_gradients)
+            may_rise = profiles.may_rise.amin(dim=1)
+            held = largest(lambda factor: (rise_of(factor) <= may_rise).all(dim=-1), gamma, _HALVINGS)
+            less = torch.where(gamma > 0, held / gamma.clamp(min=torch.finfo(gamma.dtype).tiny), 1.0)
+            harm = less[:, None] * harm if self.harm.linear else harm_of(held)
+            gamma, norm = held, less * norm
         return Guarded(gamma, harm, exceeds(harm, norm, profiles, ROUNDING))

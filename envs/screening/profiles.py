@@ -1,4 +1,11 @@
-"""Value profiles: what each principal allows an update to do, and who holds which profile."""
+r"""Value profiles: what each principal allows an update, and a whole episode, to do; and who holds which profile.
+
+A *tolerance* is about one update, a *limit* about the episode. A limit :math:`\lambda` on value m says that its loss may never be more than
+:math:`\lambda` above where the episode began: :math:`\ell_m(\theta_t) \le \ell_m(\theta_0) + \lambda` in every round. So before round t
+what is left is :math:`\lambda - (\ell_m(\theta_t) - \ell_m(\theta_0))`, and a step may take at most that. A principal's tolerance in a
+round is therefore the smallest of its tolerance, its relative tolerance, and what is left of its limit, but at least 0: where a limit is
+used up, or exceeded, no further harm is admissible, and repair is.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +18,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ...settings import Settings
+from ...settings import LATER, Settings
 from ..devices import CPU
 from ..model.utility import least_divisor
 from ..randomness import permutation
@@ -32,6 +39,18 @@ class Profile(Settings):
         description="Largest predicted harm of one update to each value, as a share of the value's loss at the round's start; ≥ 0. A value "
         "may have only one of the two kinds of tolerance.",
     )
+    limits: dict[str, float] = Field(
+        default_factory=dict,
+        json_schema_extra=LATER,
+        description="Largest rise of each value's loss over where the episode began, in the value's unit; ≥ 0. 0: it may never become "
+        "worse than it was. An update may take at most what is left.",
+    )
+    relative_limits: dict[str, float] = Field(
+        default_factory=dict,
+        json_schema_extra=LATER,
+        description="The same as a share of the value's loss where the episode began; ≥ 0. A value may have only one of the two kinds of "
+        "limit.",
+    )
     direction: dict[str, float] = Field(
         default_factory=dict,
         description="Weights over values, per unit of each value; scaled to Euclidean length 1. The weighted sum of an update's harms must "
@@ -43,27 +62,35 @@ class Profile(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Profile:
-        for kind, limits in (("tolerance", self.tolerances), ("relative tolerance", self.relative_tolerances)):
-            for value, limit in limits.items():
-                if not (math.isfinite(limit) and limit >= 0):
-                    raise ValueError(f"{kind} {limit} for value {value!r}: must be finite and at least 0")
-        if both := sorted(self.tolerances.keys() & self.relative_tolerances.keys()):
-            raise ValueError(f"value {both[0]!r} has an absolute and a relative tolerance: give one of the two")
+        for kind in ("tolerances", "limits"):
+            absolute, relative = getattr(self, kind), getattr(self, f"relative_{kind}")
+            for word, limits in (("", absolute), ("relative ", relative)):
+                for value, limit in limits.items():
+                    if not (math.isfinite(limit) and limit >= 0):
+                        raise ValueError(f"{word}{kind[:-1]} {limit} for value {value!r}: must be finite and at least 0")
+            if both := sorted(absolute.keys() & relative.keys()):
+                one = kind.removesuffix("s")
+                raise ValueError(f"value {both[0]!r} has an absolute and a relative {one}: give one of the two")
         if self.direction and not any(self.direction.values()):
             raise ValueError(f"direction={self.direction}: at least one weight must differ from 0")
         return self
 
     def tightened(self, factor: float) -> Profile:
-        """The same profile with all tolerances, absolute and relative, multiplied by a factor ≥ 0."""
+        """The same profile with all tolerances and limits, absolute and relative, multiplied by a factor ≥ 0."""
+        kinds = ("tolerances", "relative_tolerances", "limits", "relative_limits")
         return Profile.model_validate(
-            self.model_dump()
-            | {kind: {value: factor * tau for value, tau in getattr(self, kind).items()} for kind in ("tolerances", "relative_tolerances")}
+            self.model_dump() | {kind: {value: factor * most for value, most in getattr(self, kind).items()} for kind in kinds}
         )
+
+    @property
+    def limited(self) -> tuple[str, ...]:
+        """Names of the values that have a limit for the episode, absolute or relative."""
+        return (*self.limits, *self.relative_limits)
 
     @property
     def values(self) -> tuple[str, ...]:
         """Names of the values that the profile limits or weighs, each once."""
-        return tuple(dict.fromkeys([*self.tolerances, *self.relative_tolerances, *self.direction]))
+        return tuple(dict.fromkeys([*self.tolerances, *self.relative_tolerances, *self.limited, *self.direction]))
 
 
 @dataclass(frozen=True)
@@ -80,6 +107,11 @@ class Profiles:
         follows: Which principal has which direction, bool ``(E, N, D)``; ``None`` if nobody has a direction.
         stake: Everybody's stake, ``(E, N)``; ``None`` if all stakes are equal.
         kind: Index of the scenario's profile that a principal holds, int64 ``(E, N)``; the number of profiles if it holds none.
+        max_rise: Limits: largest rises of the value losses over an episode's start, ``(E, N, M)``; infinite where a principal has none.
+            ``None`` if nobody has one.
+        relative_rise: The same as shares of the losses at the start, ``(E, N, M)``; ``None`` if nobody has one. See :meth:`at`.
+        may_rise: In the profiles of a round, by how much each loss may rise in it so that no limit is exceeded, ``(E, N, M)``, at least 0;
+            infinite where a principal has no limit. ``None`` if nobody has one. It is within the tolerance already.
     """
 
     tolerance: Tensor
@@ -90,20 +122,15 @@ class Profiles:
     follows: Tensor | None = None
     stake: Tensor | None = None
     kind: Tensor | None = None
+    max_rise: Tensor | None = None
+    relative_rise: Tensor | None = None
+    may_rise: Tensor | None = None
 
     def seated(self, seats: Sequence[int]) -> Profiles:
         """The same cooperatives, in which seat i holds the profile of seat ``seats[i]``."""
         index = list(seats)
-        return replace(
-            self,
-            tolerance=self.tolerance[:, index],
-            forbidden=self.forbidden[:, index],
-            max_norm=self.max_norm[:, index],
-            relative=None if self.relative is None else self.relative[:, index],
-            follows=None if self.follows is None else self.follows[:, index],
-            stake=None if self.stake is None else self.stake[:, index],
-            kind=None if self.kind is None else self.kind[:, index],
-        )
+        by_seat = {name: getattr(self, name) for name in _BY_SEAT}
+        return replace(self, **{name: table[:, index] for name, table in by_seat.items() if table is not None})
 
     @cached_property
     def direction_of_each(self) -> Tensor:
@@ -112,20 +139,62 @@ class Profiles:
             return torch.zeros_like(self.tolerance)
         return self.follows.to(self.directions) @ self.directions
 
-    def at(self, value_losses: Tensor) -> Profiles:
-        """The profiles of a round. Relative tolerances are turned into the values' units by the value losses ``(E, M)`` at its start."""
-        if self.relative is None:
+    def at(self, value_losses: Tensor, start: Tensor) -> Profiles:
+        """The profiles of a round: its tolerances in the values' units, with what is left of the limits.
+
+        Rounding may not lead beyond a limit, so a little is kept back: :func:`~proxycoop.envs.model.utility.least_divisor` of the loss.
+
+        Args:
+            value_losses: Value losses at the round's start, ``(E, M)``.
+            start: Value losses where the episode began, ``(E, M)``.
+        """
+        if self.relative is None and not self.is_limited:
             return self
-        # rounding may make a loss slightly negative; ∞·0 would be NaN
-        share = torch.where(self.relative.isfinite(), self.relative * value_losses[:, None].clamp(min=0), math.inf)
-        return replace(self, tolerance=torch.minimum(self.tolerance, share), relative=None)
+        tolerance, max_rise = self.tolerance, self.max_rise
+        if self.relative is not None:
+            tolerance = torch.minimum(tolerance, _shares_of(value_losses, self.relative))
+        if self.relative_rise is not None:
+            rise = _shares_of(start, self.relative_rise)
+            max_rise = rise if max_rise is None else torch.minimum(max_rise, rise)
+        made = replace(self, tolerance=tolerance, relative=None, max_rise=max_rise, relative_rise=None)
+        if max_rise is None:
+            return made
+        kept_back = least_divisor(value_losses.abs().clamp(min=1))[:, None]
+        may_rise = (made.left(value_losses, start) - kept_back).clamp(min=0)
+        return replace(made, tolerance=torch.minimum(tolerance, may_rise), may_rise=may_rise)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether anybody has a limit for the episode."""
+        return self.max_rise is not None or self.relative_rise is not None
+
+    def left(self, value_losses: Tensor, start: Tensor) -> Tensor:
+        """What is left of everybody's limits, ``(E, N, M)``, in the values' units: below 0 beyond a limit, infinite where there is none.
+
+        Only for the profiles of a round; see :meth:`at`, also for the arguments.
+        """
+        if self.max_rise is None:
+            return torch.full_like(self.tolerance, math.inf)
+        return torch.where(self.max_rise.isfinite(), self.max_rise - (value_losses - start)[:, None], math.inf)
+
+    def left_in_shares(self, value_losses: Tensor, start: Tensor) -> Tensor:
+        """What is left as a share of the own limit, else of the strictest one, ``(E, N, M)``, from −1 to 1; 1 where nobody has one.
+
+        Nothing is left of a limit of 0. See :meth:`left`.
+        """
+        if self.max_rise is None:
+            return torch.ones_like(self.tolerance)
+        own = torch.where(self.max_rise.isfinite(), self.max_rise, self.max_rise.amin(dim=1, keepdim=True))
+        unit = torch.maximum(own, least_divisor(start.abs().clamp(min=1))[:, None])
+        return torch.where(own.isfinite(), ((own - (value_losses - start)[:, None]) / unit).clamp(-1, 1), 1.0)
 
     @cached_property
     def holds(self) -> Tensor:
-        """Whether a principal's profile names a value, by a tolerance or in its direction, bool ``(E, N, M)``."""
+        """Whether a principal's profile names a value, by a tolerance, a limit, or in its direction, bool ``(E, N, M)``."""
         has = self.tolerance.isfinite()
-        if self.relative is not None:
-            has = has | self.relative.isfinite()
+        for also in (self.relative, self.max_rise, self.relative_rise):
+            if also is not None:
+                has = has | also.isfinite()
         return has if self.directions is None else has | (self.direction_of_each != 0)
 
     @cached_property
@@ -171,6 +240,16 @@ class Profiles:
         return torch.cat([value_gradients, self.directions @ value_gradients], dim=1)
 
 
+_BY_SEAT = ("tolerance", "forbidden", "max_norm", "relative", "follows", "stake", "kind", "max_rise", "relative_rise", "may_rise")
+"""What of :class:`Profiles` has an axis of principals."""
+
+
+def _shares_of(losses: Tensor, shares: Tensor) -> Tensor:
+    """Shares of losses in their unit, ``(E, M)``, ``(E, N, M)`` → ``(E, N, M)``; infinite where the share is."""
+    # rounding may make a loss slightly negative; ∞·0 would be NaN
+    return torch.where(shares.isfinite(), shares * losses[:, None].clamp(min=0), math.inf)
+
+
 class ProfileTable:
     """The profiles of a scenario as tensors, from which every episode deals them to the principals.
 
@@ -203,9 +282,14 @@ class ProfileTable:
             table = torch.tensor([[row.get(value, math.inf) for value in values] for row in of], dtype=dtype, device=device)
             return table.reshape(n_principals, len(values))
 
+        def limits_if_any(of: Sequence[Mapping[str, float]]) -> Tensor | None:
+            table = limits(of)
+            return table if table.isfinite().any() else None
+
         self.tolerance = limits([row.tolerances for row in rows])
-        relative = limits([row.relative_tolerances for row in rows])
-        self.relative = relative if relative.isfinite().any() else None
+        self.relative = limits_if_any([row.relative_tolerances for row in rows])
+        self.max_rise = limits_if_any([row.limits for row in rows])
+        self.relative_rise = limits_if_any([row.relative_limits for row in rows])
         self.forbidden = torch.tensor([[tag in row.forbidden_tags for tag in tags] for row in rows], dtype=torch.bool, device=device)
         self.forbidden = self.forbidden.reshape(n_principals, len(tags))
         self.max_norm = torch.tensor([row.max_norm or math.inf for row in rows], dtype=dtype, device=device)
@@ -232,6 +316,8 @@ class ProfileTable:
             follows=None if self.follows is None else self.follows[order],
             stake=self.stake[order],
             kind=self.kind[order],
+            max_rise=None if self.max_rise is None else self.max_rise[order],
+            relative_rise=None if self.relative_rise is None else self.relative_rise[order],
         )
 
 

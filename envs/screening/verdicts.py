@@ -7,8 +7,11 @@ says what happens to an update that does not pass (:mod:`proxycoop.envs.screenin
 To first order the harm is linear in the update, so a mean of admissible updates is admissible. Hence no applied step violates any profile
 to first order, if the governance is ``unanimous``, tolerances are ≥ 0, weights sum to at most one, and the server is plain with a learning
 rate of at most one. Otherwise (``own``, ``quorum``, ``weighted``, ``stakeholders``, server momentum, Adam) a step may violate a profile.
-Then the guard shrinks the step until its harm and its norm are within everybody's limits. It cannot undo the use of forbidden data. Only
-``unanimous``, ``stakeholders`` (everybody whose profile names a tag forbids it) and ``negotiate`` prevent that.
+Then the guard shrinks the step until its harm and its norm are within everybody's limits. Where profiles have limits for the whole episode,
+the guard also measures the step on the probe sets, so that every such limit holds there after every round, under every governance, filter
+and server. Without the guard a limit is kept only as well as harm is predicted: each round allows what is truly left, so a round may lead
+beyond it by its own error. On other people than those of the probe sets nothing is promised. The guard cannot undo the use of forbidden
+data. Only ``unanimous``, ``stakeholders`` (everybody whose profile names a tag forbids it) and ``negotiate`` prevent that.
 """
 
 from __future__ import annotations
@@ -54,7 +57,11 @@ class Screening(Settings):
         description="What happens to an inadmissible update. reject drops it. scale shrinks it until it is admissible. project replaces it "
         "by the nearest admissible update.",
     )
-    guard: bool = Field(False, description="Shrink the applied step until its harm and its norm are within every principal's limits.")
+    guard: bool = Field(
+        False,
+        description="Shrink the applied step until its harm and its norm are within every principal's limits. Limits for the episode are "
+        "measured on the probe sets, however harm is predicted.",
+    )
     bargain: Literal["nash", "worst_off"] = Field(
         "nash",
         description="What governance negotiate raises. nash: the product of all satisfactions. worst_off: the smallest satisfaction.",

@@ -202,6 +202,7 @@ class ValueConstrainedStrategy(FedAvg):  # type: ignore[misc]  # an extra: type 
             )
         table = ProfileTable(held, len(self.clients), list(self.values), [*self._tags, ""], False, torch.float64)
         self._limits = table.deal(torch.zeros(1, dtype=torch.int64))
+        self._began: Tensor | None = None  # value losses before the first round, from which limits count
         self.rule = credit_rules.make(credit) if isinstance(credit, str) else credit
         if not isinstance(self.rule, CreditRule):
             raise ValueError(f"credit={credit!r}: must be a credit rule or its name")
@@ -361,7 +362,9 @@ class ValueConstrainedStrategy(FedAvg):  # type: ignore[misc]  # an extra: type 
         counts = [self._given_rows[c] if self._given_rows else self._rows.get(i, 0) for i, c in enumerate(self.clients)]
         rows = torch.tensor(counts, dtype=torch.float64)
         share = rows / rows.sum().clamp(min=torch.finfo(rows.dtype).tiny)
-        limits = self._limits.at(torch.tensor([losses], dtype=torch.float64))
+        now = torch.tensor([losses], dtype=torch.float64)
+        self._began = now if self._began is None else self._began
+        limits = self._limits.at(now, self._began)
         weight = weights_of(self.screening, limits, rows[:, None])
         verdicts = Verdicts(harm, norm[None, :, None], tags[None, :, None], limits, weight)  # of N clients with one lot each
         mended = filtered(flat[None, :, None], verdicts, self.screening, gradients, None)

@@ -23,6 +23,13 @@ COOPERATIVES: dict[str, tuple[str, dict[str, object]]] = {
     "breast_cancer": ("breast_cancer", {}),
     "traversal": ("digits", {"substrate": {"kind": "traversal", "batch": 64}}),
     "mlp": ("breast_cancer", {"model": {"kind": "mlp", "hidden": [6]}, "start.steps": 5}),
+    "limits": (
+        "digits",
+        {
+            "profiles": [{"holders": 2, "limits": {"eights": 0.05}}, {"holders": 2, "relative_limits": {"nines": 0.02}}],
+            "screening": {"harm": "measured", "guard": True},
+        },
+    ),
     "adam, quorum, guard": ("digits", {"server": {"kind": "adam"}, "screening": {"governance": "quorum", "guard": True}}),
 }
 
@@ -52,6 +59,7 @@ def random_actions(engine: Engine, seed: int = 0, episodes: int = 2) -> Tensor:
 
 EXACT = ("contributed", "admitted", "blocked_by", "violated", "forbidden_used")
 CLOSE = ("observations", "rewards", "credit", "gain", "utility", "value_losses", "harm", "kept", "tolerance", "step_harm", "gamma", "cost")
+CLOSE += ("left",)
 
 
 @pytest.mark.parametrize("size", [5, *(pytest.param(size, marks=pytest.mark.slow) for size in (2, 11))])

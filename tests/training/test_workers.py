@@ -113,6 +113,7 @@ def _work_and_start_a_child(ready: int) -> None:
 
 def _start_worker(ready: int) -> None:
     """What a comparison's process does: start a worker, and wait for it."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the tests ignore it
     context = multiprocessing.get_context("fork")
     progress = context.Queue()
     worker = context.Process(target=lambda: (workers.begin([], progress), _work_and_start_a_child(ready)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...envs.rendering import direction_in_short
@@ -14,15 +14,11 @@ def describe(scenario: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The cooperative in short, as names and texts."""
     lots, reward = scenario["lots"], scenario["reward"]
     screening = Screening.model_validate(scenario["screening"])
-    rows = lots["rows"] if isinstance(lots["rows"], int) else ", ".join(map(str, lots["rows"]))
-    corruption = lots["corruption"]
-    wrong = "rows linked wrongly" if corruption["what"] == "links" else "labels swapped"
-    corrupt = f", {100 * corruption['share']:.0f} % of them corrupt ({100 * corruption['rate']:.0f} % of {wrong})"
     values = [f"{name} ({str(value['kind']).replace('_', ' ')})" for name, value in scenario["values"].items()]
     profiles = [_profile(Profile.model_validate(profile)) for profile in scenario["profiles"]]
     return [
         ("Principals (N)", str(scenario["principals"])),
-        ("Lots each (K)", f"{lots['per_principal']} of {rows} rows{corrupt if corruption['share'] else ''}"),
+        ("Lots each (K)", _lots(lots)),
         ("Rounds (T)", str(scenario["horizon"])),
         ("Utility", "minus cross-entropy, nats" if scenario["utility"] == "neg_log_loss" else str(scenario["utility"])),
         ("Values", ", ".join(values) or "none"),
@@ -33,6 +29,37 @@ def describe(scenario: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Substrate, model", f"{scenario['substrate']['kind']}, {scenario['model']['kind']}"),
         ("Costs", f"{reward['contribution_cost']:g} a lot and round, fine of {reward['violation_penalty']:g}, in reward units"),
     ]
+
+
+def _lots(lots: Mapping[str, Any]) -> str:
+    """How many lots there are, of how many rows, who holds them, and what is wrong with them."""
+    rows = lots["rows"] if isinstance(lots["rows"], int) else ", ".join(map(str, lots["rows"]))
+    parts = [f"{lots['per_principal']} of {rows} rows"]
+    if classes := lots["mixture"].get("classes_per_principal"):
+        parts.append(f"of {classes} common class{'es' * (classes > 1)}, drawn for each principal")
+    if (holders := lots.get("holders", 1)) > 1:
+        parts.append(f"the same for {holders} principals")
+    if lots["corruption"]["share"]:
+        parts.append(_corruption(lots["corruption"]))
+    return ", ".join(parts)
+
+
+def _corruption(corruption: Mapping[str, Any]) -> str:
+    """How many lots are corrupt, and what is wrong with them."""
+    rate, size = (_between(corruption.get(name, 1.0), factor) for name, factor in (("rate", 100), ("size", 1)))
+    wrong = {
+        "labels": f"{rate} % of labels swapped",
+        "links": f"{rate} % of rows linked wrongly",
+        "features": f"noise of {size} standard deviations in {rate} % of rows",
+        "stale": f"{rate} % of rows from before the classes moved by {size} standard deviations",
+    }[corruption["what"]]
+    return f"{100 * corruption['share']:.0f} % of them corrupt ({wrong})"
+
+
+def _between(number: float | Sequence[float], factor: int) -> str:
+    """A number, or the two between which it is drawn."""
+    low, high = number if isinstance(number, Sequence) else (number, number)
+    return f"{factor * low:g}" if low == high else f"{factor * low:g} to {factor * high:g}"
 
 
 def _governance(screening: Screening) -> str:
@@ -70,6 +97,8 @@ def _screening(screening: Screening) -> str:
 def _profile(profile: Profile) -> str:
     limits = [f"{name} rises by at most {tolerance:g} an update" for name, tolerance in profile.tolerances.items()]
     limits += [f"{name} rises by at most {100 * share:g} % of itself an update" for name, share in profile.relative_tolerances.items()]
+    limits += [f"{name} rises by at most {limit:g} over an episode" for name, limit in profile.limits.items()]
+    limits += [f"{name} rises by at most {100 * share:g} % of its start over an episode" for name, share in profile.relative_limits.items()]
     limits += [f"no update against the direction {direction_in_short(profile.direction)}"] if profile.direction else []
     limits += [f"no {tag} data" for tag in profile.forbidden_tags]
     limits += [f"no update longer than {profile.max_norm:g}"] if profile.max_norm is not None else []

@@ -125,7 +125,7 @@ def test_a_relative_tolerance_of_a_loss_of_zero_is_zero_and_nobody_s_is_no_numbe
         torch.float32,
     )
     dealt = table.deal(torch.arange(2))
-    at = dealt.at(torch.tensor([[0.0, 3.0], [-1e-9, 0.0]]))
+    at = dealt.at(losses := torch.tensor([[0.0, 3.0], [-1e-9, 0.0]]), losses)
     assert at.tolerance[:, 0].tolist() == [[0.0, math.inf]] * 2
     assert at.tolerance[:, 1].tolist() == [[pytest.approx(0.2), 0.0]] * 2
     assert at.tolerance[:, 2].tolist() == [[math.inf, math.inf]] * 2
@@ -157,7 +157,7 @@ def test_a_share_of_a_loss_that_is_zero_where_episodes_start_is_refused(changes:
 
 def test_without_relative_tolerances_profiles_are_the_same_whatever_the_losses() -> None:
     dealt = ProfileTable([Profile(tolerances={"a": 0.2})], 2, ["a"], [], True, torch.float64).deal(torch.arange(3))
-    assert dealt.at(torch.full((3, 1), math.nan)) is dealt
+    assert dealt.at(torch.full((3, 1), math.nan), torch.zeros(3, 1)) is dealt
 
 
 # directions
