@@ -17,6 +17,8 @@ The modules:
 * ``agent``: the base class of all policies, :func:`make` to find one by name, :func:`play` to play an episode;
 * ``scripted``: rules of thumb (``all``, ``none``, ``random``, ``honest``);
 * ``privileged``: references that see what no proxy can see (``oracle``, ``planner``, ``measuring_planner``);
+* ``best_reply``: selfish proxies that know the true gain and the credit rule (``best_reply``); ``equilibrium``: best replies and the
+  equilibria of one round; ``trial``: what a round would pay, tried out;
 * ``network``: the network that learned proxies share, and its file format; ``learned``: proxies that play such a file;
 * ``saved``: files of tensors, with a digest;
 * ``seats``: different policies in different seats; ``seat_env``: one seat as a Gymnasium environment.
@@ -28,6 +30,8 @@ if __name__ != "proxycoop.agents":
 import gymnasium
 
 from .agent import AGENTS, Agent, PrivilegedAgent, make, play
+from .best_reply import BestReply
+from .equilibrium import Equilibria, Replies, best_replies, equilibria
 from .learned import Learned
 from .network import LotNetwork
 from .privileged import MeasuringPlanner, Oracle, Planner
@@ -42,6 +46,8 @@ __all__ = [
     "AGENTS",
     "Agent",
     "All",
+    "BestReply",
+    "Equilibria",
     "Honest",
     "Learned",
     "LotNetwork",
@@ -51,8 +57,11 @@ __all__ = [
     "Planner",
     "PrivilegedAgent",
     "Random",
+    "Replies",
     "SeatEnv",
     "Seats",
+    "best_replies",
+    "equilibria",
     "make",
     "play",
 ]

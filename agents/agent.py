@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -70,6 +70,9 @@ class Agent(ABC):
 
     def watch(self, engine: Engine) -> None:  # noqa: B027  # only privileged agents look at it
         """Take the engine. This is called only for :attr:`privileged` agents."""
+
+    def sit(self, seats: Iterable[int]) -> None:  # noqa: B027  # only those that must know look at it
+        """Take only these seats, while other agents play the others. This is called after :meth:`watch`, for privileged agents."""
 
     def begin(self, layout: ObservationLayout, keys: Tensor) -> None:
         """Begin an episode in E environments.

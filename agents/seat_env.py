@@ -79,6 +79,7 @@ class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
         self.engine.reset(None if seed is None else [seed])
         if self.others.privileged:
             self.others.watch(self.engine)
+            self.others.sit(seat for seat in range(self.engine.num_agents) if seat != self.seat)
         assert self.engine.seeds is not None
         self.others.begin(self.engine.layout, fold(self.engine.seeds, self.engine.episode))
         return self._observation(), self._info()

@@ -39,10 +39,11 @@ class Seats(Agent):
         self.privileged = any(agent.privileged for agent in self.members)
 
     def watch(self, engine: Engine) -> None:
-        """Pass the engine on to the privileged policies."""
+        """Pass the engine on to the privileged policies, and tell them their seats."""
         for agent in self.members:
             if agent.privileged:
                 agent.watch(engine)
+                agent.sit(seat for seat in range(engine.num_agents) if self.others.get(seat, self.default) is agent)
 
     def begin(self, layout: ObservationLayout, keys: Tensor) -> None:
         """Begin an episode for every policy."""
@@ -117,9 +118,10 @@ class Company:
     def begin(self, engine: Engine) -> None:
         """Begin an episode, after the engine did."""
         assert engine.seeds is not None
-        for agent in self._agents.values():
+        for seat, agent in self._agents.items():
             if agent.privileged:
                 agent.watch(engine)
+                agent.sit([seat])
             agent.begin(engine.layout, fold(engine.seeds, engine.episode))
 
     def join(self, engine: Engine, choices: Tensor) -> Tensor:

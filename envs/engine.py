@@ -44,11 +44,12 @@ from .model.models import Model
 from .model.utility import UTILITIES, HeldOutUtility, accuracy, least_divisor
 from .money.settlement import CEILING, Treasury, Turnover, check_size, money_scale, needs_reference
 from .observations.layout import ObservationLayout
+from .observations.marginal_gains import marginal_gains
 from .observations.memory import Memory
 from .played_round import PlayedRound
 from .randomness import Purpose, checked_seeds, fold, seeds_from
 from .records import Entry, Merged, Pay, Prospect, RoundResult
-from .scenario import Scenario, load
+from .scenario import Observations, Scenario, load
 from .screening.harm import predicted_harm
 from .screening.profiles import Profiles, ProfileTable
 from .screening.verdicts import forbidden_by
@@ -517,7 +518,8 @@ class Engine:
     def _observe(self) -> Tensor:
         """What every proxy sees."""
         money = self.treasury.features(self.t, self.device) if self.treasury is not None and self.layout.settles else ()
-        return self._memory.observe(self.t, self.theta, self.prospect, self.profiles.holds, money)
+        gains = [marginal_gains(self.lot_game(), self._memory.last_contributed)] if self.layout.informed else ()
+        return self._memory.observe(self.t, self.theta, self.prospect, self.profiles.holds, money, gains)
 
     @property
     def splits(self) -> Splits:
@@ -605,7 +607,8 @@ def _reference(scenario_yaml: str, made_by: tuple[object, ...]) -> Tensor:
 
 def reference(scenario: Scenario) -> Tensor:
     """Utilities in 32 fixed episodes of all clean lots without screening, start included, ``(T + 1, 32)``."""
-    return _reference(scenario.model_copy(update={"settlement": None}).to_yaml(), recipe(scenario))
+    plain = scenario.model_copy(update={"settlement": None, "observations": Observations()})
+    return _reference(plain.to_yaml(), recipe(scenario))
 
 
 def _least_gain(utility: Tensor) -> float:

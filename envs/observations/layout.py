@@ -45,6 +45,12 @@ _AGENT_FEATURES = (
     ("cost", "the proxy's costs so far over the largest costs possible in an episode"),
     ("participation", "share of the proxy's lots that it contributed last round"),
 )
+_MARGINAL_GAIN = (
+    "marginal_gain",
+    "what the lot would add to the round if all others were contributed as in the last one, measured, reward units; 0 if it would be "
+    "screened out",
+)
+"""A lot's last feature, where the scenario says ``observations.marginal_gains``."""
 _MONEY_FEATURES = (
     ("paid_share", "the proxy's share of all money paid so far; 1/N before the first payment"),
     ("last_payout", "what the last settlement paid the proxy, in reward units per round of a period"),
@@ -62,6 +68,7 @@ class ObservationLayout:
         values: Names of the values.
         settles: Whether agents are rewarded by settlements. If so, there are features about money.
         limited: Names of the values that have limits for the episode. There is a feature about what is left of each.
+        informed: Whether proxies see their lots' marginal gains.
         lot_features: Names within a lot's block.
         agent_features: Names within the agent's block.
     """
@@ -70,18 +77,20 @@ class ObservationLayout:
     values: tuple[str, ...]
     settles: bool = False
     limited: tuple[str, ...] = ()
+    informed: bool = False
 
     @classmethod
     def of(cls, scenario: Scenario) -> ObservationLayout:
         """The layout of a scenario's observations."""
         terms = scenario.settlement
         settles = terms is not None and terms.reward == "settlement"
-        return cls(scenario.lots.per_principal, tuple(scenario.values), settles, scenario.limited)
+        return cls(scenario.lots.per_principal, tuple(scenario.values), settles, scenario.limited, scenario.observations.marginal_gains)
 
     @cached_property
     def lot_features(self) -> tuple[str, ...]:
         """Names within a lot's block. ``harm/<value>`` is the harm over the own tolerance (else the strictest one), clipped to ±3."""
-        return (*(name for name, _ in _LOT_FEATURES), *(f"harm/{value}" for value in self.values))
+        told = (_MARGINAL_GAIN[0],) if self.informed else ()
+        return (*(name for name, _ in _LOT_FEATURES), *(f"harm/{value}" for value in self.values), *told)
 
     @cached_property
     def agent_features(self) -> tuple[str, ...]:
@@ -129,6 +138,7 @@ class ObservationLayout:
     def describe(self) -> dict[str, str]:
         """The meaning of each feature, by its name within its block."""
         meaning = dict(_LOT_FEATURES) | dict(_AGENT_FEATURES) | (dict(_MONEY_FEATURES) if self.settles else {})
+        meaning |= dict([_MARGINAL_GAIN]) if self.informed else {}
         for value in self.values:
             meaning[f"harm/{value}"] = (
                 f"predicted harm of the update to {value} over the own tolerance (else the strictest one, else 1), clipped to ±3"

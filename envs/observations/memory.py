@@ -86,7 +86,20 @@ class Memory:
         self.last_step = step
         self._last_utility = utility
 
-    def observe(self, t: int, theta: Tensor, look: Prospect, holds: Tensor, money: Sequence[Tensor | float] = ()) -> Tensor:
+    @property
+    def last_contributed(self) -> Tensor:
+        """Which lots were contributed in the last round, bool ``(E, N, K)``; none before the first."""
+        return self._last_contributed
+
+    def observe(
+        self,
+        t: int,
+        theta: Tensor,
+        look: Prospect,
+        holds: Tensor,
+        money: Sequence[Tensor | float] = (),
+        gains: Sequence[Tensor] = (),
+    ) -> Tensor:
         """What every proxy sees: its own lots, its own profile, and what the cooperative announces.
 
         Args:
@@ -95,6 +108,7 @@ class Memory:
             look: The prospect of the next round.
             holds: Whether an agent's profile names a value, ``(E, N, M)``.
             money: Features of the accounts, if agents are rewarded by settlements.
+            gains: The lots' marginal gains, ``(E, N, K)``, in the utility's unit, as the one entry, if proxies see them.
 
         Returns:
             float32 ``(E, N, layout.size)``.
@@ -120,6 +134,7 @@ class Memory:
             (self._n_admitted + 0.5) / (self._n_contributed + 1),
             self._lot_credit / self._n_contributed.clamp(min=1),
             *(look.verdicts.harm / look.verdicts.profiles.yardstick[:, :, None]).clamp_(-3, 3).unbind(dim=-1),
+            *(scale * gain for gain in gains),
         ]
         agent: list[Tensor | float] = [
             t / scenario.horizon,

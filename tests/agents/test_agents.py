@@ -202,7 +202,7 @@ def test_references_come_in_the_order_of_what_they_see(engine):
 
 
 def test_only_references_are_privileged():
-    assert {name for name in agents.AGENTS if agents.AGENTS[name].privileged} == {"oracle", "planner", "measuring_planner"}
+    assert {name for name in agents.AGENTS if agents.AGENTS[name].privileged} == {"oracle", "planner", "measuring_planner", "best_reply"}
 
 
 def test_seats_hold_different_agents(engine):
@@ -362,7 +362,9 @@ def test_a_missing_damaged_or_hostile_policy_is_refused(policy, tmp_path):
 
 
 def test_unknown_agent_lists_the_known():
-    with pytest.raises(ValueError, match="known ones are all, honest, learned, measuring_planner, none, oracle, planner, random"):
+    with pytest.raises(
+        ValueError, match="known ones are all, best_reply, honest, learned, measuring_planner, none, oracle, planner, random"
+    ):
         agents.make("nope")
     with pytest.raises(ValueError, match="does not take these arguments"):
         agents.make("all", strength=3)
