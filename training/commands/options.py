@@ -156,6 +156,19 @@ def settings_of_run(run: Path) -> dict[str, Any]:
     return settings
 
 
+def splits_of_run(run: Path) -> range:
+    """Seeds of the data splits on which a run was trained: one in runs of versions that had no others.
+
+    Raises:
+        ValueError: As :func:`settings_of_run` does, or if its numbers of splits are damaged.
+    """
+    settings = settings_of_run(run)
+    first, count = settings["scenario"].get("data", {}).get("split_seed"), settings.get("splits", 1)
+    if not isinstance(first, int) or not isinstance(count, int):
+        raise ValueError(f"{str(run / 'run.json')!r} is damaged: it holds no usable splits: train again")
+    return range(first, first + count)
+
+
 def scenario_of_run(run: Path) -> str:
     """The file of a training run's scenario, for commands that were given no other.
 

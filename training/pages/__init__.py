@@ -2,6 +2,8 @@
 
 * ``report``: a comparison as an HTML page;
 * ``figures``: its figures;
+* ``sweep_page``: a sweep as an HTML page;
+* ``sweep_figures``: its figures;
 * ``audit_page``: an audit as an HTML page;
 * ``screening_figures``: figures of what screening did;
 * ``explain_page``: an explanation as an HTML page;

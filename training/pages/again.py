@@ -10,7 +10,8 @@ from typing import Any
 from ...envs import scenario as scenarios
 from ...strict_yaml import YAMLError, read_value
 from ..analysis.summary import Table
-from ..compare import training_settings
+from ..compare import own_split, training_settings
+from ..evaluate import EVALUATION_SPLITS
 from ..libraries.registry import find
 
 _MOST_OVERRIDES = 8
@@ -19,8 +20,9 @@ _OPTIONS = {"total_steps": "--steps", "library": "--library", "algo": "--algo", 
 
 
 def is_resplit(found: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether every seed has its own split of the data."""
-    return all(result["cell"]["scenario"]["data"]["split_seed"] == result["cell"]["seed"] for result in found)
+    """Whether every seed trained on splits of the data of its own; also where nothing was trained."""
+    cells = [result["cell"] for result in found if result["cell"]["agent"] == "learned"]
+    return all(cell["scenario"]["data"]["split_seed"] == own_split(cell) for cell in cells)
 
 
 def command(found: Sequence[Mapping[str, Any]], tables: Sequence[Table]) -> tuple[str, list[str]]:
@@ -41,11 +43,13 @@ def command(found: Sequence[Mapping[str, Any]], tables: Sequence[Table]) -> tupl
     words = ["python", "-m", "proxycoop", *_each("--import", modules)] if modules else ["proxycoop"]
     words += ["compare", *_each("--scenario", [f"{table.name}.yaml" if table.name in custom else table.name for table in tables])]
     words += _each("--rule", dict.fromkeys(row.name for table in tables for row in table.learned))
-    seeds = sorted({result["cell"]["seed"] for result in found})
+    seeds = sorted({result["cell"]["seed"] for result in found if result["cell"]["agent"] == "learned"}) or [0]
     words += ["--seeds", str(seeds[-1] - seeds[0] + 1), *(["--first-seed", str(seeds[0])] if seeds[0] else [])]
     training: Mapping[str, Any] = next(filter(None, (training_settings(result["cell"]) for result in found)), {})
     words += ["--steps", str(training["total_steps"])] if "total_steps" in training else []
     words += ["--episodes", str(found[0]["cell"]["episodes"])]
+    if (held_out := found[0]["cell"]["evaluation_splits"]) != list(EVALUATION_SPLITS):
+        words += ["--evaluation-splits", str(len(held_out))]
     words += [word for name in ("library", "algo") if name in training for word in (_OPTIONS[name], str(training[name]))]
     words += _each("--seat", training.get("seats", ()))
     words += _each("--seat", found[0]["cell"].get("seats", []))
@@ -63,6 +67,7 @@ def _hyperparameters(training: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     if "library" not in training:
         return
     _, algorithm = find(training["library"], training["algo"])
+    training = {"splits": 1, **training}  # one split is left out of files
     for name, field in algorithm.settings.model_fields.items():
         default = algorithm.actions[0] if name == "actions" else field.default
         if name in training and name not in _OPTIONS and training[name] != default:

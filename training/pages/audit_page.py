@@ -138,7 +138,8 @@ def _drawings(audit: Audit) -> list[Drawing]:
                 drawn.append(blocks("seats", audit.blocks_by_seat.numpy(), seats, seats, "each seat"))
         if n_values:
             screened, free = (losses.transpose(0, 1).double().numpy() for losses in (audit.value_losses, audit.unscreened_value_losses))
-            drawn.append(value_losses(values, screened, free, audit.tolerance.double().mean(dim=1).numpy(), "the agents"))
+            tolerance, limit = audit.tolerance.double().mean(dim=1).numpy(), audit.max_rise.double().mean(dim=0).numpy()
+            drawn.append(value_losses(values, screened, free, tolerance, limit, "the agents"))
         finite = audit.contributed & audit.norm.isfinite()
         if n_values and finite.any():
             predicted, realised = (numbers[finite][:, :n_values].double().numpy() for numbers in (audit.predicted, audit.realised))

@@ -80,14 +80,19 @@ class Drawing:
         return self._saved("pdf", {"CreationDate": None, "Creator": None, "Producer": None, "Subject": self.alt})
 
     @property
+    def png(self) -> bytes:
+        """The figure as PNG, for slides."""
+        return self._saved("png", {"Software": None, "Description": self.alt}, dpi=200)
+
+    @property
     def uri(self) -> str:
         """The figure as a ``data:`` address."""
         return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
 
-    def _saved(self, form: str, metadata: Mapping[str, str | None]) -> bytes:
+    def _saved(self, form: str, metadata: Mapping[str, str | None], **how: Any) -> bytes:
         buffer = io.BytesIO()
         with house_style():
-            self.figure.savefig(buffer, format=form, metadata=dict(metadata))
+            self.figure.savefig(buffer, format=form, metadata=dict(metadata), **how)
         self.figure.set_layout_engine("none")  # all files of a figure are laid out alike, by the first
         return buffer.getvalue()
 

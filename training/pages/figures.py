@@ -176,9 +176,8 @@ def _value_losses(table: Table, _: Looks) -> Drawing | None:
     if best is None or not table.scenario["values"]:
         return None
     tolerance = best.series("tolerance")  # (n_seeds, T, M), NaN where nobody has one
-    return value_losses(
-        list(table.scenario["values"]), best.series("value_loss"), best.series("unscreened_value_loss"), tolerance.mean(axis=0), best.label
-    )
+    screened, free = best.series("value_loss"), best.series("unscreened_value_loss")
+    return value_losses(list(table.scenario["values"]), screened, free, tolerance.mean(axis=0), best.mean_series("limit"), best.label)
 
 
 def _blocks(table: Table, _: Looks) -> Drawing | None:

@@ -29,8 +29,14 @@ _SPAM = 0.05
 """Share of the corrupt lots contributed above which the page speaks of spamming."""
 _ROUNDING = 1e-5
 """Gain in utility below which credit and gain may differ by rounding alone."""
+_SETTINGS = {
+    "episodes": "episodes of an evaluation on each split",
+    "evaluation_splits": "data splits of the evaluation",
+    "splits": "data splits of a training",
+}
 _TRAINING = (
     "total_steps",
+    "splits",
     "num_cooperatives",
     "learning_rate",
     "n_epochs",
@@ -160,19 +166,26 @@ def _measures(table: Table) -> list[list[str | tuple[str, str]]]:
         percent = unit == SHARE
         places = 1 if percent or largest >= 10 else 3
         made.append([name, "%" if percent else unit, *(spell(estimate, places, percent=percent) for estimate in estimates)])
-    return [*made, ["seeds", "", *(", ".join(map(str, row.seeds)) for row in table.rows)]]
+    return [*made, ["seeds", "", *(", ".join(map(str, row.seeds)) or "–" for row in table.rows)]]
 
 
 def _settings(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Settings of training and evaluation. Where cells differ, all values are listed."""
     settings = []
-    for name in ("episodes", *_TRAINING):
-        values = list(dict.fromkeys(str(result["cell"][name]) for result in found if name in result["cell"]))
+    for name in ("episodes", "evaluation_splits", *_TRAINING):
+        values = list(dict.fromkeys(_told_setting(result["cell"][name]) for result in found if name in result["cell"]))
         if values:
-            settings.append(("episodes of an evaluation" if name == "episodes" else name.replace("_", " "), ", ".join(values)))
+            settings.append((_SETTINGS.get(name, name.replace("_", " ")), ", ".join(values)))
     if seats := list(dict.fromkeys(seat for result in found for seat in result["cell"].get("seats", ()))):
         settings.append(("seats that other agents played", ", ".join(seats)))
     return settings
+
+
+def _told_setting(value: object) -> str:
+    """A setting as text; numbers that follow each other as their first and last."""
+    if isinstance(value, list) and len(value) > 2 and value == list(range(value[0], value[0] + len(value))):
+        return f"{value[0]} to {value[-1]}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _dictionary(found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -208,10 +221,26 @@ def findings(table: Table) -> list[tuple[str, str]]:
         if paid := [row for row in learned if is_beyond(row.measure(measure))]:
             said.append((heading, f"{text} under {_listed(paid, measure)}, in reward units."))
     said += _budget_finding(table)
-    if broken := [row for row in learned if row.mean("violations") > 0]:
-        listed = _listed(broken, "violations", percent=True)
-        said.append(("Violations", f"share of rounds in which the step broke somebody's profile, to first order: {listed}."))
-    return said
+    if broken := [row for row in learned if row.mean("beyond_limits") > 0]:
+        listed = _listed(broken, "beyond_limits", percent=True)
+        said.append(
+            ("Beyond a limit", f"share of rounds after which a value's loss was beyond somebody's limit for the episode: {listed}.")
+        )
+    if strained := [row for row in learned if row.mean("test_worst_value") > 1]:
+        listed = _listed(strained, "test_worst_value", percent=True, sure=lambda row: is_beyond(row.measure("test_worst_value"), 1.0))
+        text = "on people outside the probe sets the value that fares worst ends further from its start than profiles allow in an episode"
+        said.append(("Values strained", f"{text}, under {listed}."))
+    return [*said, *_home_finding(table)]
+
+
+def _home_finding(table: Table) -> list[tuple[str, str]]:
+    """How much better policies do on the splits on which they were trained, where that is certain for some rule."""
+    gaps = [row for row in table.learned if is_beyond(row.measure("home_gap"))]
+    if not gaps:
+        return []
+    places = _places_told(gaps, "home_gap")
+    text = "welfare is higher on the data splits of the training than on those that nobody trained on, in reward units, under "
+    return [("Home advantage", f"{text}{_listed(gaps, 'home_gap', places=places)}.")]
 
 
 def _seeds_finding(table: Table) -> list[tuple[str, str]]:
@@ -220,11 +249,11 @@ def _seeds_finding(table: Table) -> list[tuple[str, str]]:
     if single := [row for row in learned if len(row.seeds) == 1]:
         who = "each rule was" if len(single) == len(learned) else f"{_names(single)} {'were' if len(single) > 1 else 'was'}"
         text = (
-            f"{who} trained once. What follows may be different on another seed: ± is then over the episodes of one evaluation. "
+            f"{who} trained once. What follows may be different on another seed: ± is then over one evaluation. "
             "To compare rules, train with more seeds."
         )
         said.append(("One seed", text))
-    lacking = [(row.label, [str(seed) for seed in table.seeds if seed not in row.seeds]) for row in table.rows]
+    lacking = [(row.label, [str(seed) for seed in table.seeds if seed not in row.seeds]) for row in table.learned]
     if lacking := [(name, seeds) for name, seeds in lacking if seeds]:
         listed = ", ".join(f"{name} (seed{'s' * (len(seeds) > 1)} {', '.join(seeds)})" for name, seeds in lacking)
         said.append(("Unfinished", f"cells are missing: {listed}. Means over different seeds differ for that reason too."))
@@ -248,7 +277,7 @@ def _welfare_finding(table: Table) -> list[tuple[str, str]]:
         text = "" if highest.is_certain else "not certain; on average it is "
         text += f"{best.name} with {told(best.measure('welfare'), places)} reward units"
         if share is not None and planner is not None:
-            text += f", {_percent(share)} of the planner's" + " on the seeds that both have" * (best.seeds != planner.seeds)
+            text += f", {_percent(share)} of the planner's"
         text += f"; lowest: {_first(rows, lowest, 'welfare', places)}. Its lead, seed by seed: "
         leads = [(other.name, difference(best, other, "welfare")) for other in others]
         text += ", ".join(f"{_told_lead(lead, places)} over {name}{_doubt(lead)}" for name, lead in leads)

@@ -16,6 +16,8 @@ from .drawing import BLUE, GREY, RULE, VERMILION, WIDTH, Drawing, Look, drawable
 
 _SCREENED, _FREE = Look(BLUE, "-", "o"), Look(VERMILION, (0, (4, 2)), "s")
 _ROOM = (0, (1, 1.2))
+_LIMIT = (0, (6, 2))
+"""Dashes of a limit for the episode."""
 MOST_DOTS = 4000
 """Most dots of a scatter plot. Of more, evenly spaced ones are drawn, so that the page stays small."""
 MOST_LETTERS = 42
@@ -65,38 +67,48 @@ def blocks(key: str, shares: Floats, whose: Sequence[str], who: Sequence[str], o
     return drawing(key, figure, said)
 
 
-def value_losses(names: Sequence[str], screened: Floats, free: Floats, tolerance: Floats, of: str) -> Drawing:
+def value_losses(names: Sequence[str], screened: Floats, free: Floats, tolerance: Floats, limit: Floats, of: str) -> Drawing:
     """Value losses over the rounds, with screening and where nobody screens, one panel per value.
 
     Args:
         names: The M values.
         screened: Losses with screening, ``(n_samples, T + 1, M)``; a sample is a seed or an episode.
         free: The same where nobody screens.
-        tolerance: The strictest tolerance for one update in each round, ``(T, M)``; not finite where nobody has one.
+        tolerance: The strictest tolerance for one update in each round, ``(T, M)``, within what is left of limits; not finite where nobody
+            has one.
+        limit: The strictest limit on the rise over an episode, ``(M,)``; not finite where nobody has one.
         of: Who played, for the text.
     """
     figure, said = Figure((WIDTH, round(0.45 + 1.75 * len(names), 2)), layout="constrained"), [f"Play of {of}"]
     rounds = np.arange(screened.shape[1], dtype=np.float64)
-    limited = False
+    tolerated = limited = False
     for m, (ax, name) in enumerate(zip(figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0], names, strict=True)):
         line(ax, rounds, screened[..., m], "", _SCREENED, 0)
         line(ax, rounds, free[..., m], "", _FREE, 1)
         fit([ax])
         before, room = screened[:, :-1, m].mean(axis=0), tolerance[:, m]
+        start, highest = float(screened[:, 0, m].mean()), ax.get_ylim()[1]
+        low, high = ax.get_ylim()
         if np.isfinite(room).all():
-            limited = True
+            tolerated = True
             ax.plot(rounds[1:], before + room, color=GREY, linestyle=_ROOM, linewidth=1.1)
-            low, high = ax.get_ylim()
-            ax.set_ylim(low, max(high, float((before + room).max()) + 0.05 * (high - low)))
+            highest = max(highest, float((before + room).max()) + 0.05 * (high - low))
+        at_most = ""
+        if np.isfinite(limit[m]):
+            limited = True
+            ax.axhline(start + limit[m], color=GREY, linestyle=_LIMIT, linewidth=1.1)
+            highest = max(highest, start + float(limit[m]) + 0.05 * (high - low))
+            at_most = f"; the limit is {start + limit[m]:.3g}"
+        ax.set_ylim(low, highest)
         ax.set_title(drawable(name, 60))
         ends = (float(curves[:, -1, m].mean()) for curves in (screened, free))
-        said.append(f"{name}: from {screened[:, 0, m].mean():.3g} to {next(ends):.3g} screened and {next(ends):.3g} unscreened")
+        said.append(f"{name}: from {start:.3g} to {next(ends):.3g} screened and {next(ends):.3g} unscreened{at_most}")
     ax.set_xlabel("rounds played")
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     keys = [Line2D([], [], color=look.colour, linestyle=look.dashes, marker=look.marker) for look in (_SCREENED, _FREE)]
-    keys += [Line2D([], [], color=GREY, linestyle=_ROOM)] * limited
-    texts = ["screened", "had nobody screened", "round's start + tolerance"][: len(keys)]
-    figure.legend(keys, texts, loc="outside upper left", ncols=3)
+    keys += [Line2D([], [], color=GREY, linestyle=_ROOM)] * tolerated + [Line2D([], [], color=GREY, linestyle=_LIMIT)] * limited
+    texts = ["screened", "had nobody screened", *["round's start + tolerance"] * tolerated, *["limit"] * limited]
+    figure.legend(keys, texts, loc="outside upper left", ncols=4)
     return drawing("value-losses", figure, said)
 
 

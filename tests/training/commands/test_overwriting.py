@@ -34,8 +34,9 @@ def originals(tmp_path_factory):
     for cell in cells([tiny], ["loo"], [0], episodes=2, total_steps=30):
         path = place / "table" / "cells" / cell.name / "result.json"
         path.parent.mkdir(parents=True)
-        measures = {"welfare": [1.0, 0.1]}
-        path.write_text(json.dumps({"version": "9", "cell": cell.description(), "measures": measures, "series": {}, "curve": []}))
+        splits = list(cell.evaluation_splits)
+        result = {"measures": {"welfare": [1.0, 0.1]}, "splits": splits, "by_split": {"welfare": [1.0] * len(splits)}}
+        path.write_text(json.dumps({"version": "9", "cell": cell.description(), **result, "series": {}, "curve": []}))
     return place
 
 
@@ -62,6 +63,8 @@ def snapshot(place):
         ("audit", *TINY, "--episodes", 1, "--json", "MINE"),
         ("audit", *TINY, "--episodes", 1, "--out", "MINE"),
         ("explain", *TINY, "--episodes", 2, "--csv", "MINE"),
+        ("scenarios", "digits", "--set", "horizon=1", "--interaction", "--episodes", 2, "--csv", "MINE"),
+        ("scenarios", "digits", "--set", "horizon=1", "--interaction", "--episodes", 2, "--json", "MINE"),
         ("explain", *TINY, "--episodes", 2, "--json", "MINE"),
         ("explain", *TINY, "--episodes", 2, "--out", "MINE"),
         ("profiles", "sample", "--pairs", 3, "--out", "MINE"),
@@ -277,7 +280,7 @@ def test_a_training_does_not_go_on_beside_a_scenario_that_is_another(run, place)
     "change",
     [
         {"cell": 1}, {"measures": {"welfare": 3}}, {"measures": {"welfare": ["a", "b"]}}, {"measures": []}, {"series": None},
-        {"series": {"utility": ["a"]}}, {"curve": 5}, {"curve": [1]},
+        {"series": {"utility": ["a"]}}, {"curve": 5}, {"curve": [1]}, {"splits": [3]}, {"by_split": {"welfare": [1.0]}},
     ],
     ids=str,
 )  # fmt: skip
@@ -291,7 +294,7 @@ def test_a_damaged_result_is_named(run, place, change):
 
 @pytest.mark.parametrize("gone", ["seed", "scenario", "credit"])
 def test_a_result_that_does_not_say_of_what_is_named(run, place, gone):
-    path = next((place / "table").glob("cells/*/*/*/result.json"))
+    path = next((place / "table").glob("cells/*/*/seed-*/result.json"))
     result = json.loads(path.read_text())
     del result["cell"][gone]
     path.write_text(json.dumps(result))

@@ -1,0 +1,287 @@
+"""The commands that play or train in one cooperative: ``play``, ``train``, ``evaluate`` and ``audit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..terminal import add_row, say, show, table_of
+from .options import (
+    PLAYED_FIRST,
+    AgentOption,
+    AlgoOption,
+    CreditOption,
+    FirstSeedOption,
+    HyperOption,
+    LibraryOption,
+    MeanwhileCreditOption,
+    OverwriteOption,
+    PlayedRunArgument,
+    PlayedScenarioOption,
+    ScenarioOption,
+    SeatOption,
+    SeedOption,
+    SetOption,
+    agent_named,
+    hyperparameters,
+    in_words,
+    inputs_of,
+    ledger_files,
+    load_scenario,
+    outputs_of,
+    player,
+    scenario_of_run,
+    seats_given,
+    seats_of,
+    splits_of_run,
+)
+
+PLAY_EPILOG = (
+    "Examples: `proxycoop play` · `proxycoop play -s digits -c loo --seat 0=none --seat 1=all` · "
+    "`proxycoop play -c 'shapley(budget=30)' --last` · `proxycoop play --policy out/run --picture round.png` · "
+    "`proxycoop play -s breast_cancer --set settlement.period=4 --ledger books.db`"
+)
+TRAIN_EPILOG = (
+    "Examples: `proxycoop train --out out/run` · `proxycoop train -s breast_cancer -c loo --seed 1 --out out/loo-1` · "
+    "`proxycoop train --library benchmarl --algo qmix --out out/qmix` · `proxycoop train --out out/run --resume` · "
+    "watch with `tensorboard --logdir out/run/tb`"
+)
+EVALUATE_EPILOG = (
+    "Examples: `proxycoop evaluate out/run` · `proxycoop evaluate --agent planner -s breast_cancer` · "
+    "`proxycoop evaluate out/run -c loo --json loo.json` (the same policy, paid by another rule)"
+)
+AUDIT_EPILOG = (
+    "Examples: `proxycoop audit out/run` · `proxycoop audit --agent honest -s breast_cancer --out audit.html` · "
+    "`proxycoop audit --agent all --set screening.filter=project --csv objections.csv`"
+)
+
+
+def play(
+    scenario: Annotated[
+        str | None, typer.Option("--scenario", "-s", help=f"Scenario. [default: the policy's own, or {PLAYED_FIRST}]")
+    ] = None,
+    agent: AgentOption = None,
+    credit: CreditOption = "shapley",
+    seed: SeedOption = 0,
+    seat: SeatOption = None,
+    policy: Annotated[Path | None, typer.Option("--policy", help="Play the policy of this training run.")] = None,
+    last: Annotated[bool, typer.Option("--last", help="Show only the last round.")] = False,
+    picture: Annotated[Path | None, typer.Option("--picture", help="Write a PNG of the last round.")] = None,
+    overwrite: OverwriteOption = False,
+    ledger: Annotated[
+        str | None, typer.Option("--ledger", help="Write rounds and settlements into this ledger: a file, or a database's URL.")
+    ] = None,
+    cooperative: Annotated[
+        str | None,
+        typer.Option("--cooperative", help="Name of the cooperative in the ledger; seed and episode follow it. [default: SCENARIO/RULE]"),
+    ] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Play one episode and show every round as text."""
+    from ... import agents as proxies
+    from ...envs import Engine
+    from ...envs.rendering import render_picture, render_text
+    from .rules import working
+
+    everyone = agent_named(agent or ("learned" if policy else "honest"), policy)
+    scenario = scenario or (PLAYED_FIRST if policy is None else scenario_of_run(policy))
+    loaded = load_scenario(scenario, overrides)
+    plays_policy = policy is not None and agent in (None, "learned")
+    seats = seats_of(seat, loaded, policy) if plays_policy or policy is None else seats_given(seat, loaded)
+    others = {place: agent_named(name, policy) for place, name in seats.items()}
+    engine = Engine(loaded, credit)
+    books = {} if ledger is None else dict.fromkeys(ledger_files(ledger), "the ledger itself")
+    outputs = outputs_of("play", overwrite, picture, scenarios=[scenario], run=policy, others=books)
+    bookkeeper = None
+    if picture is not None and picture.suffix.lower() not in ("", ".png"):
+        raise ValueError(f"--picture {str(picture)!r}: pictures are PNG files, so let the name end in .png")
+    if cooperative is not None and ledger is None:
+        raise ValueError(f"--cooperative {cooperative!r} is a name in a ledger: give --ledger FILE too")
+    if ledger is not None:
+        from ...envs.bookkeeping import Bookkeeper  # brings a database
+
+        bookkeeper = Bookkeeper(engine, ledger, cooperative)
+    say(f"credit: {working(credit, loaded.principals)}\n\n")
+
+    def show_round(engine: Engine) -> None:
+        if bookkeeper is not None:
+            bookkeeper.write()
+        if not last or engine.t == engine.horizon:
+            say(render_text(engine) + "\n\n")
+
+    metrics = proxies.play(engine, proxies.Seats(everyone, others) if others else everyone, [seed], on_round=show_round)
+    returns = ", ".join(f"{value:z.2f}" for value in metrics["return"][0].tolist())
+    say(
+        f"welfare {float(metrics['welfare'][0]):z.2f} (gain minus costs, in reward units); returns {returns}; "
+        f"clean lots contributed {float(metrics['clean_share'][0]):.0%}, corrupt {float(metrics['corrupt_share'][0]):.0%}\n"
+    )
+    if picture is not None:
+        from matplotlib.image import imsave
+
+        from ...files import write_atomically
+
+        with outputs:
+            write_atomically(picture, lambda file: imsave(file, render_picture(engine), format="png"))
+        say(f"wrote {picture}\n")
+    if bookkeeper is not None:
+        bookkeeper.close()
+        written = bookkeeper.ledger.name  # a URL without its password
+        say(f"wrote {bookkeeper.cooperative!r} into the ledger {written}; next: proxycoop ledger verify {written}\n")
+
+
+def train(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")],
+    scenario: ScenarioOption = "digits",
+    credit: CreditOption = "shapley",
+    seed: SeedOption = 0,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Agent-steps of the training.")] = 120_000,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder, if there is one.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Begin anew and replace what has the names of a run's files, whoever wrote it. With `--resume`, a run there goes on.",
+        ),
+    ] = False,
+    seat: SeatOption = None,
+    library: LibraryOption = "sb3",
+    algo: AlgoOption = None,
+    hyper: HyperOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Train proxies under a credit rule with one of the RL libraries, and save the policy with its scenario and seed."""
+    from ..libraries.registry import settings_for
+    from ..train import tqdm_progress
+    from ..train import train as run
+    from .rules import working
+
+    settings = settings_for(
+        library,
+        algo,
+        scenario=load_scenario(scenario, overrides),
+        credit=credit,
+        seed=seed,
+        total_steps=steps,
+        seats=tuple(seat or ()),
+        **hyperparameters(library, algo, hyper),
+    )
+    say(f"credit: {working(credit, settings.scenario.principals)}\n")
+    bar, progress = tqdm_progress(f"{settings.scenario.name}, {credit}, {settings.library} {settings.algo}")
+    with bar:
+        folder = run(settings, out, resume=resume, overwrite=overwrite, inputs=inputs_of([scenario]), progress=progress)
+    say(f"wrote {folder / 'policy.pt'}; next: proxycoop evaluate {folder}\n")
+
+
+def evaluate(
+    run: PlayedRunArgument = None,
+    agent: AgentOption = None,
+    scenario: PlayedScenarioOption = None,
+    credit: Annotated[
+        str | None, typer.Option("--credit", "-c", help="Credit rule, as for `train`. [default: the run's own, or shapley]")
+    ] = None,
+    episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes on each data split.")] = 16,
+    evaluation_splits: Annotated[
+        int | None, typer.Option("--evaluation-splits", min=1, help="Data splits, on which nobody trained. [default: 10]")
+    ] = None,
+    home: Annotated[
+        bool, typer.Option("--home", help="Play on the data splits of the training instead, or on the scenario's own.")
+    ] = False,
+    seed: FirstSeedOption = 1_000_000,
+    seat: SeatOption = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all measures and series to this file.")] = None,
+    overwrite: OverwriteOption = False,
+    overrides: SetOption = None,
+) -> None:
+    """Evaluate a trained policy or a scripted agent by every measure that needs no further training.
+
+    It plays on data splits that nobody trained on, with start models, validation and test sets of their own; the same as in `compare`.
+    """
+    from ...agents.seats import seated
+    from ...files import write_json
+    from ..evaluate import evaluate as measure
+    from ..evaluate import held_out_splits
+    from .rules import working
+
+    if home and evaluation_splits is not None:
+        raise ValueError(
+            f"--home plays on the training's own data splits, so --evaluation-splits {evaluation_splits} has no effect: leave one"
+        )
+    trained = splits_of_run(run) if run is not None and scenario is None else None
+    maker, who, scenario, credit = player("evaluate", run, agent, scenario, credit)
+    loaded = load_scenario(scenario, overrides)
+    own = range(loaded.data.split_seed, loaded.data.split_seed + loaded.data.splits)
+    played = list(trained or own) if home else list(held_out_splits(evaluation_splits))
+    if not home and trained and (both := [split for split in played if split in trained]):
+        raise ValueError(f"split {both[0]} is one of the training: choose fewer --evaluation-splits, or --home")
+    seats = seats_of(seat, loaded, run)
+    outputs = outputs_of("evaluate", overwrite, json_file, scenarios=[scenario], run=run)
+    of = f"the training's {len(played)}" if home and trained else f"the scenario's {len(played)}" if home else f"{len(played)} held-out"
+    where = f"{episodes} episodes on each of {of} data splits" if len(played) > 1 else f"{episodes} episodes"
+    say(f"credit: {working(credit, loaded.principals)}\n{loaded.name}, {where}, played by {in_words(who, seats)}\n")
+    evaluation = measure(
+        loaded, credit, lambda: seated(maker(), seats), episodes=episodes, seed=seed, splits=played, home=None if home else trained
+    )
+    table = table_of("measure", "mean", "± 95 %")
+    for name, estimate in evaluation.measures.items():
+        cells = ["–" if number is None else f"{number:.4g}" for number in (estimate.mean, estimate.half_width)]
+        add_row(table, name, *cells)
+    show(table)
+    say("".join(f"{note}\n" for note in evaluation.notes))
+    if json_file is not None:
+        with outputs:
+            write_json(json_file, evaluation.to_dict() | {"seats": {str(seat): name for seat, name in seats.items()}})
+
+
+def audit(
+    run: PlayedRunArgument = None,
+    agent: AgentOption = None,
+    scenario: PlayedScenarioOption = None,
+    credit: MeanwhileCreditOption = None,
+    episodes: Annotated[int, typer.Option("--episodes", min=1, help="Episodes.")] = 16,
+    seed: FirstSeedOption = 1_000_000,
+    seat: SeatOption = None,
+    top: Annotated[int, typer.Option("--top", min=0, help="How many of the most harmful blocked updates to list.")] = 10,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write every objection to this file, one row each.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the totals, the table and the most harmful updates to this file.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page. [default: audit.html in the run's folder]")] = None,
+    overwrite: OverwriteOption = False,
+    overrides: SetOption = None,
+) -> None:
+    """Explain which updates were blocked, by whose profile, because of which value, and how much harm was predicted and realised."""
+    from ...agents.seats import seated
+    from ...files import write_json, write_text
+    from ..analysis.audit import audit as play
+    from ..analysis.objections import Findings
+    from ..pages.audit_page import console_table, totals_in_words, write_audit
+
+    maker, who, scenario, credit = player("audit", run, agent, scenario, credit)
+    loaded = load_scenario(scenario, overrides)
+    seats = seats_of(seat, loaded, run)
+    who = in_words(who, seats)
+    out = run / "audit.html" if out is None and run is not None else out
+    outputs = outputs_of("audit", overwrite, csv_file, json_file, out, scenarios=[scenario], run=run)
+    played = play(loaded, lambda: seated(maker(), seats), credit=credit, episodes=episodes, seed=seed)
+    findings = Findings(played)
+    words = [*totals_in_words(findings.totals), *findings.notes()]
+    say(f"{loaded.name}, {episodes} episode{'s' * (episodes > 1)}, played by {who}\n\n" + "".join(f"{text}\n" for text in words))
+    if findings.accounts:
+        show(console_table(findings.accounts))
+    if worst := findings.worst(top):
+        say(
+            "blocked or mended updates, the most harmful on the probe test set first: of each lot and value the worst round; harms to "
+            "different values are compared as multiples of the mean predicted harm\n"
+        )
+        say("".join(f"{text}\n" for text in worst))
+    if bargains := findings.audit.bargains:
+        say(f"\nhow the first rounds of episode {seed} were negotiated\n" + "\n".join(f"{text}\n" for text in bargains))
+    with outputs:
+        if csv_file is not None:
+            say(f"wrote {write_text(csv_file, findings.to_csv())}\n")
+        if json_file is not None:
+            say(f"wrote {write_json(json_file, findings.to_dict(top))}\n")
+        if out is not None:
+            say(f"wrote {write_audit(findings, out, agents=who, top=top)}\n")

@@ -1,0 +1,195 @@
+"""The command ``proxycoop scenarios``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..terminal import add_row, complain, say, show, table_of
+from .listing_commands import first_sentence
+from .options import OverwriteOption, SetOption, load_scenario, outputs_of
+
+if TYPE_CHECKING:
+    from ...envs.scenario import Scenario
+    from ..analysis.interaction import Interaction
+
+SCENARIOS_EPILOG = (
+    "Examples: `proxycoop scenarios` · `proxycoop scenarios digits` · `proxycoop scenarios --settings` · "
+    "`proxycoop scenarios my.yaml --set horizon=8` · `proxycoop scenarios digits redundant --interaction` · "
+    "`proxycoop scenarios --interaction --csv interaction.csv` (every scenario)"
+)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What ``--interaction`` was asked for; ``None`` where an option was not given."""
+
+    episodes: int | None
+    seed: int | None
+    csv_file: Path | None
+    json_file: Path | None
+    overwrite: bool
+
+    def given(self) -> list[str]:
+        """The options that were given."""
+        names = {"--episodes": self.episodes, "--seed": self.seed, "--csv": self.csv_file, "--json": self.json_file}
+        return [name for name, value in names.items() if value is not None] + ["--overwrite"] * self.overwrite
+
+
+def scenarios(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="Print this scenario in full, as YAML, and list what its proxies observe. With `--interaction` there may be several.",
+        ),
+    ] = None,
+    settings: Annotated[bool, typer.Option("--settings", help="List every setting of a scenario, with its default and meaning.")] = False,
+    interaction: Annotated[
+        bool,
+        typer.Option(
+            "--interaction",
+            help="Measure how much members interact, in the scenarios named or in all: R² of the best additive game, the share of pairwise "
+            "interaction, and the correlation of `loo` and `standalone` with `shapley`.",
+        ),
+    ] = False,
+    episodes: Annotated[
+        int | None, typer.Option("--episodes", min=2, help="Episodes of `--interaction` in each scenario. [default: 32]")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Seed of the first episode's cooperative, for `--interaction`. [default: 0]")
+    ] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write what `--interaction` measured to this file.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write it to this file.")] = None,
+    overwrite: OverwriteOption = False,
+    overrides: SetOption = None,
+) -> None:
+    """List the scenarios, print one in full, list all settings, or measure how much members interact."""
+    asked = _Asked(episodes, seed, csv_file, json_file, overwrite)
+    if settings and (names or overrides):
+        raise ValueError("--settings lists what every scenario can have: leave the scenario's name and --set out")
+    if settings and interaction:
+        raise ValueError("--settings lists what every scenario can have, and --interaction measures scenarios: leave one of the two out")
+    if overrides and not names:
+        raise ValueError("--set changes one scenario: name it, as in proxycoop scenarios digits --set horizon=8")
+    if asked.given() and not interaction:
+        raise ValueError(f"{asked.given()[0]} is an option of --interaction: give that too")
+    if names and len(names) > 1 and not interaction:
+        raise ValueError(f"{len(names)} scenarios are named, and one is printed at a time: name one, or give --interaction")
+    if settings:
+        _list_settings()
+    elif interaction:
+        _interact(names, overrides, asked)
+    elif names:
+        _print(load_scenario(names[0], overrides))
+    else:
+        _list()
+
+
+def _list_settings() -> None:
+    from ...envs import scenario
+    from ...envs.values import VALUES
+    from ...settings import describe
+
+    table = table_of("setting", "default", "meaning")
+    for row in describe(scenario.Scenario):
+        add_row(table, *row)
+    for kind in VALUES:
+        value: Any = VALUES[kind]
+        add_row(table, f"values.<…>[{kind}]", "–", first_sentence(value))
+        for row in describe(value, f"values.<…>[{kind}]."):
+            add_row(table, *row)
+    show(table)
+
+
+def _print(loaded: Scenario) -> None:
+    from ...envs.observations.layout import ObservationLayout
+
+    say(loaded.to_yaml())
+    layout = ObservationLayout.of(loaded)
+    say(f"\n# A proxy observes {layout.size} numbers: for each of its {layout.n_lots} lots\n")
+    meaning = layout.describe()
+    for title, features in (("", layout.lot_features), ("# and for itself and the cooperative\n", layout.agent_features)):
+        say(title)
+        for feature in features:
+            say(f"#   {feature:24} {meaning[feature]}\n")
+
+
+def _list() -> None:
+    from ...envs import scenario
+
+    table = table_of("scenario", "N", "K", "T", "data", "values", "governance", "weights", "description")
+    for known in scenario.names():
+        one = scenario.load(known)
+        add_row(
+            table,
+            known,
+            str(one.principals),
+            str(one.lots.per_principal),
+            str(one.horizon),
+            one.data.source,
+            ", ".join(one.values) or "–",
+            one.screening.governance,
+            one.weights,
+            one.description,
+        )
+    show(table, spare=("weights", "values", "governance", "data"))
+
+
+def _interact(names: Sequence[str] | None, overrides: list[str] | None, asked: _Asked) -> None:
+    from tqdm import tqdm
+
+    from ...envs import scenario
+    from ...files import write_json, write_text
+    from ..analysis.interaction import COLUMNS, cells, interaction
+
+    wanted = names or scenario.names()
+    loaded = [load_scenario(name, overrides) for name in wanted]
+    outputs = outputs_of("scenarios", asked.overwrite, asked.csv_file, asked.json_file, scenarios=wanted)
+    episodes, seed = 32 if asked.episodes is None else asked.episodes, asked.seed or 0
+    found: list[Interaction] = []
+    for one in tqdm(loaded, unit=" scenarios", delay=1, disable=None):
+        try:
+            found += [interaction(one, episodes=episodes, seed=seed, screened=screened) for screened in (False, True)]
+        except ValueError as refusal:
+            if names:
+                raise
+            complain(f"{one.name} is left out: {refusal}\n")
+    table = table_of(*COLUMNS)
+    for measured in found:
+        add_row(table, *cells(measured))
+    say(
+        f"{episodes} episodes a row, in which 80 % of the clean and 20 % of the corrupt lots are contributed at random; mean ± half-width "
+        "of a 95 % interval over episodes\n"
+    )
+    show(table, spare=("last", "alone", "higher"))
+    say(
+        "additive: R² of the best additive game; pairs, higher: shares of the game's variance that are interaction of two members, and of "
+        "more. loo, standalone: correlation over agents with shapley. gain, alone, last: what an episode gained, and what all members "
+        "would have gained alone or as the last to join, in the utility's unit.\n"
+    )
+    with outputs:
+        if asked.csv_file is not None:
+            say(f"wrote {write_text(asked.csv_file, _to_csv(found))}\n")
+        if asked.json_file is not None:
+            say(f"wrote {write_json(asked.json_file, [one.to_dict() for one in found])}\n")
+
+
+def _to_csv(found: Sequence[Interaction]) -> str:
+    """One row for each scenario, unscreened and screened; the half-width of an estimate's interval is in a column of its own."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for i, one in enumerate(found):
+        flat: dict[str, object] = {}
+        for name, value in one.to_dict().items():
+            flat |= {name: value[0], f"{name}_half_width": value[1]} if isinstance(value, list) else {name: value}
+        if i == 0:
+            writer.writerow(flat)
+        writer.writerow(["" if value is None else value for value in flat.values()])
+    return text.getvalue()
