@@ -100,9 +100,11 @@ def of_seed(seed: int) -> dict[str, dict[str, float]]:
 
 
 def _loaded(changes: dict[str, Any], seed: int) -> scenario.Scenario:
-    shipped, factor = scenario.load("adult"), changes.get("tolerances", 1.0)
+    shipped, factor = scenario.load("adult").unlimited(), changes.get("tolerances", 1.0)
     profiles = [profile.tightened(factor) for profile in shipped.profiles]
-    return scenario.load("adult", profiles=profiles, screening=changes.get("screening", {}), **{"data.split_seed": seed})
+    return scenario.load(
+        "adult", profiles=profiles, screening={"guard": False, **changes.get("screening", {})}, **{"data.split_seed": seed}
+    )
 
 
 def _test_groups(engine: Engine) -> dict[str, NDArray[np.bool_]]:
@@ -113,7 +115,7 @@ def cooperative(changes: dict[str, Any], seed: int) -> list[dict[str, float]]:
     """Train proxies, let them play, test the models that they end with."""
     one = _loaded(changes, seed)
     with tempfile.TemporaryDirectory() as folder:
-        train(settings_for(scenario=one, credit="shapley", seed=seed, total_steps=STEPS), folder, tensorboard=False)
+        train(settings_for(scenario=one, credit="shapley", seed=seed, total_steps=STEPS, splits=1), folder, tensorboard=False)
         policy = agents.make("learned", path=folder)
     engine = Engine(one, "shapley", EPISODES)
     agents.play(engine, policy, range(FIRST_COOPERATIVE, FIRST_COOPERATIVE + EPISODES))

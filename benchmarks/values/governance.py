@@ -54,8 +54,8 @@ def measure(name: str, factor: float, rounds: int) -> tuple[list[str], int, int,
     torch.set_num_threads(1)
     rows, worse, of, told = [], 0, 0, ""
     for label, screening in GOVERNANCES.items():
-        profiles = [profile.tightened(factor) for profile in scenario.load(name).profiles]
-        one = scenario.load(name, screening=screening, profiles=profiles, **{"reward.scale": 1.0})
+        profiles = [profile.tightened(factor) for profile in scenario.load(name).unlimited().profiles]
+        one = scenario.load(name, screening={"guard": False, **screening}, profiles=profiles, **{"reward.scale": 1.0})
         engine = Engine(one, None, -(-rounds // one.horizon))
         agent = agents.make("random")
         observations = engine.reset(range(engine.num_envs))

@@ -91,7 +91,7 @@ def predictions(name: str, rounds: int) -> dict[tuple[str, str], Prediction]:
                 rows = all_of_it[tolerance.isfinite().expand_as(realised)]  # protected values alone
                 collected.setdefault((what, order), []).append(rows.double().numpy())
 
-    play(scenario.load(name), rounds, watch)
+    play(scenario.load(name).unlimited(), rounds, watch)
     return {key: _prediction(np.concatenate(parts)) for key, parts in collected.items()}
 
 
@@ -114,9 +114,11 @@ def _prediction(rows: NDArray[np.float64]) -> Prediction:
 
 def beyond(name: str, screening: dict[str, Any], factor: float, rounds: int) -> int:
     """Rounds in which a protected value's loss on its probe set rose beyond the strictest tolerance."""
-    profiles = [profile.tightened(factor) for profile in scenario.load(name).profiles]
+    profiles = [profile.tightened(factor) for profile in scenario.load(name).unlimited().profiles]
     engine = play(
-        scenario.load(name, profiles=profiles, screening={**screening, "quorum": 0.5}), rounds, lambda _, play_round: play_round()
+        scenario.load(name, profiles=profiles, screening={"guard": False, **screening, "quorum": 0.5}),
+        rounds,
+        lambda _, play_round: play_round(),
     )
     losses = torch.stack([engine.initial_value_losses, *(result.value_losses for result in engine.history)])  # (T + 1, E, M)
     tolerance = torch.stack([result.tolerance for result in engine.history])  # (T, E, M)

@@ -36,7 +36,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 def configured(name: str, changes: dict[str, Any], factor: float, guard: bool) -> Scenario:
     """A scenario with other screening or server, and with all tolerances multiplied."""
-    profiles = [profile.tightened(factor) for profile in scenario.load(name).profiles]
+    profiles = [profile.tightened(factor) for profile in scenario.load(name).unlimited().profiles]
     return scenario.load(name, **{"profiles": profiles, **changes, "screening.guard": guard, "reward.scale": 1.0})  # nobody is paid
 
 

@@ -35,12 +35,13 @@ def row(one: Scenario) -> list[str]:
     """A scenario's row of the table."""
     splits = shared(one, torch.float64)[0]
     counts, sizes = shared_rows(splits), {name: len(rows) for name, rows in splits_of(splits).items()}
-    lots = 1 if one.substrate.kind == "vertical" else one.principals * one.lots.per_principal  # lots of columns share their rows
+    samples = one.lots.samples(one.principals)
+    copies = samples.numel() if one.substrate.kind == "vertical" else one.lots.holders  # lots of columns share their rows
 
     def share(of: str, other: str) -> str:
         return f"{100 * counts[of, other] / sizes[of]:.1f} %" if counts[of, other] else "0"
 
-    dealt = f"{lots * one.lots.rows:,} of {sizes['train']:,}"
+    dealt = f"{int(samples.sum()) // copies:,} of {sizes['train']:,}"
     others = [share("test", other) for other in ("train", "validation", "probe")]
     return [one.name, dealt, f"{sizes['test']:,}", *others, share("validation", "train")]
 

@@ -43,7 +43,7 @@ Curve = NDArray[np.float64]
 def curve(name: str, filter_name: str, harm: str) -> Curve:
     """What a filter gains at which harm, by factor on the tolerances; means over splits and episodes."""
     torch.set_num_threads(1)
-    shipped = scenario.load(name)
+    shipped = scenario.load(name).unlimited()
     tolerances = {value: tau for profile in shipped.profiles for value, tau in profile.tolerances.items()}
     points = []
     for factor in FACTORS_OF[harm]:

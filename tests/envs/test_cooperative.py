@@ -329,7 +329,7 @@ def test_step_before_reset_and_after_the_end_say_so():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"scenario": "nope"}, "known ones are adult, adult-mean, breast_cancer, breast_cancer-hospitals"),
+        ({"scenario": "nope"}, "known ones are adult, adult-mean, adult-steep, breast_cancer, breast_cancer-hospitals"),
         ({"credit": "nope"}, f"known ones are {', '.join(RULES)}"),
         ({"actions": "continuous"}, "known ones are multi_discrete, discrete"),
         ({"infos": "some"}, "known ones are full, mask"),

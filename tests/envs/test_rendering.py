@@ -15,10 +15,16 @@ from proxycoop.envs.rendering import profile_in_short, render_picture, render_te
 from proxycoop.envs.screening.profiles import Profile
 
 
+def tolerant(name: str, **overrides: Any) -> scenario.Scenario:
+    """A scenario with tolerances alone, unless overridden, and rewards of a size that is easily read."""
+    made = scenario.load(name, **{"reward.scale": 50.0, "screening.guard": False, **overrides})
+    return made if "profiles" in overrides else made.model_copy(update={"profiles": made.unlimited().profiles})
+
+
 def engine_of(
     name: str = "digits", rule: credit.CreditRule | str | None = "loo", rounds: int = 0, num_envs: int = 1, **overrides: Any
 ) -> Engine:
-    engine = Engine(scenario.load(name, **{"reward.scale": 50.0, **overrides}), rule, num_envs)
+    engine = Engine(tolerant(name, **overrides), rule, num_envs)
     engine.reset(list(range(3, 3 + num_envs)))
     return played(engine, rounds)
 
@@ -40,7 +46,7 @@ def spelled_out(ranges: str) -> set[int]:
 
 
 def test_before_the_first_reset_both_say_to_call_reset() -> None:
-    engine = Engine(scenario.load("digits", **{"reward.scale": 50.0}))
+    engine = Engine(tolerant("digits"))
     for render in (render_text, render_picture):
         with pytest.raises(RuntimeError, match="render was called before the first reset: call reset first"):
             render(engine)
@@ -166,7 +172,7 @@ def test_text_shows_utility_and_value_losses_before_and_after_the_round() -> Non
 
 
 def test_the_rise_of_watched_losses_since_the_start_stands_beside_the_verdict() -> None:
-    engine = Engine(scenario.load("digits", **{"reward.scale": 50.0}), "equal")
+    engine = Engine(tolerant("digits"), "equal")
     engine.reset([0])
     assert "since the start" not in render_text(engine)
     while engine.t < engine.horizon:
@@ -189,7 +195,7 @@ def test_only_losses_that_a_profile_watches_are_told() -> None:
 
 
 def honest_episode(**overrides: Any) -> Engine:
-    engine = Engine(scenario.load("digits", **{"reward.scale": 50.0, "horizon": 3, **overrides}), "shapley")
+    engine = Engine(tolerant("digits", horizon=3, **overrides), "shapley")
     play(engine, make("honest"), [0])
     return engine
 
@@ -319,7 +325,7 @@ def test_every_size_of_cooperative_can_be_shown(overrides: dict[str, Any], round
 
 
 def test_without_values_there_is_no_panel_and_no_line_for_them() -> None:
-    plain = scenario.load("digits", **{"reward.scale": 50.0, "profiles": []}).model_copy(update={"values": {}})
+    plain = tolerant("digits", profiles=[]).model_copy(update={"values": {}})
     engine = Engine(plain, "loo")
     engine.reset([1])
     played(engine, 2)

@@ -57,7 +57,8 @@ EVERYBODY = torch.ones(1, N, dtype=torch.bool)
 
 
 def make(kind: str, **overrides: object) -> Scenario:
-    return scenario.load("digits", **{**SMALL, **KINDS[kind], **overrides})
+    made = scenario.load("digits", **{"screening.guard": False, **SMALL, **KINDS[kind], **overrides})
+    return made.model_copy(update={"profiles": made.unlimited().profiles})
 
 
 def make_engine(kind: str, rule: credit.CreditRule | str | None = None, num_envs: int = E, **overrides: object) -> Engine:
@@ -658,7 +659,7 @@ def test_lots_and_peers_are_there_in_every_cooperative(kind: str) -> None:
 
 def test_sets_of_lots_stay_finite_where_renormalised_steps_are_too_long_for_exponentials() -> None:
     settings = {"weights": "participants", "screening.governance": "none", "profiles": [], "substrate.local_lr": 4.0, "horizon": 1}
-    made = scenario.load("breast_cancer", **{"reward.scale": 1.0, **settings})
+    made = scenario.load("breast_cancer", **{"reward.scale": 1.0, **settings}).unlimited()
     worths = []
     for dtype in (torch.float32, torch.float64):
         engine = Engine(made, None, 4, dtype=dtype)

@@ -39,7 +39,9 @@ def test_shipped_scenarios_load_under_their_own_name_and_describe_themselves(nam
 
 def test_the_shipped_scenarios_are_the_documented_ones() -> None:
     digits, cancer = {"digits", "digits-mean", "digits-provenance"}, {"breast_cancer", "breast_cancer-hospitals", "breast_cancer-vertical"}
-    assert digits | cancer | {"adult", "adult-mean", "compas", "german"} <= set(scenario.names())
+    interacting = {"complement", "redundant", "giant", "digits-steep", "digits-graded", "breast_cancer-steep", "adult-steep"}
+    people = {"adult", "adult-mean", "compas", "german"}
+    assert digits | cancer | people | interacting | {"breast_cancer-stale"} == set(scenario.names())
 
 
 @pytest.mark.parametrize("name", scenario.names())
@@ -307,7 +309,18 @@ def test_several_problems_are_listed_one_a_line() -> None:
         ({"profiles": [{"max_norm": 0}]}, "profiles.0.max_norm", "greater than 0"),
         ({"lots.rows": 0}, "lots", "at least one row"),
         ({"lots.tags": {"a": 0.7}}, "lots", "sum to 1"),
-        ({"lots.corruption.what": "rows"}, "lots.corruption.what", "'labels' or 'links'"),
+        ({"lots.corruption.what": "rows"}, "lots.corruption.what", "'labels', 'links', 'features' or 'stale'"),
+        ({"lots.corruption.rate": 1.5}, "lots.corruption.rate", "less than or equal to 1"),
+        ({"lots.corruption.rate": [0.6, 0.1]}, "lots.corruption", "the smaller number must come first"),
+        ({"lots.corruption.rate": [0.0, 0.0]}, "lots.corruption", "give pairs and a rate above 0"),
+        ({"lots.corruption.size": 2.0}, "lots.corruption", "nothing has a size: leave it out"),
+        ({"lots.corruption.what": "stale"}, "lots.corruption", "leave pairs out, or use what: labels"),
+        ({"lots.corruption": {"what": "stale", "pairs": [], "size": 0}}, "lots.corruption", "give a rate and a size above 0"),
+        ({"lots.corruption": {"what": "features", "pairs": [], "size": -1}}, "lots.corruption.size", "greater than or equal to 0"),
+        ({"lots.holders": 0}, "lots.holders", "greater than or equal to 1"),
+        ({"lots.holders": 7}, "lots.holders", "there are only 6 principals: lower holders"),
+        ({"lots.holders": 2, "lots.rows": [9, 8, 8, 8, 8, 8]}, "lots", "lots that are the same have equally many rows"),
+        ({"lots.mixture.classes_per_principal": 0}, "lots.mixture.classes_per_principal", "greater than or equal to 1"),
         ({"lots.corruption.what": "links"}, "lots.corruption", "leave pairs out, or use what: labels"),
         ({"substrate": {"kind": "vertical", "lr": 0}}, "substrate.lr", "greater than 0"),
         ({"name": "../etc"}, "name", "match pattern"),
