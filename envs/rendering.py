@@ -289,9 +289,9 @@ def render_picture(engine: Engine, environment: int = 0, *, width: int = 960, he
         _draw_curves(panels[2], engine.horizon, view.paid, proxies, f"paid ({view.currency})", "Paid so far", most_named)
     if values:
         changes = view.losses - view.losses[0]
-        title = "Change of value losses (lower is better)"
-        limited = " and limits (dotted)" * any(map(math.isfinite, view.limits))
-        _draw_curves(panels[-1], engine.horizon, changes, values, "since start (own unit)", title + limited, most_named, view.limits)
+        limited = any(map(math.isfinite, view.limits))
+        title = f"Change of value losses ({'limits dotted' if limited else 'lower is better'})"
+        _draw_curves(panels[-1], engine.horizon, changes, values, "since start (own unit)", title, most_named, view.limits)
     panels[-1].set_xlabel("rounds played", fontsize=8.5, labelpad=2)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:height, :width, :3].copy()
@@ -404,15 +404,18 @@ def _draw_curves(
 
 
 def profile_in_short(profile: Profile) -> str:
-    """A value profile on one line, such as ``eights≤0.36, nines≤10 %, 0.8·eights−0.6·nines≤0, no scraped, norm≤0.2``; ``-`` if it is empty.
+    """A value profile on one line; ``-`` if it is empty.
 
-    A tolerance is the largest harm of one update, in the value's unit or in percent of the value's loss at the round's start. A limit, the
-    largest rise over an episode, has "in all" after it. A direction is shown as the weighted sum of harms that must not be above 0.
+    It looks like ``eights≤0.36 (≤0.6 in all), nines≤10 %, 0.8·eights−0.6·nines≤0, no scraped, norm≤0.2``. A tolerance is the largest harm
+    of one update, in the value's unit or in percent of the value's loss at the round's start. A limit, the largest rise over an episode,
+    has "in all" after it. A direction is shown as the weighted sum of harms that must not be above 0.
     """
-    parts = [f"{name}≤{limit:.3g}" for name, limit in profile.tolerances.items()]
-    parts += [f"{name}≤{100 * share:.3g} %" for name, share in profile.relative_tolerances.items()]
-    parts += [f"{name}≤{limit:.3g} in all" for name, limit in profile.limits.items()]
-    parts += [f"{name}≤{100 * share:.3g} % in all" for name, share in profile.relative_limits.items()]
+    of_update = {name: f"{name}≤{limit:.3g}" for name, limit in profile.tolerances.items()}
+    of_update |= {name: f"{name}≤{100 * share:.3g} %" for name, share in profile.relative_tolerances.items()}
+    in_all = {name: f"≤{limit:.3g} in all" for name, limit in profile.limits.items()}
+    in_all |= {name: f"≤{100 * share:.3g} % in all" for name, share in profile.relative_limits.items()}
+    parts = [f"{text} ({in_all[name]})" if name in in_all else text for name, text in of_update.items()]
+    parts += [f"{name}{text}" for name, text in in_all.items() if name not in of_update]
     parts += [f"{direction_in_short(profile.direction)}≤0"] if profile.direction else []
     parts += [f"no {tag}" for tag in profile.forbidden_tags]
     parts += [f"norm≤{profile.max_norm:.3g}"] if profile.max_norm is not None else []

@@ -24,7 +24,7 @@ from ...envs.screening.bargaining import explain
 from ...envs.screening.harm import Harm
 from ...envs.screening.verdicts import Verdicts
 from ..blocks import by_profile, by_seat
-from ..evaluate import value_losses_of
+from ..evaluate import strictest_limits, value_losses_of
 
 BARGAINS_TOLD = 2
 """Rounds of the first episode for which the negotiation is described."""
@@ -54,7 +54,8 @@ class Audit:
             see :attr:`accounts`.
         value_losses: Value losses on the screening's probe sets, start included, ``(T + 1, E, M)``.
         unscreened_value_losses: The same where the same agents play and nobody screens.
-        tolerance: The strictest tolerance in each round, ``(T, E, M)``; infinite if nobody has one.
+        tolerance: The strictest tolerance in each round, within what is left of limits, ``(T, E, M)``; infinite if nobody has one.
+        max_rise: The strictest limit on the rise of each value's loss over an episode, ``(E, M)``; infinite if nobody has one.
         blocks_by_profile: See :func:`~proxycoop.training.blocks.by_profile`, ``(C + 1, C)``.
         blocks_by_seat: See :func:`~proxycoop.training.blocks.by_seat`, ``(N, N)``.
         bargains: Under governance negotiate, how the first rounds of the first episode were negotiated, in words.
@@ -79,6 +80,7 @@ class Audit:
     value_losses: Tensor
     unscreened_value_losses: Tensor
     tolerance: Tensor
+    max_rise: Tensor
     blocks_by_profile: Tensor
     blocks_by_seat: Tensor
     bargains: tuple[str, ...]
@@ -211,6 +213,7 @@ class _Recorder:
             value_losses=value_losses_of(engine),
             unscreened_value_losses=unscreened,
             tolerance=torch.stack([result.tolerance for result in history]),
+            max_rise=strictest_limits(engine),
             blocks_by_profile=by_profile(history, kind, len(scenario.profiles)),
             blocks_by_seat=by_seat(history),
             bargains=tuple(self.bargains),

@@ -173,13 +173,24 @@ class Findings:
         of_each = {name: risen[:, names.index(name)] for name in watched(audit.scenario)}
         return {name: (float(rise.mean()), float(rise.max())) for name, rise in of_each.items()}
 
+    @cached_property
+    def limits(self) -> dict[str, float]:
+        """The strictest limit on the rise of each limited value's loss over an episode, by name: the mean over episodes."""
+        names, limit = list(self.audit.scenario.values), self.audit.max_rise.double().mean(dim=0)
+        return {name: float(limit[names.index(name)]) for name in self.audit.scenario.limited}
+
     def notes(self) -> list[str]:
         """What the totals do not show, as sentences: how far watched losses rose, and in how many episodes nothing passed, and why."""
         audit = self.audit
         said = []
         if self.rises:
-            told = ", ".join(f"{one_line(name)} {mean:+z.3g} (worst episode {worst:+z.3g})" for name, (mean, worst) in self.rises.items())
-            said.append(f"from start to end, the losses that profiles watch changed by: {told}; profiles limit updates, and not their sum")
+            limits = self.limits
+            told = ", ".join(
+                f"{one_line(name)} {mean:+z.3g} (worst episode {worst:+z.3g}{f', limit {limits[name]:.3g}' if name in limits else ''})"
+                for name, (mean, worst) in self.rises.items()
+            )
+            alone = "" if limits else "; profiles limit updates, and not their sum"
+            said.append(f"from start to end, the losses that profiles watch changed by: {told}{alone}")
         of_episode = (0, 2, 3)
         stuck = audit.contributed.sum(dim=of_episode).bool() & ~audit.admitted.sum(dim=of_episode).bool()  # (E,)
         if stuck.any():
@@ -253,7 +264,10 @@ class Findings:
         """Totals, rises of watched losses, accounts and the worst as plain data for JSON."""
         return {
             "totals": {name: {"all": counts[0], "corrupt": counts[1]} for name, counts in asdict(self.totals).items()},
-            "rises": {name: {"mean": mean, "worst": worst} for name, (mean, worst) in self.rises.items()},
+            "rises": {
+                name: {"mean": mean, "worst": worst} | ({"limit": self.limits[name]} if name in self.limits else {})
+                for name, (mean, worst) in self.rises.items()
+            },
             "accounts": [asdict(account) for account in self.accounts],
             "worst": self.worst(top),
             "bargains": list(self.audit.bargains),

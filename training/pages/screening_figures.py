@@ -108,7 +108,7 @@ def value_losses(names: Sequence[str], screened: Floats, free: Floats, tolerance
     keys = [Line2D([], [], color=look.colour, linestyle=look.dashes, marker=look.marker) for look in (_SCREENED, _FREE)]
     keys += [Line2D([], [], color=GREY, linestyle=_ROOM)] * tolerated + [Line2D([], [], color=GREY, linestyle=_LIMIT)] * limited
     texts = ["screened", "had nobody screened", *["round's start + tolerance"] * tolerated, *["limit"] * limited]
-    figure.legend(keys, texts, loc="outside upper left", ncols=4)
+    figure.legend(keys, texts, loc="outside upper left", ncols=2 if len(keys) > 3 else 3)
     return drawing("value-losses", figure, said)
 
 

@@ -165,7 +165,7 @@ def test_proxies_observe_what_is_left() -> None:
 
 
 def test_metrics_say_how_much_was_used_up() -> None:
-    scenario = load("digits", profiles=LIMITED, **{"screening.governance": "none"})
+    scenario = load("digits", profiles=LIMITED, **{"screening.governance": "none", "screening.guard": False})
     engine = play(Engine(scenario, "equal", 4))
     metrics = episode_metrics(engine)
     assert list(metrics) == metric_names(scenario)
@@ -181,7 +181,7 @@ def test_text_and_picture_show_limits_being_used_up() -> None:
     from proxycoop.envs.rendering import profile_in_short, render_picture, render_text
 
     assert "% of its limit)" in render_text(engine)
-    assert profile_in_short(engine.scenario.profiles[1]) == "nines≤0.36, nines≤5 % in all"
+    assert profile_in_short(engine.scenario.profiles[1]) == "nines≤0.36 (≤5 % in all)"
     assert render_picture(engine).shape == (640, 960, 3)
 
 

@@ -48,7 +48,9 @@ def finish(folder: Path, todo: list[Cell], imports: list[str] | None = None) -> 
     for cell in todo:
         path = folder / "cells" / cell.name / "result.json"
         path.parent.mkdir(parents=True)
-        measured = {"measures": {"welfare": [1.0, 0.1]}, "series": {}, "curve": []}
+        splits = list(cell.evaluation_splits)
+        measured = {"measures": {"welfare": [1.0, 0.1]}, "splits": splits, "by_split": {"welfare": [1.0] * len(splits)}}
+        measured |= {"series": {}, "curve": []}
         path.write_text(json.dumps({"version": "9", "imports": imports or [], "cell": cell.description(), **measured}))
     return results(folder)
 
@@ -72,6 +74,7 @@ def loaded(name: str, /, **overrides: Any) -> scenario.Scenario:
         (["digits", "breast_cancer"], {"reward.scale": 2.5}, ["equal", "loo"], {}, "--set reward.scale=2.5"),
         (["digits"], {"profiles": [{"tolerances": {"eights": 0.3}}]}, ["loo"], {"total_steps": 77}, "--steps 77"),
         (["digits"], {"data.split_seed": 4}, ["loo"], {"resplit": False}, "--set data.split_seed=4 --same-split"),
+        (["digits"], {}, ["loo"], {"splits": 1, "evaluation_splits": 3}, "--evaluation-splits 3 --library sb3 --algo ppo --hyper splits=1"),
     ],
 )
 def test_the_printed_command_gives_the_same_cells(typed, tmp_path, names, overrides, rules, how, said):
