@@ -34,6 +34,10 @@ class Purpose(IntEnum):
     TAGS = 7
     VIRTUAL_BATCH = 8
     POLICY = 9
+    QUALITY = 10
+    NOISE = 11
+    DRIFT = 12
+    HOLDERS = 13
 
 
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # as a signed 64-bit number

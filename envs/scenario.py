@@ -72,6 +72,16 @@ class Reward(Settings):
         return scale
 
 
+class Observations(Settings):
+    """What proxies observe beyond what a real one could."""
+
+    marginal_gains: bool = Field(
+        False,
+        description="For ablations: each proxy also observes what each of its lots would add to the round, measured on the validation set, "
+        "in reward units. Nothing is paid for it. It tells what is lost for want of information from what is lost for want of incentives.",
+    )
+
+
 def _value(settings: Any) -> Any:
     """Build a value from its settings. Their ``kind`` says which class it is."""
     if isinstance(settings, Value):
@@ -120,6 +130,9 @@ class Scenario(Settings):
     )
     screening: Screening = Field(default_factory=Screening, description="Whose profiles screen whose updates.")
     reward: Reward = Field(default_factory=Reward, description="From credit to reward.")
+    observations: Observations = Field(
+        default_factory=Observations, json_schema_extra=LATER, description="What proxies observe beyond what a real one could."
+    )
     settlement: SettlementTerms | None = Field(
         None,
         json_schema_extra=LATER,
@@ -197,12 +210,13 @@ class Scenario(Settings):
             ),
             (
                 corruption.what != "links" and (corruption.share > 0 or bool(corruption.pairs)),
-                f"lots.corruption.what={corruption.what}: principals hold columns, and the server holds the labels; use what: links, without "
-                "pairs",
+                f"lots.corruption.what={corruption.what}: principals hold columns, and the server holds the labels; use what: links, "
+                "without pairs",
             ),
             (
                 corruption.what == "links" and corruption.share > 0 and n_wrong < 2,
-                f"lots.corruption.rate={corruption.least_rate:g} of lots.rows={lots.rows}: wrong links need at least two rows; raise one of them",
+                f"lots.corruption.rate={corruption.least_rate:g} of lots.rows={lots.rows}: wrong links need at least two rows; raise "
+                "one of them",
             ),
         ):
             if does_not_apply:
@@ -218,6 +232,11 @@ class Scenario(Settings):
         """The same cooperative without screening and with the given reward scale: the baseline that screening is compared with."""
         screening = Screening(governance="none", harm=self.screening.harm)
         return self.model_copy(update={"screening": screening, "reward": self.reward.model_copy(update={"scale": reward_scale})})
+
+    def unlimited(self) -> Scenario:
+        """The same cooperative in which nothing limits what an episode adds up to: no limits, and no guard. Tolerances stay."""
+        profiles = tuple(profile.model_copy(update={"limits": {}, "relative_limits": {}}) for profile in self.profiles)
+        return self.model_copy(update={"profiles": profiles, "screening": self.screening.model_copy(update={"guard": False})})
 
     def to_yaml(self) -> str:
         """The whole scenario as YAML that :func:`load` reads back."""

@@ -21,7 +21,7 @@ settings.register_profile("proxycoop", deadline=None, derandomize=True, max_exam
 settings.load_profile("proxycoop")
 
 
-FAIRNESS = {"adult", "adult-mean", "compas", "german"}
+FAIRNESS = {"adult", "adult-mean", "adult-steep", "compas", "german"}
 """Scenarios, and data sources, that need the extra ``fairness``."""
 
 

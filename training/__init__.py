@@ -5,7 +5,10 @@ Nothing is imported here, because the RL and plotting libraries behind these mod
 * ``train``: train proxies under a credit rule, with any library;
 * ``evaluate``: evaluate agents under a credit rule;
 * ``compare``: train and evaluate every scenario, rule and seed, in parallel processes;
-* ``measures``: what every measure means, and its unit;
+* ``sweep``: a comparison at every point of a grid of settings;
+* ``grid``: which settings a sweep varies, and over which values;
+* ``intervals``: means and their intervals, also over two kinds of repetition that are crossed;
+* ``measures``: the tables of results, and what every measure means, with its unit;
 * ``settings``: settings of training runs;
 * ``run``: what a library's adapter gets, and what it returns;
 * ``blocks``: who blocks whom, counted over episodes;

@@ -1,17 +1,18 @@
 """Compare credit rules: train and evaluate every scenario, rule and seed, in parallel processes. What is finished is not run again.
 
 A *cell* is one training and its evaluation, or the evaluation of one scripted agent. Each has a folder under ``cells/``, and is finished
-when its ``result.json`` is there. ``results.csv`` gathers all cells, and ``results-columns.csv`` says what its columns mean. A folder holds
-one set of settings: its cells differ in scenario, rule, agent and seed only, so that everything else that a number depends on is the same
-for all.
+when its ``result.json`` is there. ``results.csv`` gathers all cells, ``results-splits.csv`` what each came to on each data split, and
+``results-columns.csv`` says what their columns mean. A folder holds one set of settings: its cells differ in scenario, rule, agent and seed
+only, so that everything else that a number depends on is the same for all.
+
+Training seeds and evaluation splits are crossed. Each seed trains on data splits of its own, and all policies are evaluated in the same
+cooperatives, on splits that none was trained on. What a scripted agent does depends on no training, so it is evaluated once, not for every
+seed. See :mod:`~proxycoop.training.intervals` for what follows from this.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
 import multiprocessing
 import os
 import re
@@ -35,9 +36,14 @@ from ..checks import items_of
 from ..envs.scenario import Scenario
 from ..envs.shared import require_served
 from ..files import output_folder, read_json, write_json, write_text
-from .evaluate import EXACT_COMPARISON, agent_maker, evaluate
+from .evaluate import EVALUATION_SEED as EVALUATION_SEED
+from .evaluate import EVALUATION_SPLITS, EXACT_COMPARISON, agent_maker, checked_splits, evaluate, held_out_splits
 from .libraries.registry import settings_for
-from .measures import dictionary
+from .measures import CELL_COLUMNS as CELL_COLUMNS
+from .measures import EVALUATION, TABLES, tables
+from .measures import columns_of as columns_of
+from .measures import scenario_digest as scenario_digest
+from .measures import training_settings as training_settings
 from .outputs import Outputs, locked
 from .own_modules import modules_for, modules_of, not_ours
 from .settings import TrainSettings
@@ -47,15 +53,18 @@ from .workers import begin, ending_orderly, stop, tell
 BASELINES = ("none", "all", "random", "honest", "oracle", "planner", "measuring_planner")
 """Scripted agents that every comparison shows beside the learned agents."""
 
+RULE_BOUND = ("best_reply",)
+"""Scripted agents that play what the credit rule pays for, so that every comparison shows them under each rule."""
+
 CLASSIC_RULES = ("equal", "data_size", "standalone", "loo", "shapley")
 """Credit rules that are compared by default. Tables and figures show them in this order, which begins with the rule that depends least on
 the outcome. Other rules follow by name."""
 
-FORMAT = 4
-CELL_COLUMNS = ("scenario", "agent", "credit", "seed", "split_seed", "episodes", "scenario_digest", "version", "seats")
-"""Columns of ``results.csv`` about every cell. Settings of the training follow, and then the measures."""
-EVALUATION_SEED = 1_000_000
-"""First seed of the cooperatives in evaluations. A training draws its cooperatives' seeds from its own seed."""
+FORMAT = 5
+_UNTRAINED = "every-seed"
+"""Folder of a scripted agent's cell, where that of a training has its seed."""
+EPISODES = 16
+"""Episodes of an evaluation on each of its splits."""
 
 
 @dataclass(frozen=True)
@@ -63,28 +72,33 @@ class Cell:
     """One row of a comparison.
 
     Attributes:
-        settings: What to train. For a scripted agent, only scenario, credit, seed and seats are used.
+        settings: What to train. For a scripted agent, only scenario, credit and seats are used.
         agent: ``learned``, or the name of a scripted agent. It plays all seats that ``settings.seats`` gives to no other.
-        episodes: Episodes of the evaluation.
+        episodes: Episodes of the evaluation on each split.
+        evaluation_splits: Seeds of the data splits of the evaluation.
     """
 
     settings: TrainSettings
     agent: str
     episodes: int
+    evaluation_splits: tuple[int, ...] = tuple(EVALUATION_SPLITS)
 
     @property
     def name(self) -> str:
         """Its name in messages, which is also its folder under ``cells/``."""
-        who = _folder_name(self.settings.credit) if self.agent == "learned" else f"agent-{self.agent}"
-        return f"{self.settings.scenario.name}/{who}/seed-{self.settings.seed}"
+        if self.agent != "learned":
+            under = f"-{_folder_name(self.settings.credit)}" * (self.agent in RULE_BOUND)
+            return f"{self.settings.scenario.name}/agent-{self.agent}{under}/{_UNTRAINED}"
+        return f"{self.settings.scenario.name}/{_folder_name(self.settings.credit)}/seed-{self.settings.seed}"
 
     def description(self) -> dict[str, Any]:
         """Everything that the cell's result depends on."""
         settings = self.settings.plain()
         settings.pop("checkpoint_every", None)
         if self.agent != "learned":
-            settings = {name: settings[name] for name in ("seed", "scenario", "credit", "seats") if name in settings}
-        return {"format": FORMAT, "agent": self.agent, "episodes": self.episodes, **settings}
+            settings = {name: settings[name] for name in ("scenario", "credit", "seats") if name in settings}
+        evaluation = {"episodes": self.episodes, "evaluation_splits": list(self.evaluation_splits)}
+        return {"format": FORMAT, "agent": self.agent, **evaluation, **settings}
 
 
 def rules_named(names: Sequence[str] | None, scenarios: Sequence[Scenario] = ()) -> list[str]:
@@ -111,27 +125,32 @@ def cells(
     rules: Sequence[str],
     seeds: Iterable[int],
     *,
-    episodes: int = 64,
+    episodes: int = EPISODES,
+    evaluation_splits: int | Sequence[int] = len(EVALUATION_SPLITS),
     resplit: bool = True,
     library: str = "sb3",
     algo: str | None = None,
     **training: Any,
 ) -> list[Cell]:
-    """The cells of a comparison.
+    """The cells of a comparison: a training for every rule and seed, and each scripted agent once, or once a rule (:data:`RULE_BOUND`).
 
     Args:
         scenarios: Cooperatives; their names must differ.
         rules: Credit rules, by name, with arguments if they take any.
-        seeds: Seeds. Each is the seed of a training and of its evaluation.
-        episodes: Episodes of each evaluation.
-        resplit: Whether to split the data by the cell's seed, so that intervals over seeds cover the split as well.
+        seeds: Seeds of the trainings.
+        episodes: Episodes of each evaluation on each of its splits.
+        evaluation_splits: Seeds of the data splits on which all are evaluated; or how many, counted from
+            :data:`~proxycoop.training.evaluate.EVALUATION_SPLITS`'s first.
+        resplit: Whether each seed trains on data splits of its own, from ``seed·splits`` on with ``splits`` of the training's settings, so
+            that intervals over seeds cover the splits of the training as well. Else all train on those from the scenario's ``split_seed``
+            on.
         library: RL library that trains.
         algo: Algorithm of the library; its first if not given.
         **training: Other fields of the algorithm's settings.
 
     Raises:
-        ValueError: If a rule is unknown, cannot serve a scenario, or is defined where other processes cannot find it; or if two scenarios
-            have the same name.
+        ValueError: If a rule is unknown, cannot serve a scenario, or is defined where other processes cannot find it; if two scenarios
+            have the same name; or if a training would play on a split of the evaluation.
     """
     scenarios, rules, seeds = (
         items_of("scenarios", scenarios, "scenarios"),
@@ -142,22 +161,43 @@ def cells(
         raise ValueError(f"scenarios holds {named!r}: give scenarios, such as scenario.load('digits')")
     if len({scenario.name for scenario in scenarios}) < len(scenarios):
         raise ValueError(f"scenarios have the names {', '.join(s.name for s in scenarios)}: each must have a name of its own")
+    if isinstance(evaluation_splits, int):
+        evaluation_splits = held_out_splits(evaluation_splits)
+    held_out = tuple(checked_splits("evaluation_splits", evaluation_splits))
     made = []
     for scenario in scenarios:
         for rule in rules:
             require_served(scenario, credit.make(rule), rule)
             modules_of(rule)
-        for seed in seeds:
-            data = scenario.data.model_copy(update={"split_seed": seed}) if resplit else scenario.data
-            settings = [
-                settings_for(library, algo, scenario=scenario.model_copy(update={"data": data}), credit=rule, seed=seed, **training)
-                for rule in rules
-            ]
-            made += [Cell(one, "learned", episodes) for one in settings]
-            # the rule changes what scripted agents are paid, not what they do; so one rule serves all, and cells can be reused
-            paid = settings[0].model_copy(update={"credit": "shapley" if scenario.principals <= EXACT_COMPARISON else "equal"})
-            made += [Cell(paid, agent, episodes) for agent in BASELINES if cast(type[Agent], AGENTS[agent]).plays(scenario)]
+
+        def settings_of(rule: str, seed: int, scenario: Scenario = scenario) -> TrainSettings:
+            settings = settings_for(library, algo, scenario=scenario, credit=rule, seed=seed, **training)
+            if resplit:
+                data = scenario.data.model_copy(update={"split_seed": seed * settings.splits})
+                settings = settings.model_copy(update={"scenario": scenario.model_copy(update={"data": data})})
+            if both := [split for split in held_out if split in training_splits(settings)]:
+                raise ValueError(
+                    f"seed {seed} trains on split {both[0]} of the data, which the evaluation holds out: choose smaller seeds, or other "
+                    "evaluation_splits"
+                )
+            return settings
+
+        trained = [settings_of(rule, seed) for seed in seeds for rule in rules]
+        made += [Cell(settings, "learned", episodes, held_out) for settings in trained]
+        # the rule changes what scripted agents are paid, not what they do; so one rule serves all, and cells can be reused
+        update = {"credit": "shapley" if scenario.principals <= EXACT_COMPARISON else "equal", "scenario": scenario, "seed": 0}
+        paid = [settings.model_copy(update=update) for settings in trained[:1]]
+        scripted = [agent for agent in BASELINES if cast(type[Agent], AGENTS[agent]).plays(scenario)]
+        made += [Cell(settings, agent, episodes, held_out) for settings in paid for agent in scripted]
+        bound = [settings.model_copy(update={"credit": rule}) for settings in paid for rule in rules]
+        made += [Cell(settings, agent, episodes, held_out) for settings in bound for agent in RULE_BOUND]
     return made
+
+
+def training_splits(settings: TrainSettings) -> range:
+    """Seeds of the data splits that a training plays on: home."""
+    first = settings.scenario.data.split_seed
+    return range(first, first + settings.splits)
 
 
 def compare(
@@ -197,13 +237,13 @@ def compare(
         outputs = Outputs("compare", overwrite=overwrite, inputs=inputs)
         _require_one_set(folder, all_cells)
         _require_resumable(folder, all_cells)
-        outputs.own_folder(folder, {"cells": None, "results.csv": None, "results-columns.csv": None}, known="cells")
+        outputs.own_folder(folder, {"cells": None, **dict.fromkeys(TABLES)}, known="cells")
         waiting = [cell for cell in all_cells if not _result_of(cell, folder).exists()]
         failures = _work_off(waiting, folder, jobs, quiet) if waiting else {}
         path = folder / "results.csv"
         if len(failures) < len(all_cells):
-            for written in _gather(folder):
-                outputs.wrote(written)
+            for name, text in tables(results(folder)).items():
+                outputs.wrote(write_text(folder / name, text))
     if failures:
         told = "; ".join(f"{name}: {error}" for name, error in failures.items())
         others = ", the others are finished" * (len(failures) < len(all_cells))
@@ -271,8 +311,9 @@ def _modules_of(cell: Cell) -> list[str]:
 
 def _work(cell: Cell) -> int:
     """Agent-steps of a cell, for the progress bar."""
-    steps = 4 * cell.episodes * cell.settings.scenario.horizon * cell.settings.scenario.principals
-    return steps + (cell.settings.total_steps if cell.agent == "learned" else 0)
+    each = cell.episodes * cell.settings.scenario.horizon * cell.settings.scenario.principals
+    steps = 4 * each * len(cell.evaluation_splits)
+    return steps + (cell.settings.total_steps + each * cell.settings.splits if cell.agent == "learned" else 0)
 
 
 def _move(bar: tqdm[Any], progress: Any) -> None:
@@ -319,7 +360,9 @@ def _run(cell: Cell, folder: str, modules: Sequence[str]) -> str:
         settings.credit,
         lambda: seated(maker(), seats_named(settings.seats, settings.scenario.principals)),
         episodes=cell.episodes,
-        seed=EVALUATION_SEED + settings.seed * cell.episodes,
+        seed=EVALUATION_SEED,
+        splits=cell.evaluation_splits,
+        home=training_splits(settings) if cell.agent == "learned" else None,
     )
     result = {"version": __version__, "imports": not_ours(modules), "cell": cell.description(), **evaluation.to_dict(), "curve": curve}
     write_json(place / "result.json", result)
@@ -343,9 +386,9 @@ def _require_one_set(folder: Path, new: Sequence[Cell] = ()) -> list[dict[str, A
         ValueError: If cells in the folder, finished or not, and the new cells differ in more than scenario, rule, agent and seed. The
             message names what differs, with both settings. Also if a result is damaged.
     """
-    found = {path: _read_result(path) for path in sorted(folder.glob("cells/*/*/seed-*/result.json"))}
+    found = {path: _read_result(path) for path in sorted(folder.glob("cells/*/*/*/result.json"))}
     records = [(result["cell"], repr(str(path))) for path, result in found.items()]
-    for path in sorted(folder.glob("cells/*/*/seed-*/run.json")):
+    for path in sorted(folder.glob("cells/*/*/*/run.json")):
         if path.with_name("result.json") not in found and isinstance(settings := read_json(path).get("settings"), dict):
             records.append(({"agent": "learned", **settings}, repr(str(path))))
     records += [(cell.description(), "") for cell in new]
@@ -360,11 +403,13 @@ def _require_one_set(folder: Path, new: Sequence[Cell] = ()) -> list[dict[str, A
                 raise ValueError(
                     f"{which} of another {', '.join(changed)} ({both}): a folder holds one set of settings, so choose another --out"
                 )
+        if cell["agent"] != "learned":
+            continue
         name = cell["scenario"]["name"]
-        splits.setdefault(name, []).append((cell["seed"], cell["scenario"]["data"]["split_seed"]))
-        if len({split for _, split in splits[name]}) > 1 and any(seed != split for seed, split in splits[name]):
+        splits.setdefault(name, []).append((own_split(cell), cell["scenario"]["data"]["split_seed"]))
+        if len({split for _, split in splits[name]}) > 1 and any(own != split for own, split in splits[name]):
             raise ValueError(
-                f"{str(folder)!r}: scenario {name!r} has a split of its own for every seed in some cells, and one for all seeds in others "
+                f"{str(folder)!r}: every seed of scenario {name!r} trains on splits of its own in some cells, all on the same in others "
                 "(--same-split): a folder holds one set of settings, so choose another --out"
             )
     return list(found.values())
@@ -388,7 +433,7 @@ def _require_resumable(folder: Path, new: Sequence[Cell]) -> None:
 def _shared(cell: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     """What a cell has in common with the others of its folder, in parts: evaluation, training, and its scenario apart from the split."""
     if "episodes" in cell:
-        yield ("evaluation",), {"episodes": cell["episodes"]}
+        yield ("evaluation",), {name: cell[name] for name in EVALUATION}
     yield ("seats",), {"seats": cell.get("seats", [])}
     if cell["agent"] == "learned":
         yield ("training",), training_settings(cell)
@@ -397,10 +442,10 @@ def _shared(cell: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str
     yield ("scenario", cell["scenario"]["name"]), scenario
 
 
-def training_settings(cell: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a cell's training that it shares with the others of its folder; none for a scripted agent."""
-    own = ("format", "agent", "episodes", "seed", "scenario", "credit", "checkpoint_every", "seats")
-    return {name: value for name, value in cell.items() if name not in own} if cell["agent"] == "learned" else {}
+def own_split(cell: Mapping[str, Any]) -> int:
+    """The first split on which a seed trains where each has splits of its own."""
+    own: int = cell["seed"] * cell.get("splits", 1)
+    return own
 
 
 def _leaves(part: Any, path: str = "scenario") -> Iterator[tuple[str, Any]]:
@@ -419,11 +464,13 @@ def _short(value: object) -> str:
 
 def _read_result(path: Path) -> dict[str, Any]:
     result = read_json(path)
-    missing = [key for key in ("cell", "measures", "series", "curve") if key not in result]
-    if not missing and not isinstance(result["cell"], dict):
+    missing = [key for key in ("cell", "measures", "splits", "by_split", "series", "curve") if key not in result]
+    if "cell" not in missing and not isinstance(result["cell"], dict):
         raise ValueError(f"{str(path)!r} is damaged (its cell is a {type(result['cell']).__name__}): delete it and run the command again")
-    if missing or result["cell"].get("format") != FORMAT:
-        what = f"lacks {', '.join(missing)}" if missing else f"has format {result['cell'].get('format')}, this version reads {FORMAT}"
+    written = result.get("cell", {}).get("format")
+    if missing or written != FORMAT:
+        other = written is not None and written != FORMAT
+        what = f"has format {written}, this version reads {FORMAT}" if other else f"lacks {', '.join(missing)}"
         raise ValueError(f"{str(path)!r} {what}: delete it and run the command again")
     if damage := _damage(result):
         raise ValueError(f"{str(path)!r} is damaged ({damage}): delete it and run the command again")
@@ -433,9 +480,11 @@ def _read_result(path: Path) -> dict[str, Any]:
 def _damage(result: Mapping[str, Any]) -> str | None:
     """What in a result is not as :func:`_run` writes it; ``None`` if nothing is."""
     cell = result["cell"]
-    for name, kind in (("agent", str), ("credit", str), ("seed", int), ("episodes", int), ("scenario", dict)):
+    for name, kind in (("agent", str), ("credit", str), ("episodes", int), ("evaluation_splits", list), ("scenario", dict)):
         if not isinstance(cell.get(name), kind):
             return f"its cell has no {name}"
+    if cell["agent"] == "learned" and not isinstance(cell.get("seed"), int):
+        return "its cell has no seed"
     scenario = cell["scenario"]
     for name, kind in (("name", str), ("principals", int), ("values", dict), ("data", dict)):
         if not isinstance(scenario.get(name), kind):
@@ -444,6 +493,11 @@ def _damage(result: Mapping[str, Any]) -> str | None:
         return "its scenario has no data.split_seed"
     if not isinstance(result["measures"], dict) or not all(_numbers(pair) and len(pair) == 2 for pair in result["measures"].values()):
         return "its measures are no pairs of numbers"
+    by_split, n_splits = result["by_split"], len(cell["evaluation_splits"])
+    if result["splits"] != cell["evaluation_splits"] or not isinstance(by_split, dict):
+        return "its splits are not those of its cell"
+    if not all(_numbers(means) and len(means) == n_splits for means in by_split.values()):
+        return "its measures by split are not one for each split"
     if not isinstance(result["series"], dict) or not all(_numbers(series) for series in result["series"].values()):
         return "its series are no lists of numbers"
     if not isinstance(result["curve"], list) or not all(isinstance(point, dict) and "agent_steps" in point for point in result["curve"]):
@@ -454,43 +508,3 @@ def _damage(result: Mapping[str, Any]) -> str | None:
 def _numbers(part: object) -> bool:
     """Whether this is a list of numbers, of ``None``, or of such lists."""
     return isinstance(part, list) and all(entry is None or isinstance(entry, int | float) or _numbers(entry) for entry in part)
-
-
-def columns_of(found: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str], str]:
-    """The columns of ``results.csv`` after :data:`CELL_COLUMNS`, and what they mean.
-
-    Returns:
-        The names of the settings of the trainings; those of the measures; and the dictionary of all columns, as CSV; see
-        :func:`~proxycoop.training.measures.dictionary`.
-    """
-    trained: Mapping[str, Any] = next((result["cell"] for result in found if result["cell"]["agent"] == "learned"), {})
-    settings = list(dict.fromkeys(name for result in found for name in training_settings(result["cell"])))
-    names = sorted({name for result in found for name in result["measures"]})
-    return settings, names, dictionary([*CELL_COLUMNS, *settings, *names], trained.get("library", "sb3"), trained.get("algo"))
-
-
-def _gather(folder: Path) -> tuple[Path, Path]:
-    """Write ``results.csv``: one row a cell, with everything that its numbers depend on, and one column a measure.
-
-    Columns of settings come first: those of every cell, then those of the training, which are empty for scripted agents. The file
-    ``results-columns.csv`` says of every column what it means, and in which unit it is.
-    """
-    found = results(folder)
-    settings, names, meanings = columns_of(found)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*CELL_COLUMNS, *settings, *names])
-    for result in found:
-        cell, measures = result["cell"], result["measures"]
-        scenario, training = cell["scenario"], training_settings(cell)
-        about = [scenario["name"], cell["agent"], cell["credit"], cell["seed"], scenario["data"]["split_seed"], cell["episodes"]]
-        about += [scenario_digest(scenario), result.get("version", ""), " ".join(cell.get("seats", ()))]
-        means = [measures[name][0] if name in measures else None for name in names]
-        writer.writerow([*about, *(training.get(name, "") for name in settings), *("" if mean is None else mean for mean in means)])
-    return write_text(folder / "results.csv", text.getvalue()), write_text(folder / "results-columns.csv", meanings)
-
-
-def scenario_digest(scenario: Mapping[str, Any]) -> str:
-    """Twelve digits that tell scenarios apart: the SHA-256 of all settings but the split, as JSON with sorted keys."""
-    alike = {**scenario, "data": {**scenario["data"], "split_seed": None}}
-    return hashlib.sha256(json.dumps(alike, sort_keys=True).encode()).hexdigest()[:12]

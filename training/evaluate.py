@@ -1,49 +1,41 @@
 """Evaluate agents under a credit rule, by every measure that needs no further training.
 
-All episodes are played at once, one per environment. Whatever is compared plays the same seeds.
+All episodes on a split of the data are played at once, one per environment. Whatever is compared plays the same seeds on the same splits.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import scipy.stats
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..agents import Agent, make, play
-from ..credit import CreditRule, Round, Shapley
+from ..checks import items_of, whole_number
+from ..credit import CreditRule, LotRule, Round, Shapley
 from ..envs import Engine, Scenario
+from ..envs.data.overlap import overlap
+from ..envs.model.utility import least_divisor
 from ..envs.outcome import deadlock
+from ..envs.shared import shared
 from .blocks import by_profile, by_value
 from .false_names import second_name_gains
+from .intervals import Estimate as Estimate
 
 EXACT_COMPARISON = 12
 """Largest number of agents for which credit is compared with the exact Shapley value. Every additional agent doubles its time."""
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over episodes or seeds, and the half-width of its 95 % confidence interval. ``None`` stands for undefined."""
-
-    mean: float | None
-    half_width: float | None
-
-    @classmethod
-    def of(cls, sample: Tensor) -> Estimate:
-        """Student's interval for the mean of a sample ``(n,)``; NaNs are left out."""
-        sample = sample[~sample.isnan()].double()
-        if len(sample) == 0:
-            return cls(None, None)
-        mean = float(sample.mean())
-        if len(sample) == 1:
-            return cls(mean, None)
-        return cls(mean, float(scipy.stats.t.ppf(0.975, len(sample) - 1) * sample.std() / len(sample) ** 0.5))
+EVALUATION_SEED = 1_000_000
+"""First seed of the cooperatives in evaluations. A training draws its cooperatives' seeds from its own seed."""
+EVALUATION_SPLITS = range(1_000_000, 1_000_010)
+"""Seeds of the data splits on which policies are evaluated by default: the same for all. No training gets there by counting from 0."""
 
 
 @dataclass(frozen=True)
@@ -51,25 +43,33 @@ class Evaluation:
     """What some agents did under a credit rule.
 
     Attributes:
-        measures: Estimates by name; see :func:`evaluate`.
-        series: Series by name: one number per round, or a list of numbers per round, averaged over episodes.
+        measures: Estimates by name; see :func:`evaluate`. Intervals are over splits of the data, or over episodes if there is one split.
+        series: Series by name: one number per round, or a list of numbers per round, averaged over episodes and splits.
         notes: What a reader of the measures should know, as sentences: that in some episodes nothing passed, why, and what helps.
+        splits: Seeds of the data splits that were played.
+        by_split: Of each measure the mean over episodes on each split, ``None`` where undefined.
     """
 
     measures: dict[str, Estimate]
     series: dict[str, list[Any]]
     notes: tuple[str, ...] = ()
+    splits: tuple[int, ...] = ()
+    by_split: dict[str, list[float | None]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
             "measures": {name: [estimate.mean, estimate.half_width] for name, estimate in self.measures.items()},
+            "splits": list(self.splits),
+            "by_split": self.by_split,
             "series": self.series,
         }
 
 
 class _Timed(CreditRule):
     """A rule whose time is measured."""
+
+    only_watches = True
 
     def __init__(self, rule: CreditRule) -> None:
         self.rule = rule
@@ -87,8 +87,28 @@ class _Timed(CreditRule):
         return credit
 
 
+class _TimedLots(_Timed, LotRule):
+    """A rule that credits single lots, whose time is measured."""
+
+    rule: LotRule
+
+    def assign_lots(self, round: Round) -> Tensor:
+        """As the rule does."""
+        began = time.perf_counter()
+        credit = self.rule.assign_lots(round)
+        self.seconds += time.perf_counter() - began
+        return credit
+
+
 def evaluate(
-    scenario: Scenario, credit: CreditRule | str, agent: Agent | Callable[[], Agent], *, episodes: int = 64, seed: int = 0
+    scenario: Scenario,
+    credit: CreditRule | str,
+    agent: Agent | Callable[[], Agent],
+    *,
+    episodes: int = 64,
+    seed: int = 0,
+    splits: Sequence[int] | None = None,
+    home: Sequence[int] | None = None,
 ) -> Evaluation:
     """Play episodes and measure.
 
@@ -96,17 +116,27 @@ def evaluate(
         scenario: The cooperative.
         credit: The credit rule, or its name (with arguments, if it takes any).
         agent: Everybody's policy, or a function that makes it.
-        episodes: Number of episodes, at least 2.
-        seed: Seed of the first episode's cooperative; the others follow by a step of one.
+        episodes: Number of episodes on each split, at least 2.
+        seed: Seed of the first episode's cooperative; the others follow by a step of one, also from split to split.
+        splits: Seeds of the data splits to play on, each with a start model, validation set and test set of its own. By default the
+            scenario's own, ``data.splits`` of them. Those that no policy was trained on are :data:`EVALUATION_SPLITS`.
+        home: Seeds of the data splits that the policy was trained on, to compare with. Without them ``home_welfare``, ``home_gap`` and
+            ``overlap`` are not measured.
 
     Returns:
-        Measures by name: means over episodes with 95 % intervals. They are those of :func:`~proxycoop.envs.episode_metrics`, in its units
-        (``return`` and ``cost`` as means over agents), and
+        Measures by name: means over episodes and splits with 95 % intervals. They are those of :func:`~proxycoop.envs.episode_metrics`, in
+        its units (``return`` and ``cost`` as means over agents), and
 
         * ``test_utility``, ``test_accuracy``, ``test_value/<name>``: the final model on data that credit never touches;
+        * ``test_welfare``: welfare with the gain on the test set in place of that on the validation set;
+        * ``worst_value``, ``test_worst_value``: how far the value that fared worst moved from where the episode began, as a share of what
+          profiles allow in an episode: on the probe sets of the screening, and on people outside them; see :func:`allowed`;
         * ``unscreened_utility``, ``unscreened_value/<name>``: the same where nobody screens;
         * ``realised_violations``: share of rounds in which a value loss truly rose beyond somebody's tolerance (first-order screening
           does not exclude this);
+        * ``home_welfare``: welfare on the splits of the training; ``home_gap``: how much more that is than welfare here;
+        * ``overlap``: share of the validation and test rows that lie in the train pool, validation set or public set of a split of the
+          training; see :func:`~proxycoop.envs.data.overlap.overlap`;
         * ``pearson_shapley``: correlation, over the agents of an episode, of their credit with the sum of the exact Shapley values of its
           rounds; undefined if all agents get the same, and for more than 12 agents;
         * ``jain``, ``gini``: evenness and inequality of cumulative credit, with negative credit counted as 0;
@@ -120,7 +150,8 @@ def evaluate(
         * ``utility``, start included;
         * ``clean_share``, ``corrupt_share``;
         * ``value_loss``, start included: a list over values; ``unscreened_value_loss``: the same where nobody screens;
-        * ``tolerance``: a list over values, the strictest tolerance for one update; ``None`` if nobody has one;
+        * ``tolerance``: a list over values, the strictest tolerance for one update, within what is left of limits; ``None`` if nobody has
+          one;
         * ``credit``: cumulative, in reward units, a list over agents from the one with the most clean lots to the one with the fewest.
 
         Shares of the contributed updates, over all rounds:
@@ -129,28 +160,104 @@ def evaluate(
         * ``blocks_by_value``: to which somebody objects because of a value.
 
     Raises:
-        ValueError: If there are fewer than 2 episodes, or the agent or rule does not fit the scenario.
+        ValueError: If there are fewer than 2 episodes, splits are none or named twice, or the agent or rule does not fit the scenario.
     """
     if episodes < 2:
         raise ValueError(f"episodes={episodes}: at least 2 are needed for an interval")
+    own = range(scenario.data.split_seed, scenario.data.split_seed + scenario.data.splits)
+    played = own if splits is None else checked_splits("splits", splits)
+    trained = [] if home is None else checked_splits("home", home)
 
     def new_agent() -> Agent:
         return agent if isinstance(agent, Agent) else agent()
 
-    seeds = range(seed, seed + episodes)
+    def seeds_of(index: int) -> range:
+        return range(seed + index * episodes, seed + (index + 1) * episodes)
+
+    parts = [_on_split(on_split(scenario, one), credit, new_agent, seeds_of(index)) for index, one in enumerate(played)]
+    by_split = {name: [Estimate.of(part.samples[name]).mean for part in parts] for name in parts[0].samples}
+    if home is not None:
+        welfare = [_welfare(on_split(scenario, one), credit, new_agent(), seeds_of(index)) for index, one in enumerate(trained)]
+        at_home = sum(welfare) / len(welfare)
+        by_split["home_welfare"] = [at_home] * len(parts)
+        by_split["home_gap"] = [None if here is None else at_home - here for here in by_split["welfare"]]
+        used = [shared(on_split(scenario, one), torch.float32)[0] for one in trained]
+        by_split["overlap"] = [overlap(shared(on_split(scenario, one), torch.float32)[0], used) for one in played]
+    measures = {
+        name: Estimate.of(torch.tensor([math.nan if mean is None else mean for mean in means], dtype=torch.float64))
+        for name, means in by_split.items()
+    }
+    if home is not None:
+        measures["home_welfare"] = Estimate.of(torch.tensor(welfare, dtype=torch.float64))
+    if len(parts) == 1:
+        measures |= {name: Estimate.of(sample) for name, sample in parts[0].samples.items()}
+    return Evaluation(measures, _mean_series([part.series for part in parts]), _notes(played, parts), tuple(played), by_split)
+
+
+def on_split(scenario: Scenario, split_seed: int) -> Scenario:
+    """The scenario on the data split with this seed alone."""
+    return scenario.model_copy(update={"data": scenario.data.model_copy(update={"split_seed": split_seed, "splits": 1})})
+
+
+def held_out_splits(count: int | None = None) -> range:
+    """Seeds of that many data splits that no policy was trained on: :data:`EVALUATION_SPLITS`, or more or fewer from its first on."""
+    first = EVALUATION_SPLITS[0]
+    n_splits = len(EVALUATION_SPLITS) if count is None else whole_number("evaluation_splits", count, 1, 1000)
+    return range(first, first + n_splits)
+
+
+def checked_splits(name: str, splits: Sequence[int]) -> list[int]:
+    """Seeds of data splits, each once.
+
+    Args:
+        name: The argument's name, for messages.
+        splits: The seeds.
+
+    Raises:
+        ValueError: If there are none, one is no whole number from 0 on, or one is named twice.
+    """
+    seeds = [whole_number(name, one, 0) for one in items_of(name, splits, "seeds of data splits")]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"{name}={seeds}: give at least one seed of a data split, and each once")
+    return seeds
+
+
+@dataclass(frozen=True)
+class _Part:
+    """An evaluation on one split: what each episode came to, ``(E,)`` by measure, the series, and a note if nothing passed."""
+
+    samples: dict[str, Tensor]
+    series: dict[str, list[Any]]
+    stuck: str
+
+
+def _on_split(scenario: Scenario, credit: CreditRule | str, new_agent: Callable[[], Agent], seeds: range) -> _Part:
+    """Play all episodes on one split, and measure them."""
+    episodes = len(seeds)
     engine = Engine(scenario, credit, episodes)
     assert engine.rule is not None
-    engine.rule = rule = _Timed(engine.rule)
+    engine.rule = rule = (_TimedLots if isinstance(engine.rule, LotRule) else _Timed)(engine.rule)
     exact = torch.zeros(episodes, engine.num_agents)
     compare_exact = engine.num_agents <= EXACT_COMPARISON
+    start: dict[str, Tensor] = {}
+
+    def look(engine: Engine) -> None:
+        if engine.t == 0:
+            start.update(engine.test())
 
     def add_exact(engine: Engine) -> None:
         if compare_exact:
             exact.add_(Shapley().values(engine.round.game))
 
-    metrics = play(engine, new_agent(), seeds, on_round=add_exact)
+    metrics = play(engine, new_agent(), seeds, before_round=look, on_round=add_exact)
+    end = engine.test()
     samples = {name: measure.mean(dim=1) if measure.dim() == 2 else measure for name, measure in metrics.items()}
-    samples |= {f"test_{name}": measure for name, measure in engine.test().items()}
+    samples |= {f"test_{name}": measure for name, measure in end.items()}
+    samples["test_welfare"] = engine.reward_scale * (end["utility"] - start["utility"]) - metrics["cost"].sum(dim=1)
+    most = allowed(engine)
+    samples["worst_value"] = _worst(engine.prospect.value_losses - engine.initial_value_losses, most)
+    changes = [end[f"value/{name}"] - start[f"value/{name}"] for name in engine.values]
+    samples["test_worst_value"] = _worst(torch.stack(changes, dim=-1) if changes else torch.zeros_like(most), most)
     samples["realised_violations"] = _realised_violations(engine)
     credit_sum = engine.credit_so_far
     samples["pearson_shapley"] = _pearson(credit_sum, exact) if compare_exact else torch.full((1,), torch.nan)
@@ -166,12 +273,70 @@ def evaluate(
     series["unscreened_value_loss"] = value_losses_of(unscreened).mean(dim=1).tolist()
 
     samples |= second_name_gains(scenario, rule.rule, seeds, chosen, metrics["return"])
-    return Evaluation({name: Estimate.of(sample) for name, sample in samples.items()}, series, (stuck,) * bool(stuck))
+    return _Part(samples, series, stuck)
+
+
+def _welfare(scenario: Scenario, credit: CreditRule | str, agent: Agent, seeds: range) -> float:
+    """Mean welfare on one split."""
+    return float(play(Engine(scenario, credit, len(seeds)), agent, seeds)["welfare"].double().mean())
+
+
+def allowed(engine: Engine) -> Tensor:
+    """How far profiles allow each value's loss to rise in an episode, ``(E, M)``, in the value's unit; infinite where nobody says.
+
+    The strictest limit. Where there is none, or it is 0, T times the strictest tolerance for one update, T the number of rounds: with
+    unanimous screening no step takes more than that to first order.
+    """
+    start, profiles = engine.initial_value_losses, engine.profiles
+    least = least_divisor(start.abs().clamp(min=1))
+
+    def strictest(absolute: Tensor | None, relative: Tensor | None) -> Tensor:
+        most = torch.full_like(start, math.inf)
+        if absolute is not None:
+            most = torch.minimum(most, absolute.amin(dim=1))
+        if relative is not None:
+            shares = relative.amin(dim=1)
+            most = torch.minimum(most, torch.where(shares.isfinite(), shares * start.clamp(min=0), math.inf))
+        return torch.where(most > least, most, math.inf)
+
+    limit = strictest(profiles.max_rise, profiles.relative_rise)
+    tolerance = strictest(profiles.tolerance, profiles.relative)
+    return torch.where(limit.isfinite(), limit, engine.horizon * tolerance)
+
+
+def _worst(changes: Tensor, most: Tensor) -> Tensor:
+    """The largest change as a share of what is allowed, ``(E, M)``, ``(E, M)`` → ``(E,)``; NaN where nothing is limited."""
+    known = most.isfinite()
+    shares = torch.where(known, changes / torch.where(known, most, 1.0), -math.inf)
+    return shares.amax(dim=1).where(known.any(dim=1), torch.nan) if shares.shape[1] else shares.new_full((len(shares),), torch.nan)
+
+
+def _notes(played: Sequence[int], parts: Sequence[_Part]) -> tuple[str, ...]:
+    """What was said of the splits; of several in full only the first, and of the others where it is so too."""
+    stuck = {one: part.stuck for one, part in zip(played, parts, strict=True) if part.stuck}
+    if len(parts) == 1 or not stuck:
+        return tuple(stuck.values())
+    first, *others = stuck
+    also = f"So in some episodes on split {', '.join(map(str, others))}." if others else ""
+    return (f"split {first}: {stuck[first]}", *([also] if also else []))
+
+
+def _mean_series(parts: Sequence[Mapping[str, list[Any]]]) -> dict[str, list[Any]]:
+    """Series averaged over splits, entry by entry; undefined numbers are left out."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    stacked = {name: torch.from_numpy(np.array([part[name] for part in parts], dtype=np.float64)) for name in parts[0]}
+    return {name: defined(numbers.nanmean(dim=0)) for name, numbers in stacked.items()}
 
 
 def value_losses_of(engine: Engine) -> Tensor:
     """Value losses on the probe sets in the episodes just played, start included, ``(T + 1, E, M)``."""
     return torch.stack([engine.initial_value_losses, *(result.value_losses for result in engine.history)])
+
+
+def strictest_limits(engine: Engine) -> Tensor:
+    """The strictest limit on the rise of each value's loss over an episode, ``(E, M)``; infinite where nobody has one."""
+    return engine.prospect.left.amin(dim=1) + (engine.prospect.value_losses - engine.initial_value_losses)
 
 
 def _realised_violations(engine: Engine) -> Tensor:
@@ -225,6 +390,7 @@ def _series(engine: Engine) -> dict[str, list[Any]]:
         "corrupt_share": share(corrupt),
         "value_loss": value_losses_of(engine).mean(dim=1).tolist(),
         "tolerance": defined(torch.stack([result.tolerance.mean(dim=0) for result in history])),
+        "limit": defined(strictest_limits(engine).mean(dim=0)),
         "blocks": defined(by_profile(history, engine.profiles.kind, len(engine.scenario.profiles))),
         "blocks_by_value": defined(by_value(history)),
         "credit": ranked.mean(dim=1).tolist(),

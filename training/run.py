@@ -48,13 +48,14 @@ class Run:
     """A run in progress.
 
     Attributes:
-        settings: What to train, and how.
+        settings: What to train, and how. Its scenario is the one that the training plays, with all splits of the data: libraries need not
+            care for them.
         folder: The run's folder.
         checkpoint: The last state that :meth:`keep` got before the run was interrupted; ``None`` if the run begins.
         curve: Metrics of every update so far.
 
     Args:
-        settings: As above.
+        settings: What to train, and how, as the user gave it.
         folder: As above.
         progress: Called after every update.
         tensorboard: Whether to write TensorBoard's logs.
@@ -70,7 +71,8 @@ class Run:
         tensorboard: bool = False,
         checkpoint: Mapping[str, Any] | None = None,
     ) -> None:
-        self.settings = settings
+        self.settings = settings.model_copy(update={"scenario": settings.training_scenario})
+        self._given = settings
         self.folder = folder
         self.checkpoint = None if checkpoint is None else checkpoint["state"]
         self.curve: list[dict[str, float]] = [] if checkpoint is None else checkpoint["curve"]
@@ -172,7 +174,7 @@ class Run:
         self.require_finite()
         if (name := saved.first_not_finite(state)) is not None:
             raise self._diverged(f"{name} is not finite", self.steps_done)
-        data = {"settings": self.settings.plain(), "curve": self.curve, "seconds": self.seconds, "state": state}
+        data = {"settings": self._given.plain(), "curve": self.curve, "seconds": self.seconds, "state": state}
         saved.write(self.folder / CHECKPOINT, data, "checkpoint")
         self._kept_at = len(self.curve)
 

@@ -32,9 +32,22 @@ class TrainSettings(Settings):
     actions: ActionForm = Field("multi_discrete", description="Form of the actions.")
     rewards: RewardForm = Field("own", description="Whether each proxy gets its own reward, or all get the mean of the team's rewards.")
 
+    splits: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="Number of data splits that the training plays on in turn, from the scenario's split_seed on. An update of one episode "
+        "is on one split.",
+    )
     seats: tuple[str, ...] = Field(
         (), description="Agents that play some of the seats and do not learn, such as 0=none. The others share the policy that is trained."
     )
+
+    @property
+    def training_scenario(self) -> Scenario:
+        """The cooperatives that the training plays: the scenario on :attr:`splits` splits of its data, the first being its own."""
+        data = self.scenario.data.model_copy(update={"splits": self.splits})
+        return self.scenario.model_copy(update={"data": data})
 
     @property
     def n_learners(self) -> int:
@@ -49,11 +62,14 @@ class TrainSettings(Settings):
     def plain(self) -> dict[str, Any]:
         """All settings in the form in which a JSON file returns them, so that they can be compared with those on disk.
 
-        ``seats`` is left out where all proxies learn, as in the files of versions that had no such setting.
+        ``seats`` is left out where all proxies learn, and ``splits`` where there is one, as in the files of versions that had no such
+        settings.
         """
         settings = self.model_dump(mode="json", exclude={"scenario"}) | {"scenario": self.scenario.to_dict()}
         if not self.seats:
             del settings["seats"]
+        if self.splits == 1:
+            del settings["splits"]
         plain: dict[str, Any] = json.loads(json.dumps(settings))
         return plain
 
@@ -64,6 +80,26 @@ class TrainSettings(Settings):
         if "scenario" in info.data:  # it is missing if the scenario itself is wrong
             require_served(info.data["scenario"], made, rule)
         return rule
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_the_scenario_s_splits(cls, given: Any) -> Any:
+        """A scenario that has several splits already says on how many to train, unless that is given."""
+        scenario = given.get("scenario") if isinstance(given, dict) else None
+        if isinstance(scenario, Scenario) and scenario.data.splits > 1:
+            return {"splits": scenario.data.splits, **given}
+        return given
+
+    @field_validator("splits")
+    @classmethod
+    def _are_the_scenario_s(cls, splits: int, info: ValidationInfo) -> int:
+        own = info.data["scenario"].data.splits if "scenario" in info.data else 1
+        if own not in (1, splits):
+            raise ValueError(
+                f"splits={splits}, but the scenario has data.splits={own}: leave data.splits out, which is for playing without training, "
+                "or give both the same number"
+            )
+        return splits
 
     @field_validator("seats")
     @classmethod

@@ -166,9 +166,8 @@ def _prior(folder: Path, plain: dict[str, Any], resume: bool, overwrite: bool) -
         raise ValueError(
             f"{str(folder)!r} holds a run already: resume it with --resume, choose another --out, or replace it with --overwrite"
         )
-    if run.get("settings") != plain:
-        old = run.get("settings", {})
-        changed = sorted(key for key in plain if old.get(key) != plain[key])
+    if (old := run["settings"]) != plain:
+        changed = sorted(key for key in old | plain if old.get(key) != plain.get(key))
         raise ValueError(f"{str(folder)!r} holds a run with another {', '.join(changed)}: choose another --out")
     if run.get("finished") and (folder / "policy.pt").exists():
         return True, None
@@ -188,7 +187,7 @@ def _checkpoint(file: Path, plain: dict[str, Any]) -> dict[str, Any]:
     if missing := [key for key in ("curve", "seconds", "state") if key not in data]:
         raise ValueError(f"checkpoint {str(file)!r} is damaged or not a checkpoint (it lacks {', '.join(missing)}): {advice}")
     old = data.get("settings", plain)  # earlier versions did not keep them
-    if changed := sorted(key for key in plain if old.get(key) != plain[key]):
+    if changed := sorted(key for key in old | plain if old.get(key) != plain.get(key)):
         raise ValueError(f"checkpoint {str(file)!r} is that of a run with another {', '.join(changed)}: {advice}")
     return data
 

@@ -102,7 +102,7 @@ Results = Mapping[tuple[Pay, float], Mapping[str, Floats]]
 def learn(pay: Pay, gamma: float, seed: int, steps: int, folder: Path) -> None:
     """Train, unless that was done."""
     torch.set_num_threads(1)
-    settings = settings_for("sb3", "ppo", scenario=pay.scenario(seed), credit=RULE, seed=seed, total_steps=steps, gamma=gamma)
+    settings = settings_for("sb3", "ppo", scenario=pay.scenario(seed), credit=RULE, seed=seed, total_steps=steps, gamma=gamma, splits=1)
     train(settings, folder, resume=True, tensorboard=False)
 
 

@@ -44,7 +44,8 @@ FAR_SIGHTED = 0.99
 
 def trained(library: str, one: Scenario, num_envs: int, steps: int, seed: int, algo: str = "ppo", **fields: Any) -> tuple[float, float]:
     """Agent-steps per second of one training, and the welfare that its policy reaches."""
-    settings = settings_for(library, algo, scenario=one, num_cooperatives=num_envs, total_steps=steps, seed=seed, **fields)
+    fields = {"scenario": one, "num_cooperatives": num_envs, "total_steps": steps, "seed": seed, "splits": 1, **fields}
+    settings = settings_for(library, algo, **fields)  # policies are played at home
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         run = train(settings, Path(folder) / "run", tensorboard=False)

@@ -150,6 +150,7 @@ def train(lesson: Lesson, seed: int, steps: int, folder: Path) -> None:
         credit=lesson.credit,
         seed=seed,
         total_steps=steps,
+        splits=1,  # policies are played at home
         **lesson.hyper,
     )
     if (folder / "run.json").exists():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import rule_pages
@@ -24,6 +25,7 @@ from proxycoop.training.commands.cli import app
 from proxycoop.training.pages.description import describe as in_words
 
 _MARKER = re.compile(r"^<!-- generated: ([a-z -]+?) -->$", re.MULTILINE)
+_RESULTS = Path(__file__).parents[1] / "results"
 _EXTRA = {"adult": "fairness", "compas": "fairness", "german": "fairness"}
 """Data sources that an extra brings."""
 
@@ -49,7 +51,7 @@ def _roles(text: str) -> str:
 
 def _scenarios() -> str:
     """What is special to each scenario; what it is about is its own description."""
-    rows = []
+    rows, measured = [], _interaction()
     for name in scenario.names():
         one = scenario.load(name)
         extra = _EXTRA.get(one.data.source)
@@ -61,9 +63,22 @@ def _scenarios() -> str:
                 one.weights,
                 f"{one.substrate.kind}, {one.model.kind}",
                 f"{one.principals}\u00a0×\u00a0{one.lots.per_principal}\u00a0×\u00a0{one.horizon}",
+                measured[name][0] if name in measured else "–",
             )
         )
-    return _table("scenario | data | protected (by how many) | weights | substrate, model | N × K × T", rows)
+    return _table("scenario | data | protected (by how many) | weights | substrate, model | N × K × T | additive", rows)
+
+
+def _interaction() -> dict[str, tuple[str, str]]:
+    """What ``benchmarks/values/interaction.py`` measured for each scenario, unscreened: R² of the best additive game, and all in words."""
+    lines = (_RESULTS / "interaction.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    titles, found = rows[0], {}
+    for name, screening, *numbers in rows[2:]:
+        if screening == "none":
+            said = [f"{title} {number}" for title, number in zip(titles[2:], numbers, strict=True)]
+            found[name.strip("`")] = (numbers[0].split(" ")[0], f"{', '.join(said)} ([what that means](results/do-members-interact.md))")
+    return found
 
 
 def _protected(profile: Profile) -> str:
@@ -74,10 +89,11 @@ def _protected(profile: Profile) -> str:
 
 def _descriptions() -> str:
     """Every scenario under a heading of its own, in its own words."""
-    made = []
+    made, measured = [], _interaction()
     for name in scenario.names():
         one = scenario.load(name)
-        facts = "\n".join(f"- {what}: {text}" for what, text in in_words(one.to_dict()))
+        told = [*in_words(one.to_dict()), *([("Interaction, unscreened", measured[name][1])] if name in measured else [])]
+        facts = "\n".join(f"- {what}: {text}" for what, text in told)
         made.append(f"### {name}\n\n{one.description}\n\n{facts}")
     return "\n\n".join(made)
 

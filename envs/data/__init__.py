@@ -3,8 +3,10 @@
 * ``dataset``: a labelled table, and the registry of data sources;
 * ``sources``: the sources digits and breast_cancer, and how a data set is split into public, train, validation, test and probe sets;
 * ``duplicates``: rows that occur in several splits;
+* ``overlap``: how many rows two splits of the same data have in common;
 * ``fairness``: the sources adult, compas and german (extra ``fairness``);
 * ``lots``: how lots are drawn from the train pool;
+* ``corruption``: which lots are corrupt, how badly, and what is wrong with them;
 * ``names``: under which names principals take part;
 * ``columns``: how lots are drawn where principals hold columns of the same rows;
 * ``mixtures``: which share of a lot's rows has which class;

@@ -92,7 +92,8 @@ class ColumnSource:
         n_envs, (n_agents, n_lots), train = len(keys), self.samples.shape, self.splits.train
         rows = randomness.permutation(fold(keys, Purpose.ROWS), len(train))[:, : self.n_rows]  # (E, R)
         corrupt = self.lots.corruption.lots(keys, n_agents, n_lots)
-        links = self._links(fold(keys, Purpose.CORRUPTION, 1), corrupt.flatten(start_dim=1))  # (E, N·K, R)
+        n_wrong = (self.lots.corruption.rates(keys, n_agents, n_lots) * self.n_rows).round().long()  # (E, N, K)
+        links = self._links(fold(keys, Purpose.CORRUPTION, 1), torch.where(corrupt, n_wrong, 0).flatten(start_dim=1))  # (E, N·K, R)
         x = train.x[rows].gather(1, links[:, self.block].transpose(1, 2))  # (E, R, D)
         shape = (n_envs, n_agents, n_lots, self.n_rows)
         x = x[:, None, None].expand(*shape, -1)
@@ -105,19 +106,21 @@ class ColumnSource:
             tags=self.lots.drawn_tags(keys, n_agents),
             samples=self.samples,
             rows=rows[:, None, None].expand(shape),
+            severity=self.lots.corruption.severity(keys, corrupt),
         )
 
-    def _links(self, keys: Tensor, corrupt: Tensor) -> Tensor:
+    def _links(self, keys: Tensor, n_wrong: Tensor) -> Tensor:
         """The row whose values each row carries, in each lot, int64 ``(E, N·K, R)``.
 
-        In a corrupt lot the corruption rate says how many rows are linked wrongly. These rows are put in a random circle, and each carries
-        the values of its neighbour, so that none of them keeps its own.
+        The rows that are linked wrongly are put in a random circle, and each carries the values of its neighbour, so that none of them
+        keeps its own.
 
         Args:
             keys: One key per environment, int64 ``(E,)``.
-            corrupt: Which lots are corrupt, bool ``(E, N·K)``.
+            n_wrong: How many of a lot's rows are linked wrongly, int64 ``(E, N·K)``.
         """
-        n_wrong = round(self.lots.corruption.rate * self.n_rows)
-        circle = randomness.permutation(keys, corrupt.shape[1], self.n_rows)[..., :n_wrong]
-        right = torch.arange(self.n_rows, device=self.device).expand(*corrupt.shape, -1)
-        return torch.where(corrupt[..., None], right.scatter(2, circle, circle.roll(1, dims=-1)), right)
+        order = randomness.permutation(keys, n_wrong.shape[1], self.n_rows)  # the circle comes first
+        place = torch.arange(self.n_rows, device=self.device).expand_as(order)
+        last = (n_wrong - 1).clamp(min=0)[..., None]
+        neighbour = order.gather(2, torch.where(place == 0, last, place - 1))
+        return torch.empty_like(order).scatter_(2, order, torch.where(place < n_wrong[..., None], neighbour, order))

@@ -4,6 +4,9 @@ Lots are drawn anew at each reset and stay fixed within an episode. A *mixture* 
 a class within a stratum. Principals that share a *site* are dealt different rows of a kind, without replacement, until the kind runs out at
 that site. Then it is dealt again from its start. By default the whole cooperative is one site.
 
+Several principals may hold the *same* lots, as where all bought them from one seller. Then each group of ``holders`` principals is dealt
+one principal's lots, with their labels and whatever is wrong with them.
+
 Where principals hold columns of the same rows instead, :mod:`proxycoop.envs.data.columns` draws them.
 """
 
@@ -12,63 +15,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ...settings import Settings, default_kind
+from ...settings import LATER, Settings, default_kind
 from .. import randomness
 from ..randomness import Purpose, fold
+from .corruption import Corruption
 from .mixtures import DirichletMixture, LogisticNormalMixture
 from .sites import Sites
-from .sources import Dataset, Splits
-
-
-class Corruption(Settings):
-    """What is wrong with corrupt lots: labels are swapped within pairs of classes, or records are linked to the wrong rows."""
-
-    what: Literal["labels", "links"] = Field(
-        "labels",
-        description="labels: a corrupt lot's labels are swapped within pairs of classes. links, for substrate vertical: rows of a corrupt "
-        "lot carry another row's values in the lot's columns; labels stay right.",
-    )
-    share: float = Field(0.0, ge=0, le=1, description="Share of the cooperative's lots that are corrupt (rounded to whole lots).")
-    rate: float = Field(0.9, ge=0, le=1, description="Share of a corrupt lot's labels that are swapped, or of its rows linked wrongly.")
-    pairs: tuple[tuple[int | str, int | str], ...] = Field((), description="Pairs of classes, by name or number, whose labels are swapped.")
-
-    @model_validator(mode="after")
-    def _check(self) -> Corruption:
-        if self.what == "links":
-            if self.pairs:
-                raise ValueError(f"pairs={self.pairs}: with what: links no labels are swapped: leave pairs out, or use what: labels")
-            if self.share > 0 and not self.rate > 0:
-                raise ValueError(f"share={self.share} of the lots must be corrupt, but no row is linked wrongly: give a rate above 0")
-        elif self.share > 0 and not (self.pairs and self.rate > 0):
-            raise ValueError(f"share={self.share} of the lots must be corrupt, but no labels are swapped: give pairs and a rate above 0")
-        return self
-
-    def lots(self, keys: Tensor, n_principals: int, n_lots: int) -> Tensor:
-        """Draw the corrupt lots, bool ``(E, N, K)``: equally many in every cooperative, each lot with equal probability."""
-        n_all = n_principals * n_lots
-        place = randomness.uniform(fold(keys, Purpose.CORRUPTION), n_all).argsort(dim=-1).argsort(dim=-1)
-        return (place < round(self.share * n_all)).reshape(len(keys), n_principals, n_lots)
-
-    def swapped(self, dataset: Dataset) -> Tensor:
-        """The label that each label is swapped to, int64 ``(n_classes,)``.
-
-        Raises:
-            ValueError: If a class is unknown or occurs in two pairs.
-        """
-        target = torch.arange(len(dataset.class_names))
-        for a, b in self.pairs:
-            i, j = dataset.class_index(a), dataset.class_index(b)
-            if target[i] != i or target[j] != j or i == j:
-                raise ValueError(f"lots.corruption.pairs: the pair ({a}, {b}) repeats a class; every class may occur in one pair only")
-            target[i], target[j] = j, i
-        return target
+from .sources import Splits
 
 
 class Lots(Settings):
@@ -78,6 +38,12 @@ class Lots(Settings):
     rows: int | tuple[int, ...] = Field(20, description="Rows of each lot: one number, or one per principal for unequal holdings.")
     mixture: Annotated[Annotated[DirichletMixture | LogisticNormalMixture, Field(discriminator="kind")], default_kind("dirichlet")] = Field(
         default_factory=DirichletMixture, description="Which share of a lot each class has."
+    )
+    holders: int = Field(
+        1,
+        ge=1,
+        json_schema_extra=LATER,
+        description="Number of principals that hold the same lots. Each episode draws anew who holds the same as whom.",
     )
     sites: Sites | None = Field(
         None, description="How the rows are divided among the principals. By default every lot is dealt from all rows."
@@ -98,6 +64,10 @@ class Lots(Settings):
             raise ValueError(f"tags={self.tags}: probabilities must be at least 0 and sum to 1")
         if self.strata is not None and self.mixture.kind != "logistic_normal":
             raise ValueError(f"strata={self.strata!r}: a {self.mixture.kind} mixture mixes only classes: use mixture.kind logistic_normal")
+        if self.holders > 1 and self.sites is not None:
+            raise ValueError(f"holders={self.holders}: principals of different sites cannot hold the same lots: leave sites or holders out")
+        if self.holders > 1 and len(set(rows)) > 1:
+            raise ValueError(f"holders={self.holders}: lots that are the same have equally many rows: give one number for rows={self.rows}")
         return self
 
     def samples(self, n_principals: int) -> Tensor:
@@ -109,7 +79,27 @@ class Lots(Settings):
         rows = (self.rows,) * n_principals if isinstance(self.rows, int) else self.rows
         if len(rows) != n_principals:
             raise ValueError(f"lots.rows has {len(rows)} entries for {n_principals} principals: give one number, or one per principal")
+        if self.holders > n_principals:
+            raise ValueError(f"lots.holders={self.holders}: there are only {n_principals} principals: lower holders")
         return torch.tensor(rows)[:, None].repeat(1, self.per_principal)
+
+    def groups(self, keys: Tensor, n_principals: int) -> tuple[Tensor, Tensor]:
+        """Draw who holds the same lots as whom.
+
+        Args:
+            keys: One key per environment, int64 ``(E,)``.
+            n_principals: Number of principals N. If ``holders`` does not divide it, one group is smaller.
+
+        Returns:
+            Each principal's group, and the principal whose lots its group holds, int64 ``(E, N)`` each.
+        """
+        if self.holders == 1:
+            everyone = torch.arange(n_principals, device=keys.device).expand(len(keys), -1)
+            return everyone, everyone
+        order = randomness.permutation(fold(keys, Purpose.HOLDERS), n_principals)  # principals in random order
+        place = order.argsort(dim=-1)
+        group = place // self.holders
+        return group, order.gather(1, group * self.holders)
 
     def drawn_tags(self, keys: Tensor, n_principals: int) -> Tensor:
         """Draw every lot's provenance tag, as an index, int64 ``(E, N, K)``; 0 if there are no tags."""
@@ -132,6 +122,8 @@ class DrawnLots:
         tags: Index of each lot's provenance tag, int64 ``(E, N, K)``; 0 if there are no tags.
         samples: Number of rows of each lot, int64 ``(N, K)``.
         rows: Each row's index in the train pool, int64 ``(E, N, K, R)``. Nobody in the cooperative sees it.
+        severity: How bad each corrupt lot is, float64 ``(E, N, K)``; see :meth:`~proxycoop.envs.data.corruption.Corruption.severity`. It is
+            0 for clean lots. Nobody in the cooperative sees it.
     """
 
     x: Tensor
@@ -142,6 +134,7 @@ class DrawnLots:
     tags: Tensor
     samples: Tensor
     rows: Tensor
+    severity: Tensor
 
     def prepared(self, prepare: Callable[[Tensor], Tensor]) -> DrawnLots:
         """The same lots, prepared for a model. ``x`` becomes a view of ``inputs``, so that nothing is stored twice.
@@ -164,6 +157,25 @@ class DrawnLots:
             tags=self.tags[:, index],
             samples=self.samples[index],
             rows=self.rows[:, index],
+            severity=self.severity[:, index],
+        )
+
+    def held_as(self, holder: Tensor) -> DrawnLots:
+        """The same cooperatives, in which principal i of environment e holds the lots of principal ``holder[e, i]``, int64 ``(E, N)``.
+
+        Lots keep their number of rows, which must be the same for both.
+        """
+        e = torch.arange(len(holder), device=holder.device)[:, None]
+        x = self.x[e, holder]
+        return replace(
+            self,
+            x=x,
+            inputs=x if self.inputs is self.x else self.inputs[e, holder],
+            y=self.y[e, holder],
+            corrupt=self.corrupt[e, holder],
+            tags=self.tags[e, holder],
+            rows=self.rows[e, holder],
+            severity=self.severity[e, holder],
         )
 
     def only(self, held: Tensor) -> DrawnLots:
@@ -191,6 +203,7 @@ class LotSource:
         samples = lots.samples(n_principals)
         self.samples, self.n_rows = samples.to(self.device), int(samples.max())
         self.swapped = lots.corruption.swapped(splits.dataset).to(self.device)
+        self.deviation = splits.train.x.std(dim=0, correction=0)  # (D,)
         names, site = self._sites(n_principals)
         strata, stratum = self._strata()
         shape = (len(names), len(strata), splits.n_classes)
@@ -216,18 +229,27 @@ class LotSource:
         n_agents, n_lots = self.samples.shape
         n_rows = self.n_rows
         present = torch.arange(n_rows, device=self.device) < self.samples[..., None]  # (N, K, R)
+        group, holder = self.lots.groups(keys, n_agents)  # (E, N) each
+        if self.lots.holders > 1:  # a class that one of a group protects is as frequent as if all of them did
+            owned = ((group[:, :, None] == group[:, None]).double() @ owned.double()) > 0
         kinds = self._kinds(keys, owned, n_rows)  # (E, N, K, R)
         labels = kinds % self.splits.n_classes
-        rows = self._deal(fold(keys, Purpose.ROWS, 1), kinds, present)  # (E, N, K, R)
+        dealt = present & (holder == torch.arange(n_agents, device=self.device))[..., None, None]  # rows that nobody copies
+        rows = self._deal(fold(keys, Purpose.ROWS, 1), kinds, dealt)  # (E, N, K, R)
         x = self.splits.train.x[rows]  # (E, N, K, R, D)
         if self.lots.site_shift:
             shift = randomness.normal(fold(keys, Purpose.SITE_SHIFT), n_agents, 1, 1, x.shape[-1])
             x = x + self.lots.site_shift * shift.to(x.dtype)
 
-        corrupt = self.lots.corruption.lots(keys, n_agents, n_lots)
-        noisy = randomness.uniform(fold(keys, Purpose.LABELS), n_agents, n_lots, n_rows) < self.lots.corruption.rate
-        y = torch.where(corrupt[..., None] & noisy, self.swapped[labels], labels)
-        return DrawnLots(
+        corruption = self.lots.corruption
+        corrupt = corruption.lots(keys, -(-n_agents // self.lots.holders), n_lots)  # of each group
+        corrupt = corrupt.gather(1, group[..., None].expand(-1, -1, n_lots))  # (E, N, K)
+        noisy = randomness.uniform(fold(keys, Purpose.LABELS), n_agents, n_lots, n_rows)
+        wrong = corrupt[..., None] & (noisy < corruption.rates(keys, n_agents, n_lots)[..., None])
+        y = torch.where(wrong, self.swapped[labels], labels)
+        moved = corruption.moved(keys, labels, wrong, self.deviation, self.splits.n_classes)
+        x = x if moved is None else x + moved
+        drawn = DrawnLots(
             x=x,
             inputs=x,
             y=y,
@@ -236,7 +258,9 @@ class LotSource:
             tags=self.lots.drawn_tags(keys, n_agents),
             samples=self.samples,
             rows=rows,
+            severity=corruption.severity(keys, corrupt),
         )
+        return drawn if self.lots.holders == 1 else drawn.held_as(holder)
 
     def _check_pool(self, counts: Tensor, names: Sequence[str]) -> None:
         """Refuse sites without rows that the mixture may need. ``counts``: rows of every class at every site, ``(n_sites, n_classes)``."""
@@ -272,12 +296,18 @@ class LotSource:
         return torch.searchsorted(edges[..., :-1].contiguous(), u, right=True)
 
     def _deal(self, keys: Tensor, kinds: Tensor, present: Tensor) -> Tensor:
-        """A pool row for every lot row: the next row of its cell in random order; from the start again when the cell runs out."""
+        """A pool row for every lot row: the next row of its cell in random order; from the start again when the cell runs out.
+
+        Args:
+            keys: One key per environment, int64 ``(E,)``.
+            kinds: The kind of each row, int64 ``(E, N, K, R)``.
+            present: Rows that are to be dealt, bool ``(E, N, K, R)``. The others get some row.
+        """
         n_envs = len(keys)
         order = randomness.uniform(keys, len(self.by_cell)) + self.cell  # sorts within cells
         dealt = self.by_cell[order.argsort(dim=-1)]  # (E, pool): every cell in random order, cells one after another
         flat = (kinds + self.n_kinds * self.site[:, None, None]).reshape(n_envs, -1)  # (E, N·K·R), cells
-        wanted = torch.nn.functional.one_hot(flat, len(self.cell_size)) * present.reshape(-1, 1)  # (E, N·K·R, n_cells)
+        wanted = torch.nn.functional.one_hot(flat, len(self.cell_size)) * present.reshape(n_envs, -1, 1)  # (E, N·K·R, n_cells)
         turn = (wanted.cumsum(dim=1) - wanted).gather(-1, flat[..., None])[..., 0]  # how many rows of its cell came before
         index = self.cell_start[flat] + turn % self.cell_size[flat]
         return dealt.gather(1, index).reshape(kinds.shape)

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ...settings import Settings
+from ...settings import LATER, Settings
 from .. import randomness
 from ..randomness import fold
 from .dataset import Dataset
@@ -32,7 +32,16 @@ class DirichletMixture(Settings):
 
     kind: Literal["dirichlet"] = "dirichlet"
     concentration: int = Field(3, ge=1, description="Dirichlet parameter of each class in a lot; larger is more even.")
-    classes_per_lot: int | None = Field(None, ge=1, description="Number of common classes in a lot; all of them by default.")
+    classes_per_lot: int | None = Field(
+        None, ge=1, description="Number of common classes in a lot; by default all of them, or all that its principal holds."
+    )
+    classes_per_principal: int | None = Field(
+        None,
+        ge=1,
+        json_schema_extra=LATER,
+        description="Number of common classes that a principal holds; all of them by default. Each episode deals the classes anew, one "
+        "after another from a shuffled deck, and from its start again when it runs out.",
+    )
     protected: tuple[int | str, ...] = Field((), description="Protected classes, by name or number.")
     owner_share: float = Field(
         0.7, ge=0, le=1, description="Probability that a protected class is in a lot of a principal whose profile protects it."
@@ -57,7 +66,11 @@ class DirichletMixture(Settings):
         shape = (n_agents, n_lots, len(common))
         weight = randomness.gamma(fold(keys, 1), self.concentration, *shape)  # (E, N, K, common)
         rank = randomness.permutation(fold(keys, 2), *shape)
-        weight = weight * (rank < (self.classes_per_lot or len(common)))
+        if self.classes_per_principal is not None:  # the classes that the principal holds keep their order, and come before the others
+            held = self._held(fold(keys, 4), n_agents, len(common))[:, :, None]
+            rank = (rank + len(common) * ~held).argsort(dim=-1).argsort(dim=-1)
+        most = min(self.classes_per_lot or len(common), self.classes_per_principal or len(common))
+        weight = weight * (rank < most)
         shares = weight.new_zeros(n_envs, n_agents, n_lots, n_classes)
         shares[..., common] = weight / weight.sum(dim=-1, keepdim=True)
         if rare_classes:
@@ -67,17 +80,30 @@ class DirichletMixture(Settings):
             shares[..., protected] = rare[..., protected]
         return shares / shares.sum(dim=-1, keepdim=True)
 
+    def _held(self, keys: Tensor, n_agents: int, n_common: int) -> Tensor:
+        """Which common classes each principal holds, bool ``(E, N, n_common)``."""
+        assert self.classes_per_principal is not None
+        deck = randomness.permutation(keys, n_common)  # (E, n_common)
+        place = torch.arange(n_agents * self.classes_per_principal, device=keys.device) % n_common
+        dealt = deck[:, place].reshape(len(keys), n_agents, self.classes_per_principal)
+        return torch.zeros(len(keys), n_agents, n_common, dtype=torch.bool, device=keys.device).scatter_(2, dealt, True)
+
     def check(self, dataset: Dataset) -> None:
         """Check the settings against the data.
 
         Raises:
-            ValueError: If a class is unknown, all classes are protected, or ``classes_per_lot`` exceeds the number of common classes.
+            ValueError: If a class is unknown, all classes are protected, ``classes_per_principal`` exceeds the number of common classes, or
+                ``classes_per_lot`` exceeds the number that a principal holds.
         """
         n_common = len(dataset.class_names) - len({dataset.class_index(label) for label in self.protected})
         if n_common < 1:
             raise ValueError("lots.mixture.protected names every class: at least one class must stay unprotected")
-        if self.classes_per_lot is not None and self.classes_per_lot > n_common:
-            raise ValueError(f"lots.mixture.classes_per_lot={self.classes_per_lot}: there are only {n_common} common classes")
+        n_held = self.classes_per_principal or n_common
+        if n_held > n_common:
+            raise ValueError(f"lots.mixture.classes_per_principal={n_held}: there are only {n_common} common classes")
+        if self.classes_per_lot is not None and self.classes_per_lot > n_held:
+            whose = "there are only" if self.classes_per_principal is None else "a principal holds only"
+            raise ValueError(f"lots.mixture.classes_per_lot={self.classes_per_lot}: {whose} {n_held} common classes")
 
 
 class LogisticNormalMixture(Settings):

@@ -12,7 +12,7 @@ No two splits share a row, but they may hold rows with the same features; see :m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Annotated, Literal
 
@@ -207,6 +207,7 @@ class Splits:
         test: Rows for reporting, which credit never uses.
         probe: For each value, the rows on which updates are screened.
         probe_test: For each value, the rows on which its loss is reported.
+        index: Indices in the data set of the rows of ``public``, ``train``, ``validation`` and ``test``, int64 ``(n_rows,)`` each.
     """
 
     dataset: Dataset
@@ -217,6 +218,7 @@ class Splits:
     test: Rows
     probe: Mapping[str, Rows]
     probe_test: Mapping[str, Rows]
+    index: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Splits:
         """The same splits with all rows on a device."""
@@ -229,6 +231,7 @@ class Splits:
             test=self.test.to(device),
             probe={name: rows.to(device) for name, rows in self.probe.items()},
             probe_test={name: rows.to(device) for name, rows in self.probe_test.items()},
+            index=self.index,
         )
 
     @property
@@ -351,4 +354,5 @@ def split(data: Data, strata: Mapping[str, Callable[[Dataset, Mapping[str, Bools
         test=rows(held_out["test"]),
         probe={name: rows(index) for name, index in probes[0].items()},
         probe_test={name: rows(index) for name, index in probes[1].items()},
+        index={"public": public, "train": train, **held_out},
     )

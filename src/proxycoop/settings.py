@@ -7,9 +7,10 @@ from functools import cache
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-LATER = {"later": True}
+LATER: JsonDict = {"later": True}
 """``json_schema_extra`` of a setting that came later than its part. Files leave it out while it has its default, so that what earlier
 versions wrote still equals what this one writes."""
 _LONGEST_SHOWN = 80

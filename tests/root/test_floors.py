@@ -19,17 +19,19 @@ FLOORS = {
         commands
         pages
         analysis
+        sweep
         compare
-        evaluate measures train
+        evaluate grid measures train
         blocks false_names libraries workers
         outputs own_modules run
-        settings terminal
+        intervals settings terminal
     """,
     "agents": """
         seat_env
         seats
-        learned privileged scripted
-        agent network
+        best_reply learned privileged scripted
+        agent equilibrium network
+        trial
         saved
     """,
     "envs": """

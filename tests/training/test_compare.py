@@ -13,13 +13,13 @@ import pytest
 from proxycoop import __version__
 from proxycoop.envs import scenario
 from proxycoop.training import compare as module
-from proxycoop.training.compare import BASELINES, CLASSIC_RULES, cells, compare, results, rules_named
+from proxycoop.training.compare import BASELINES, CLASSIC_RULES, RULE_BOUND, cells, compare, results, rules_named, training_splits
 from proxycoop.training.own_modules import modules_of
 
 # Python from 3.12 on warns where other threads might hold locks: those of libraries here hold none that a child needs.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
-QUICK = {"total_steps": 300, "num_cooperatives": 2, "episodes": 2}
+QUICK = {"total_steps": 300, "num_cooperatives": 2, "splits": 2, "episodes": 2, "evaluation_splits": 2}
 RULES = ("equal", "normalised(rule='loo', max_scale=5.0)")
 
 
@@ -33,28 +33,64 @@ def finished(small, forking, tmp_path_factory):
     return todo, out
 
 
-def test_every_rule_and_agent_has_a_row_for_every_seed(finished):
+def rows_of(out, name="results.csv"):
+    return list(csv.DictReader((out / name).read_text().splitlines()))
+
+
+def test_every_rule_has_a_row_for_every_seed_and_every_agent_one(finished):
     todo, out = finished
-    rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
-    assert len(rows) == len(todo) == 2 * (len(RULES) + len(BASELINES))
+    rows = rows_of(out)
+    assert len(rows) == len(todo) == 2 * len(RULES) + len(BASELINES) + len(RULE_BOUND) * len(RULES)
     found = {(row["agent"], row["credit"], row["seed"]) for row in rows}
     assert {("learned", rule, seed) for rule in RULES for seed in "01"} <= found
-    assert {(agent, "shapley", seed) for agent in BASELINES for seed in "01"} <= found
+    assert {(agent, "shapley", "") for agent in BASELINES} <= found
+    assert {(agent, rule, "") for agent in RULE_BOUND for rule in RULES} <= found
 
 
 def test_the_csv_holds_what_the_results_hold(finished):
     _, out = finished
-    rows = {(row["agent"], row["credit"], row["seed"]): row for row in csv.DictReader((out / "results.csv").read_text().splitlines())}
+    rows = {(row["agent"], row["credit"], row["seed"]): row for row in rows_of(out)}
+    there = {(row["agent"], row["credit"], row["seed"], row["evaluation_split"]): row for row in rows_of(out, "results-splits.csv")}
+    assert len(there) == 2 * len(rows)
     for result in results(out):
         cell = result["cell"]
-        row = rows[cell["agent"], cell["credit"], str(cell["seed"])]
+        who = cell["agent"], cell["credit"], str(cell.get("seed", ""))
         for name, (mean, _) in result["measures"].items():
-            assert row[name] == "" if mean is None else float(row[name]) == mean
+            assert rows[who][name] == "" if mean is None else float(rows[who][name]) == mean
+            by_split = [there[(*who, str(split))][name] for split in (1_000_000, 1_000_001)]
+            assert by_split == ["" if one is None else str(one) for one in result["by_split"][name]]
 
 
-def test_each_seed_has_a_split_of_its_own_unless_told_otherwise(small):
-    assert {cell.settings.scenario.data.split_seed for cell in cells([small], ["equal"], [3, 4])} == {3, 4}
-    assert {cell.settings.scenario.data.split_seed for cell in cells([small], ["equal"], [3, 4], resplit=False)} == {0}
+def test_the_mean_over_splits_is_that_of_the_splits_and_only_policies_have_a_home(finished):
+    _, out = finished
+    for result in results(out):
+        for name, means in result["by_split"].items():
+            known = [mean for mean in means if mean is not None]
+            assert result["measures"][name][0] == (pytest.approx(sum(known) / len(known)) if known else None)
+        learned = result["cell"]["agent"] == "learned"
+        assert {name in result["measures"] for name in ("home_gap", "home_welfare", "overlap")} == {learned}
+        if learned:
+            assert 0.5 < result["measures"]["overlap"][0] <= 1  # of 569 rows two splits use most
+
+
+def test_each_seed_trains_on_splits_of_its_own_unless_told_otherwise(small):
+    def home(seeds, **how):
+        return [list(training_splits(cell.settings)) for cell in cells([small], ["equal"], seeds, **how) if cell.agent == "learned"]
+
+    assert home([3, 4]) == [list(range(24, 32)), list(range(32, 40))]
+    assert home([3, 4], splits=1) == [[3], [4]]
+    assert home([3, 4], splits=2, resplit=False) == [[0, 1], [0, 1]]
+
+
+def test_all_are_evaluated_on_the_same_splits_and_nobody_trains_there(small):
+    assert {cell.evaluation_splits for cell in cells([small], ["equal"], [0, 1])} == {tuple(range(1_000_000, 1_000_010))}
+    assert {cell.evaluation_splits for cell in cells([small], ["equal"], [0], evaluation_splits=[70, 50])} == {(70, 50)}
+    with pytest.raises(ValueError, match="seed 6 trains on split 50 of the data, which the evaluation holds out"):
+        cells([small], ["equal"], [6], evaluation_splits=[70, 50])
+    with pytest.raises(ValueError, match=r"evaluation_splits=\[5, 5\]: give at least one seed of a data split, and each once"):
+        cells([small], ["equal"], [6], evaluation_splits=[5, 5])
+    with pytest.raises(ValueError, match="evaluation_splits=0: must be a whole number from 1 to 1000"):
+        cells([small], ["equal"], [6], evaluation_splits=0)
 
 
 def test_a_finished_cell_is_not_run_again(finished, monkeypatch):
@@ -75,7 +111,7 @@ def test_a_cell_that_was_lost_is_run_again_and_comes_out_the_same(finished, fork
         compare(todo, out, jobs=1, quiet=True)
     after = json.loads(path.read_text())
     for result in (before, after):
-        del result["measures"]["credit_microseconds"]
+        del result["measures"]["credit_microseconds"], result["by_split"]["credit_microseconds"]
     assert after == before
 
 
@@ -96,7 +132,13 @@ def test_results_of_other_settings_are_refused(finished, small):
         ("loo", {"gamma": 0.9}, r"another gamma \(gamma: 0\.5 and 0\.9\)"),
         ("loo", {"scenario": {"horizon": 9}}, r"another scenario\.horizon \(scenario\.horizon: 6 and 9\)"),
         ("loo", {"scenario": {"values": {}, "profiles": ()}}, r"another scenario\.values.*scenario\.profiles"),
-        ("loo", {"resplit": False}, "a split of its own for every seed in some cells, and one for all seeds in others"),
+        ("loo", {"resplit": False}, "every seed of scenario 'breast_cancer' trains on splits of its own in some cells, all on the same in"),
+        ("loo", {"splits": 1}, r"another splits \(splits: 2 and None\)"),
+        (
+            "loo",
+            {"evaluation_splits": 3},
+            r"another evaluation_splits \(evaluation_splits: \[1000000, 1000001\] and \[1000000, 1000001, 10",
+        ),
     ],
 )
 def test_other_settings_in_one_folder_are_refused_with_both_also_for_another_rule(finished, small, rule, changes, said):
@@ -153,11 +195,11 @@ def test_the_csv_holds_everything_that_a_number_depends_on(finished, small):
     assert len({row["scenario_digest"] for row in rows}) == 1
     assert {row["version"] for row in rows} == {__version__}
     for row in rows:
-        assert row["split_seed"] == row["seed"]
-        assert row["episodes"] == "2"
+        assert row["split_seed"] == (str(2 * int(row["seed"])) if row["agent"] == "learned" else "")
+        assert (row["episodes"], row["evaluation_splits"]) == ("2", "1000000 1000001")
     learned = next(row for row in rows if row["agent"] == "learned")
     settings = next(cell for cell in plain.values() if cell["agent"] == "learned")
-    for name in settings.keys() - {"format", "agent", "seed", "scenario", "credit", "episodes"}:
+    for name in settings.keys() - {"format", "agent", "seed", "scenario", "credit", "episodes", "evaluation_splits"}:
         assert learned[name] == str(settings[name])
         assert next(row for row in rows if row["agent"] == "none")[name] == ""
     other = small.model_copy(update={"horizon": 9})
@@ -177,7 +219,7 @@ def test_a_result_of_another_format_is_refused(small, tmp_path):
     path = tmp_path / "cells" / small.name / "agent-none" / "seed-0" / "result.json"
     path.parent.mkdir(parents=True)
     path.write_text('{"cell": {"format": 1}, "measures": {}, "series": {}, "curve": []}')
-    with pytest.raises(ValueError, match="has format 1, this version reads 4: delete it"):
+    with pytest.raises(ValueError, match="has format 1, this version reads 5: delete it"):
         results(tmp_path)
 
 
@@ -189,7 +231,10 @@ def test_a_half_written_result_is_named(small, tmp_path):
     with pytest.raises(ValueError, match=r"result\.json' is damaged or half-written"):
         compare(todo, tmp_path, quiet=True)
     path.write_text('{"cell": {"format": 2}}')
-    with pytest.raises(ValueError, match="lacks measures, series, curve: delete it"):
+    with pytest.raises(ValueError, match="has format 2, this version reads 5: delete it"):
+        results(tmp_path)
+    path.write_text('{"cell": {"format": 5}, "splits": [1]}')
+    with pytest.raises(ValueError, match="lacks measures, by_split, series, curve: delete it"):
         results(tmp_path)
 
 
@@ -223,7 +268,7 @@ def test_wrong_inputs_are_refused_before_anything_runs(small, tmp_path):
 
 def test_the_planner_is_left_out_where_it_cannot_play(small):
     rough = small.model_copy(update={"utility": "accuracy", "reward": small.reward.model_copy(update={"scale": 100.0})})
-    assert {cell.agent for cell in cells([rough], ["equal"], [0])} == {"learned", *BASELINES} - {"planner"}
+    assert {cell.agent for cell in cells([rough], ["equal"], [0])} == {"learned", *BASELINES, *RULE_BOUND} - {"planner"}
 
 
 RULES_MODULE = """

@@ -11,6 +11,9 @@ from proxycoop import agents, credit
 from proxycoop.credit import Shapley, coalition_matrix, shapley_values
 from proxycoop.envs import Engine, scenario
 from proxycoop.envs.data.names import Names
+from proxycoop.envs.data.overlap import overlap
+from proxycoop.envs.screening.profiles import Profile
+from proxycoop.envs.shared import shared
 from proxycoop.training.evaluate import Estimate, _gini, _jain, _pearson, agent_maker, evaluate
 from proxycoop.training.false_names import second_name_gains
 
@@ -271,6 +274,7 @@ def test_series_on_screening_are_recomputed_from_the_rounds(small, evaluation):
     names = list(small.values)
     assert [row[names.index("missed_cancer")] for row in evaluation.series["tolerance"]] == pytest.approx([0.1] * small.horizon)
     assert {row[names.index("false_alarm")] for row in evaluation.series["tolerance"]} == {None}, "nobody has one"
+    assert len(evaluation.series["limit"]) == len(names)
     offered, objected = torch.zeros(2), torch.zeros(2)  # holders of the profile, and of none
     for result in engine.history:
         for e, i, k in result.contributed.nonzero().tolist():
@@ -279,3 +283,146 @@ def test_series_on_screening_are_recomputed_from_the_rounds(small, evaluation):
     assert [row[0] for row in evaluation.series["blocks"]] == pytest.approx((objected / offered).tolist())
     assert evaluation.series["blocks_by_value"][names.index("missed_cancer")] == pytest.approx(float(objected.sum() / offered.sum()))
     assert evaluation.series["blocks_by_value"][names.index("false_alarm")] == 0
+
+
+# several splits of the data
+
+
+@pytest.fixture(scope="module")
+def on_three_splits(small):
+    return evaluate(small, "loo", agent_maker("honest"), episodes=4, seed=3, splits=[7, 5, 6], home=[0, 1])
+
+
+def on(small, split):
+    return small.model_copy(update={"data": small.data.model_copy(update={"split_seed": split})})
+
+
+def test_an_evaluation_on_several_splits_is_those_on_each_with_seeds_of_its_own(small, on_three_splits):
+    alone = [evaluate(on(small, split), "loo", agent_maker("honest"), episodes=4, seed=3 + 4 * i) for i, split in enumerate((7, 5, 6))]
+    assert on_three_splits.splits == (7, 5, 6)
+    for name, estimate in alone[0].measures.items():
+        if name == "credit_microseconds":
+            continue
+        means = [one.measures[name].mean for one in alone]
+        assert on_three_splits.by_split[name] == means
+        assert on_three_splits.measures[name] == Estimate.of(torch.tensor([np.nan if m is None else m for m in means], dtype=torch.float64))
+        assert alone[0].by_split[name] == [estimate.mean]
+    for name in ("utility", "value_loss", "credit", "clean_share"):
+        expected = np.mean([one.series[name] for one in alone], axis=0)
+        assert np.allclose(on_three_splits.series[name], expected)
+    assert alone[0].splits == (7,)
+
+
+def test_the_gap_to_home_is_welfare_there_less_welfare_here(small, on_three_splits):
+    at_home = []
+    for i, split in enumerate((0, 1)):
+        engine = Engine(on(small, split), "loo", 4)
+        at_home.append(float(agents.play(engine, agents.make("honest"), range(3 + 4 * i, 7 + 4 * i))["welfare"].mean()))
+    home, here = on_three_splits.measures["home_welfare"], on_three_splits.measures["welfare"]
+    assert home.mean == pytest.approx(np.mean(at_home))
+    assert home.half_width == pytest.approx(Estimate.of(torch.tensor(at_home)).half_width)
+    assert on_three_splits.measures["home_gap"].mean == pytest.approx(home.mean - here.mean)
+    assert "home_gap" not in evaluate(small, "loo", agent_maker("honest"), episodes=2).measures
+
+
+def test_overlap_is_counted_row_by_row(small, on_three_splits):
+    def rows(split, *what):
+        splits = shared(on(small, split), torch.float32)[0]
+        return {int(row) for one in what for row in splits.index[one]}
+
+    for i, split in enumerate((7, 5, 6)):
+        judged = [
+            *shared(on(small, split), torch.float32)[0].index["validation"],
+            *shared(on(small, split), torch.float32)[0].index["test"],
+        ]
+        used = rows(0, "public", "train", "validation") | rows(1, "public", "train", "validation")
+        assert on_three_splits.by_split["overlap"][i] == pytest.approx(sum(int(row) in used for row in judged) / len(judged))
+    ours = shared(small, torch.float32)[0]
+    assert overlap(ours, [ours]) == pytest.approx(len(ours.validation) / (len(ours.validation) + len(ours.test)))
+    with pytest.raises(ValueError, match="the splits are of data sets with 569 and 1797 rows"):
+        overlap(ours, [shared(scenario.load("digits"), torch.float32)[0]])
+
+
+def test_indices_of_splits_are_those_of_their_rows(small):
+    splits = shared(scenario.load("digits"), torch.float32)[0]
+    for name, rows in (("public", splits.public), ("train", splits.train), ("validation", splits.validation), ("test", splits.test)):
+        assert torch.equal(rows.y, torch.tensor(splits.dataset.labels[splits.index[name]]))
+
+
+def test_without_splits_it_plays_on_all_of_the_scenario_s_own(small):
+    two = small.model_copy(update={"data": small.data.model_copy(update={"split_seed": 5, "splits": 2})})
+    assert evaluate(two, "loo", agent_maker("none"), episodes=2).splits == (5, 6)
+
+
+def test_test_welfare_is_the_gain_on_test_rows_minus_costs(small, evaluation):
+    engine, metrics = played(small)
+    end = engine.test()["utility"]
+    fresh = Engine(small, None, EPISODES)
+    fresh.reset(range(3, 3 + EPISODES))
+    welfare = engine.reward_scale * (end - fresh.test()["utility"]) - metrics["cost"].sum(dim=1)
+    assert evaluation.measures["test_welfare"].mean == pytest.approx(float(welfare.mean()), abs=1e-4)
+    assert evaluate(small, "loo", agent_maker("none"), episodes=2).measures["test_welfare"].mean == 0
+
+
+@pytest.mark.parametrize(
+    ("profile", "allowed_by"),
+    [
+        ({"tolerances": {"missed_cancer": 0.1}}, lambda start: 6 * 0.1),  # of one update; six rounds
+        ({"relative_tolerances": {"missed_cancer": 0.1}}, lambda start: 6 * 0.1 * start),
+        ({"tolerances": {"missed_cancer": 0.1}, "limits": {"missed_cancer": 0.25}}, lambda start: 0.25),
+        ({"relative_limits": {"missed_cancer": 0.5}}, lambda start: 0.5 * start),
+        ({"tolerances": {"missed_cancer": 0.1}, "limits": {"missed_cancer": 0.0}}, lambda start: 6 * 0.1),  # no share of nothing
+    ],
+)
+def test_the_worst_value_is_told_as_a_share_of_what_profiles_allow(small, profile, allowed_by):
+    bound = small.model_copy(update={"profiles": (Profile.model_validate({"holders": 1, **profile}),)})
+    found = evaluate(bound, "loo", agent_maker("all"), episodes=3, seed=2)
+    engine = Engine(bound, "loo", 3)
+    engine.reset([2, 3, 4])
+    before = engine.test()["value/missed_cancer"]
+    agents.play(engine, agents.make("all"), [2, 3, 4])
+    m = list(bound.values).index("missed_cancer")
+    most = allowed_by(engine.initial_value_losses[:, m])
+    change = (engine.prospect.value_losses - engine.initial_value_losses)[:, m]
+    assert found.measures["worst_value"].mean == pytest.approx(float((change / most).mean()), abs=1e-5)
+    test_change = engine.test()["value/missed_cancer"] - before
+    assert found.measures["test_worst_value"].mean == pytest.approx(float((test_change / most).mean()), abs=1e-5)
+
+
+def test_where_nobody_limits_a_value_none_is_the_worst(small):
+    free = small.model_copy(update={"profiles": ()})
+    found = evaluate(free, "loo", agent_maker("all"), episodes=2).measures
+    assert found["worst_value"] == found["test_worst_value"] == Estimate(None, None)
+    bare = free.model_copy(update={"values": {}})
+    assert evaluate(bare, "loo", agent_maker("all"), episodes=2).measures["worst_value"] == Estimate(None, None)
+
+
+@pytest.mark.parametrize(("name", "splits"), [("splits", []), ("splits", [3, 3]), ("home", [-1]), ("splits", "12")])
+def test_splits_that_are_none_or_named_twice_are_refused(small, name, splits):
+    with pytest.raises(ValueError, match=rf"{name}="):
+        evaluate(small, "loo", agent_maker("all"), episodes=2, **{name: splits})
+
+
+class _FollowsItsPay(agents.Agent):
+    """Contributes everything in the first round, and then the lots that earned something."""
+
+    made_for = "any"
+
+    def choose(self, observations):
+        first = self.layout.agent(observations, "time")[..., None] == 0
+        return first | (self.layout.lot(observations, "credit") > 0)
+
+
+@pytest.mark.parametrize("rule", ["loo", "data_size", "in_run"])
+def test_proxies_see_in_an_evaluation_what_a_rule_says_of_single_lots(small, rule):
+    found = evaluate(small, rule, _FollowsItsPay, episodes=EPISODES, seed=3)
+    metrics = agents.play(Engine(small, rule, EPISODES), _FollowsItsPay(), range(3, 3 + EPISODES))
+    assert found.measures["welfare"].mean == pytest.approx(float(metrics["welfare"].mean()))
+
+
+def test_where_nothing_passes_on_several_splits_the_first_is_explained_and_the_others_are_named():
+    strict = scenario.load("digits", horizon=2, profiles=[{"holders": 1, "max_norm": 1e-6}])
+    first, others = evaluate(strict, "equal", agent_maker("all"), episodes=2, splits=[4, 5, 6]).notes
+    assert first.startswith("split 4: ")
+    assert "nothing passed in 2 of 2 episodes" in first
+    assert others == "So in some episodes on split 5, 6."

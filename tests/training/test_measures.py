@@ -14,7 +14,7 @@ from proxycoop.training.evaluate import evaluate
 from proxycoop.training.libraries.registry import LIBRARIES, settings_for
 from proxycoop.training.measures import CELL, MEASURES, dictionary, meaning_of
 
-DERIVED = {"planner_share", "test_cross_entropy"}
+DERIVED = {"planner_share", "test_cross_entropy", "best_reply_gap"}
 """Measures that summaries derive from those of an evaluation."""
 
 
@@ -23,7 +23,8 @@ def measured(small):
     """The measures of cooperatives that have all of them together."""
     changes = {"principals": 4, "horizon": 2, "settlement.period": 2, "screening.governance": "negotiate"}
     paid = scenario.load("breast_cancer", **changes)
-    found = [evaluate(one, "equal", partial(make, "all"), episodes=2) for one in (small, paid)]
+    limited = scenario.load("breast_cancer", principals=3, horizon=2, profiles=[{"holders": 1, "limits": {"missed_cancer": 0.1}}])
+    found = [evaluate(one, "equal", partial(make, "all"), episodes=2, home=[3]) for one in (small, paid, limited)]
     return {name for one in found for name in one.measures}
 
 
@@ -37,13 +38,13 @@ def test_every_described_measure_occurs(measured):
 
 
 def test_every_column_about_a_cell_is_described_and_no_other():
-    assert set(CELL_COLUMNS) == CELL.keys()
+    assert {*CELL_COLUMNS, "evaluation_split"} == CELL.keys()  # the last is a column of results-splits.csv alone
 
 
 @pytest.mark.parametrize(("library", "algo"), [(name, algo) for name, library in LIBRARIES.items() for algo in library.algorithms])
 def test_every_setting_of_a_training_is_described_as_its_own_class_does(small, library, algo):
     settings = settings_for(library, algo, scenario=small, credit="equal")
-    cell = {"agent": "learned", "episodes": 2, **settings.plain()}
+    cell = {"agent": "learned", "episodes": 2, "evaluation_splits": [9], **settings.plain()}
     names, _, text = columns_of([{"cell": cell, "measures": {}}])
     rows = {row["column"]: row for row in csv.DictReader(text.splitlines())}
     assert {"gamma", "learning_rate", "library"} <= set(names) <= rows.keys()

@@ -45,7 +45,7 @@ def test_seats_are_written_as_on_the_command_line_and_come_in_order():
         (["0="], "seat '0=': write a seat's number"),
         (["3=none"], "seat '3=none': seats go from 0 to 2"),
         (["0=none", "0=all"], "seat '0=all': seat 0 is 'none' already: name each seat once"),
-        (["0=nome"], r"unknown agent 'nome' \(did you mean 'none'\?\): the known ones are all, honest"),
+        (["0=nome"], r"unknown agent 'nome' \(did you mean 'none'\?\): the known ones are all, best_reply, honest"),
     ],
 )
 def test_wrong_seats_are_refused(assignments, message):
@@ -153,7 +153,7 @@ def test_commands_say_whose_seats_are_whose_and_a_policy_keeps_the_company_that_
 def test_the_evaluation_of_a_seated_agent_is_that_of_the_mixed_company(small, tmp_path, run):
     text = tmp_path / "small.yaml"
     text.write_text(small.to_yaml())
-    words = ["-s", text, "-c", "loo", "--episodes", 4, "--seed", 9, "--json", tmp_path / "a.json"]
+    words = ["-s", text, "-c", "loo", "--episodes", 4, "--seed", 9, "--home", "--json", tmp_path / "a.json"]
     run("evaluate", "--agent", "honest", "--seat", "0=none", *words)
     engine = Engine(small, "loo", 4)
     metrics = agents.play(engine, agents.Seats(agents.make("honest"), {0: agents.make("none")}), range(9, 13))

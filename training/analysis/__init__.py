@@ -8,5 +8,7 @@
 * ``explain``: what each proxy's policy is worth, and which features it uses;
 * ``coalition_play``: play episodes in which only some proxies take part, or only some features are seen;
 * ``masked_features``: what a policy would do if it saw fewer features;
+* ``curves``: curves of a sweep, and tables of them;
+* ``interaction``: how much members interact: the parts of a round's game by order;
 * ``attribution``: Shapley values of games that are played in episodes.
 """

@@ -1,4 +1,9 @@
-"""Summarise a comparison. Every measure is a mean over seeds with its interval, in tables for the command line and for GitHub."""
+"""Summarise a comparison. Every measure is a mean with its interval, in tables for the command line and for GitHub.
+
+A measure of learned agents is a matrix, training seeds by evaluation splits. Its interval covers both, and so does that of a difference of
+two rows, which is the mean of the difference of their matrices; see :mod:`~proxycoop.training.intervals`. Scripted agents have one row of
+the matrix, which stands for all seeds.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +23,7 @@ from rich.text import Text
 from torch import Tensor
 
 from ...text import one_line, shortened
-from ..compare import BASELINES, CLASSIC_RULES
+from ..compare import BASELINES, CLASSIC_RULES, RULE_BOUND
 from ..evaluate import Estimate
 from ..measures import MEASURES
 from .ranking import Ranking, rank
@@ -34,14 +39,15 @@ Kind = Literal["share", "loss", "correlation", "reward"]
 
 @dataclass(frozen=True)
 class Row:
-    """Results of one scripted agent, or of the proxies that learned under one rule, over all seeds of a scenario.
+    """Results of one scripted agent, or of the proxies that learned under one rule, over all seeds and evaluation splits of a scenario.
 
     Attributes:
         name: The scripted agent's name, or the credit rule's.
         learned: Whether the row is of proxies that learned.
-        seeds: The seeds, ascending.
-        results: The seeds' results, as :func:`~proxycoop.training.compare.results` reads them.
-        measures: Means over seeds with 95 % Student-t intervals. With one seed, the intervals are over its episodes.
+        seeds: The seeds of the trainings, ascending; none for scripted agents.
+        results: The seeds' results, as :func:`~proxycoop.training.compare.results` reads them; one for scripted agents.
+        measures: Means with 95 % intervals over seeds and splits. With one seed, and for scripted agents, they are over splits alone; with
+            one split over seeds alone; with one of both over the episodes.
     """
 
     name: str
@@ -65,8 +71,12 @@ class Row:
         return math.nan if mean is None else mean
 
     def sample(self, name: str) -> Tensor:
-        """A measure of each seed, ``(n_seeds,)``, NaN where undefined."""
+        """A measure of each seed, ``(n_seeds,)``, NaN where undefined; of scripted agents the one that there is, ``(1,)``."""
         return _sample(self.results, name)
+
+    def matrix(self, name: str) -> Tensor:
+        """A measure of each seed on each split of the evaluation, ``(n_seeds, n_splits)``, NaN where undefined."""
+        return _matrix(self.results, name)
 
     def series(self, name: str) -> Floats:
         """A series for each seed, ``(n_seeds, …)``; NaN where a number is undefined."""
@@ -127,20 +137,24 @@ class Table:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """All seeds of any row."""
+        """The seeds of all trainings."""
         return tuple(sorted({seed for row in self.rows for seed in row.seeds}))
 
     @property
     def meaning_of_intervals(self) -> str:
         """What the intervals mean, in words."""
-        single = [row.label for row in self.rows if len(row.seeds) == 1]
-        over_seeds = "± is the half-width of a 95 % Student-t interval over seeds"
-        if not single:
-            return f"{over_seeds}."
-        over_episodes = "± is the half-width of a 95 % interval over the episodes of one evaluation, and says nothing about other seeds"
-        if len(single) == len(self.rows):
-            return f"One seed only: {over_episodes}."
-        return f"{over_seeds}; with one seed only ({', '.join(single)}), {over_episodes}."
+        splits = max((len(row.results[0].get("splits", ())) for row in self.rows), default=0)
+        single = [row.label for row in self.learned if len(row.seeds) == 1]
+        several = [row for row in self.learned if len(row.seeds) > 1]
+        where = "evaluation splits" if splits > 1 else "the episodes of one evaluation"
+        if not several:
+            if not single:
+                return f"± is the half-width of a 95 % interval over {where}."
+            return f"One seed only: ± is the half-width of a 95 % interval over {where}, and says nothing about other seeds."
+        both = f"training seeds and {splits} evaluation splits (two-way random effects, Satterthwaite)" if splits > 1 else "training seeds"
+        said = f"± is the half-width of a 95 % interval over {both}"
+        said += f"; of scripted agents, over {where}" * bool(self.scripted)
+        return said + (f"; with one seed only ({', '.join(single)}), over {where}." if single else ".")
 
 
 @dataclass(frozen=True)
@@ -168,10 +182,12 @@ class Column:
 def summarise(results: Sequence[Mapping[str, Any]]) -> list[Table]:
     """Gather results over seeds, one table a scenario.
 
-    Two measures are added. ``test_cross_entropy`` is −``test_utility``, in nats, where the utility is ``neg_log_loss``. ``planner_share``
-    is the ratio of mean welfare to that of the reference (see :func:`reference`), over the seeds that both have. Its interval is
-    linearised: that of the mean of (w − ratio·p) / mean p over seeds. It is undefined if the reference's welfare is not positive.
-    ``admitted_share`` becomes undefined if nothing was contributed, and ``corrupt_share`` if no lots are corrupt.
+    Three measures are added. ``test_cross_entropy`` is −``test_utility``, in nats, where the utility is ``neg_log_loss``. ``planner_share``
+    is the ratio of mean welfare to that of the reference (see :func:`reference`), over the splits that both have. Its interval is
+    linearised: that of the mean of (w − ratio·p) / mean p over seeds and splits. It is undefined if the reference's welfare is not
+    positive. ``best_reply_gap`` is the welfare of best replies under the same rule minus that of what was learned, paired by split, where
+    the comparison has best replies. ``admitted_share`` becomes undefined if nothing was contributed, and ``corrupt_share`` if no lots are
+    corrupt.
 
     Args:
         results: Cells, as :func:`~proxycoop.training.compare.results` reads them.
@@ -184,17 +200,35 @@ def summarise(results: Sequence[Mapping[str, Any]]) -> list[Table]:
         cell = result["cell"]
         learned = cell["agent"] == "learned"
         rows = by_scenario.setdefault(str(cell["scenario"]["name"]), {})
-        rows.setdefault((learned, str(cell["credit"] if learned else cell["agent"])), []).append(_with_derived(result))
+        rows.setdefault((learned, _name_of(cell)), []).append(_with_derived(result))
     made = []
     for rows in by_scenario.values():
         for row in rows.values():
-            row.sort(key=lambda result: result["cell"]["seed"])
+            row.sort(key=lambda result: result["cell"].get("seed", 0))
         planner = next((rows[False, name] for name in REFERENCES if (False, name) in rows), [])
         ordered = sorted(rows, key=_place)
-        made.append(
-            Table(rows[ordered[0]][0]["cell"]["scenario"], tuple(_row(name, kind, rows[kind, name], planner) for kind, name in ordered))
-        )
+        all_rows = [_row(name, kind, rows[kind, name], planner) for kind, name in ordered]
+        made.append(Table(rows[ordered[0]][0]["cell"]["scenario"], tuple(_beside_best_reply(row, all_rows) for row in all_rows)))
     return made
+
+
+def under(agent: str, rule: str) -> str:
+    """The name of the row of a scripted agent that plays what the rule pays for, one of :data:`~proxycoop.training.compare.RULE_BOUND`."""
+    return f"{agent}, {rule}"
+
+
+def _name_of(cell: Mapping[str, Any]) -> str:
+    """The name of a cell's row."""
+    agent, rule = str(cell["agent"]), str(cell["credit"])
+    return rule if agent == "learned" else under(agent, rule) if agent in RULE_BOUND else agent
+
+
+def _beside_best_reply(row: Row, rows: Sequence[Row]) -> Row:
+    """A learned row with how far it lies below best replies under the same rule, where these were played."""
+    replies = next((one for one in rows if not one.learned and one.name == under("best_reply", row.name)), None)
+    if replies is None or not row.learned:
+        return row
+    return replace(row, measures={**row.measures, "best_reply_gap": difference(replies, row, "welfare")})
 
 
 def reference(table: Table) -> Row | None:
@@ -205,16 +239,19 @@ def reference(table: Table) -> Row | None:
 def columns(table: Table) -> tuple[Column, ...]:
     """The columns of a scenario's summary."""
     accuracy = table.scenario["utility"] == "accuracy"
+    gap = [_column("below best reply, reward units", "below reply", "best_reply_gap", "reward", learned_only=True)]
+    gap = gap if any("best_reply_gap" in row.measures for row in table.rows) else []
     return (
         Column("test accuracy, %", "accuracy %", "test_utility", "share", MEASURES["test_accuracy"].meaning)
         if accuracy
         else _column("test cross-entropy, nats", "test loss", "test_cross_entropy", "loss"),
         _column("welfare, reward units", "welfare", "welfare", "reward"),
+        _column("test welfare, reward units", "test welfare", "test_welfare", "reward"),
         _column("of planner's welfare, %", "planner %", "planner_share", "share"),
+        *gap,
         _column("clean, %", "clean %", "clean_share", "share"),
         _column("corrupt, %", "corrupt %", "corrupt_share", "share"),
-        _column("admitted, %", "admitted %", "admitted_share", "share"),
-        _column("violations, %", "broken %", "violations", "share"),
+        _column("worst value, % of what is allowed", "worst value %", "test_worst_value", "share"),
         _column("Pearson with Shapley", "Pearson", "pearson_shapley", "correlation", learned_only=True),
     )
 
@@ -308,20 +345,25 @@ def interval(estimate: Estimate) -> tuple[float, float]:
 
 
 def difference(a: Row, b: Row, measure: str, measure_of_b: str | None = None) -> Estimate:
-    """A measure of one row minus that (or another) of a second row, over the seeds that both have.
+    """A measure of one row minus that (or another) of a second row, over the seeds and evaluation splits that both have.
 
-    The rows are paired by seed, because rows of a seed share their data split and cooperatives. So this interval is far narrower than
-    the intervals of the two rows.
+    The rows are paired by seed and split, because rows of a seed share their training splits, and all rows share the cooperatives of the
+    evaluation. So this interval is far narrower than the intervals of the two rows. A scripted agent is paired with every seed. Two rows
+    of learned agents that share one seed have no interval: one over splits would say nothing about other seeds.
     """
-    theirs = dict(zip(b.seeds, b.sample(measure_of_b or measure).tolist(), strict=True))
-    ours = zip(a.seeds, a.sample(measure).tolist(), strict=True)
-    return Estimate.of(torch.tensor([mine - theirs[seed] for seed, mine in ours if seed in theirs], dtype=torch.float64))
+    ours, theirs = a.matrix(measure), b.matrix(measure_of_b or measure)
+    if a.learned and b.learned:
+        common = [seed for seed in a.seeds if seed in b.seeds]
+        ours, theirs = ours[[a.seeds.index(seed) for seed in common]], theirs[[b.seeds.index(seed) for seed in common]]
+    if len(ours) == 0 or len(theirs) == 0 or ours.shape[1] != theirs.shape[1]:
+        return _UNKNOWN
+    found = Estimate.crossed(ours - theirs)
+    return Estimate(found.mean, None) if (a.learned or b.learned) and max(len(ours), len(theirs)) == 1 else found
 
 
 def ranked(rows: Sequence[Row], measure: str, *, lowest_first: bool = False) -> Ranking:
-    """Rows ranked by a measure. A row is certain to be first if it is ahead of every other, seed by seed; see :func:`difference`.
-
-    On one seed nothing is certain: an interval over its episodes says nothing about other seeds.
+    """Rows ranked by a measure. A row is certain to be first if it is ahead of every other, seed by seed and split by split; see
+    :func:`difference`. On one seed nothing is certain.
     """
     estimates = [row.measure(measure) for row in rows]
     return rank(estimates, lead=lambda i, j: difference(rows[i], rows[j], measure), lowest_first=lowest_first)
@@ -338,21 +380,30 @@ def _places(kind: str, estimates: Sequence[Estimate], decimals: int) -> int:
 def _place(key: tuple[bool, str]) -> tuple[bool, int, str]:
     """The sorting key of a row: scripted before learned; in each group the known names in their order, then the others by name."""
     learned, name = key
-    known = CLASSIC_RULES if learned else BASELINES
+    known = CLASSIC_RULES if learned else (*BASELINES, *(under(agent, rule) for agent in RULE_BOUND for rule in CLASSIC_RULES))
     return learned, known.index(name) if name in known else len(known), name
 
 
 def _with_derived(result: Mapping[str, Any]) -> Mapping[str, Any]:
     """A result with measures that are derived from others of the same evaluation."""
-    measures = dict(result["measures"])
+    measures, by_split = dict(result["measures"]), dict(result.get("by_split", {}))
     if result["cell"]["scenario"]["utility"] == "neg_log_loss" and measures.get("test_utility", [None])[0] is not None:
         mean, half_width = measures["test_utility"]
         measures["test_cross_entropy"] = [-mean, half_width]
+        if "test_utility" in by_split:
+            by_split["test_cross_entropy"] = [None if mean is None else -mean for mean in by_split["test_utility"]]
+    shares = ("clean_share", "corrupt_share", "admitted_share")
     if measures.get("clean_share", [None])[0] == 0 and measures.get("corrupt_share", [None])[0] == 0:
         measures["admitted_share"] = [None, None]  # nothing was contributed
+    if all(name in by_split for name in shares):
+        by_split["admitted_share"] = [
+            None if not clean and not corrupt else share for clean, corrupt, share in zip(*(by_split[name] for name in shares), strict=True)
+        ]
     if _n_corrupt(result["cell"]["scenario"]) == 0:
         measures["corrupt_share"] = [None, None]  # there are none
-    return {**result, "measures": measures}
+        if "corrupt_share" in by_split:
+            by_split["corrupt_share"] = [None] * len(by_split["corrupt_share"])
+    return {**result, "measures": measures, "by_split": by_split}
 
 
 def _n_corrupt(scenario: Mapping[str, Any]) -> int:
@@ -365,25 +416,35 @@ def _n_corrupt(scenario: Mapping[str, Any]) -> int:
 def _row(name: str, learned: bool, results: Sequence[Mapping[str, Any]], planner: Sequence[Mapping[str, Any]]) -> Row:
     measures = {}
     for measure in sorted({measure for result in results for measure in result["measures"]}):
-        if len(results) == 1:
-            measures[measure] = Estimate(*results[0]["measures"][measure])
-        else:
-            measures[measure] = Estimate.of(_sample(results, measure))
+        matrix = _matrix(results, measure)
+        is_one = matrix.shape[1] == 1 and len(results) == 1
+        measures[measure] = Estimate(*results[0]["measures"][measure]) if is_one else Estimate.crossed(matrix)
     measures["planner_share"] = _planner_share(results, planner)
-    return Row(name, learned, tuple(result["cell"]["seed"] for result in results), tuple(results), measures)
+    return Row(name, learned, tuple(result["cell"]["seed"] for result in results) if learned else (), tuple(results), measures)
 
 
 def _planner_share(results: Sequence[Mapping[str, Any]], planner: Sequence[Mapping[str, Any]]) -> Estimate:
     """See :func:`summarise`."""
-    theirs = {result["cell"]["seed"]: result for result in planner}
-    shared = [result for result in results if result["cell"]["seed"] in theirs]
-    w = _sample(shared, "welfare")
-    p = _sample([theirs[result["cell"]["seed"]] for result in shared], "welfare")
-    w, p = w[~(w + p).isnan()], p[~(w + p).isnan()]
-    if len(p) == 0 or p.mean() <= 0:
+    if not planner:
         return _UNKNOWN
-    ratio = w.mean() / p.mean()
-    return Estimate(float(ratio), Estimate.of((w - ratio * p) / p.mean()).half_width)
+    w, p = _matrix(results, "welfare"), _matrix(planner, "welfare")
+    if w.shape[1] != p.shape[1]:
+        return _UNKNOWN
+    p = torch.where(w.isnan(), torch.nan, p)  # (n_seeds, n_splits): the planner's row stands for every seed
+    w = torch.where(p.isnan(), torch.nan, w)
+    mean = float(p.nanmean())
+    if not mean > 0:
+        return _UNKNOWN
+    ratio = float(w.nanmean()) / mean
+    return Estimate(ratio, Estimate.crossed((w - ratio * p) / mean).half_width)
+
+
+def _matrix(results: Sequence[Mapping[str, Any]], measure: str) -> Tensor:
+    """A measure of each result on each split, ``(n_results, n_splits)``; ``(n_results, 1)`` where it was not measured by split."""
+    rows = [result.get("by_split", {}).get(measure) for result in results]
+    if any(row is None for row in rows):
+        return _sample(results, measure)[:, None]
+    return torch.tensor([[math.nan if mean is None else mean for mean in row] for row in rows], dtype=torch.float64)
 
 
 def _sample(results: Sequence[Mapping[str, Any]], measure: str) -> Tensor:

@@ -9,14 +9,14 @@ from ...agents import Agent, Honest, Random, play
 from ...envs import Engine, Scenario
 
 EPISODES = 16
-"""Number of episodes that each agent plays. They give tens of thousands of observed lots."""
+"""Number of episodes that each agent plays on each split. They give tens of thousands of observed lots."""
 
 
 def reference_statistics(scenario: Scenario, credit: str) -> tuple[Tensor, Tensor]:
     """Mean and variance of what proxies observe, measured once, before training.
 
     Half of the episodes are played at random and half by honest proxies, so that the statistics cover models that improve and models that
-    do not. They are the same for all seeds of a training.
+    do not. All of the scenario's splits take part. They are the same for all trainings on these splits.
 
     Args:
         scenario: The cooperative.
@@ -33,8 +33,9 @@ def reference_statistics(scenario: Scenario, credit: str) -> tuple[Tensor, Tenso
 
     players: list[Agent] = [Random(), Honest()]
     for agent in players:
-        play(engine, agent, range(EPISODES), before_round=look)
-    lots, own = engine.layout.split(torch.stack(seen).double())  # (2T, E, N, K, F), (2T, E, N, G)
+        for index in range(scenario.data.splits):  # each episode is on the next split of the data
+            play(engine, agent, None if index else range(EPISODES), before_round=look)
+    lots, own = engine.layout.split(torch.stack(seen).double())  # (2TS, E, N, K, F), (2TS, E, N, G); S splits
     parts = (lots.flatten(end_dim=-2), own.flatten(end_dim=-2))
     mean, variance = (torch.cat([getattr(torch, what)(part, dim=0) for part in parts]).float() for what in ("mean", "var"))
     return mean, variance

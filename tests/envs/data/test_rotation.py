@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from proxycoop.envs import Engine, episode_metrics
-from proxycoop.envs.scenario import load
+from proxycoop.envs.scenario import Scenario, load
 from proxycoop.envs.shared import shared
 
 SHORT = {"horizon": 3, "principals": 3, "profiles": [{"holders": 1, "tolerances": {"eights": 0.36}}]}
@@ -57,7 +57,8 @@ def test_a_copy_goes_on_by_itself() -> None:
 
 def test_one_split_is_left_out_of_files_and_more_are_read_back() -> None:
     assert "splits" not in load("digits").to_dict()["data"]
-    assert "version" not in load("digits-mean").to_dict()
+    assert "version" not in Scenario().to_dict()
+    assert load("digits").to_dict()["version"] == load("digits").version > 1
     assert load("digits", **{"data.splits": 3}).to_dict()["data"]["splits"] == 3
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 from rich.console import Console
 
 from proxycoop.text import one_line
@@ -39,7 +40,7 @@ def result(
 ) -> dict[str, Any]:
     lots = {"per_principal": 4, "corruption": {"share": corruption}}
     scenario = {"name": name, "utility": utility, "principals": 4, "values": {}, "lots": lots}
-    cell = {"format": 4, "agent": agent, "credit": credit, "seed": seed, "episodes": 8, "scenario": scenario}
+    cell = {"format": 5, "agent": agent, "credit": credit, "seed": seed, "episodes": 8, "scenario": scenario}
     return {"cell": cell, "measures": measures, "series": {}, "curve": []}
 
 
@@ -129,7 +130,8 @@ def test_undefined_measures_are_dashes_in_every_form() -> None:
     (table,) = summarise(comparison())
     titles = [column.short for column in columns(table)]
     by_row = {row.name: dict(zip(titles, texts, strict=True)) for row, texts in zip(table.rows, cells(table), strict=True)}
-    assert by_row["none"]["admitted %"] == ("–", ""), "of nothing contributed, no share was admitted"
+    assert table.agent("none").measure("admitted_share") == Estimate(None, None), "of nothing contributed, no share was admitted"
+    assert by_row["none"]["worst value %"] == ("–", "")
     assert by_row["equal"]["Pearson"] == ("–", "")
     assert by_row["shapley"]["Pearson"] == ("0.91", "0.02")
     assert by_row["planner"]["Pearson"] == ("–", "")
@@ -215,3 +217,104 @@ def test_numbers_are_spelt_without_minus_zero_and_with_a_true_minus() -> None:
     assert told(Estimate(0.425, 0.01), 1, percent=True) == "42.5\u00a0±\u00a01.0\u00a0%"
     assert told(Estimate(None, None), 1, percent=True) == "–"
     assert math.isnan(summarise(comparison())[0].rows[0].mean("unknown"))
+
+
+def crossed() -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+    """Two rules of three seeds on four splits, and the planner, which needs no seeds; the splits move all alike, the seeds each rule."""
+    rng = np.random.default_rng(0)
+    splits, seeds = rng.normal(0, 10, 4), rng.normal(0, 2, (3, 1))
+    welfare = {
+        "planner": 60 + splits[None] + rng.normal(size=(1, 4)),
+        "shapley": 48 + splits + seeds + rng.normal(size=(3, 4)),
+        "equal": 40 + splits + seeds + rng.normal(size=(3, 4)),
+    }
+    found = []
+    for who, matrix in welfare.items():
+        for seed, row in enumerate(matrix):
+            by_split = {
+                "welfare": row.tolist(),
+                "clean_share": [0.5, 0.0, 0.5, 0.5],
+                "corrupt_share": [0.0] * 4,
+                "admitted_share": [0.0] * 4,
+            }
+            by_split["test_utility"] = (-row / 100).tolist()
+            measures = {name: [float(np.mean(means)), 1.0] for name, means in by_split.items()}
+            one = result("learned" if who != "planner" else who, "shapley" if who == "planner" else who, seed, measures)
+            if who == "planner":
+                del one["cell"]["seed"]
+            found.append(one | {"splits": [7, 8, 9, 10], "by_split": by_split})
+    return welfare, found
+
+
+def test_intervals_of_learned_rows_cover_seeds_and_splits_and_of_scripted_ones_splits() -> None:
+    welfare, found = crossed()
+    (table,) = summarise(found)
+    for row in table.rows:
+        matrix = torch.from_numpy(welfare[row.name])
+        assert torch.equal(row.matrix("welfare"), matrix)
+        assert row.measure("welfare") == Estimate.crossed(matrix)
+        assert row.measure("test_cross_entropy").mean == pytest.approx(float(matrix.mean()) / 100)
+    planner = table.agent("planner")
+    assert planner.seeds == ()
+    assert planner.measure("welfare").half_width == pytest.approx(t_half_width(list(welfare["planner"][0])))
+    assert table.seeds == (0, 1, 2)
+    assert table.meaning_of_intervals == (
+        "± is the half-width of a 95 % interval over training seeds and 4 evaluation splits (two-way random effects, Satterthwaite); "
+        "of scripted agents, over evaluation splits."
+    )
+
+
+def test_differences_are_paired_by_seed_and_split_and_a_scripted_agent_with_every_seed() -> None:
+    welfare, found = crossed()
+    (table,) = summarise(found)
+    equal, shapley = table.learned
+    lead = difference(shapley, equal, "welfare")
+    assert lead == Estimate.crossed(torch.from_numpy(welfare["shapley"] - welfare["equal"]))
+    assert lead.half_width < 0.5 * shapley.measure("welfare").half_width
+    behind = difference(table.agent("planner"), shapley, "welfare")
+    assert behind == Estimate.crossed(torch.from_numpy(welfare["planner"] - welfare["shapley"]))
+    share, ratio = shapley.measure("planner_share"), welfare["shapley"].mean() / welfare["planner"].mean()
+    assert share.mean == pytest.approx(ratio)
+    linear = (welfare["shapley"] - ratio * welfare["planner"]) / welfare["planner"].mean()
+    assert share.half_width == pytest.approx(Estimate.crossed(torch.from_numpy(linear)).half_width)
+    assert table.agent("planner").measure("planner_share") == Estimate(pytest.approx(1.0), pytest.approx(0.0, abs=1e-9))
+
+
+def test_two_rows_with_one_seed_in_common_have_no_interval() -> None:
+    _, found = crossed()
+    kept = [one for one in found if one["cell"]["agent"] == "planner" or one["cell"]["seed"] == (one["cell"]["credit"] == "equal")]
+    (table,) = summarise([*kept, *(one for one in found if one["cell"].get("seed") == 2)])
+    equal, shapley = table.learned
+    assert (equal.seeds, shapley.seeds) == ((1, 2), (0, 2))
+    lead = difference(shapley, equal, "welfare")
+    assert lead.mean is not None
+    assert lead.half_width is None
+    (single,) = summarise(kept)
+    assert "One seed only: ± is the half-width of a 95 % interval over evaluation splits" in single.meaning_of_intervals
+    assert single.learned[0].measure("welfare").half_width is not None
+    assert difference(single.agent("planner"), single.learned[0], "welfare").half_width is None
+
+
+def test_where_nothing_was_contributed_on_a_split_no_share_of_it_was_admitted() -> None:
+    _, found = crossed()
+    (table,) = summarise(found)
+    assert table.learned[0].matrix("admitted_share").isnan().tolist() == [[False, True, False, False]] * 3
+
+
+def test_what_was_learned_stands_beside_best_replies_under_the_same_rule() -> None:
+    welfare, found = crossed()
+    planner = next(one for one in found if one["cell"]["agent"] == "planner")
+    replies = {"shapley": welfare["planner"] - 2, "equal": welfare["planner"] - 30}
+    for rule, matrix in replies.items():
+        by_split = planner["by_split"] | {"welfare": matrix[0].tolist()}
+        found.append(planner | {"cell": planner["cell"] | {"agent": "best_reply", "credit": rule}, "by_split": by_split})
+    (table,) = summarise(found)
+    assert [row.name for row in table.scripted] == ["planner", "best_reply, equal", "best_reply, shapley"]
+    for row in table.learned:
+        gap = row.measure("best_reply_gap")
+        assert gap == Estimate.crossed(torch.from_numpy(replies[row.name] - welfare[row.name]))
+        assert "best_reply_gap" in row.measures
+    assert "below best reply, reward units" in [column.title for column in columns(table)]
+    assert table.agent("planner").measure("best_reply_gap") == Estimate(None, None)
+    (without,) = summarise(crossed()[1])
+    assert "below best reply, reward units" not in [column.title for column in columns(without)]

@@ -83,10 +83,29 @@ def test_where_nothing_passes_play_and_evaluate_say_so_and_what_helps(run):
     _, out, _ = run("play", "-s", "digits", "--last", "--set", "horizon=2")
     assert "nothing passed: all 12 updates contributed were screened out, 12 of them because of eights" in out
     assert "planner or oracle" in out
-    _, out, _ = run("evaluate", "-s", "digits", "--episodes", 2, "--seed", 0, "--set", "horizon=2")
+    _, out, _ = run("evaluate", "-s", "digits", "--home", "--episodes", 2, "--seed", 0, "--set", "horizon=2")
     assert "nothing passed in 1 of 2 episodes: all 12 updates contributed there were screened out" in out
-    _, out, _ = run("evaluate", "-s", "digits", "--agent", "oracle", "--episodes", 2, "--seed", 0, "--set", "horizon=2")
+    _, out, _ = run("evaluate", "-s", "digits", "--home", "--agent", "oracle", "--episodes", 2, "--seed", 0, "--set", "horizon=2")
     assert "nothing passed" not in out
+
+
+def test_evaluate_plays_where_nobody_trained_and_at_home_if_asked(run, tmp_path):
+    folder = tmp_path / "run"
+    small = ("--set", "principals=2", "--set", "horizon=2", "--set", "profiles=[]")
+    quick = ("--library", "ippo", "--steps", 48, "--hyper", "num_cooperatives=2", "--hyper", "splits=3")
+    assert run("train", "-s", "breast_cancer", *small, *quick, "--seed", 1, "--out", folder)[0] == 0
+    words = ("evaluate", folder, "--episodes", 2, "--overwrite", "--json", tmp_path / "a.json")
+    assert "2 episodes on each of 4 held-out data splits" in run(*words, "--evaluation-splits", 4)[1]
+    away = json.loads((tmp_path / "a.json").read_text())
+    assert away["splits"] == [1_000_000, 1_000_001, 1_000_002, 1_000_003]
+    assert len(away["by_split"]["welfare"]) == 4
+    assert "2 episodes on each of the training's 3 data splits" in run(*words, "--home")[1]
+    home = json.loads((tmp_path / "a.json").read_text())
+    assert home["splits"] == [0, 1, 2]
+    assert home["measures"]["welfare"][0] == pytest.approx(away["measures"]["home_welfare"][0])
+    assert "home_gap" not in home["measures"]
+    code, _, err = run(*words, "--home", "--evaluation-splits", 2)
+    assert (code, "--evaluation-splits 2 has no effect" in err) == (2, True)
 
 
 def test_play_shows_every_round_and_its_sum(run, tmp_path):

@@ -268,10 +268,11 @@ def test_who_blocks_whom_and_value_losses_are_shown_of_the_rule_with_the_highest
     (table,) = summarise(results_of(tmp_path))
     drawn = {drawing.key: drawing for drawing in figures(table, looks([table]))}
     alt = drawn["blocks"].alt
-    assert alt.startswith("Updates of learned, loo; eights≤0.36 (≤0.6 in all), objected to by eights≤0.36 (≤0.6 in all): 26 %")  # the mean of 25 and 26
-    assert "nines≤0.36, objected to by nines≤0.36: 12 %" in alt
+    eights, nines = (f"{name}≤0.36 (≤0.6 in all)" for name in ("eights", "nines"))
+    assert alt.startswith(f"Updates of learned, loo; {eights}, objected to by {eights}: 26 %")  # the mean of 25 and 26
+    assert f"{nines}, objected to by {nines}: 12 %" in alt
     assert "no profile" not in alt, "nothing was contributed without a profile"
-    assert "eights: from 1 to 1 screened and 2.6 unscreened" in drawn["value-losses"].alt
+    assert "eights: from 1 to 1 screened and 2.6 unscreened; the limit is 1.3" in drawn["value-losses"].alt
     assert "objected" not in drawn["values"].alt
     text = report(tmp_path).read_text(encoding="utf-8")
     assert text.count("under loo, the rule with the highest welfare") == 2
