@@ -208,8 +208,9 @@ def evaluate(
         raise ValueError(
             f"--home plays on the training's own data splits, so --evaluation-splits {evaluation_splits} has no effect: leave one"
         )
-    trained = splits_of_run(run) if run is not None and scenario is None else None
+    in_its_scenario = run is not None and scenario is None
     maker, who, scenario, credit = player("evaluate", run, agent, scenario, credit)
+    trained = splits_of_run(run) if run is not None and in_its_scenario else None
     loaded = load_scenario(scenario, overrides)
     own = range(loaded.data.split_seed, loaded.data.split_seed + loaded.data.splits)
     played = list(trained or own) if home else list(held_out_splits(evaluation_splits))

@@ -42,7 +42,8 @@ KINDS: dict[str, dict[str, object]] = {
 
 
 def make_engine(kind: str, rule: str | None = None, num_envs: int = 2, **overrides: object) -> Engine:
-    made = scenario.load("digits", **{**SMALL, **KINDS[kind], **overrides})
+    made = scenario.load("digits", **{"screening.guard": False, **SMALL, **KINDS[kind], **overrides})
+    made = made.model_copy(update={"profiles": made.unlimited().profiles})
     engine = Engine(made, rule, num_envs, dtype=torch.float64)
     engine.reset(range(10, 10 + num_envs))
     return engine
@@ -202,7 +203,7 @@ def test_many_agents_are_streamed_and_every_coalition_is_worth_what_it_is_by_its
 def test_single_precision_agrees_with_double_precision_at_any_step_size(local_lr: float) -> None:
     v = []
     for dtype in (torch.float32, torch.float64):
-        made = scenario.load("digits", **{**SMALL, "substrate.local_lr": local_lr, "screening.governance": "none"})
+        made = scenario.load("digits", **{**SMALL, "substrate.local_lr": local_lr, "screening.governance": "none"}).unlimited()
         engine = Engine(made, None, 8, dtype=dtype)
         engine.reset(range(8))
         engine.step(random_actions(engine))

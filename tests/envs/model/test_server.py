@@ -91,7 +91,8 @@ def test_five_rounds_of_a_cooperative_follow_the_rule(kind: str) -> None:
         "momentum": {"kind": "sgd", "lr": 0.8, "momentum": 0.9},
         "adam": {"kind": "adam", "lr": 0.02, "beta1": 0.8, "beta2": 0.9, "tau": 0.01},
     }[kind]
-    engine = Engine(scenario.load("digits", server=server, **{"reward.scale": 1.0}), None, num_envs=2, dtype=torch.float64)
+    made = scenario.load("digits", server=server, **{"reward.scale": 1.0}).unlimited()
+    engine = Engine(made, None, num_envs=2, dtype=torch.float64)
     engine.reset([1, 2])
     generator = torch.Generator().manual_seed(0)
     theta, first, second = engine.theta.clone(), torch.zeros_like(engine.theta), torch.zeros_like(engine.theta)

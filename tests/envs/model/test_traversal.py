@@ -15,7 +15,7 @@ LR = 0.4
 
 def make_engine(model: str, batch: int | None, num_envs: int = 2, **overrides: object) -> Engine:
     settings = {**SMALL, "substrate": {"kind": "traversal", "lr": LR, "batch": batch}, "model": MODELS[model], **overrides}
-    return Engine(scenario.load("digits", **settings), None, num_envs, dtype=torch.float64)
+    return Engine(scenario.load("digits", **settings).unlimited(), None, num_envs, dtype=torch.float64)
 
 
 def forward(model: str, theta: Tensor, x: Tensor) -> Tensor:

@@ -218,7 +218,7 @@ def test_the_public_share_of_the_gain_is_enjoyed_when_it_comes() -> None:
 def test_all_payouts_of_a_good_episode_are_worth_about_n_times_t(revenue: dict[str, object]) -> None:
     made = scenario.load(
         "breast_cancer", **{"settlement.revenue": revenue, "settlement.reward": "settlement", "screening.governance": "none"}
-    )
+    ).unlimited()
     engine = Engine(made, None, 32)
     engine.reset(range(32))
     while engine.t < engine.horizon:

@@ -89,4 +89,4 @@ def test_adult_mean_halves_the_steps_and_tolerances_of_adult() -> None:
     for ours, theirs in zip(mean_.profiles, fixed.profiles, strict=True):
         assert ours.tolerances == {value: tolerance / 2 for value, tolerance in theirs.tolerances.items()}
     assert mean_.data == fixed.data
-    assert torch.equal(*(Engine(made, None)._theta_0 for made in (fixed, mean_)))
+    assert torch.equal(*(Engine(made, None)._ground.theta for made in (fixed, mean_)))

@@ -73,7 +73,7 @@ def test_play_without_options_shows_the_idea(run):
     assert symbols.count("A") >= 3
     assert symbols.count("X") >= 1
     totals = sorted(float(re.findall(r"[+-]\d+\.\d\d", row)[1]) for row in rows)
-    assert totals[0] >= 0
+    assert totals[0] >= -1
     assert totals[-1] > 40
     assert float(re.search(r"welfare (-?[\d.]+)", out)[1]) > 50
     assert "nothing passed" not in out

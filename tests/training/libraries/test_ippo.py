@@ -54,7 +54,7 @@ def reference(chosen, n_updates):
     """The same by the book: sums as they are defined, ``torch.distributions``, autograd, plain Adam; an update is one minibatch."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(chosen.seed)
-        engine = Engine(chosen.scenario, chosen.credit, chosen.num_cooperatives)
+        engine = Engine(chosen.training_scenario, chosen.credit, chosen.num_cooperatives)
         network = LotNetwork(**engine.layout.sizes, hidden=chosen.hidden)
     optimizer = torch.optim.Adam(network.parameters(), lr=chosen.learning_rate, eps=1e-5)
     generator = torch.Generator().manual_seed(chosen.seed)
