@@ -29,8 +29,9 @@ $(READY): pyproject.toml constraints/core.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints/core.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## train proxies under four credit rules on digits; writes $(OUT)/demo/report.html
-	@$(BIN)/proxycoop compare --scenario digits --rule equal --rule data_size --rule loo --rule shapley --seeds 1 --out $(OUT)/demo
+demo: $(READY)  ## train proxies under four credit rules on complement; writes $(OUT)/demo/report.html
+	@$(BIN)/proxycoop compare --scenario complement --rule equal --rule data_size --rule loo --rule shapley --library ippo --seeds 1 \
+		--evaluation-splits 3 --out $(OUT)/demo
 	@$(BIN)/proxycoop report $(OUT)/demo
 
 test: $(READY)  ## run the tests, but for the slow ones
@@ -87,9 +88,9 @@ fidelity: $(READY)  ## reproduce the fidelity of every rule, published facts, wh
 	@$(BIN)/python benchmarks/credit/fidelity.py --markdown docs/results/fidelity.md
 	@$(BIN)/python benchmarks/credit/vetoes.py --markdown docs/credit/vetoes.md
 
-table: $(READY)  ## reproduce what each rule teaches: six scenarios, five rules, ten seeds (SEEDS=10); an hour and a half
-	@$(BIN)/proxycoop compare -s digits -s digits-steep -s digits-mean -s complement -s breast_cancer -s adult \
-		-r equal -r data_size -r standalone -r loo -r shapley --library ippo --steps 300000 \
+table: $(READY)  ## reproduce what each rule teaches: five scenarios, five rules, ten seeds (SEEDS=10); an hour and a half
+	@$(BIN)/proxycoop compare -s complement -s giant -s redundant -s digits-steep -s digits \
+		-r equal -r data_size -r standalone -r loo -r shapley --library ippo --steps 200000 \
 		--seeds $(SEEDS) --first-seed 10 --out $(OUT)/table
 	@$(BIN)/proxycoop report $(OUT)/table --parts docs/results --overwrite
 

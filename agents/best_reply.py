@@ -32,11 +32,14 @@ class BestReply(PrivilegedAgent):
     knows its luck as well.
 
     *What the others play.* The proxies that play this agent reply to each other: they begin with ``start``, and reply one after another, in
-    the order of their seats, until nobody changes its choice. Then the round's choices are a pure Nash equilibrium
-    (:mod:`~proxycoop.agents.equilibrium`). If there is none, or it is not found, they stop after ``sweeps`` times through all proxies and
-    play what they have; :attr:`converged` says where. Seats with another agent (:class:`~proxycoop.agents.Seats`) are taken to repeat
-    their last contributions, and to contribute nothing in the first round. If a single seat plays this agent, it so replies to the others'
-    last contributions (Cournot's adjustment). Two agents of this class are each other's others: use one object for several seats.
+    the order of their seats, until nobody changes its choice. By default they begin with the clean lots that will be admitted, so that what
+    they end with is what the rule makes of honest play. Where members need each other, a round may have another equilibrium in which nobody
+    contributes, because a single lot would do harm: ``start="last"``, which begins the episode with nothing, finds that one. Then the
+    round's choices are a pure Nash equilibrium (:mod:`~proxycoop.agents.equilibrium`). If there is none, or it is not found, they stop
+    after ``sweeps`` times through all proxies and play what they have; :attr:`converged` says where. Seats with another agent
+    (:class:`~proxycoop.agents.Seats`) are taken to repeat their last contributions, and to contribute nothing in the first round. If a
+    single seat plays this agent, it so replies to the others' last contributions (Cournot's adjustment). Two agents of this class are each
+    other's others: use one object for several seats.
 
     *Settlements.* Where agents are rewarded with settlements, the reward of a round is what a settlement right after it pays. With
     ``period`` above 1, most rounds have none. In these this agent contributes nothing, unless there is a public share: it does not look
@@ -56,7 +59,7 @@ class BestReply(PrivilegedAgent):
         ValueError: If there is no such start, or ``sweeps`` is not a whole number from 1.
     """
 
-    def __init__(self, start: Start = "last", sweeps: int | None = None) -> None:
+    def __init__(self, start: Start = "clean", sweeps: int | None = None) -> None:
         if start not in STARTS:
             raise ValueError(f"start={start!r}: must be one of {', '.join(STARTS)}")
         self.start: Start = start

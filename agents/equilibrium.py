@@ -63,7 +63,7 @@ class Equilibria:
     """The pure Nash equilibria of the coming round. Welfare is scale · v(N) minus everybody's costs, in reward units.
 
     Attributes:
-        exact: Whether all choices were enumerated. If not, these are the equilibria that best replies found from :data:`STARTS`; there may
+        exact: Whether all choices were enumerated. If not, these are the equilibria that best replies found from each start; there may
             be others, and the optimum is unknown.
         count: Number of equilibria, int64 ``(E,)``.
         best: Welfare of the best equilibrium, ``(E,)``; NaN where there is none.

@@ -45,7 +45,7 @@ class TrainSettings(Settings):
 
     @property
     def training_scenario(self) -> Scenario:
-        """The cooperatives that the training plays: the scenario on :attr:`splits` splits of its data, the first being its own."""
+        """The cooperatives that the training plays: the scenario on ``splits`` splits of its data, the first being its own."""
         data = self.scenario.data.model_copy(update={"splits": self.splits})
         return self.scenario.model_copy(update={"data": data})
 

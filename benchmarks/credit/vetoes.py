@@ -98,7 +98,7 @@ def episodes(n_episodes: int, name: str) -> Episodes:
     """
     if n_episodes < 2:
         raise ValueError(f"episodes={n_episodes}: must be at least 2")
-    engine = Engine(scenario.load(name), None, n_episodes, dtype=torch.float64)
+    engine = Engine(scenario.load(name).unlimited(), None, n_episodes, dtype=torch.float64)
     total: dict[str, Tensor] = {}
 
     def pay_all(engine: Engine) -> None:

@@ -36,7 +36,7 @@ from .credit.games.from_updates import step_weights
 from .credit.games.head import class_head
 from .credit.games.replica import Replica, Utility
 from .credit.games.round import lacking
-from .envs.screening.filters import filtered
+from .envs.screening.filters import filtered, largest
 from .envs.screening.harm import predicted_harm
 from .envs.screening.profiles import Profile, Profiles, ProfileTable
 from .envs.screening.verdicts import Screening, Verdicts, guard_factor, let_through, weights_of
@@ -370,7 +370,7 @@ class ValueConstrainedStrategy(FedAvg):  # type: ignore[misc]  # an extra: type 
         mended = filtered(flat[None, :, None], verdicts, self.screening, gradients, None)
         passes, flat = mended.passes[0, :, 0], mended.updates[0, :, 0]
         admitted = contributed & passes
-        gamma = self._gamma(flat, share * admitted, gradients, limits)
+        gamma = self._gamma(theta, flat, share * admitted, gradients, losses, limits)
 
         def let_in(coalitions: Tensor) -> Tensor:
             if self.screening.judges_each:
@@ -405,12 +405,22 @@ class ValueConstrainedStrategy(FedAvg):  # type: ignore[misc]  # an extra: type 
             "gamma": gamma,
         }
 
-    def _gamma(self, flat: Tensor, entering: Tensor, gradients: Tensor, limits: Profiles) -> float:
-        """The guard's factor on the step."""
+    def _gamma(self, theta: Tensor, flat: Tensor, entering: Tensor, gradients: Tensor, losses: Sequence[float], limits: Profiles) -> float:
+        """The guard's factor on the step. Limits for all rounds together are measured: no loss may rise by more than is left."""
         if not self.screening.guard:
             return 1.0
         step = (step_weights(entering, renormalise=self.weights == "participants") @ flat)[None]
-        return float(guard_factor(predicted_harm(gradients, step), step.norm(dim=1), limits))
+        gamma = guard_factor(predicted_harm(gradients, step), step.norm(dim=1), limits)
+        if limits.may_rise is None:
+            return float(gamma)
+        most = limits.may_rise[0].amin(dim=0).tolist()
+
+        def holds(factor: Tensor) -> Tensor:
+            there = theta + (factor * step[0]).to(theta)
+            after = [self._replica.value(value, there, f"value {name!r}") for name, value in self.values.items()]
+            return torch.tensor([all(new - old <= rise for new, old, rise in zip(after, losses, most, strict=True))])
+
+        return float(largest(holds, gamma))
 
     def _reason(self, i: int, came: _Replies, finite: Tensor, blocked_by: Tensor) -> str:
         if i not in came.contents:

@@ -243,7 +243,7 @@ def test_what_is_saved_chooses_as_what_was_trained(small, tmp_path, algo, monkey
     run_settings = settings(small, algo, learning_rate=0.01)
     folder = train(run_settings, tmp_path / "run", tensorboard=False)
     learned = agents.make("learned", path=folder, deterministic=True)
-    task = CooperativeTask(small, "loo")
+    task = CooperativeTask(run_settings.training_scenario, "loo")
     env = CooperativeTorchRLEnv(small, "loo", 8, seed=3)
     seen = TransformedEnv(env, *task.get_env_transforms(env)).reset()
     with set_exploration_type(ExplorationType.DETERMINISTIC), torch.no_grad():

@@ -7,7 +7,7 @@ round's whole game is taken apart into orders by its Walsh expansion, which is o
     \hat v(T) = 2^{-n} \sum_{S \subseteq N} (-1)^{|S \cap T|}\, v(S), \qquad
     \operatorname{Var} v = \sum_{T \neq \emptyset} \hat v(T)^2.
 
-So the variance of the game splits into the parts of single members (|T| = 1), of pairs (|T| = 2) and of larger groups, as in an analysis of
+So the variance of the game splits into the parts of single members (:math:`|T| = 1`), of pairs and of larger groups, as in an analysis of
 variance, and these shares sum to 1. The share of single members is the R² of the best additive game
 :math:`a_0 + \sum_{i \in S} a_i`, fitted by least squares to all :math:`2^n` coalitions with equal weights and a free intercept: cutting the
 expansion after the first order is that fit, and :math:`a_i = -2 \hat v(\{i\})` is member i's Banzhaf value (Hammer & Holzman). The
