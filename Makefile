@@ -31,7 +31,7 @@ $(READY): pyproject.toml constraints/core.txt
 
 demo: $(READY)  ## train proxies under four credit rules on complement; writes $(OUT)/demo/report.html
 	@$(BIN)/proxycoop compare --scenario complement --rule equal --rule data_size --rule loo --rule shapley --library ippo --seeds 1 \
-		--evaluation-splits 3 --out $(OUT)/demo
+		--evaluation-splits 8 --episodes 3 --out $(OUT)/demo
 	@$(BIN)/proxycoop report $(OUT)/demo
 
 test: $(READY)  ## run the tests, but for the slow ones
