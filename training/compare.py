@@ -310,10 +310,12 @@ def _modules_of(cell: Cell) -> list[str]:
 
 
 def _work(cell: Cell) -> int:
-    """Agent-steps of a cell, for the progress bar."""
+    """Agent-steps of a cell, for the progress bar. Agents bound to a rule try all sets of their lots in every step."""
     each = cell.episodes * cell.settings.scenario.horizon * cell.settings.scenario.principals
     steps = 4 * each * len(cell.evaluation_splits)
-    return steps + (cell.settings.total_steps + each * cell.settings.splits if cell.agent == "learned" else 0)
+    if cell.agent == "learned":
+        return steps + cell.settings.total_steps + each * cell.settings.splits
+    return steps * 2**cell.settings.scenario.lots.per_principal if cell.agent in RULE_BOUND else steps
 
 
 def _move(bar: tqdm[Any], progress: Any) -> None:
