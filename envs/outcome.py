@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from ..text import one_line
 from .engine import Engine
@@ -35,6 +36,11 @@ def rises(engine: Engine, environment: int = 0) -> dict[str, float]:
     """
     risen = (engine.prospect.value_losses - engine.initial_value_losses)[environment].tolist()
     return {name: risen[list(engine.values).index(name)] for name in watched(engine.scenario)}
+
+
+def strictest_limits(engine: Engine) -> Tensor:
+    """The strictest limit on the rise of each value's loss over an episode, ``(E, M)``; infinite where nobody has one."""
+    return engine.prospect.left.amin(dim=1) + (engine.prospect.value_losses - engine.initial_value_losses)
 
 
 def used_up(engine: Engine, environment: int = 0) -> dict[str, float]:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from ..text import one_line, shortened
 from .engine import Engine
-from .outcome import deadlock, rises, rises_in_words, used_up
+from .outcome import deadlock, rises, rises_in_words, strictest_limits, used_up
 from .records import RoundResult
 from .screening.bargaining import explain
 from .screening.profiles import Profile
@@ -124,7 +124,7 @@ class _View:
             verdict=verdict,
             risen=rises(engine, e) if last is not None else {},
             used=used_up(engine, e),
-            limits=_limits(engine, e),
+            limits=strictest_limits(engine)[e].tolist(),
             deadlock=deadlock(engine, e) if last is not None and engine.t == engine.horizon else "",
             unit=_UNITS[engine.scenario.utility],
             values=[one_line(name) for name in engine.values],
@@ -427,14 +427,6 @@ def direction_in_short(weights: Mapping[str, float]) -> str:
     length = math.hypot(*weights.values())
     terms = [f"{'−' if weight < 0 else '+'}{abs(weight) / length:.2g}·{name}" for name, weight in weights.items() if weight]
     return "".join(terms).removeprefix("+")
-
-
-def _limits(engine: Engine, e: int) -> list[float]:
-    """The strictest limit on the rise of each value's loss over an episode; infinite where there is none."""
-    prospect = engine.prospect
-    rise = prospect.value_losses[e] - engine.initial_value_losses[e]
-    limits: list[float] = (prospect.left[e].amin(dim=0) + rise).tolist()
-    return limits
 
 
 def _profile(engine: Engine, e: int, i: int) -> str:

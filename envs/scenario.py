@@ -233,6 +233,10 @@ class Scenario(Settings):
         screening = Screening(governance="none", harm=self.screening.harm)
         return self.model_copy(update={"screening": screening, "reward": self.reward.model_copy(update={"scale": reward_scale})})
 
+    def on_split(self, split_seed: int) -> Scenario:
+        """The same cooperative on the data split with this seed alone."""
+        return self.model_copy(update={"data": self.data.model_copy(update={"split_seed": split_seed, "splits": 1})})
+
     def unlimited(self) -> Scenario:
         """The same cooperative in which nothing limits what an episode adds up to: no limits, and no guard. Tolerances stay."""
         profiles = tuple(profile.model_copy(update={"limits": {}, "relative_limits": {}}) for profile in self.profiles)

@@ -60,7 +60,7 @@ class Ground:
     """
 
     def __init__(self, scenario: Scenario, dtype: torch.dtype, device: torch.device, index: int = 0) -> None:
-        self.scenario = scenario = on_split(scenario, index)
+        self.scenario = scenario = scenario.on_split(scenario.data.split_seed + index)
         self.splits, self.model, self.theta = shared(scenario, dtype, device)
         held_out = [self.splits.validation, *(self.splits.probe[name] for name in scenario.values)]
         self.held_x = self.model.prepare(torch.cat([rows.x for rows in held_out]))
@@ -74,14 +74,6 @@ class Ground:
         measured = Harm("measured", scenario.values, self.probes, self.model, self.splits.dataset) if scenario.limited else None
         self.screener = Screener(scenario.screening, harm, measured)
         self.protects = protected_classes(scenario.values, self.splits.dataset).to(device)
-
-
-def on_split(scenario: Scenario, index: int) -> Scenario:
-    """The scenario on one of its splits alone, counted from 0."""
-    data = scenario.data
-    if data.splits == 1 and index == 0:
-        return scenario
-    return scenario.model_copy(update={"data": data.model_copy(update={"split_seed": data.split_seed + index, "splits": 1})})
 
 
 def shared(scenario: Scenario, dtype: torch.dtype, device: torch.device = CPU) -> tuple[Splits, Model, Tensor]:

@@ -22,7 +22,7 @@ from ..credit import CreditRule, LotRule, Round, Shapley
 from ..envs import Engine, Scenario
 from ..envs.data.overlap import overlap
 from ..envs.model.utility import least_divisor
-from ..envs.outcome import deadlock
+from ..envs.outcome import deadlock, strictest_limits
 from ..envs.shared import shared
 from .blocks import by_profile, by_value
 from .false_names import second_name_gains
@@ -174,15 +174,15 @@ def evaluate(
     def seeds_of(index: int) -> range:
         return range(seed + index * episodes, seed + (index + 1) * episodes)
 
-    parts = [_on_split(on_split(scenario, one), credit, new_agent, seeds_of(index)) for index, one in enumerate(played)]
+    parts = [_on_split(scenario.on_split(one), credit, new_agent, seeds_of(index)) for index, one in enumerate(played)]
     by_split = {name: [Estimate.of(part.samples[name]).mean for part in parts] for name in parts[0].samples}
     if home is not None:
-        welfare = [_welfare(on_split(scenario, one), credit, new_agent(), seeds_of(index)) for index, one in enumerate(trained)]
+        welfare = [_welfare(scenario.on_split(one), credit, new_agent(), seeds_of(index)) for index, one in enumerate(trained)]
         at_home = sum(welfare) / len(welfare)
         by_split["home_welfare"] = [at_home] * len(parts)
         by_split["home_gap"] = [None if here is None else at_home - here for here in by_split["welfare"]]
-        used = [shared(on_split(scenario, one), torch.float32)[0] for one in trained]
-        by_split["overlap"] = [overlap(shared(on_split(scenario, one), torch.float32)[0], used) for one in played]
+        used = [shared(scenario.on_split(one), torch.float32)[0] for one in trained]
+        by_split["overlap"] = [overlap(shared(scenario.on_split(one), torch.float32)[0], used) for one in played]
     measures = {
         name: Estimate.of(torch.tensor([math.nan if mean is None else mean for mean in means], dtype=torch.float64))
         for name, means in by_split.items()
@@ -192,11 +192,6 @@ def evaluate(
     if len(parts) == 1:
         measures |= {name: Estimate.of(sample) for name, sample in parts[0].samples.items()}
     return Evaluation(measures, _mean_series([part.series for part in parts]), _notes(played, parts), tuple(played), by_split)
-
-
-def on_split(scenario: Scenario, split_seed: int) -> Scenario:
-    """The scenario on the data split with this seed alone."""
-    return scenario.model_copy(update={"data": scenario.data.model_copy(update={"split_seed": split_seed, "splits": 1})})
 
 
 def held_out_splits(count: int | None = None) -> range:
@@ -332,11 +327,6 @@ def _mean_series(parts: Sequence[Mapping[str, list[Any]]]) -> dict[str, list[Any
 def value_losses_of(engine: Engine) -> Tensor:
     """Value losses on the probe sets in the episodes just played, start included, ``(T + 1, E, M)``."""
     return torch.stack([engine.initial_value_losses, *(result.value_losses for result in engine.history)])
-
-
-def strictest_limits(engine: Engine) -> Tensor:
-    """The strictest limit on the rise of each value's loss over an episode, ``(E, M)``; infinite where nobody has one."""
-    return engine.prospect.left.amin(dim=1) + (engine.prospect.value_losses - engine.initial_value_losses)
 
 
 def _realised_violations(engine: Engine) -> Tensor:

@@ -19,12 +19,13 @@ from ...agents import Agent, play
 from ...credit import CreditRule
 from ...envs import Engine, Scenario
 from ...envs.data.sources import Rows
+from ...envs.outcome import strictest_limits
 from ...envs.rendering import direction_in_short, profile_in_short
 from ...envs.screening.bargaining import explain
 from ...envs.screening.harm import Harm
 from ...envs.screening.verdicts import Verdicts
 from ..blocks import by_profile, by_seat
-from ..evaluate import strictest_limits, value_losses_of
+from ..evaluate import value_losses_of
 
 BARGAINS_TOLD = 2
 """Rounds of the first episode for which the negotiation is described."""

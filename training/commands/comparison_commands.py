@@ -11,6 +11,7 @@ from ..terminal import complain, say, show
 from .options import (
     AlgoOption,
     HyperOption,
+    JobsOption,
     LibraryOption,
     OverwriteOption,
     SeatOption,
@@ -50,7 +51,7 @@ def compare(
     evaluation_splits: Annotated[
         int, typer.Option("--evaluation-splits", min=1, help="Data splits of each evaluation: the same for all, and nobody trains on them.")
     ] = 10,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes that run at once. [default: one per core]")] = None,
+    jobs: JobsOption = None,
     same_split: Annotated[bool, typer.Option("--same-split", help="Train on the scenario's own data splits with all seeds.")] = False,
     overwrite: Annotated[
         bool,

@@ -41,6 +41,7 @@ HyperOption = Annotated[
         "--hyper", help="A setting of the training: `--hyper gamma=0.9`. May be repeated; `proxycoop libraries NAME ALGO` lists them."
     ),
 ]
+JobsOption = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes that run at once. [default: one per core]")]
 SeatOption = Annotated[
     list[str] | None,
     typer.Option(

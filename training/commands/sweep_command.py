@@ -11,6 +11,7 @@ from ..terminal import complain, say, show
 from .options import (
     AlgoOption,
     HyperOption,
+    JobsOption,
     LibraryOption,
     SeatOption,
     SetOption,
@@ -71,7 +72,7 @@ def sweep(
     evaluation_splits: Annotated[
         int | None, typer.Option("--evaluation-splits", min=1, help="Data splits of each evaluation. [default: as in compare]")
     ] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes that run at once. [default: one per core]")] = None,
+    jobs: JobsOption = None,
     same_split: Annotated[bool, typer.Option("--same-split", help="Train on the scenario's own data split with all seeds.")] = False,
     markdown: Annotated[Path | None, typer.Option("--markdown", help="Write the tables and findings as Markdown to this file.")] = None,
     pictures: Annotated[Path | None, typer.Option("--pictures", help="Write the figures as SVG and PNG into this folder.")] = None,
