@@ -32,6 +32,7 @@ from .utility import UTILITIES, UtilityName
 WeightsName = Literal["fixed", "participants"]
 
 _CHUNK = 2**24  # numbers that a temporary tensor may hold: 64 MiB in float32
+_CACHE = 2**18  # the same where a processor's cache should hold it: 1 MiB
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,9 @@ class UtilityGame:
         return (logits - right(logits, self.validation.y[:, None])[..., None]).reshape(-1, n_envs, n_agents, logits.shape[-1])
 
     def _additive_values(self, coalitions: Tensor) -> Tensor:
-        """Values of coalitions, bool ``(C, N)``, for a linear model, in the log domain, ``(E, C)``."""
+        """Values of coalitions, bool ``(C, N)``, for a linear model, ``(E, C)``."""
+        if self.round_step.weights == "participants":
+            return self._own_values(coalitions)
         shift, log_share = self._shift, self._log_share[:, :, None]  # (V, E, N, C), (V, E, 1, C)
         coalitions = coalitions.to(shift.device)
         size = max(1, _CHUNK // log_share.numel())
@@ -190,42 +193,77 @@ class UtilityGame:
         return torch.cat(values, dim=1) if values else shift.new_zeros(shift.shape[1], 0)
 
     def _own_values(self, coalitions: Tensor) -> Tensor:
-        """Values of coalitions that differ between environments, bool ``(E, C, N)``, for a linear model, ``(E, C)``.
+        """Values of coalitions that may differ between environments, bool ``([E,] C, N)``, for a linear model, ``(E, C)``."""
+        n_envs = self._shift.shape[1]
+        coefficients = self.round_step.coefficients(coalitions.to(self._shift.device)).expand(n_envs, -1, -1)
+        values = self._shift.new_empty(coefficients.shape[:2])
+        for envs, in_range in self._by_range:
+            values[envs] = self._summed(envs, coefficients[envs], in_range)
+        return values
 
-        One matrix product an environment, with the rows last, so that the sum over classes runs along memory.
+    def _summed(self, envs: slice | Tensor, coefficients: Tensor, in_range: bool) -> Tensor:
+        """Values by how much of each agent is in the step, in some environments, ``(e, C, N)`` → ``(e, C)``.
+
+        One matrix product an environment, with the rows last, so that the sum over classes runs along memory. As much at once as a
+        processor's cache holds.
         """
-        n_envs, _, n_agents = coalitions.shape
-        n_rows, *_, n_classes = self._shift.shape
-        shift = self._shift.permute(1, 2, 3, 0).reshape(n_envs, n_agents, -1)  # (E, N, classes · V)
-        log_share = self._log_share.permute(1, 2, 0).reshape(n_envs, 1, -1)
-        in_range = self.round_step.weights == "fixed" and not self._out_of_range  # the range is that of steps that are not renormalised
-        size = max(1, _CHUNK // log_share.numel())
-        values = []
-        for some in coalitions.to(shift.device).split(size, dim=1):
-            logs = torch.baddbmm(log_share, self.round_step.coefficients(some), shift).unflatten(2, (n_classes, n_rows))
-            values.append(-(logs.exp_().sum(dim=2).log_() if in_range else logs.logsumexp(dim=2)).mean(dim=-1))
-        return torch.cat(values, dim=1)
+        shift, log_share = (part[envs] for part in self._rows_last)
+        (n_envs, n_coalitions, _), n_rows = coefficients.shape, len(self.validation)
+        most = (_CACHE if shift.device.type == "cpu" else _CHUNK) // shift.shape[-1]
+        size = max(1, min(most, n_coalitions))
+        n_at_once = max(1, most // size)
+        values = shift.new_empty(n_envs, n_coalitions)
+        for some in (slice(first, first + n_at_once) for first in range(0, n_envs, n_at_once)):
+            for which in (slice(first, first + size) for first in range(0, n_coalitions, size)):
+                logs = torch.baddbmm(log_share[some], coefficients[some, which], shift[some]).unflatten(2, (-1, n_rows))
+                sums = logs.exp_().sum(dim=2).log_() if in_range else logs.logsumexp(dim=2)  # over classes
+                values[some, which] = -sums.mean(dim=-1)
+        return values
 
     def _block_values(self, first: int, n_low: int) -> Tensor:
         """Values of coalitions first … first + 2**n_low − 1 for a linear model and fixed weights, ``(E, 2**n_low)``.
 
         Agents from n_low on are in or out as the bits of first say; over the others, see the module's docstring.
         """
-        n_rows, _, n_agents, _ = self._shift.shape
+        _, n_envs, n_agents, _ = self._shift.shape
         always = [i for i in range(n_low, n_agents) if first >> i & 1]
-        if self._out_of_range:
-            coalitions = coalition_matrix(n_low).new_zeros(2**n_low, n_agents)
-            coalitions[:, :n_low] = coalition_matrix(n_low)
-            coalitions[:, always] = True
-            return self._additive_values(coalitions)
-        factor, share = self._factor[:, :, :n_low], self._share
+        values = self._shift.new_empty(n_envs, 2**n_low)
+        for envs, in_range in self._by_range:
+            if in_range:
+                values[envs] = self._doubled(envs, always, n_low)
+            else:
+                coalitions = coalition_matrix(n_low).new_zeros(2**n_low, n_agents)
+                coalitions[:, :n_low] = coalition_matrix(n_low)
+                coalitions[:, always] = True
+                coefficients = self.round_step.coefficients(coalitions.to(values.device)).expand(n_envs, -1, -1)
+                values[envs] = self._summed(envs, coefficients[envs], in_range)
+        return values
+
+    def _doubled(self, envs: slice | Tensor, always: list[int], n_low: int) -> Tensor:
+        """Values of all coalitions of the first agents, each with those who are always in, in some environments, ``(e, 2**n_low)``."""
+        factor, share = self._factor[:, envs, :n_low], self._share[:, envs]
         if always:
-            share = share * self._factor[:, :, always].prod(dim=2)
-        size = max(1, _CHUNK // (n_rows * 2**n_low))
+            share = share * self._factor[:, envs][:, :, always].prod(dim=2)
+        size = max(1, _CHUNK // (len(factor) * 2**n_low))
         chunks = [
             _log_sums(some_factor, some_share) for some_factor, some_share in zip(factor.split(size, 1), share.split(size, 1), strict=True)
         ]
-        return -torch.cat(chunks)  # minus the mean over rows of log Σ_c p_c Π F_c, (E, 2**n_low)
+        return -torch.cat(chunks)  # minus the mean over rows of log Σ_c p_c Π F_c
+
+    @cached_property
+    def _rows_last(self) -> tuple[Tensor, Tensor]:
+        """How agents move the logits, and log p, in other order: ``(E, N, C·V)``, ``(E, 1, C·V)``."""
+        n_envs, n_agents = self.round_step.updates.shape[:2]
+        shift, log_share = self._shift.permute(1, 2, 3, 0), self._log_share.permute(1, 2, 0)
+        return shift.reshape(n_envs, n_agents, -1), log_share.reshape(n_envs, 1, -1)
+
+    @cached_property
+    def _by_range(self) -> list[tuple[slice | Tensor, bool]]:
+        """The environments in at most two parts: those whose steps are in range, and the others. No part is empty."""
+        inside = self._in_range
+        if inside.all() or not inside.any():
+            return [(slice(None), bool(inside.all()))]
+        return [(part.nonzero()[:, 0], in_range) for part, in_range in ((inside, True), (~inside, False))]
 
     @cached_property
     def _factor(self) -> Tensor:
@@ -238,18 +276,23 @@ class UtilityGame:
         return self._log_share.exp()
 
     @cached_property
-    def _out_of_range(self) -> bool:
-        """Whether steps are so large that a product of exponentials could lose a term that matters.
+    def _in_range(self) -> Tensor:
+        r"""Environments whose steps are so small that a product of exponentials loses no term that matters, bool ``(E,)``.
 
-        Every exponent is at most b = Σ_i max_c |L_i − L_{i,y}| in size. A term lost to underflow is below tiny·e^b and the sum is
-        at least e^−b / C, so b ≤ (log(1/tiny) − log(1/eps)) / 2 keeps what is lost below rounding.
+        Every exponent is at most b in size: :math:`b = \sum_i \max_c |L_i - L_{i,y}|` with fixed weights. A mean over those who take part
+        moves logits by no more than one of them would alone. A term lost to underflow is below tiny·e^b and the sum is at least e^−b / C,
+        so b ≤ (log(1/tiny) − log(1/eps)) / 2 keeps what is lost below rounding.
         """
-        number = torch.finfo(self._shift.dtype)
+        shift, step = self._shift, self.round_step
+        number = torch.finfo(shift.dtype)
         limit = (math.log(number.eps) - math.log(number.tiny)) / 2  # 35.7 in single precision
-        low, high = self._shift.aminmax()
-        if max(-float(low), float(high)) * self._shift.shape[2] <= limit:  # the cheap bound is met, as it nearly always is
-            return False
-        return not float(self._shift.abs().amax(dim=-1).sum(dim=-1).max()) <= limit  # "not within": a NaN is out of range
+        if step.weights == "participants":
+            alone = shift.abs().amax(dim=(0, 3))  # (E, N)
+            return (alone <= limit * step.weight).all(dim=1)
+        low, high = shift.aminmax()
+        if max(-float(low), float(high)) * shift.shape[2] <= limit:  # the cheap bound is met, as it nearly always is
+            return torch.ones(shift.shape[1], dtype=torch.bool, device=shift.device)
+        return shift.abs().amax(dim=-1).sum(dim=-1).amax(dim=0) <= limit  # a NaN is out of range
 
 
 def _log_sums(factor: Tensor, share: Tensor) -> Tensor:

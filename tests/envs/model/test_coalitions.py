@@ -159,18 +159,47 @@ def test_without_momentum_the_gains_of_an_episode_sum_to_the_change_of_utility()
     torch.testing.assert_close(gains, engine.prospect.utility - engine.initial_utility, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("weights", ["fixed", "participants"])
 @pytest.mark.parametrize("local_lr", [30.0, 1e3, 1e4])
-def test_huge_steps_agree_with_brute_force_through_the_log_domain(local_lr: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    additive = UtilityGame._additive_values
-    monkeypatch.setattr(UtilityGame, "_additive_values", lambda self, some: (calls.append(len(some)), additive(self, some))[1])
-    engine = make_engine("fixed", **{"substrate.local_lr": local_lr, "screening.governance": "none"})
+def test_huge_steps_agree_with_brute_force_through_the_log_domain(weights: str, local_lr: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_log_domain = []
+    summed = UtilityGame._summed
+    monkeypatch.setattr(UtilityGame, "_summed", lambda self, *parts: (in_log_domain.append(not parts[-1]), summed(self, *parts))[1])
+    engine = make_engine(weights, **{"substrate.local_lr": local_lr, "screening.governance": "none"})
     brute, actions = BruteForce(engine), random_actions(engine)
     brute.prepare(actions)
     result = engine.step(actions)
     expected = brute.values(result.gamma)
     torch.testing.assert_close(engine.round.game.values(), expected, rtol=1e-10, atol=1e-10)
-    assert (64 in calls) == (local_lr >= 1e3)  # the doubling route gives up only where exp leaves its range
+    assert any(in_log_domain) == (local_lr >= 1e3)  # the other routes give up only where exp leaves its range
+
+
+@pytest.mark.parametrize("weights", ["fixed", "participants"])
+def test_where_some_in_the_batch_leave_the_range_each_is_worth_what_it_is_alone(weights: str) -> None:
+    draws, model, n_agents = torch.Generator().manual_seed(0), SoftmaxRegression(4, 3), 5
+    rows = Rows(x=torch.randn(40, 4, generator=draws), y=torch.randint(3, (40,), generator=draws), groups={})
+    updates = 0.1 * torch.randn(6, n_agents, model.n_parameters, generator=draws)
+    updates[[1, 4]] *= 1e3  # these two leave the range
+    theta, weight = torch.randn(6, model.n_parameters, generator=draws), 0.1 + torch.rand(6, n_agents, generator=draws)
+
+    def worths(*envs: int) -> tuple[Tensor, Tensor]:
+        step = RoundStep(
+            model=model,
+            server=Sgd(),
+            state=ServerState(torch.zeros(len(envs), model.n_parameters), torch.zeros(len(envs), model.n_parameters)),
+            theta=theta[list(envs)],
+            updates=updates[list(envs)],
+            weight=weight[list(envs)],
+            weights=weights,
+            gamma=torch.ones(len(envs)),
+        )
+        game = UtilityGame(step, "neg_log_loss", rows, model.logits(step.theta, rows.x).log_softmax(dim=-1))
+        return game.game().values(), game._in_range
+
+    batch, in_range = worths(*range(6))
+    assert in_range.tolist() == [True, False, True, True, False, True]
+    for env in range(6):
+        torch.testing.assert_close(batch[env], worths(env)[0][0], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("local_lr", [0.375, 1e4])  # by doubling, and through the log domain
