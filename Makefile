@@ -94,8 +94,10 @@ table: $(READY)  ## reproduce what each rule teaches: five scenarios, five rules
 		--seeds $(SEEDS) --first-seed 10 --out $(OUT)/table
 	@$(BIN)/proxycoop report $(OUT)/table --parts docs/results --overwrite
 
-sweeps: $(READY)  ## reproduce where the findings hold: five sweeps, ten seeds; hours
-	@$(BIN)/python benchmarks/training/sweeps.py --out $(OUT)/sweeps --markdown docs/results/sweeps.md
+sweeps: $(READY)  ## reproduce where the findings hold: five sweeps, ten seeds; what transfers from split to split; an hour and a half
+	@$(BIN)/python benchmarks/training/sweeps.py --steps 60000 --evaluation-splits 5 --episodes 8 --first-seed 10 \
+		--out $(OUT)/sweeps --markdown docs/results/sweeps.md
+	@$(BIN)/python benchmarks/training/transfer.py --out $(OUT)/transfer --markdown docs/results/transfer.md
 
 values: $(READY)  ## reproduce what values cost and how they hold: screening, harm, filters, governance, fairness; a quarter of an hour
 	@$(BIN)/python benchmarks/values/screening.py --markdown docs/results/screening.md

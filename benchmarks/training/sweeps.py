@@ -12,6 +12,8 @@ At every point proxies are trained under every rule with every seed, and evaluat
 compare``. Welfare is given as a share of what the planner that measures reaches in the same cooperatives, at the same point. Bands are the
 95 % intervals of ``proxycoop compare``.
 
+All are swept in ``breast_cancer``, whose members do not interact; the cost also in ``digits``.
+
 Run: ``python benchmarks/training/sweeps.py [--seeds 10] [--steps N] [--only cost] [--markdown FILE]``, which writes the pictures beside the
 file. Finished cells are kept in ``--out`` and not run again.
 """
@@ -29,7 +31,7 @@ from proxycoop.training.pages.sweep_page import sweep_drawings, sweep_markdown
 from proxycoop.training.sweep import Plan, planned, sweep, swept
 
 ROOT = Path(__file__).parents[2]
-RULES = ("equal", "data_size", "loo", "shapley")
+RULES = ("equal", "shapley")
 
 
 class Question(NamedTuple):
@@ -39,37 +41,46 @@ class Question(NamedTuple):
         setting: What is varied.
         values: The values, as ``proxycoop sweep --vary`` takes them.
         heading: What it is about, in words.
+        scenarios: Where it is varied by default.
     """
 
     setting: str
     values: str
     heading: str
+    scenarios: tuple[str, ...] = ("breast_cancer",)
 
 
 QUESTIONS = {
-    "cost": Question("reward.contribution_cost", "0:.6:7", "What contributing costs"),
-    "gamma": Question("gamma", "0,.25,.5,.75,.9,.99", "How far proxies look ahead"),
-    "principals": Question("principals", "4:12:5", "How many principals there are"),
-    "corruption": Question("lots.corruption.share", "0:.75:7", "How many lots are corrupt"),
-    "public": Question("reward.public_share", "0,.05,.1,.2,.5,1", "How much of the common gain everybody gets"),
+    "cost": Question("reward.contribution_cost", "0,.05,.15,.6", "What contributing costs", ("breast_cancer", "digits")),
+    "gamma": Question("gamma", "0,.5,.99", "How far proxies look ahead"),
+    "principals": Question("principals", "4,6,10", "How many principals there are"),
+    "corruption": Question("lots.corruption.share", "0,.25,.5,.75", "How many lots are corrupt"),
+    "public": Question("reward.public_share", "0,.1,.5", "How much of the common gain everybody gets"),
 }
-"""The sweeps, by the names that ``--only`` takes. With six principals of four lots, the shares of corrupt lots are multiples of a lot."""
+"""The sweeps, by the names that ``--only`` takes. Each holds the value that the scenario has. Six principals have four lots each, so all
+shares of corrupt lots are whole numbers of lots."""
 
 
 def plans(arguments: argparse.Namespace) -> dict[str, Plan]:
     """The sweeps that are asked for. All are checked before the first runs."""
-    loaded = [scenario.load(name) for name in arguments.scenario or ["digits"]]
     how = {
         "library": arguments.library,
         "episodes": arguments.episodes,
         "evaluation_splits": arguments.evaluation_splits,
         "total_steps": arguments.steps,
     }
-    agents = arguments.agent or ["honest"]
+    agents = arguments.agent or ["honest", "best_reply"]
     how = {name: value for name, value in how.items() if value is not None}
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     return {
-        key: planned(loaded, arguments.rule or RULES, seeds, {question.setting: question.values}, agents=agents, **how)
+        key: planned(
+            [scenario.load(name) for name in arguments.scenario or question.scenarios],
+            arguments.rule or RULES,
+            seeds,
+            {question.setting: question.values},
+            agents=agents,
+            **how,
+        )
         for key, question in QUESTIONS.items()
         if not arguments.only or key in arguments.only
     }
@@ -87,9 +98,11 @@ def text_of(key: str, folder: Path, pictures: list[str]) -> str:
 def parsed(words: list[str] | None = None) -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenario", "-s", action="append", help="may be repeated (default: digits)")
+    parser.add_argument("--scenario", "-s", action="append", help="may be repeated (default: each sweep's own)")
     parser.add_argument("--rule", "-r", action="append", help=f"may be repeated (default: {', '.join(RULES)})")
-    parser.add_argument("--agent", "-a", action="append", help="scripted agent beside the rules, may be repeated (default: honest)")
+    parser.add_argument(
+        "--agent", "-a", action="append", help="scripted agent beside the rules, may be repeated (default: honest, best_reply)"
+    )
     parser.add_argument("--only", action="append", choices=QUESTIONS, help="may be repeated (default: all)")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
