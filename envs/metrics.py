@@ -165,6 +165,8 @@ def limits_used(engine: Engine) -> Tensor:
     At least 0; above 1 beyond the limit; 0 where nobody has one. A limit smaller than rounding counts as that.
     """
     start = engine.initial_value_losses
+    if not engine.history:
+        return start.new_zeros(0, *start.shape)
     left = torch.stack([result.left for result in engine.history])
     rise = torch.stack([result.value_losses for result in engine.history]) - start
     limit = torch.maximum(left + rise, least_divisor(start.abs().clamp(min=1)))

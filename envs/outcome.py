@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..text import one_line
 from .engine import Engine
+from .metrics import limits_used
 from .scenario import Scenario
 
 OTHER_LIMITS = "other limits (norms, tags or directions)"
@@ -50,9 +51,8 @@ def used_up(engine: Engine, environment: int = 0) -> dict[str, float]:
         engine: The engine; it is only read.
         environment: Index of the environment.
     """
-    share = 1 - engine.prospect.left_share[environment].amin(dim=0)
-    names = list(engine.values)
-    return {name: share[names.index(name)].clamp(min=0).item() for name in engine.scenario.limited}
+    names, shares = list(engine.values), limits_used(engine)[:, environment]  # (T, M)
+    return {name: shares[-1, names.index(name)].item() if len(shares) else 0.0 for name in engine.scenario.limited}
 
 
 def rises_in_words(risen: Mapping[str, float], used: Mapping[str, float] | None = None) -> str:

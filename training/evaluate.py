@@ -188,7 +188,10 @@ def evaluate(
         for name, means in by_split.items()
     }
     if home is not None:
-        measures["home_welfare"] = Estimate.of(torch.tensor(welfare, dtype=torch.float64))
+        home_welfare = torch.tensor(welfare, dtype=torch.float64)
+        measures["home_welfare"] = Estimate.of(home_welfare)
+        here = torch.tensor([math.nan if mean is None else mean for mean in by_split["welfare"]], dtype=torch.float64)
+        measures["home_gap"] = Estimate.difference(home_welfare, here)
     if len(parts) == 1:
         measures |= {name: Estimate.of(sample) for name, sample in parts[0].samples.items()}
     return Evaluation(measures, _mean_series([part.series for part in parts]), _notes(played, parts), tuple(played), by_split)

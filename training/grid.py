@@ -59,7 +59,8 @@ class Setting:
     Attributes:
         part: Whether it is one of the scenario or of the training.
         path: Its dotted path, or its name.
-        values: The values that it takes, each once, in the order given. Numbers are of the setting's type: whole where it is.
+        values: The values that it takes, each once: numbers in ascending order, others in the order given. Numbers are of the setting's
+            type: whole where it is.
     """
 
     part: Literal["scenario", "training"]
@@ -175,8 +176,8 @@ def grid(
 
     Raises:
         ValueError: If a setting is unknown (the message lists those of the scenario and those of the training), is no axis of a grid, or is
-            named twice; if it has fewer than two values, or one twice; or if a scenario does not allow a value. The message then names the
-            point.
+            named twice; if it has fewer than two values, one twice, or two that are written alike; or if a scenario does not allow a value.
+            The message then names the point.
     """
     if not vary:
         raise ValueError("vary names no setting: give at least one, such as reward.contribution_cost=0:.6:7")
@@ -194,7 +195,8 @@ def grid(
             raise ValueError(
                 f"vary {name}: a sweep needs at least two values, got {len(values)}: set a single one instead (--set, --hyper)"
             )
-        named[column] = values
+        is_numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        named[column] = sorted(values) if is_numeric else values
     n_points = 1
     for values in named.values():
         n_points *= len(values)
@@ -215,6 +217,9 @@ def grid(
             twice = next((text for text in texts if texts.count(text) > 1), ", ".join(texts))
             raise ValueError(f"vary {path}: a value is given twice ({twice}): leave one")
         settings.append(Setting("training" if part == "training" else "scenario", path, tuple(taken)))
+    names = [point_name(point.values) for point in points]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"vary {', '.join(vary)}: two points have the name {twice[0]}, such as a number and the same as text: leave one")
     return tuple(settings), points
 
 

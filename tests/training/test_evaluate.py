@@ -321,7 +321,10 @@ def test_the_gap_to_home_is_welfare_there_less_welfare_here(small, on_three_spli
     home, here = on_three_splits.measures["home_welfare"], on_three_splits.measures["welfare"]
     assert home.mean == pytest.approx(np.mean(at_home))
     assert home.half_width == pytest.approx(Estimate.of(torch.tensor(at_home)).half_width)
-    assert on_three_splits.measures["home_gap"].mean == pytest.approx(home.mean - here.mean)
+    gap = on_three_splits.measures["home_gap"]
+    assert gap.mean == pytest.approx(home.mean - here.mean)
+    by_split = torch.tensor(on_three_splits.by_split["welfare"])
+    assert gap.half_width == pytest.approx(Estimate.difference(torch.tensor(at_home), by_split).half_width)  # it covers both
     assert "home_gap" not in evaluate(small, "loo", agent_maker("honest"), episodes=2).measures
 
 

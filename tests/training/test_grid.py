@@ -147,3 +147,20 @@ def test_a_value_that_one_scenario_lacks_names_that_scenario(small):
 def test_no_value_is_infinite(small):
     with pytest.raises(ValueError, match=r"point reward\.contribution_cost="):
         grid([small], {"reward.contribution_cost": [0.0, math.inf]})
+
+
+@pytest.mark.parametrize("given", ["0.5,0,1", "1:0:3", [0.5, 1, 0]])
+def test_numbers_are_taken_in_ascending_order(small, given):
+    (setting,), points = grid([small], {"reward.public_share": given})
+    assert setting.values == (0, 0.5, 1)
+    assert [point.values["scenario.reward.public_share"] for point in points] == [0, 0.5, 1]
+
+
+def test_what_is_no_number_stays_in_the_order_given(small):
+    (setting,), _ = grid([small], {"screening.governance": "unanimous,none,own"})
+    assert setting.values == ("unanimous", "none", "own")
+
+
+def test_two_values_that_are_written_alike_are_refused():
+    with pytest.raises(ValueError, match=r"two points have the name values\.eights\.label=8"):
+        grid([scenario.load("digits")], {"values.eights.label": "8,'8'"})

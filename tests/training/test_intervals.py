@@ -79,6 +79,24 @@ def test_one_number_has_no_interval_and_none_has_no_mean() -> None:
     assert Estimate.crossed(torch.empty(0, 3)) == Estimate(None, None)
 
 
+def test_a_difference_of_two_samples_has_welch_s_interval() -> None:
+    draws = torch.Generator().manual_seed(0)
+    a, b = 3 * torch.randn(8, generator=draws, dtype=torch.float64), 1 + torch.randn(10, generator=draws, dtype=torch.float64)
+    expected = scipy.stats.ttest_ind(a.numpy(), b.numpy(), equal_var=False).confidence_interval(0.95)
+    found = Estimate.difference(a, torch.cat([b, torch.tensor([math.nan])]))
+    assert found.mean == pytest.approx((expected.low + expected.high) / 2)
+    assert found.half_width == pytest.approx((expected.high - expected.low) / 2)
+
+
+def test_a_difference_from_one_number_has_the_interval_of_the_other_sample_and_from_none_no_mean() -> None:
+    one, some = torch.tensor([5.0]), torch.tensor([1.0, 2.0, 3.0])
+    for found in (Estimate.difference(one, some), Estimate.difference(some, one)):
+        assert abs(found.mean or 0) == 3
+        assert found.half_width == pytest.approx(Estimate.of(some).half_width)
+    assert Estimate.difference(one, one) == Estimate(0.0, None)
+    assert Estimate.difference(some, torch.tensor([math.nan])) == Estimate(None, None)
+
+
 def test_equal_entries_have_an_interval_of_width_zero() -> None:
     assert Estimate.crossed(torch.full((3, 4), 0.1)) == Estimate(pytest.approx(0.1), pytest.approx(0.0, abs=1e-9))
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from proxycoop.envs import Engine, episode_metrics
 from proxycoop.envs.metrics import limits_used, metric_names
 from proxycoop.envs.model.utility import least_divisor
+from proxycoop.envs.outcome import used_up
 from proxycoop.envs.scenario import load
 from proxycoop.envs.screening.profiles import Profile, Profiles, ProfileTable
 
@@ -183,6 +184,15 @@ def test_text_and_picture_show_limits_being_used_up() -> None:
     assert "% of its limit)" in render_text(engine)
     assert profile_in_short(engine.scenario.profiles[1]) == "nines≤0.36 (≤5 % in all)"
     assert render_picture(engine).shape == (640, 960, 3)
+
+
+def test_of_a_limit_of_0_nothing_is_used_up_while_the_loss_does_not_rise() -> None:
+    engine = Engine(load("digits", profiles=[{"holders": 2, "limits": {"eights": 0.0}}]), "equal", 2)
+    engine.reset(range(2))
+    assert used_up(engine) == {"eights": 0.0}
+    engine.step(torch.zeros(2, 6, 4))
+    assert used_up(engine) == {"eights": 0.0}
+    assert episode_metrics(engine)["limit_used/eights"].tolist() == [0.0, 0.0]
 
 
 # wrong input
