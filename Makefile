@@ -89,7 +89,7 @@ fidelity: $(READY)  ## reproduce the fidelity of every rule, published facts, wh
 	@$(BIN)/python benchmarks/credit/vetoes.py --markdown docs/credit/vetoes.md
 
 table: $(READY)  ## reproduce what each rule teaches: five scenarios, five rules, ten seeds (SEEDS=10); an hour and a half
-	@$(BIN)/proxycoop compare -s complement -s giant -s redundant -s digits-steep -s digits \
+	@$(BIN)/proxycoop compare -s complement -s redundant -s digits-steep -s digits-graded -s digits \
 		-r equal -r data_size -r standalone -r loo -r shapley --library ippo --steps 200000 \
 		--seeds $(SEEDS) --first-seed 10 --out $(OUT)/table
 	@$(BIN)/proxycoop report $(OUT)/table --parts docs/results --overwrite
