@@ -315,7 +315,7 @@ def _work(cell: Cell) -> int:
     steps = 4 * each * len(cell.evaluation_splits)
     if cell.agent == "learned":
         return steps + cell.settings.total_steps + each * cell.settings.splits
-    return steps * 2**cell.settings.scenario.lots.per_principal if cell.agent in RULE_BOUND else steps
+    return steps // 2 * 2**cell.settings.scenario.lots.per_principal if cell.agent in RULE_BOUND else steps
 
 
 def _move(bar: tqdm[Any], progress: Any) -> None:
@@ -365,6 +365,7 @@ def _run(cell: Cell, folder: str, modules: Sequence[str]) -> str:
         seed=EVALUATION_SEED,
         splits=cell.evaluation_splits,
         home=training_splits(settings) if cell.agent == "learned" else None,
+        unscreened=cell.agent not in RULE_BOUND,
     )
     result = {"version": __version__, "imports": not_ours(modules), "cell": cell.description(), **evaluation.to_dict(), "curve": curve}
     write_json(place / "result.json", result)

@@ -109,6 +109,7 @@ def evaluate(
     seed: int = 0,
     splits: Sequence[int] | None = None,
     home: Sequence[int] | None = None,
+    unscreened: bool = True,
 ) -> Evaluation:
     """Play episodes and measure.
 
@@ -122,6 +123,8 @@ def evaluate(
             scenario's own, ``data.splits`` of them. Those that no policy was trained on are :data:`EVALUATION_SPLITS`.
         home: Seeds of the data splits that the policy was trained on, to compare with. Without them ``home_welfare``, ``home_gap`` and
             ``overlap`` are not measured.
+        unscreened: Whether to play the episodes once more where nobody screens. Without that, what is called ``unscreened_…`` is not
+            measured.
 
     Returns:
         Measures by name: means over episodes and splits with 95 % intervals. They are those of :func:`~proxycoop.envs.episode_metrics`, in
@@ -174,7 +177,7 @@ def evaluate(
     def seeds_of(index: int) -> range:
         return range(seed + index * episodes, seed + (index + 1) * episodes)
 
-    parts = [_on_split(scenario.on_split(one), credit, new_agent, seeds_of(index)) for index, one in enumerate(played)]
+    parts = [_on_split(scenario.on_split(one), credit, new_agent, seeds_of(index), unscreened) for index, one in enumerate(played)]
     by_split = {name: [Estimate.of(part.samples[name]).mean for part in parts] for name in parts[0].samples}
     if home is not None:
         welfare = [_welfare(scenario.on_split(one), credit, new_agent(), seeds_of(index)) for index, one in enumerate(trained)]
@@ -229,7 +232,7 @@ class _Part:
     stuck: str
 
 
-def _on_split(scenario: Scenario, credit: CreditRule | str, new_agent: Callable[[], Agent], seeds: range) -> _Part:
+def _on_split(scenario: Scenario, credit: CreditRule | str, new_agent: Callable[[], Agent], seeds: range, unscreened: bool) -> _Part:
     """Play all episodes on one split, and measure them."""
     episodes = len(seeds)
     engine = Engine(scenario, credit, episodes)
@@ -265,10 +268,11 @@ def _on_split(scenario: Scenario, credit: CreditRule | str, new_agent: Callable[
     chosen = [result.contributed for result in engine.history]
     stuck = deadlock(engine)
 
-    unscreened = Engine(scenario.unscreened(engine.reward_scale), rule.rule, episodes)
-    play(unscreened, new_agent(), seeds)
-    samples |= {f"unscreened_{name}": measure for name, measure in unscreened.test().items() if name != "accuracy"}
-    series["unscreened_value_loss"] = value_losses_of(unscreened).mean(dim=1).tolist()
+    if unscreened:
+        free = Engine(scenario.unscreened(engine.reward_scale), rule.rule, episodes)
+        play(free, new_agent(), seeds)
+        samples |= {f"unscreened_{name}": measure for name, measure in free.test().items() if name != "accuracy"}
+        series["unscreened_value_loss"] = value_losses_of(free).mean(dim=1).tolist()
 
     samples |= second_name_gains(scenario, rule.rule, seeds, chosen, metrics["return"])
     return _Part(samples, series, stuck)
