@@ -88,8 +88,8 @@ fidelity: $(READY)  ## reproduce the fidelity of every rule, published facts, wh
 	@$(BIN)/python benchmarks/credit/fidelity.py --markdown docs/results/fidelity.md
 	@$(BIN)/python benchmarks/credit/vetoes.py --markdown docs/credit/vetoes.md
 
-table: $(READY)  ## reproduce what each rule teaches: five scenarios, five rules, ten seeds (SEEDS=10); an hour and a half
-	@$(BIN)/proxycoop compare -s complement -s redundant -s digits-steep -s digits-graded -s digits \
+table: $(READY)  ## reproduce what each rule teaches where members interact: four scenarios, five rules, ten seeds (SEEDS=10); an hour and a half
+	@$(BIN)/proxycoop compare -s complement -s redundant -s digits-steep -s digits-graded \
 		-r equal -r data_size -r standalone -r loo -r shapley --library ippo --steps 200000 \
 		--seeds $(SEEDS) --first-seed 10 --out $(OUT)/table
 	@$(BIN)/proxycoop report $(OUT)/table --parts docs/results --overwrite
@@ -97,7 +97,7 @@ table: $(READY)  ## reproduce what each rule teaches: five scenarios, five rules
 sweeps: $(READY)  ## reproduce where the findings hold: five sweeps, ten seeds; what transfers from split to split; an hour and a half
 	@$(BIN)/python benchmarks/training/sweeps.py --steps 60000 --evaluation-splits 5 --episodes 8 --first-seed 10 \
 		--out $(OUT)/sweeps --markdown docs/results/sweeps.md
-	@$(BIN)/python benchmarks/training/transfer.py --out $(OUT)/transfer --markdown docs/results/transfer.md
+	@$(BIN)/python benchmarks/training/transfer.py --out $(OUT)/transfer --rules equal shapley --markdown docs/results/transfer.md
 
 values: $(READY)  ## reproduce what values cost and how they hold: screening, harm, filters, governance, fairness; a quarter of an hour
 	@$(BIN)/python benchmarks/values/screening.py --markdown docs/results/screening.md

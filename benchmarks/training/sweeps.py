@@ -12,7 +12,7 @@ At every point proxies are trained under every rule with every seed, and evaluat
 compare``. Welfare is given as a share of what the planner that measures reaches in the same cooperatives, at the same point. Bands are the
 95 % intervals of ``proxycoop compare``.
 
-All are swept in ``breast_cancer``, whose members do not interact; the cost also in ``digits``.
+All are swept in ``breast_cancer``, whose members do not interact, unless another scenario is named.
 
 Run: ``python benchmarks/training/sweeps.py [--seeds 10] [--steps N] [--only cost] [--markdown FILE]``, which writes the pictures beside the
 file. Finished cells are kept in ``--out`` and not run again.
@@ -31,6 +31,7 @@ from proxycoop.training.pages.sweep_page import sweep_drawings, sweep_markdown
 from proxycoop.training.sweep import Plan, planned, sweep, swept
 
 ROOT = Path(__file__).parents[2]
+SCENARIO = "breast_cancer"
 RULES = ("equal", "shapley")
 
 
@@ -41,17 +42,15 @@ class Question(NamedTuple):
         setting: What is varied.
         values: The values, as ``proxycoop sweep --vary`` takes them.
         heading: What it is about, in words.
-        scenarios: Where it is varied by default.
     """
 
     setting: str
     values: str
     heading: str
-    scenarios: tuple[str, ...] = ("breast_cancer",)
 
 
 QUESTIONS = {
-    "cost": Question("reward.contribution_cost", "0,.05,.15,.6", "What contributing costs", ("breast_cancer", "digits")),
+    "cost": Question("reward.contribution_cost", "0,.05,.15,.6", "What contributing costs"),
     "gamma": Question("gamma", "0,.5,.99", "How far proxies look ahead"),
     "principals": Question("principals", "4,6,10", "How many principals there are"),
     "corruption": Question("lots.corruption.share", "0,.25,.5,.75", "How many lots are corrupt"),
@@ -74,7 +73,7 @@ def plans(arguments: argparse.Namespace) -> dict[str, Plan]:
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     return {
         key: planned(
-            [scenario.load(name) for name in arguments.scenario or question.scenarios],
+            [scenario.load(name) for name in arguments.scenario or [SCENARIO]],
             arguments.rule or RULES,
             seeds,
             {question.setting: question.values},
@@ -98,7 +97,7 @@ def text_of(key: str, folder: Path, pictures: list[str]) -> str:
 def parsed(words: list[str] | None = None) -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenario", "-s", action="append", help="may be repeated (default: each sweep's own)")
+    parser.add_argument("--scenario", "-s", action="append", help="may be repeated (default: breast_cancer)")
     parser.add_argument("--rule", "-r", action="append", help=f"may be repeated (default: {', '.join(RULES)})")
     parser.add_argument(
         "--agent", "-a", action="append", help="scripted agent beside the rules, may be repeated (default: honest, best_reply)"

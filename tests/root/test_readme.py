@@ -26,9 +26,11 @@ def blocks(language: str, path: Path = README) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-def rows(path: Path) -> dict[str, list[str]]:
-    """The rows of a Markdown table by their first cell."""
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+def rows(path: Path, heading: str = "") -> dict[str, list[str]]:
+    """The rows of a Markdown table by their first cell, of the whole page or under a heading."""
+    text = path.read_text(encoding="utf-8")
+    text = text.partition(f"## {heading}\n")[2].partition("\n## ")[0] if heading else text
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
     return {cells[0]: cells[1:] for cells in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)}
 
 
@@ -57,12 +59,26 @@ def test_every_python_block_runs_one_after_another(clean_rules):
 
 
 def test_its_table_of_results_is_in_those_that_the_command_wrote():
-    table, found = rows(README), {name: rows(DOCS / "results" / f"{name}.md") for name in ("digits", "adult")}
-    header = [cell.split(", %")[0] for cell in found["digits"]["agents"]]
-    welfare, clean, corrupt = (header.index(name) for name in ("of planner's welfare", "clean", "corrupt"))
-    for rule in ("equal", "data_size", "standalone", "loo", "shapley"):
-        theirs = [found[name][f"learned, {rule}"][column] for name in ("digits", "adult") for column in (clean, corrupt, welfare)]
-        assert table[f"`{rule}`"] == theirs
+    table = rows(README)
+    for column, name in enumerate(("complement", "redundant", "digits-graded", "digits-steep")):
+        found = rows(DOCS / "results" / f"{name}.md")
+        welfare = [cell.split(", ")[0] for cell in found["agents"]].index("welfare")
+
+        def mean(agent: str, found: dict[str, list[str]] = found, welfare: int = welfare) -> str:
+            return found[agent][welfare].partition(" ±")[0]
+
+        for rule in ("equal", "data_size", "standalone", "loo", "shapley"):
+            theirs = f"{found[f'learned, {rule}'][welfare]} ({mean(f'best_reply, {rule}')})"
+            assert table[f"`{rule}`"][column] == theirs
+        assert table["(planner)"][column] == mean("measuring_planner")
+
+
+def test_its_table_of_a_sweep_is_in_those_that_the_command_wrote():
+    shown, found = rows(README), rows(DOCS / "results" / "sweeps.md", "What contributing costs")
+    for column, cost in enumerate(("0", "0.05", "0.15", "0.6")):
+        for rule, learned, reply in (("equal", 0, 3), ("shapley", 1, 4)):
+            theirs = f"{found[cost][learned]} ({found[cost][reply].partition(' ±')[0]})"
+            assert shown[f"`{rule}`, learned (best replies), %"][column] == theirs
 
 
 # pages
