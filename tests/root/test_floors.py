@@ -36,8 +36,9 @@ FLOORS = {
     """,
     "envs": """
         cooperative_v0 gymnasium_vector vector
-        bookkeeping metrics rendering rows
+        bookkeeping rendering rows
         outcome
+        metrics
         engine
         observations played_round shared
         records
