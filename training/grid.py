@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -217,9 +218,8 @@ def grid(
             twice = next((text for text in texts if texts.count(text) > 1), ", ".join(texts))
             raise ValueError(f"vary {path}: a value is given twice ({twice}): leave one")
         settings.append(Setting("training" if part == "training" else "scenario", path, tuple(taken)))
-    names = [point_name(point.values) for point in points]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"vary {', '.join(vary)}: two points have the name {twice[0]}, such as a number and the same as text: leave one")
+    if alike := [name for name, count in Counter(point_name(point.values) for point in points).items() if count > 1]:
+        raise ValueError(f"vary {', '.join(vary)}: two points have the name {alike[0]}, such as a number and the same as text: leave one")
     return tuple(settings), points
 
 

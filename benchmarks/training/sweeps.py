@@ -131,7 +131,9 @@ def main() -> None:
             for name, drawn in zip(names, drawings, strict=True):
                 write_bytes(place / name, drawn.svg)
     if arguments.markdown is not None:
-        write_text(arguments.markdown, "\n".join(parts))
+        write_text(
+            arguments.markdown, f"Seeds {arguments.first_seed} to {arguments.first_seed + arguments.seeds - 1}.\n\n" + "\n".join(parts)
+        )
 
 
 if __name__ == "__main__":
