@@ -304,12 +304,13 @@ def differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
 
     Settings that ``before`` lacks are left out: it may be of an earlier version.
     """
+    now, before = json.loads(json.dumps(now)), json.loads(json.dumps(before))  # keys that are numbers become text, as in files
     told = [f"{key}: left out, was {str(old)[:60]}" for key, old in before.items() if key not in now and old is not None]
     for key, value in now.items():
         old = before.get(key, value)
         if isinstance(value, Mapping) and isinstance(old, Mapping):
             told += [f"{key}.{inner}" for inner in differences(value, old)]
-        elif json.loads(json.dumps(value)) != old:
+        elif value != old:
             told.append(f"{key}: {str(value)[:60]}, was {str(old)[:60]}")
     return told
 

@@ -1,5 +1,6 @@
 """Scenarios: loading, overriding, extending, round trips, and errors that name the key, the line and what is allowed."""
 
+import json
 import re
 from pathlib import Path
 
@@ -383,3 +384,18 @@ def test_settings_beside_a_kind_are_kept_in_whatever_order_they_come():
     ):
         revenue = scenario.load("digits", **overrides).settlement.revenue
         assert (revenue.kind, revenue.per_unit) == ("level", 5)
+
+
+@pytest.mark.fairness
+@pytest.mark.parametrize("name", scenario.names())
+def test_a_scenario_read_from_a_file_of_a_run_does_not_differ_from_itself(name: str) -> None:
+    plain = scenario.load(name).to_dict()
+    kept = json.loads(json.dumps(plain))  # keys that are numbers are text there
+    assert scenario.differences(plain, kept) == []
+    assert scenario.differences(kept, plain) == []
+
+
+def test_a_key_that_is_a_number_is_found_where_it_differs() -> None:
+    plain = scenario.load("digits").to_dict()
+    kept = json.loads(json.dumps(scenario.load("digits", **{"data.validation.thin": {8: 0.5}}).to_dict()))
+    assert scenario.differences(plain, kept) == ["data.validation.thin.8: 0.15, was 0.5"]
