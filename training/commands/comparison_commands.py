@@ -72,6 +72,11 @@ def compare(
     from ..compare import cells, results, rules_named
     from ..compare import compare as run
 
+    if not same_split and any(one.partition("=")[0].strip() == "data.split_seed" for one in overrides or ()):
+        raise ValueError(
+            "--set data.split_seed: each seed trains on data splits of its own, from seed·splits on: choose them by --first-seed, or train "
+            "all seeds on the splits that you set, with --same-split"
+        )
     loaded = [load_scenario(name, overrides) for name in scenario or ["digits"]]
     todo = cells(
         loaded,

@@ -284,6 +284,10 @@ def test_train_evaluate_and_play_a_policy(run, tmp_path):
         (("compare", "-o", "/dev/null/out", "-r", "nope"), "unknown credit rule 'nope'"),
         (("compare", "-o", "/dev/null/out", "-r", "all", "-r", "normalised(rule='nope')"), "unknown credit rule 'nope'"),
         (("compare", "-o", "/dev/null/out", "-r", "shapley(budget=3)"), "budget=3 is too small"),
+        (
+            ("compare", "-o", "/dev/null/out", "--set", "data.split_seed=5"),
+            "--set data.split_seed: each seed trains on data splits of its own",
+        ),
         (("compare", "-o", "/dev/null/out", "-s", "nope"), "unknown scenario 'nope'"),
         (("compare", "-o", "/dev/null/out", "--seeds", "1"), "output folder '/dev/null/out' cannot be written"),
         (("report", "/nonexistent/out"), "holds no finished results"),
