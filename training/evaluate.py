@@ -186,18 +186,18 @@ def evaluate(
         by_split["home_gap"] = [None if here is None else at_home - here for here in by_split["welfare"]]
         used = [shared(scenario.on_split(one), torch.float32)[0] for one in trained]
         by_split["overlap"] = [overlap(shared(scenario.on_split(one), torch.float32)[0], used) for one in played]
-    measures = {
-        name: Estimate.of(torch.tensor([math.nan if mean is None else mean for mean in means], dtype=torch.float64))
-        for name, means in by_split.items()
-    }
+    measures = {name: Estimate.of(_numbers(means)) for name, means in by_split.items()}
     if home is not None:
-        home_welfare = torch.tensor(welfare, dtype=torch.float64)
-        measures["home_welfare"] = Estimate.of(home_welfare)
-        here = torch.tensor([math.nan if mean is None else mean for mean in by_split["welfare"]], dtype=torch.float64)
-        measures["home_gap"] = Estimate.difference(home_welfare, here)
+        measures["home_welfare"] = Estimate.of(_numbers(welfare))
+        measures["home_gap"] = Estimate.difference(_numbers(welfare), _numbers(by_split["welfare"]))
     if len(parts) == 1:
         measures |= {name: Estimate.of(sample) for name, sample in parts[0].samples.items()}
     return Evaluation(measures, _mean_series([part.series for part in parts]), _notes(played, parts), tuple(played), by_split)
+
+
+def _numbers(means: Sequence[float | None]) -> Tensor:
+    """Means as float64 ``(n,)``, NaN where undefined."""
+    return torch.tensor([math.nan if mean is None else mean for mean in means], dtype=torch.float64)
 
 
 def held_out_splits(count: int | None = None) -> range:

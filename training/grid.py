@@ -13,7 +13,7 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
@@ -76,7 +76,7 @@ class Setting:
     @property
     def is_numeric(self) -> bool:
         """Whether all values are numbers."""
-        return all(isinstance(value, int | float) and not isinstance(value, bool) for value in self.values)
+        return are_numbers(self.values)
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,11 @@ class GridPoint:
     def name(self) -> str:
         """Its name in messages and as a folder; see :func:`point_name`."""
         return point_name(self.values)
+
+
+def are_numbers(values: Iterable[Any]) -> bool:
+    """Whether all values are numbers; true and false are none."""
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
 def point_name(values: Mapping[str, Any]) -> str:
@@ -196,8 +201,7 @@ def grid(
             raise ValueError(
                 f"vary {name}: a sweep needs at least two values, got {len(values)}: set a single one instead (--set, --hyper)"
             )
-        is_numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-        named[column] = sorted(values) if is_numeric else values
+        named[column] = sorted(values) if are_numbers(values) else values
     n_points = 1
     for values in named.values():
         n_points *= len(values)

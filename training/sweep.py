@@ -32,7 +32,7 @@ from ..checks import items_of
 from ..envs.scenario import Scenario
 from ..files import output_folder, read_json, write_json, write_text
 from .compare import CELL_COLUMNS, Cell, cells, columns_of, compare, results
-from .grid import Setting, grid, meaning_of_setting, point_name
+from .grid import Setting, are_numbers, grid, meaning_of_setting, point_name
 from .libraries.registry import find
 from .outputs import Outputs, locked
 
@@ -349,7 +349,7 @@ def _joined(folder: Path, plan: Plan) -> dict[str, Any]:
             )
     for ours, theirs in zip(new["settings"], old["settings"], strict=True):
         values = [*theirs["values"], *(value for value in ours["values"] if value not in theirs["values"])]
-        ours["values"] = sorted(values) if Setting("scenario", "", tuple(values)).is_numeric else values
+        ours["values"] = sorted(values) if are_numbers(values) else values
     points = {one["name"]: one for one in (*old["points"], *new["points"])}
     axis = {f"{one['part']}.{one['path']}": one["values"] for one in new["settings"]}
     ordered = sorted(points.values(), key=lambda point: [axis[column].index(value) for column, value in point["values"].items()])

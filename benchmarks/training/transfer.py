@@ -42,7 +42,7 @@ EPISODES = 16
 """Episodes that a policy plays on each split."""
 MANY = 8
 """Splits of a training on more than one, as trainings have by default."""
-MEASURES = ("welfare", "clean_share", "corrupt_share")
+MEASURES = ("welfare", "clean_share")
 
 
 def learn(name: str, rule: str, n_splits: int, split: int, steps: int, folder: Path) -> None:
@@ -96,7 +96,7 @@ def elsewhere(matrix: Tensor) -> Tensor:
 def row(name: str, rule: str, one: Mapping[str, Tensor], many: Mapping[str, Tensor]) -> str:
     """A rule's row of the table."""
     welfare, clean = one["welfare"], one["clean_share"]
-    away = elsewhere(clean)[~torch.eye(len(clean), dtype=torch.bool)]
+    away = clean[~torch.eye(len(clean), dtype=torch.bool)]
     parts = [
         f"`{name}`",
         f"`{rule}`",
