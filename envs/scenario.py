@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -24,7 +25,7 @@ from pydantic_core import PydanticCustomError
 
 from .. import strict_yaml
 from ..registry import unknown_name
-from ..settings import LATER, Settings, left_out, models_in, problems
+from ..settings import LATER, Settings, left_out, misplaced, models_in, problems
 from ..text import one_line
 from .data.lots import Lots
 from .data.mixtures import DirichletMixture
@@ -35,7 +36,7 @@ from .model.server import ServerSettings, Sgd
 from .model.substrates import FedAvg, SubstrateSettings, Vertical
 from .model.utility import UtilityName
 from .money.settlement import SettlementTerms
-from .screening.profiles import Profile
+from .screening.profiles import BY_VALUE, Profile
 from .screening.verdicts import Screening
 from .values.interface import VALUES, Value
 
@@ -147,13 +148,16 @@ class Scenario(Settings):
                 f"profiles have {holders} holders in all, but there are only {self.principals} principals: lower holders or raise "
                 "principals"
             )
-        for profile in self.profiles:
-            for value in profile.values:
-                if value not in self.values:
-                    raise unknown_name("value in a profile", value, sorted(self.values) or ["none: define one under values"])
-            for tag in profile.forbidden_tags:
+        for i, profile in enumerate(self.profiles):
+            for kind in BY_VALUE:
+                for value in getattr(profile, kind):
+                    if value not in self.values:
+                        known = sorted(self.values) or ["none: define one under values"]
+                        raise misplaced(("profiles", i, kind, value), str(unknown_name("value", value, known)))
+            for place, tag in enumerate(profile.forbidden_tags):
                 if tag not in self.lots.tags:
-                    raise unknown_name("tag in a profile", tag, sorted(self.lots.tags) or ["none: define one under lots.tags"])
+                    known = sorted(self.lots.tags) or ["none: define one under lots.tags"]
+                    raise misplaced(("profiles", i, "forbidden_tags", place), str(unknown_name("tag", tag, known)))
         self._check_tags()
         if self.screening.governance == "negotiate" and self.utility != "neg_log_loss":
             raise ValueError(
@@ -242,17 +246,18 @@ class Scenario(Settings):
         profiles = tuple(profile.model_copy(update={"limits": {}, "relative_limits": {}}) for profile in self.profiles)
         return self.model_copy(update={"profiles": profiles, "screening": self.screening.model_copy(update={"guard": False})})
 
-    def to_yaml(self) -> str:
-        """The whole scenario as YAML that :func:`load` reads back."""
-        return strict_yaml.write(self.to_dict())
+    def to_yaml(self, *, full: bool = False) -> str:
+        """The whole scenario as YAML that :func:`load` reads back. ``full`` is as in :meth:`to_dict`."""
+        return strict_yaml.write(self.to_dict(full=full))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, *, full: bool = False) -> dict[str, Any]:
         """The whole scenario as plain data, defaults included.
 
-        Settings that earlier versions did not have are left out at their defaults, such as ``settlement``. Records of runs from before they
-        existed have no such keys either, and they are compared with this.
+        Args:
+            full: Whether settings that earlier versions did not have, such as ``settlement``, are there at their defaults too. Records of
+                runs leave them out: those from before they existed have no such keys either, and they are compared with this.
         """
-        plain: dict[str, Any] = _plain(self)
+        plain: dict[str, Any] = _plain(self, full)
         return plain
 
 
@@ -291,8 +296,7 @@ def load_overridden(name_or_path: str | Path, overrides: Mapping[str, tuple[Any,
     if not isinstance(name_or_path, (str, Path)):
         raise ValueError(f"scenario={name_or_path!r}: must be the name of a scenario, the path of its YAML file, or a Scenario")
     draft = _read(name_or_path)
-    for dotted, (value, origin) in sorted(overrides.items(), key=lambda one: one[0].rpartition(".")[2] != "kind"):  # a part's kind first
-        draft.override(tuple(dotted.split(".")), _plain(value), origin)
+    draft.override(overrides)
     try:
         return Scenario.model_validate(draft.data)
     except ValidationError as error:
@@ -332,7 +336,7 @@ _KeyPath = strict_yaml.KeyPath
 
 
 @dataclass
-class _Draft:
+class Draft:
     """A scenario that is being put together, and where each of its keys comes from.
 
     Attributes:
@@ -367,22 +371,42 @@ class _Draft:
                     self.places[here] = next(iter(inside.values()))
                 self.places |= inside
 
-    def override(self, path: _KeyPath, value: Any, origin: str) -> None:
+    def override(self, overrides: Mapping[str, tuple[Any, str]]) -> None:
+        """Set keys, the kinds of parts first: a part of another kind replaces the whole old part.
+
+        Args:
+            overrides: By dotted path, in which items of lists are named by their places, from 0: the value, and where it comes from.
+
+        Raises:
+            ValueError: If a path leads through a single setting, or names no item of a list.
+        """
+        for dotted, (value, origin) in sorted(overrides.items(), key=lambda one: one[0].rpartition(".")[2] != "kind"):
+            self._override(tuple(dotted.split(".")), _plain(value), origin)
+
+    def _override(self, path: _KeyPath, value: Any, origin: str) -> None:
         """Set one key, and make the mappings on the way to it."""
         *parents, last = path
-        data = self.data
-        for key in parents:
-            if data.get(key) is None:
-                data[key] = {}
-            data = data[key]
-            if not isinstance(data, dict):
-                whole = "; it is a list: set all of it, as in --set 'KEY=[{…}, {…}]'" * isinstance(data, list)
-                raise ValueError(f"{origin}: {key!r} is not a mapping, so it has no keys to set{whole}")
-        if last == "kind" and not _fits(value, data.get("kind")):
+        data: Any = self.data
+        for depth, key in enumerate(parents):
+            if isinstance(data, list):
+                data = data[_position(data, path, depth, origin)]
+            else:
+                if data.get(key) is None:
+                    data[key] = {}
+                data = data[key]
+            if not isinstance(data, dict | list):
+                raise ValueError(f"{origin}: {key!r} is {data!r} and has no settings of its own")
+        if last == "kind" and isinstance(data, dict) and not _fits(value, data.get("kind")):
             data.clear()  # the settings of the old kind do not fit the new one
             self._forget(tuple(parents))
         places = {(*path, *inner): origin for inner in _leaves(value)}
-        self._merge(data, {last: value}, places, tuple(parents))
+        if isinstance(data, list):
+            place = _position(data, path, len(parents), origin)
+            items = {last: data[place]}
+            self._merge(items, {last: value}, places, tuple(parents))
+            data[place] = items[last]
+        else:
+            self._merge(data, {last: value}, places, tuple(parents))
         self.overridden |= places
 
     def _forget(self, path: _KeyPath) -> None:
@@ -398,6 +422,17 @@ class _Draft:
         return " with ".join([at, ", ".join(dict.fromkeys(inside))]) if inside else at
 
 
+def _position(items: list[Any], path: _KeyPath, depth: int, origin: str) -> int:
+    """The place in a list that a part of a path names."""
+    place = path[depth]
+    if not items:
+        raise ValueError(f"{origin}: {'.'.join(path[:depth])} is an empty list: set all of it, as in {'.'.join(path[:depth])}=[{{…}}]")
+    if not re.fullmatch(r"[0-9]{1,4}", place, re.ASCII) or int(place) >= len(items):
+        whole = f"a place in the list {'.'.join(path[:depth])}, from 0 to {len(items) - 1}"
+        raise ValueError(f"{origin}: {place!r} must be {whole}; or set all of it, as in {'.'.join(path[:depth])}=[{{…}}, {{…}}]")
+    return int(place)
+
+
 def _leaves(value: Any) -> list[_KeyPath]:
     """The paths, within a value, of what is no mapping or an empty one."""
     if not isinstance(value, Mapping) or not value:
@@ -405,7 +440,7 @@ def _leaves(value: Any) -> list[_KeyPath]:
     return [(str(key), *inner) for key, part in value.items() for inner in _leaves(part)]
 
 
-def _read(name_or_path: str | Path, seen: tuple[str, ...] = ()) -> _Draft:
+def _read(name_or_path: str | Path, seen: tuple[str, ...] = ()) -> Draft:
     """Read a scenario and those that it extends."""
     path = Path(name_or_path)
     is_path = path.suffix in (".yaml", ".yml") or len(path.parts) > 1
@@ -426,7 +461,7 @@ def _read(name_or_path: str | Path, seen: tuple[str, ...] = ()) -> _Draft:
     places = {path: f"{one_line(where)}:{line}" for path, line in read.lines.items()}
     base = data.pop("extends", None)
     if base is None:
-        return _Draft(where, data, places, files=[path] * is_path)
+        return Draft(where, data, places, files=[path] * is_path)
     if not isinstance(base, str):
         raise ValueError(f"{places['extends',]}: extends: must be the name of a scenario, or the path of its file (got {base!r})")
     draft = _read(path.parent / base if is_path and base.endswith((".yaml", ".yml")) else base, (*seen, identity))
@@ -441,21 +476,21 @@ def _fits(kind: object, old: object) -> bool:
     return kind is None or old is None or kind == old
 
 
-def _plain(part: Any) -> Any:
-    """Settings as plain data, which YAML can write and read back: mappings, lists, numbers and strings."""
+def _plain(part: Any, full: bool = False) -> Any:
+    """Settings as plain data, which YAML can write and read back: mappings, lists, numbers and strings. ``full``: see :meth:`Scenario.to_dict`."""
     if isinstance(part, BaseModel):
         kind = {}
         if isinstance(part, Value):
             if (name := VALUES.name_of(type(part))) is None:
                 raise ValueError(f"value class {type(part).__name__} is not registered: decorate it with @VALUES.register(NAME)")
             kind = {"kind": name}
-        return kind | {name: _plain(getattr(part, name)) for name in type(part).model_fields if not left_out(part, name)}
+        return kind | {name: _plain(getattr(part, name), full) for name in type(part).model_fields if full or not left_out(part, name)}
     if isinstance(part, Mapping):
-        return {key: _plain(value) for key, value in part.items()}
-    return [_plain(value) for value in part] if isinstance(part, (list, tuple)) else part
+        return {key: _plain(value, full) for key, value in part.items()}
+    return [_plain(value, full) for value in part] if isinstance(part, (list, tuple)) else part
 
 
-def _explain(error: ValidationError, draft: _Draft) -> str:
+def _explain(error: ValidationError, draft: Draft) -> str:
     """A pydantic error as one line per problem: where it stands, key, what is allowed, what came."""
     lines = []
     for problem in problems(error):

@@ -152,13 +152,14 @@ def _start_losses(scenario: Scenario, splits: Splits, model: Model, theta: Tenso
 
 def _check_shares(scenario: Scenario, losses: Mapping[str, float]) -> None:
     """Refuse shares of nothing: of a loss that is 0 at the start, rounding would decide what passes."""
-    for kind, plural in (("tolerance", "tolerances"), ("limit", "limits")):
-        for name in dict.fromkeys(name for profile in scenario.profiles for name in getattr(profile, f"relative_{plural}")):
-            if losses[name] < _NO_LOSS:
-                raise ValueError(
-                    f"a profile's relative {kind} for value {name!r} is a share of its loss, which is 0 where every episode starts, so "
-                    f"that rounding would decide what passes: give it an absolute one, under {plural}"
-                )
+    for i, profile in enumerate(scenario.profiles):
+        for kind in ("tolerances", "limits"):
+            for name in getattr(profile, f"relative_{kind}"):
+                if losses[name] < _NO_LOSS:
+                    raise ValueError(
+                        f"scenario {scenario.name!r}: profiles.{i}.relative_{kind}.{name} is a share of the value's loss, which is 0 where "
+                        f"every episode starts, so that rounding would decide what passes: give it an absolute one, under {kind}"
+                    )
 
 
 def require_served(scenario: Scenario, rule: CreditRule, name: str | None = None, *, n_agents: int | None = None) -> None:

@@ -13,7 +13,7 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from ..checks import items_of
-from ..envs.scenario import Scenario
+from ..envs.scenario import Draft, Scenario
 from ..settings import describe, problems
 from ..strict_yaml import YAMLError, read_value
 from .libraries.registry import find
@@ -233,11 +233,10 @@ def changed(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
     Raises:
         ValueError: If there is no such setting, or a value is not allowed.
     """
-    plain = scenario.to_dict()
-    for path, value in sorted(changes.items(), key=lambda one: one[0].rpartition(".")[2] != "kind"):  # a part's kind first
-        _put(plain, path, value)
+    draft = Draft(scenario.name, scenario.to_dict(), {})
+    draft.override({path: (value, path) for path, value in changes.items()})
     try:
-        return Scenario.model_validate(plain)
+        return Scenario.model_validate(draft.data)
     except ValidationError as error:
         found = problems(error)
         unknown = [path for path in changes for one in found if one.known is not None and one.path[-1] in path.split(".")]
@@ -340,39 +339,3 @@ def _held(scenario: Scenario, path: str, given: Any) -> Any:
         else:
             part = getattr(part, key, given)
     return given if isinstance(part, BaseModel | Mapping | list | tuple) else part
-
-
-def _put(plain: dict[str, Any], path: str, value: Any) -> None:
-    """Set a value in nested mappings and lists, and make the mappings on the way to it."""
-    *parents, last = path.split(".")
-    data: Any = plain
-    for key in parents:
-        if isinstance(data, list):
-            data = data[_position(data, key, path)]
-            continue
-        if data.get(key) is None:
-            data[key] = {}
-        data = data[key]
-        if not isinstance(data, MutableMapping | list):
-            raise ValueError(f"{path}: {key!r} is {data!r} and has no settings of its own")
-    if isinstance(data, list):
-        data[_position(data, last, path)] = value
-        return
-    if last == "kind" and data.get("kind") not in (None, value):
-        data.clear()  # the settings of the old kind do not fit the new one
-    _merge(data, last, value)
-
-
-def _merge(data: Any, key: str, value: Any) -> None:
-    old = data.get(key)
-    if isinstance(old, dict) and isinstance(value, Mapping) and value and value.get("kind") in (None, old.get("kind")):
-        for inner, part in value.items():
-            _merge(old, inner, part)
-    else:
-        data[key] = value
-
-
-def _position(data: list[Any], key: str, path: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,4}", key, re.ASCII) or int(key) >= len(data):
-        raise ValueError(f"{path}: {key!r} is a place in a list of {len(data)}: write a number from 0 to {len(data) - 1}")
-    return int(key)

@@ -18,13 +18,16 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ...settings import LATER, Settings
+from ...settings import LATER, Settings, misplaced
 from ..devices import CPU
 from ..model.utility import least_divisor
 from ..randomness import permutation
 
 DIRECTION_SLACK = 1e-6
 """By how much an update may go against a direction, in the unit of the weighted sum of harms. It allows for rounding of an exact 0."""
+
+BY_VALUE = ("tolerances", "relative_tolerances", "limits", "relative_limits", "direction")
+"""The settings of a profile that are numbers by value."""
 
 
 class Profile(Settings):
@@ -64,20 +67,19 @@ class Profile(Settings):
     def _check(self) -> Profile:
         for kind in ("tolerances", "limits"):
             absolute, relative = getattr(self, kind), getattr(self, f"relative_{kind}")
-            for word, limits in (("", absolute), ("relative ", relative)):
+            for name, limits in ((kind, absolute), (f"relative_{kind}", relative)):
                 for value, limit in limits.items():
                     if not (math.isfinite(limit) and limit >= 0):
-                        raise ValueError(f"{word}{kind[:-1]} {limit} for value {value!r}: must be finite and at least 0")
+                        raise misplaced((name, value), f"must be finite and at least 0 (got {limit})")
             if both := sorted(absolute.keys() & relative.keys()):
-                one = kind.removesuffix("s")
-                raise ValueError(f"value {both[0]!r} has an absolute and a relative {one}: give one of the two")
+                raise misplaced((f"relative_{kind}", both[0]), f"there is an absolute one under {kind} too: give one of the two")
         if self.direction and not any(self.direction.values()):
             raise ValueError(f"direction={self.direction}: at least one weight must differ from 0")
         return self
 
     def tightened(self, factor: float) -> Profile:
         """The same profile with all tolerances and limits, absolute and relative, multiplied by a factor ≥ 0."""
-        kinds = ("tolerances", "relative_tolerances", "limits", "relative_limits")
+        kinds = [kind for kind in BY_VALUE if kind != "direction"]
         return Profile.model_validate(
             self.model_dump() | {kind: {value: factor * most for value, most in getattr(self, kind).items()} for kind in kinds}
         )

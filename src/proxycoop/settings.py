@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
@@ -16,6 +16,7 @@ versions wrote still equals what this one writes."""
 _LONGEST_SHOWN = 80
 _SWITCHES = ("y", "yes", "n", "no", "on", "off")
 """Text that YAML 1.1 took for true or false."""
+_RULES = {"switch_for_number": "must be a number, not true or false", "no_switch": "must be true or false"}
 
 
 class Settings(BaseModel):
@@ -25,11 +26,16 @@ class Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_switch_for_a_number(cls, data: Any) -> Any:
-        """Refuse true and false where a number is wanted. Pydantic would read 1 and 0."""
+    def _switches_are_switches(cls, data: Any) -> Any:
+        """Refuse true and false where a number is wanted, and all else where a switch is. Pydantic would read 1 and 0, 'on' and 'off'."""
         for name, given in data.items() if isinstance(data, Mapping) else ():
+            mistake = ""
             if name in _fields_of_numbers(cls) and _holds_switch(given):
-                raise PydanticCustomError("switch_for_number", "{key}={given}: must be a number", {"key": name, "given": repr(given)})
+                mistake = "switch_for_number"
+            elif name in _fields_of_switches(cls) and not isinstance(given, bool):
+                mistake = "no_switch"
+            if mistake:
+                raise PydanticCustomError(mistake, "{key}={given}: {rule}", {"key": name, "given": repr(given), "rule": _RULES[mistake]})
         return data
 
 
@@ -85,6 +91,17 @@ def default_kind(kind: str) -> BeforeValidator:
     return BeforeValidator(fill)
 
 
+def misplaced(path: Sequence[object], message: str) -> PydanticCustomError:
+    """What a validator of a whole part raises about one setting within it, so that the message says where that stands.
+
+    Args:
+        path: The way from the part to the setting: keys and places in lists.
+        message: What is wrong with it, and what is allowed.
+    """
+    way = [str(key) for key in path]
+    return PydanticCustomError("misplaced", "{where}: {message}", {"where": ".".join(way), "message": message, "path": way})
+
+
 class Problem(NamedTuple):
     """One wrong setting, for messages.
 
@@ -111,12 +128,15 @@ def problems(error: ValidationError) -> list[Problem]:
     for one in error.errors():
         context = one.get("ctx", {})
         given, path = one["input"], tuple(str(part) for part in one["loc"])
-        if one["type"] in ("unknown_key", "switch_for_number"):  # found by a part, about one of its settings
+        if one["type"] in ("unknown_key", *_RULES):  # found by a part, about one of its settings
             given, path = given[context["key"]], (*path, str(context["key"]))
+        said = one["msg"]
+        if one["type"] == "misplaced":
+            path, given, said = (*path, *context["path"]), {}, context["message"]
         whole = isinstance(given, BaseModel) or (isinstance(given, dict) and not one["type"].endswith("_type"))  # too long to be shown
         came = "" if whole else _what_came(given)
         known = tuple(context["known"]) if one["type"] == "unknown_key" else () if one["type"] == "extra_forbidden" else None
-        message = "must be a number, not true or false" if one["type"] == "switch_for_number" else one["msg"].removeprefix("Value error, ")
+        message = _RULES.get(one["type"]) or said.removeprefix("Value error, ")
         found.append(Problem(path, message, came, known))
     return found
 
@@ -137,6 +157,12 @@ def _fields_of_numbers(settings: type[BaseModel]) -> frozenset[str]:
         if leaves & {int, float} and bool not in leaves and not models_in(field.annotation):
             found.add(name)
     return frozenset(found)
+
+
+@cache
+def _fields_of_switches(settings: type[BaseModel]) -> frozenset[str]:
+    """The fields that are true or false and nothing else."""
+    return frozenset(name for name, field in settings.model_fields.items() if field.annotation is bool)
 
 
 def _leaf_types(annotation: Any) -> Iterator[Any]:

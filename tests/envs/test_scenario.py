@@ -137,7 +137,37 @@ def test_overrides_do_not_leak_into_the_next_load() -> None:
 
 
 def test_an_override_into_what_is_no_mapping_says_so() -> None:
-    assert "'horizon' is not a mapping" in fails("digits", **{"horizon.x": 1})
+    assert "'horizon' is 16 and has no settings of its own" in fails("digits", **{"horizon.x": 1})
+
+
+def test_an_override_changes_one_item_of_a_list() -> None:
+    made, plain = scenario.load("digits", **{"profiles.1.tolerances.nines": 0.5, "profiles.0": {"stake": 3.0}}), scenario.load("digits")
+    assert made.profiles[1] == plain.profiles[1].model_copy(update={"tolerances": {"nines": 0.5}})
+    assert made.profiles[0] == plain.profiles[0].model_copy(update={"stake": 3.0})
+    assert scenario.load("digits") == plain
+
+
+@pytest.mark.parametrize(
+    ("dotted", "complaint"),
+    [
+        ("profiles.2.stake", "'2' must be a place in the list profiles, from 0 to 1; or set all of it, as in profiles=[{…}, {…}]"),
+        ("profiles.-1", "'-1' must be a place in the list profiles, from 0 to 1"),
+        ("profiles.kind", "'kind' must be a place in the list profiles, from 0 to 1"),
+        ("lots.corruption.pairs.0.2", "'2' must be a place in the list lots.corruption.pairs.0, from 0 to 1"),
+        ("lots.mixture.protected.0.x", "'0' is 8 and has no settings of its own"),
+        ("profiles.0.forbidden_tags.0", "profiles.0.forbidden_tags is an empty list: set all of it"),
+    ],
+)
+def test_an_override_into_a_list_needs_a_place_in_it(dotted: str, complaint: str) -> None:
+    given = {dotted: 1} if "tags" not in dotted else {"profiles": [{"forbidden_tags": []}], dotted: 1}
+    assert fails("digits", **given).startswith(f"override {dotted}: {complaint}")
+
+
+@pytest.mark.parametrize("given", ["on", "yes", "true", "False", 1, 0, 1.0, None])
+@pytest.mark.parametrize("switch", ["screening.guard", "profiles_drawn", "observations.marginal_gains"])
+def test_a_switch_is_true_or_false_and_nothing_else(switch: str, given: object) -> None:
+    text = ", which is text in YAML 1.2" if given in ("on", "yes") else ""
+    assert fails("digits", **{switch: given}) == f"override {switch}: {switch}: must be true or false (got {given!r}{text})"
 
 
 # Extending
@@ -256,10 +286,10 @@ def test_what_yaml_1_1_read_as_something_else_is_refused_with_its_line(tmp_path:
 
 
 def test_scalars_are_read_as_yaml_1_2_says(tmp_path: Path) -> None:
-    text = "name: no\ndescription: 2024-01-01\nhorizon: 010\nlots: {rows: 0o10}\nreward: {scale: 1e2}\nscreening: {guard: yes}\n"
+    text = "name: no\ndescription: 2024-01-01\nhorizon: 010\nlots: {rows: 0o10}\nreward: {scale: 1e2}\nscreening: {guard: true}\n"
     made = scenario.load(write(tmp_path / "mine.yaml", f"extends: digits\n{text}"))
     assert (made.name, made.description, made.horizon, made.lots.rows, made.reward.scale) == ("no", "2024-01-01", 10, 8, 100.0)
-    assert made.screening.guard is True  # text that pydantic takes for a switch, where a switch is meant
+    assert made.screening.guard is True
     assert scenario.load(write(tmp_path / "again.yaml", made.to_yaml())) == made
 
 
@@ -279,6 +309,9 @@ def test_a_problem_is_blamed_on_what_set_it(tmp_path: Path) -> None:
     assert fails("digits", horizon={3: 4}).startswith("override horizon: horizon: Input should be a valid integer (got {3: 4})")
     assert fails("digits", principals=2).startswith("digits.yaml with override principals: profiles have 4 holders")
     assert fails("digits", profiles=[{"holder": 1}]).startswith("override profiles: unknown key 'profiles.0.holder'")
+    asks = write(tmp_path / "asks.yaml", "extends: digits\nprofiles:\n  - tolerances: {eights: .1}\n    limits:\n      eigths: .1\n")
+    assert fails(asks).startswith(f"{asks}:5: profiles.0.limits.eigths: unknown value 'eigths' (did you mean 'eights'?)")
+    assert fails(asks, **{"profiles.0.limits": {"eights": -1}}).startswith("override profiles.0.limits: profiles.0.limits.eights: must")
 
 
 def test_several_problems_are_listed_one_a_line() -> None:
@@ -348,8 +381,8 @@ def test_a_value_kind_that_is_no_name_is_a_value_error(kind: object) -> None:
     ("overrides", "complaint"),
     [
         ({"profiles": [{"holders": 4}, {"holders": 3}]}, "7 holders in all, but there are only 6 principals"),
-        ({"profiles": [{"tolerances": {"eigths": 0.1}}]}, "unknown value in a profile 'eigths' (did you mean 'eights'?)"),
-        ({"profiles": [{"forbidden_tags": ["x"]}]}, "unknown tag in a profile 'x'"),
+        ({"profiles": [{"tolerances": {"eigths": 0.1}}]}, "profiles.0.tolerances.eigths: unknown value 'eigths' (did you mean 'eights'?)"),
+        ({"profiles": [{"forbidden_tags": ["x"]}]}, "profiles.0.forbidden_tags.0: unknown tag 'x'"),
         ({"profiles": [{"forbidden_tags": ["scrapd"]}], "lots.tags": {"scraped": 1.0}}, "did you mean 'scraped'?"),
         ({"values.tens": {"kind": "class_loss", "label": 10}}, "unknown class 10"),
         ({"values.g": {"kind": "group_loss", "group": "x"}}, "unknown group 'x'"),

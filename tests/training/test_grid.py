@@ -122,7 +122,7 @@ def test_names_of_points_are_fit_for_folders_and_differ():
         ({"contribution_cost": "0,1"}, r"did you mean 'reward\.contribution_cost'\?"),
         ({"training.horizon": "4,6"}, r"there is no such setting \(did you mean 'horizon'\?\)"),
         ({"gama": "0,1"}, r"did you mean 'gamma'\?"),
-        ({"profiles.7.holders": "1,2"}, r"profiles\.7\.holders: '7' is a place in a list of 1: write a number from 0 to 0"),
+        ({"profiles.7.holders": "1,2"}, r"profiles\.7\.holders: '7' must be a place in the list profiles, from 0 to 0"),
         ({"horizon.x": "1,2"}, "'horizon' is 6 and has no settings of its own"),
         ({"seed": "0,1"}, "it cannot be varied: seeds are repetitions: say how many"),
         ({"credit": "loo,equal"}, "it cannot be varied: name several rules instead"),

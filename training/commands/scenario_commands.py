@@ -111,7 +111,7 @@ def _list_settings() -> None:
 def _print(loaded: Scenario) -> None:
     from ...envs.observations.layout import ObservationLayout
 
-    say(loaded.to_yaml())
+    say(loaded.to_yaml(full=True))
     layout = ObservationLayout.of(loaded)
     say(f"\n# A proxy observes {layout.size} numbers: for each of its {layout.n_lots} lots\n")
     meaning = layout.describe()

@@ -201,10 +201,10 @@ def test_of_a_limit_of_0_nothing_is_used_up_while_the_loss_does_not_rise() -> No
 @pytest.mark.parametrize(
     ("profile", "said"),
     [
-        ({"limits": {"eights": -0.1}}, r"limit -0\.1 for value 'eights': must be finite and at least 0"),
-        ({"relative_limits": {"eights": -0.1}}, r"relative limit -0\.1 for value 'eights'"),
-        ({"limits": {"eights": 0.1}, "relative_limits": {"eights": 0.1}}, "an absolute and a relative limit: give one of the two"),
-        ({"limits": {"sevens": 0.1}}, "unknown value in a profile 'sevens'.*eights"),
+        ({"limits": {"eights": -0.1}}, r"profiles\.0\.limits\.eights: must be finite and at least 0 \(got -0\.1\)"),
+        ({"relative_limits": {"eights": -0.1}}, r"profiles\.0\.relative_limits\.eights: must be finite"),
+        ({"limits": {"eights": 0.1}, "relative_limits": {"eights": 0.1}}, "relative_limits.eights: there is an absolute one under limits too: give one of the two"),
+        ({"limits": {"sevens": 0.1}}, "profiles.0.limits.sevens: unknown value 'sevens'.*eights"),
         ({"limits": {"eights": "much"}}, "limits"),
         ({"limit": {"eights": 0.1}}, "did you mean 'limits'"),
         ({"limits": {"eights": True}}, "limits"),
@@ -217,7 +217,7 @@ def test_wrong_limits_are_refused(profile: dict[str, Any], said: str) -> None:
 
 def test_a_share_of_a_loss_of_zero_is_refused() -> None:
     values = {"drift": {"kind": "drift"}}
-    with pytest.raises(ValueError, match="relative limit for value 'drift' is a share of its loss, which is 0"):
+    with pytest.raises(ValueError, match="profiles\\.0\\.relative_limits\\.drift is a share of the value's loss, which is 0"):
         Engine(load("digits", values=values, profiles=[{"relative_limits": {"drift": 0.1}}]))
 
 

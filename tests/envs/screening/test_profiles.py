@@ -13,15 +13,15 @@ from proxycoop.envs.screening.profiles import DIRECTION_SLACK, Profile, Profiles
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"tolerances": {"a": -0.1}}, r"tolerance -0.1 for value 'a': must be finite and at least 0"),
+        ({"tolerances": {"a": -0.1}}, r"tolerances\.a: must be finite and at least 0 \(got -0\.1\)"),
         ({"tolerances": {"a": math.inf}}, "finite"),
         ({"tolerances": {"a": math.nan}}, "finite"),
-        ({"relative_tolerances": {"a": -0.1}}, r"relative tolerance -0.1 for value 'a': must be finite and at least 0"),
+        ({"relative_tolerances": {"a": -0.1}}, r"relative_tolerances\.a: must be finite and at least 0 \(got -0\.1\)"),
         ({"relative_tolerances": {"a": math.inf}}, "finite"),
         ({"relative_tolerances": {"a": math.nan}}, "finite"),
         (
             {"tolerances": {"a": 0.1, "b": 0.1}, "relative_tolerances": {"b": 0.1}},
-            "value 'b' has an absolute and a relative tolerance: give one",
+            r"relative_tolerances\.b: there is an absolute one under tolerances too: give one",
         ),
         ({"direction": {"a": 0.0, "b": 0.0}}, r"direction=\{'a': 0.0, 'b': 0.0\}: at least one weight must differ from 0"),
         ({"direction": {"a": math.nan}}, "finite"),
@@ -53,10 +53,10 @@ DIGITS = {"reward.scale": 1.0, "profiles_drawn": False}
 @pytest.mark.parametrize(
     ("profile", "more", "message"),
     [
-        ({"relative_tolerances": {"sevens": 0.1}}, {}, "unknown value in a profile 'sevens'.*eights, nines"),
-        ({"direction": {"nine": 1.0}}, {}, "unknown value in a profile 'nine'.*did you mean 'nines'.*eights, nines"),
-        ({"forbidden_tags": ["bed"]}, {"lots.tags": {"good": 0.5, "bad": 0.5}}, "unknown tag in a profile 'bed'.*bad, good"),
-        ({"forbidden_tags": ["bad"]}, {}, "unknown tag in a profile 'bad'.*none: define one under lots.tags"),
+        ({"relative_tolerances": {"sevens": 0.1}}, {}, "profiles\\.0\\.relative_tolerances\\.sevens: unknown value 'sevens'.*eights, nines"),
+        ({"direction": {"nine": 1.0}}, {}, "profiles\\.0\\.direction\\.nine: unknown value 'nine'.*did you mean 'nines'.*eights, nines"),
+        ({"forbidden_tags": ["bed"]}, {"lots.tags": {"good": 0.5, "bad": 0.5}}, "profiles\\.0\\.forbidden_tags\\.0: unknown tag 'bed'.*bad, good"),
+        ({"forbidden_tags": ["bad"]}, {}, "unknown tag 'bad'.*none: define one under lots.tags"),
         (
             {"forbidden_tags": ["good", "bad"]},
             {"lots.tags": {"good": 0.5, "bad": 0.5}},
@@ -150,7 +150,7 @@ def test_a_share_of_a_loss_that_is_zero_where_episodes_start_is_refused(changes:
     def start(profile: dict[str, object]) -> Engine:
         return engine_of([profile], dtype=dtype, **{"lots.mixture.protected": [], **changes})
 
-    with pytest.raises(ValueError, match="relative tolerance for value 'still' is a share of its loss, which is 0 where every episode"):
+    with pytest.raises(ValueError, match="profiles\\.0\\.relative_tolerances\\.still is a share of the value's loss, which is 0 where every episode"):
         start({"relative_tolerances": {"still": 0.5}})
     start({"tolerances": {"still": 0.5}})  # an absolute one is not
 
@@ -249,5 +249,5 @@ def test_tightening_multiplies_tolerances_of_both_kinds_and_nothing_else() -> No
     made = Profile(holders=2, tolerances={"a": 0.5}, relative_tolerances={"b": 0.2}, max_norm=3.0, forbidden_tags=("x",), stake=2.0)
     expected = Profile(holders=2, tolerances={"a": 0.25}, relative_tolerances={"b": 0.1}, max_norm=3.0, forbidden_tags=("x",), stake=2.0)
     assert made.tightened(0.5) == expected
-    with pytest.raises(ValueError, match=r"tolerance -0\.5 for value 'a'"):
+    with pytest.raises(ValueError, match=r"tolerances\.a: must be finite and at least 0 \(got -0\.5\)"):
         made.tightened(-1)

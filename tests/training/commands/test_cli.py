@@ -9,7 +9,7 @@ import pytest
 
 from proxycoop import __version__
 from proxycoop.credit import RULES, Equal
-from proxycoop.envs import Scenario
+from proxycoop.envs import Scenario, scenario
 from proxycoop.envs.values import VALUES
 from proxycoop.settings import describe
 
@@ -36,7 +36,9 @@ def test_a_scenario_is_printed_in_full_and_can_be_read_back(run, tmp_path):
     code, out, _ = run("scenarios", "digits", "--set", "lots.rows=7")
     assert code == 0
     assert "# A proxy observes" in out
+    assert all(f"\n  {line}\n" in out for line in ("splits: 1", "holders: 1", "relative_limits: {}", "marginal_gains: false"))
     (tmp_path / "mine.yaml").write_text(out)
+    assert scenario.load(tmp_path / "mine.yaml") == scenario.load("digits", **{"lots.rows": 7})
     assert run("play", "-s", tmp_path / "mine.yaml", "--last", "-a", "none")[0] == 0
 
 
@@ -342,7 +344,7 @@ def test_a_half_written_results_file_is_named(run, tmp_path):
         (("train", "-o", "/dev/null/run", "--hyper", "num_cooperatives=99999999999999"), "less than or equal to 1048576"),
         (("train", "-o", "/dev/null/run", "--hyper", "hidden=10000000000"), "less than or equal to 16384"),
         (("play", "--set", "horizon=1000000000000"), "horizon: Input should be less than or equal to 1048576"),
-        (("play", "--set", "profiles.0.holders=1"), "it is a list: set all of it, as in --set 'KEY=[{…}, {…}]'"),
+        (("play", "--set", "profiles.5.holders=1"), "'5' must be a place in the list profiles, from 0 to 1; or set all of it"),
         (("--import", ".", "rules"), "--import '.': write a module's name"),
         (("--import", "../mine", "rules"), "--import '../mine': write a module's name"),
         (("--import", "mine.py", "rules"), "--import 'mine.py': write a module's name"),

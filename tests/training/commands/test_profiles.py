@@ -248,7 +248,7 @@ def test_scenarios_without_values_or_profiles_to_choose_by_are_refused(small):
 
 
 def test_profiles_that_do_not_fit_a_scenario_are_not_written():
-    with pytest.raises(ValueError, match="unknown value in a profile 'tens'"):
+    with pytest.raises(ValueError, match="unknown value 'tens'"):
         as_yaml([Profile(tolerances={"tens": 0.1})], "c.csv", "digits", None)
 
 
