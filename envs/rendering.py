@@ -322,7 +322,8 @@ def _draw_lots(ax: Axes, view: _View, cell: tuple[float, float]) -> None:
         text, size = _cell_text(status, beside, *cell)
         colour, background = "white" if status == _ADMITTED else "black", paper if status == _SCREENED and text else None
         ax.text(k + 0.5, i + 0.5, text, ha="center", va="center", fontsize=size, linespacing=1.05, color=colour, bbox=background)
-    profiles = shortened(view.profiles, 20)
+    n_lines = 2 if cell[1] >= 44 else 1  # of 6.5 points, in the lower half of a row
+    profiles = [textwrap.fill(text.replace(" in all", "\u00a0in\u00a0all"), 22) for text in shortened(view.profiles, 20 * n_lines)]
     for i in range(0, n_agents, math.ceil(16 / cell[1])):  # label only some rows if they are lower than a line of text
         profile = profiles[i] if cell[1] >= 26 and view.profiles[i] != "-" else ""
         style: dict[str, Any] = {"xy": (0, i + 0.5), "textcoords": "offset points", "ha": "right", "parse_math": False}

@@ -477,7 +477,7 @@ def _fits(kind: object, old: object) -> bool:
 
 
 def _plain(part: Any, full: bool = False) -> Any:
-    """Settings as plain data, which YAML can write and read back: mappings, lists, numbers and strings. ``full``: see :meth:`Scenario.to_dict`."""
+    """Settings as plain data, which YAML can write and read back: mappings, lists, numbers and strings."""
     if isinstance(part, BaseModel):
         kind = {}
         if isinstance(part, Value):

@@ -60,6 +60,9 @@ CLASSIC_RULES = ("equal", "data_size", "standalone", "loo", "shapley")
 """Credit rules that are compared by default. Tables and figures show them in this order, which begins with the rule that depends least on
 the outcome. Other rules follow by name."""
 
+MOST_TRIED = 250_000
+"""Most coalitions that replying once in a round may evaluate in each environment for :data:`RULE_BOUND` agents to be in a comparison. That
+is minutes for each split of the evaluation; see :func:`tried`."""
 FORMAT = 5
 _UNTRAINED = "every-seed"
 """Folder of a scripted agent's cell, where that of a training has its seed."""
@@ -134,6 +137,8 @@ def cells(
 ) -> list[Cell]:
     """The cells of a comparison: a training for every rule and seed, and each scripted agent once, or once a rule (:data:`RULE_BOUND`).
 
+    Agents bound to a rule are left out where they would take too long; see :func:`left_out`.
+
     Args:
         scenarios: Cooperatives; their names must differ.
         rules: Credit rules, by name, with arguments if they take any.
@@ -176,10 +181,8 @@ def cells(
                 data = scenario.data.model_copy(update={"split_seed": seed * settings.splits})
                 settings = settings.model_copy(update={"scenario": scenario.model_copy(update={"data": data})})
             if both := [split for split in held_out if split in training_splits(settings)]:
-                raise ValueError(
-                    f"seed {seed} trains on split {both[0]} of the data, which the evaluation holds out: choose smaller seeds, or other "
-                    "evaluation_splits"
-                )
+                own = "choose smaller seeds" if resplit else f"set data.split_seed lower, which is {scenario.data.split_seed}"
+                raise ValueError(f"seed {seed} trains on split {both[0]} of the data, which the evaluation holds out: {own}")
             return settings
 
         trained = [settings_of(rule, seed) for seed in seeds for rule in rules]
@@ -190,8 +193,27 @@ def cells(
         scripted = [agent for agent in BASELINES if cast(type[Agent], AGENTS[agent]).plays(scenario)]
         made += [Cell(settings, agent, episodes, held_out) for settings in paid for agent in scripted]
         bound = [settings.model_copy(update={"credit": rule}) for settings in paid for rule in rules]
-        made += [Cell(settings, agent, episodes, held_out) for settings in bound for agent in RULE_BOUND]
+        within = [settings for settings in bound if tried(scenario, settings.credit) <= MOST_TRIED]
+        made += [Cell(settings, agent, episodes, held_out) for settings in within for agent in RULE_BOUND]
     return made
+
+
+def tried(scenario: Scenario, rule: str) -> int:
+    """Coalitions that agents bound to a rule evaluate in a round and environment when each of N replies once: N·2^K times the rule's."""
+    n_agents = scenario.principals
+    each: int = 2**scenario.lots.per_principal
+    return n_agents * each * max(credit.make(rule).cost(n_agents), 1)
+
+
+def left_out(scenarios: Sequence[Scenario], rules: Sequence[str]) -> list[str]:
+    """Why :func:`cells` leaves agents that are bound to a rule out, a sentence for each scenario and rule where it does."""
+    return [
+        f"{RULE_BOUND[0]} is left out under {rule} in {scenario.name}: in one round, to try the sets of lots once takes "
+        f"{tried(scenario, rule):,} coalition evaluations, and at most {MOST_TRIED:,} are allowed here"
+        for scenario in scenarios
+        for rule in rules
+        if tried(scenario, rule) > MOST_TRIED
+    ]
 
 
 def training_splits(settings: TrainSettings) -> range:

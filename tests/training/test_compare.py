@@ -13,7 +13,7 @@ import pytest
 from proxycoop import __version__
 from proxycoop.envs import scenario
 from proxycoop.training import compare as module
-from proxycoop.training.compare import BASELINES, CLASSIC_RULES, RULE_BOUND, cells, compare, results, rules_named, training_splits
+from proxycoop.training.compare import BASELINES, CLASSIC_RULES, RULE_BOUND, cells, compare, left_out, results, rules_named, training_splits
 from proxycoop.training.own_modules import modules_of
 
 # Python from 3.12 on warns where other threads might hold locks: those of libraries here hold none that a child needs.
@@ -279,6 +279,16 @@ class ByHand(credit.GameRule):
     def divide(self, game):
         return credit.make("loo").values(game)
 """
+
+
+def test_best_replies_are_left_out_where_they_would_take_too_long(small):
+    many = small.model_copy(update={"name": "many", "principals": 14})
+    todo = cells([small, many], ["equal", "shapley"], [0], **QUICK)
+    agents = [(cell.settings.scenario.name, cell.settings.credit) for cell in todo if cell.agent == "best_reply"]
+    assert agents == [("breast_cancer", "equal"), ("breast_cancer", "shapley"), ("many", "equal")]
+    (reason,) = left_out([small, many], ["equal", "shapley"])
+    n_tried = 14 * 2**many.lots.per_principal * 2**14
+    assert f"under shapley in many: in one round, to try the sets of lots once takes {n_tried:,} coalition evaluations" in reason
 
 
 def test_a_rule_registered_by_hand_is_found_by_the_other_processes(small, tmp_path, monkeypatch):

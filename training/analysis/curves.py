@@ -165,25 +165,35 @@ def _findings(along: Setting, tables: Mapping[Any, Table]) -> Iterator[str]:
     stands = next((row.name for table in tables.values() if (row := reference(table)) is not None), None)
     rules = list(dict.fromkeys(row.name for table in tables.values() for row in table.learned))
     for rule in rules:
-        places: dict[str, list[Any]] = {f"more than half of {stands}'s at": [], "within noise of half at": [], "less than half at": []}
-        above, near, below = places.values()
+        above, near, below = [], [], []
         for value, table in tables.items():
             of = _estimate(table, rule, "learned", SHARE_OF_REFERENCE)
             if of.mean is not None:
                 low, high = interval(of)
                 (above if low > HALF else below if high < HALF else near).append(value)
-        parts = [f"{words} {_among(along, at)}" for words, at in places.items() if at]
-        if parts and stands is not None:
-            text, of_reference = "; ".join(parts), f"half of {stands}'s"
-            yield f"Welfare under {rule}: {text if above else text.replace('half', of_reference, 1)}."
+        if stands is not None and (above or near or below):
+            yield _against_half(rule, stands, *(_among(along, at) for at in (above, near, below)))
     if len(rules) > 1:
         first: dict[str, list[Any]] = {}
         for value, table in tables.items():
             order = ranked(table.learned, "welfare")
             first.setdefault(table.learned[order.order[0]].name if order.order and order.is_certain else "", []).append(value)
-        parts = [f"{rule} at {_among(along, at)}" for rule, at in first.items() if rule]
-        parts += [f"no rule for certain at {_among(along, first[''])}"] if "" in first else []
-        yield f"Highest welfare, at 95 %: {'; '.join(parts)}."
+        open_at = _among(along, first.pop("", []))
+        if first:
+            certain = ", ".join(f"under {rule} at {_among(along, at)}" for rule, at in first.items())
+            yield f"Welfare is highest {certain}{f'; at {open_at} it is not certain' if open_at else ''}."
+        else:
+            yield f"It is not certain at {open_at} under which rule welfare is highest."
+
+
+def _against_half(rule: str, stands: str, above: str, near: str, below: str) -> str:
+    """Where welfare under a rule is above and below half of the reference's, and where its interval contains half, in a sentence."""
+    half = f"half of what {stands} reaches"
+    if not above and not below:
+        return f"Under {rule}, it is not certain at {near} whether welfare is more or less than {half}."
+    sides = [f"{word} than {half} at {at}" for word, at in (("more", above), ("less", below)) if at]
+    sides[1:] = [side.replace(half, "half") for side in sides[1:]]
+    return f"Under {rule}, welfare is {' and '.join(sides)}{f'; at {near} it is not certain' if near else ''}."
 
 
 def rows(found: ScenarioSweep, measure: str = SHARE_OF_REFERENCE) -> tuple[list[str], list[list[str | tuple[str, str]]]]:
@@ -231,7 +241,7 @@ def console_table(found: ScenarioSweep, measure: str = SHARE_OF_REFERENCE) -> ri
     """The curves for the command line."""
     headings, cells = rows(found, measure)
     drawn = rich.table.Table(
-        title=Text(one_line(f"{found.name}: {measure}")),
+        title=Text(one_line(f"{found.name}: {in_title(measure)}")),
         caption=Text(one_line(caption(found, measure))),
         box=rich.box.SIMPLE_HEAD,
         pad_edge=False,
@@ -249,6 +259,11 @@ def caption(found: ScenarioSweep, measure: str) -> str:
     table = next(iter(found.tables.values()))
     n = len(found.seeds)
     return f"{meaning_of(measure).meaning} {n} seed{'s' * (n > 1)}. {table.meaning_of_intervals}"
+
+
+def in_title(measure: str) -> str:
+    """A measure in words, without its unit."""
+    return "welfare, share of the planner's" if measure == SHARE_OF_REFERENCE else measure.replace("_", " ")
 
 
 def is_share(measure: str) -> bool:

@@ -37,7 +37,7 @@ class Objection:
         account: The value, ``direction …``, ``norm``, ``tag …`` for one that is forbidden, or ``not finite``.
         predicted: The predicted harm, in the value's unit. For a direction it is the weighted sum of harms, for the norm the norm itself;
             ``None`` for other accounts.
-        tolerance: The objector's limit on ``predicted``.
+        tolerance: What the objector allows ``predicted`` to be: its tolerance, or what is left of its limit if that is less.
         realised: Harm of the update, alone and at full length, on the value's probe test set; ``None`` if the account is not about harm.
         on_probe: The same on the screening's own probe set.
         outcome: ``rejected``, ``scaled`` or ``projected`` (to :attr:`kept`), ``admitted`` in spite of the objection, or ``bargained in``.
@@ -74,7 +74,7 @@ class Account:
         corrupt: Share of corrupt lots among the updates objected to.
         predicted: Mean predicted harm of the updates objected to.
         realised: Mean realised harm of the updates objected to, on the probe test set; see :class:`Objection`.
-        tolerance: Mean limit.
+        tolerance: Mean of what the objectors allowed.
         rightly: Share of the updates objected to whose realised harm was indeed beyond the limit.
         missed: Share of the updates that entered the step whose realised harm, in the form in which they entered, was beyond the limit.
     """
@@ -186,7 +186,7 @@ class Findings:
         if self.rises:
             limits = self.limits
             told = ", ".join(
-                f"{one_line(name)} {mean:+z.3g} (worst episode {worst:+z.3g}{f', limit {limits[name]:.3g}' if name in limits else ''})"
+                f"{one_line(name)} {mean:+z.3g} (worst episode {worst:+z.3g}{_of_limit(worst, limits.get(name))})"
                 for name, (mean, worst) in self.rises.items()
             )
             alone = "" if limits else "; profiles limit updates, and not their sum"
@@ -350,7 +350,7 @@ class Findings:
         kind = "corrupt" if one.corrupt else "clean"
         return (
             f"episode {one.episode}, round {one.round}: proxy_{one.proxy}'s lot {one.lot} ({kind}) would have {what} "
-            f"{realised if what.startswith('gone') else abs(realised):.3g} (predicted {predicted:.3g}, tolerance {tolerance:.3g}): {by}"
+            f"{realised if what.startswith('gone') else abs(realised):.3g} (predicted {predicted:.3g}, allowed {tolerance:.3g}): {by}"
         )
 
 
@@ -365,3 +365,10 @@ def _number(number: Tensor) -> float | None:
 
 def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _of_limit(rise: float, limit: float | None) -> str:
+    """A rise as a share of its limit, in words."""
+    if limit is None:
+        return ""
+    return f", {max(rise, 0.0) / limit:.0%} of the limit {limit:.3g}" if limit > 0 else ", limit 0"

@@ -10,6 +10,7 @@ import typer
 from ..terminal import complain, say, show
 from .options import (
     AlgoOption,
+    EvaluationSplitsOption,
     HyperOption,
     JobsOption,
     LibraryOption,
@@ -19,6 +20,7 @@ from .options import (
     hyperparameters,
     inputs_of,
     load_scenario,
+    named_as_options,
 )
 
 COMPARE_EPILOG = (
@@ -48,9 +50,7 @@ def compare(
     first_seed: Annotated[int, typer.Option("--first-seed", min=0, help="The first seed; the others follow by a step of one.")] = 0,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Agent-steps of each training.")] = 120_000,
     episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes of each evaluation on each of its data splits.")] = 16,
-    evaluation_splits: Annotated[
-        int, typer.Option("--evaluation-splits", min=1, help="Data splits of each evaluation: the same for all, and nobody trains on them.")
-    ] = 10,
+    evaluation_splits: EvaluationSplitsOption = 10,
     jobs: JobsOption = None,
     same_split: Annotated[bool, typer.Option("--same-split", help="Train on the scenario's own data splits with all seeds.")] = False,
     overwrite: Annotated[
@@ -69,7 +69,7 @@ def compare(
     evaluation splits. Finished cells are not run again.
     """
     from ..analysis.summary import console_table, summarise
-    from ..compare import cells, results, rules_named
+    from ..compare import cells, left_out, results, rules_named
     from ..compare import compare as run
 
     if not same_split and any(one.partition("=")[0].strip() == "data.split_seed" for one in overrides or ()):
@@ -78,21 +78,25 @@ def compare(
             "all seeds on the splits that you set, with --same-split"
         )
     loaded = [load_scenario(name, overrides) for name in scenario or ["digits"]]
-    todo = cells(
-        loaded,
-        rules_named(rule, loaded),
-        range(first_seed, first_seed + seeds),
-        episodes=episodes,
-        evaluation_splits=evaluation_splits,
-        resplit=not same_split,
-        library=library,
-        algo=algo,
-        total_steps=steps,
-        seats=tuple(seat or ()),
-        **hyperparameters(library, algo, hyper),
-    )
+    rules = rules_named(rule, loaded)
+    chosen = hyperparameters(library, algo, hyper)
+    with named_as_options(chosen):
+        todo = cells(
+            loaded,
+            rules,
+            range(first_seed, first_seed + seeds),
+            episodes=episodes,
+            evaluation_splits=evaluation_splits,
+            resplit=not same_split,
+            library=library,
+            algo=algo,
+            total_steps=steps,
+            seats=tuple(seat or ()),
+            **chosen,
+        )
     n_trainings = sum(cell.agent == "learned" for cell in todo)
     complain(f"{len(todo)} cells, {n_trainings} of them trainings of {steps:,} agent-steps; finished cells are not run again\n")
+    complain("".join(f"{reason}\n" for reason in left_out(loaded, rules)))
     path = run(todo, out, jobs=jobs, overwrite=overwrite, inputs=inputs_of(scenario or []))
     for table in summarise(results(out)):
         show(console_table(table))

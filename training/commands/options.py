@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +42,10 @@ HyperOption = Annotated[
     typer.Option(
         "--hyper", help="A setting of the training: `--hyper gamma=0.9`. May be repeated; `proxycoop libraries NAME ALGO` lists them."
     ),
+]
+EvaluationSplitsOption = Annotated[
+    int,
+    typer.Option("--evaluation-splits", min=1, max=1000, help="Data splits of each evaluation: the same for all; nobody trains on them."),
 ]
 JobsOption = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes that run at once. [default: one per core]")]
 SeatOption = Annotated[
@@ -127,6 +133,23 @@ def hyperparameters(library: str, algo: str | None, hyper: list[str] | None) -> 
         if name not in known:
             raise unknown_name(f"setting of {library} {algo}", name, known)
     return chosen
+
+
+@contextmanager
+def named_as_options(hyper: Iterable[str] = ()) -> Iterator[None]:
+    """Let errors name arguments as the command line does, such as ``vary`` as ``--vary``.
+
+    Args:
+        hyper: Settings that came from ``--hyper``.
+    """
+    try:
+        yield
+    except ValueError as error:
+        said = str(error)
+        name = re.split(r"[ :=]", said, maxsplit=1)[0]
+        if name != "vary" and name not in hyper:
+            raise
+        raise ValueError(f"--{said}" if name == "vary" else f"--hyper {said}") from None
 
 
 def settings_of_run(run: Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from .options import (
     inputs_of,
     ledger_files,
     load_scenario,
+    named_as_options,
     outputs_of,
     player,
     scenario_of_run,
@@ -157,16 +158,11 @@ def train(
     from ..train import train as run
     from .rules import working
 
-    settings = settings_for(
-        library,
-        algo,
-        scenario=load_scenario(scenario, overrides),
-        credit=credit,
-        seed=seed,
-        total_steps=steps,
-        seats=tuple(seat or ()),
-        **hyperparameters(library, algo, hyper),
-    )
+    loaded, chosen = load_scenario(scenario, overrides), hyperparameters(library, algo, hyper)
+    with named_as_options(chosen):
+        settings = settings_for(
+            library, algo, scenario=loaded, credit=credit, seed=seed, total_steps=steps, seats=tuple(seat or ()), **chosen
+        )
     say(f"credit: {working(credit, settings.scenario.principals)}\n")
     bar, progress = tqdm_progress(f"{settings.scenario.name}, {credit}, {settings.library} {settings.algo}")
     with bar:
@@ -183,7 +179,7 @@ def evaluate(
     ] = None,
     episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes on each data split.")] = 16,
     evaluation_splits: Annotated[
-        int | None, typer.Option("--evaluation-splits", min=1, help="Data splits, on which nobody trained. [default: 10]")
+        int | None, typer.Option("--evaluation-splits", min=1, max=1000, help="Data splits, on which nobody trained. [default: 10]")
     ] = None,
     home: Annotated[
         bool, typer.Option("--home", help="Play on the data splits of the training instead, or on the scenario's own.")
@@ -215,7 +211,10 @@ def evaluate(
     own = range(loaded.data.split_seed, loaded.data.split_seed + loaded.data.splits)
     played = list(trained or own) if home else list(held_out_splits(evaluation_splits))
     if not home and trained and (both := [split for split in played if split in trained]):
-        raise ValueError(f"split {both[0]} is one of the training: choose fewer --evaluation-splits, or --home")
+        raise ValueError(
+            f"the policy was trained on data split {both[0]}, so nothing would be held out: give --home to play there, or train with a "
+            f"lower data.split_seed, which was {trained[0]}"
+        )
     seats = seats_of(seat, loaded, run)
     outputs = outputs_of("evaluate", overwrite, json_file, scenarios=[scenario], run=run)
     of = f"the training's {len(played)}" if home and trained else f"the scenario's {len(played)}" if home else f"{len(played)} held-out"

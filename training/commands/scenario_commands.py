@@ -47,9 +47,11 @@ def scenarios(
         list[str] | None,
         typer.Argument(
             metavar="[NAME]",
-            help="Print this scenario in full, as YAML, and list what its proxies observe. With `--interaction` there may be several.",
+            help="Name of a scenario, or path of its file. Print it in full, as YAML, and list what its proxies observe. With "
+            "`--interaction` there may be several.",
         ),
     ] = None,
+    more: Annotated[list[str] | None, typer.Option("--scenario", "-s", hidden=True, help="As in other commands: the same as NAME.")] = None,
     settings: Annotated[bool, typer.Option("--settings", help="List every setting of a scenario, with its default and meaning.")] = False,
     interaction: Annotated[
         bool,
@@ -71,6 +73,7 @@ def scenarios(
     overrides: SetOption = None,
 ) -> None:
     """List the scenarios, print one in full, list all settings, or measure how much members interact."""
+    names = [*(names or ()), *(more or ())] or None
     asked = _Asked(episodes, seed, csv_file, json_file, overwrite)
     if settings and (names or overrides):
         raise ValueError("--settings lists what every scenario can have: leave the scenario's name and --set out")

@@ -19,6 +19,7 @@ from .options import (
     hyperparameters,
     inputs_of,
     load_scenario,
+    named_as_options,
 )
 
 SWEEP_EPILOG = (
@@ -70,7 +71,7 @@ def sweep(
         int | None, typer.Option("--episodes", min=2, help="Episodes of each evaluation on each split. [default: as in compare]")
     ] = None,
     evaluation_splits: Annotated[
-        int | None, typer.Option("--evaluation-splits", min=1, help="Data splits of each evaluation. [default: as in compare]")
+        int | None, typer.Option("--evaluation-splits", min=1, max=1000, help="Data splits of each evaluation. [default: as in compare]")
     ] = None,
     jobs: JobsOption = None,
     same_split: Annotated[bool, typer.Option("--same-split", help="Train on the scenario's own data split with all seeds.")] = False,
@@ -99,25 +100,26 @@ def sweep(
     from ..sweep import planned, swept
     from ..sweep import sweep as run
 
-    varied = assigned_values(vary)
+    varied, chosen = assigned_values(vary), hyperparameters(library, algo, hyper)
     for name in assigned("--set", overrides):
         if name in varied or f"scenario.{name}" in varied:
             raise ValueError(f"--set {name}=… and --vary {name}=…: the setting is set and varied: leave one")
     loaded = [load_scenario(name, overrides) for name in scenario or ["digits"]]
     given: dict[str, Any] = {"total_steps": steps, "episodes": episodes, "evaluation_splits": evaluation_splits}
-    plan = planned(
-        loaded,
-        rules_named(rule, loaded),
-        range(first_seed, first_seed + seeds),
-        varied,
-        agents=agent or (),
-        library=library,
-        algo=algo,
-        resplit=not same_split,
-        **{name: value for name, value in given.items() if value is not None},
-        **({"seats": tuple(seat)} if seat else {}),
-        **hyperparameters(library, algo, hyper),
-    )
+    with named_as_options(chosen):
+        plan = planned(
+            loaded,
+            rules_named(rule, loaded),
+            range(first_seed, first_seed + seeds),
+            varied,
+            agents=agent or (),
+            library=library,
+            algo=algo,
+            resplit=not same_split,
+            **{name: value for name, value in given.items() if value is not None},
+            **({"seats": tuple(seat)} if seat else {}),
+            **chosen,
+        )
     require_measure(measure, [value for one in loaded for value in one.values])
     page, names = out / "sweep.html", [f"{key}{end}" for key in plan.figures for end in (".svg", ".png")]
     inputs = inputs_of(scenario or [])

@@ -34,11 +34,11 @@ COLUMNS = (
         "realised harm",
         "Mean harm that each would have done, alone and at full length, on the value's probe test set, which no screening sees.",
     ),
-    ("tolerance", "Mean limit of the principals who object."),
-    ("rightly, %", "Share of the updates objected to whose realised harm was indeed beyond the tolerance."),
+    ("allowed", "Mean of what those who object allow: their tolerance, or what is left of their limit if that is less."),
+    ("rightly, %", "Share of the updates objected to whose realised harm was indeed beyond what is allowed."),
     (
         "missed, %",
-        "Share of the updates that entered the step whose realised harm, in the form in which they entered, was beyond the tolerance.",
+        "Share of the updates that entered the step whose realised harm, in the form in which they entered, was beyond what is allowed.",
     ),
 )
 """Headings of the table by account and profile, and what they mean."""

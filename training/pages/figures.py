@@ -125,6 +125,8 @@ def _rounds(table: Table, styles: Looks) -> Drawing | None:
     scripted = [Look(GREY, dashes, "") for dashes in _REFERENCE_DASHES.values()]
     shown = [(row, styles[row.name]) for row in table.learned]
     shown += [(row, look) for name, look in zip(_REFERENCE_DASHES, scripted, strict=True) if (row := table.agent(name)) is not None]
+    if not shown:
+        return None
     figure, ends, said = figure_of_lines([row.name for row, _ in shown], 3.55), [], []
     ax = figure.subplots()
     for i, (row, look) in enumerate(shown):

@@ -107,7 +107,7 @@ def value_losses(names: Sequence[str], screened: Floats, free: Floats, tolerance
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     keys = [Line2D([], [], color=look.colour, linestyle=look.dashes, marker=look.marker) for look in (_SCREENED, _FREE)]
     keys += [Line2D([], [], color=GREY, linestyle=_ROOM)] * tolerated + [Line2D([], [], color=GREY, linestyle=_LIMIT)] * limited
-    texts = ["screened", "had nobody screened", *["round's start + tolerance"] * tolerated, *["limit"] * limited]
+    texts = ["screened", "had nobody screened", *["round's start + what is allowed"] * tolerated, *["limit"] * limited]
     figure.legend(keys, texts, loc="outside upper left", ncols=2 if len(keys) > 3 else 3)
     return drawing("value-losses", figure, said)
 
@@ -147,5 +147,5 @@ def harms(names: Sequence[str], predicted: Floats, realised: Floats, entered: ND
     keys = [
         Line2D([], [], color=colour, marker=marker, linestyle="", markersize=4) for colour, marker in ((BLUE, "o"), (VERMILION, "x"))
     ] + [Line2D([], [], color=GREY, linestyle=(0, (3, 2)), linewidth=1)]
-    figure.legend(keys, ["entered as it was", "blocked or mended", "strictest tolerance"], loc="outside upper left", ncols=3)
+    figure.legend(keys, ["entered as it was", "blocked or mended", "most that is allowed"], loc="outside upper left", ncols=3)
     return drawing("harms", figure, said)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from ..analysis.curves import SHARE_OF_REFERENCE, Curve, Panel, ScenarioSweep, is_share, places_of, unit_of
+from ..analysis.curves import SHARE_OF_REFERENCE, Curve, Panel, ScenarioSweep, in_title, is_share, places_of, unit_of
 from ..analysis.summary import Floats, interval, told
 from ..evaluate import Estimate
 from ..grid import Setting, in_words
@@ -101,7 +101,10 @@ def _draw(ax: Axes, panel: Panel, styles: Looks) -> list[End]:
         low, high = np.array([interval(curve.estimates[i]) for i in known]).T
         mean = np.array([curve.estimates[i].mean for i in known], dtype=np.float64)
         if curve.kind != "reference" and (high > low).any():
-            ax.fill_between(x, low, high, color=look.colour, alpha=0.13, linewidth=0)
+            if curve.kind == "learned":
+                ax.fill_between(x, low, high, color=look.colour, alpha=0.13, linewidth=0)
+            else:  # an outline: where bands of one colour lie over each other, one sees whose they are
+                ax.fill_between(x, low, high, facecolor="none", edgecolor=look.colour, alpha=0.6, linewidth=0.6, linestyle=(0, (1, 1.5)))
         width = 1.0 if curve.kind == "reference" else 1.3
         ax.plot(x, mean, color=look.colour, linestyle=look.dashes, marker=look.marker or None, markersize=3.6, linewidth=width)
         ends.append((float(places.max()), float(mean[-1]), curve.name, look.colour))
@@ -174,9 +177,7 @@ def _look(curve: Curve, panel: Panel, styles: Looks) -> Look:
 
 
 def _axis_of(measure: str) -> str:
-    if measure == SHARE_OF_REFERENCE:
-        return "welfare, share of the planner's"
-    return f"{measure.replace('_', ' ')}{'' if is_share(measure) else f', {unit_of(measure)}'}"
+    return f"{in_title(measure)}{'' if is_share(measure) else f', {unit_of(measure)}'}"
 
 
 def _in_words(panels: Sequence[Panel], measure: str) -> list[str]:

@@ -150,7 +150,7 @@ def _facts(of_all: Swept, styles: Looks) -> list[tuple[str, str]]:
     rules = [rule for rule in styles if rule in known]
     varied = {setting.path for setting in of_all.settings}
     facts = [("credit rules", ", ".join(rules) or "none"), ("seeds", _seeds({cell["seed"] for cell in cells if "seed" in cell}))]
-    facts += [("episodes of an evaluation", str(cells[0]["episodes"]))]
+    facts += [("evaluation", f"{cells[0]['episodes']} episodes on each of {len(cells[0]['evaluation_splits'])} data splits")]
     for name in ("library", "algo", "total_steps", "gamma"):
         if name in learned and name not in varied:
             facts.append((name.replace("_", " "), str(learned[name])))

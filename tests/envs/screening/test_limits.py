@@ -203,7 +203,10 @@ def test_of_a_limit_of_0_nothing_is_used_up_while_the_loss_does_not_rise() -> No
     [
         ({"limits": {"eights": -0.1}}, r"profiles\.0\.limits\.eights: must be finite and at least 0 \(got -0\.1\)"),
         ({"relative_limits": {"eights": -0.1}}, r"profiles\.0\.relative_limits\.eights: must be finite"),
-        ({"limits": {"eights": 0.1}, "relative_limits": {"eights": 0.1}}, "relative_limits.eights: there is an absolute one under limits too: give one of the two"),
+        (
+            {"limits": {"eights": 0.1}, "relative_limits": {"eights": 0.1}},
+            "there is an absolute one under limits too: give one of the two",
+        ),
         ({"limits": {"sevens": 0.1}}, "profiles.0.limits.sevens: unknown value 'sevens'.*eights"),
         ({"limits": {"eights": "much"}}, "limits"),
         ({"limit": {"eights": 0.1}}, "did you mean 'limits'"),

@@ -118,7 +118,7 @@ def test_a_direction_tolerates_nothing_and_the_words_say_so(found):
     assert {record.tolerance for record in against} == {0.0}
     (account,) = [one for one in found.accounts if one.account.startswith("direction")]
     assert account.tolerance == 0
-    assert any("gone against direction" in text and "tolerance 0)" in text for text in found.worst(1000))
+    assert any("gone against direction" in text and "allowed 0)" in text for text in found.worst(1000))
 
 
 def test_an_update_that_is_not_finite_is_blocked_by_everybody_on_that_account_alone():
@@ -243,6 +243,15 @@ def test_how_far_watched_losses_rose_over_the_episodes_stands_beside_the_totals(
     assert audited(profiles=[], **{"lots.tags": {}}).notes() == []
 
 
+def test_how_much_of_a_limit_an_episode_used_is_told_in_per_cent():
+    limited = {"profiles": [{"holders": 2, "limits": {"false_alarm": 0.1}}, {"limits": {"missed_cancer": 0.0}}], "lots.tags": {}}
+    one = audited(**limited)
+    worst = max(one.rises["false_alarm"][1], 0.0)
+    (said,) = one.notes()
+    assert f", {worst / 0.1:.0%} of the limit 0.1)" in said
+    assert ", limit 0)" in said
+
+
 def test_episodes_in_which_nothing_passes_are_told_with_the_reason_and_what_helps():
     """As the engine tells it: in digits all updates that honest proxies contribute in episode 0 are beyond the tolerance of eights."""
     made = scenario.load("digits", **{"reward.scale": 50.0, "horizon": 2})
@@ -262,7 +271,7 @@ def test_the_worst_are_told_in_words_each_lot_once_and_only_the_list_is_capped(f
     assert len(found.to_csv().splitlines()) == len(found.records()) + 1
     pattern = (
         r"episode (\d+), round (\d+): proxy_(\d)'s lot (\d) \((corrupt|clean)\) would have (?:raised|lowered) (\w+) by ([\d.e-]+) "
-        r"\(predicted ([\d.e-]+), tolerance ([\d.e-]+)\): blocked by (proxy_\d(?:(?:, | and )proxy_\d)*)"
+        r"\(predicted ([\d.e-]+), allowed ([\d.e-]+)\): blocked by (proxy_\d(?:(?:, | and )proxy_\d)*)"
         r"(; the same lot in \d+ more rounds?)?"
     )
     everything = [re.fullmatch(pattern, text) for text in found.worst(1000) if "direction" not in text]

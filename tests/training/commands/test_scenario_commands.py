@@ -55,4 +55,4 @@ def test_one_scenario_is_printed_as_before_and_takes_no_options_of_interaction(r
         assert code == 2
         assert "--seed is an option of --interaction" in err
     else:
-        assert out.startswith(scenario.load("digits").to_yaml())
+        assert out.startswith(scenario.load("digits").to_yaml(full=True))

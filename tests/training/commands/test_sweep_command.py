@@ -57,7 +57,7 @@ def test_it_writes_tables_pages_and_pictures_and_goes_on(run, forking, tmp_path)
     with forking():
         code, shown, err = run(*words, *files)
     assert code == 0, err
-    assert "breast_cancer: planner_share" in shown
+    assert "breast_cancer: welfare, share of the planner's" in shown
     assert {path.name for path in (tmp_path / "pictures").iterdir() if path.suffix != ".json"} == {
         "breast_cancer-reward.contribution_cost.svg",
         "breast_cancer-reward.contribution_cost.png",
@@ -68,7 +68,7 @@ def test_it_writes_tables_pages_and_pictures_and_goes_on(run, forking, tmp_path)
     assert json.loads((out / "sweep.json").read_text())["agents"] == ["honest"]
     code, shown, err = run(*words, "--measure", "clean_share")
     assert code == 0, err
-    assert "breast_cancer: clean_share" in shown
+    assert "breast_cancer: clean share" in shown
     code, shown, err = run("report", out, "--parts", tmp_path / "parts", "--paper", tmp_path / "paper")
     assert code == 0, err
     assert (out / "report.html").stat().st_size > 10_000

@@ -217,7 +217,7 @@ def test_settings_seeds_and_the_command_are_told(page: tuple[str, Page]) -> None
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("agents", [("learned",), ("learned", "none"), ("none", "planner")])
+@pytest.mark.parametrize("agents", [("learned",), ("learned", "none"), ("none", "planner"), ("best_reply",), ("oracle",)])
 def test_one_seed_and_missing_agents_still_make_a_page(tmp_path: Path, agents: tuple[str, ...]) -> None:
     for agent in agents:
         write(tmp_path, agent, "shapley", 4)
