@@ -192,6 +192,8 @@ def equilibria(engine: Engine, *, most: int = MOST_PROFILES, starts: Sequence[St
         ValueError: If there is no such start, or ``most`` is not a whole number from 1.
     """
     engine.require_running()
+    if not starts:
+        raise ValueError(f"starts={starts!r}: name at least one of {', '.join(STARTS)}")
     n_bits = engine.num_agents * engine.num_lots
     if n_bits <= 62 and 2**n_bits <= whole_number("most", most, 1):
         return _enumerated(engine)

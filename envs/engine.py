@@ -211,7 +211,7 @@ class Engine:
         """
         if self.t >= self.horizon:
             when = "before the first reset" if self.seeds is None else f"after the episode's {self.horizon} rounds"
-            raise RuntimeError(f"step was called {when}: call reset first")
+            raise RuntimeError(f"no episode is running {when}: call reset first")
 
     def require_begun(self, what: str) -> None:
         """Refuse what needs an episode before there is one.

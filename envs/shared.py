@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import RLock
 
 import torch
@@ -15,6 +15,7 @@ from ..credit import RULES, CreditRule
 from ..credit.games.round import lacking
 from ..strict_yaml import read_text
 from .data.columns import ColumnSource
+from .data.dataset import Bools, Dataset
 from .data.lots import LotSource
 from .data.sources import DATA, Rows, Splits, split
 from .devices import CPU, plain_torch
@@ -25,7 +26,7 @@ from .scenario import Scenario
 from .screening.harm import Harm
 from .screening.procedure import Screener
 from .values.gradients import protected_classes
-from .values.interface import require_losses
+from .values.interface import Value, require_losses
 
 _BUILDING = RLock()
 """Threads build one after another: modules draw their start from torch's generator, which is the process's."""
@@ -102,7 +103,7 @@ def _moved(scenario_yaml: str, dtype: torch.dtype, made_by: tuple[object, ...], 
 def _shared(scenario_yaml: str, dtype: torch.dtype, made_by: tuple[object, ...]) -> tuple[Splits, Model, Tensor]:
     del made_by  # a part of the key
     scenario = Scenario.model_validate(read_text(scenario_yaml, "scenario").value)
-    splits = split(scenario.data, {name: value.strata for name, value in scenario.values.items()}, dtype)
+    splits = split(scenario.data, {name: partial(_strata, name, value) for name, value in scenario.values.items()}, dtype)
     for name, value in scenario.values.items():
         for what, probe in (("probe set", splits.probe[name]), ("probe test set", splits.probe_test[name])):
             try:
@@ -122,6 +123,14 @@ def _shared(scenario_yaml: str, dtype: torch.dtype, made_by: tuple[object, ...])
     losses = _start_losses(scenario, splits, model, theta)
     _check_shares(scenario, losses)
     return splits, model, theta[0]
+
+
+def _strata(name: str, value: Value, dataset: Dataset, groups: Mapping[str, Bools]) -> Sequence[Bools]:
+    """The rows that a value's probe set needs, with the value's name before what is wrong."""
+    try:
+        return value.strata(dataset, groups)
+    except ValueError as error:
+        raise ValueError(f"values.{name}: {error}") from None
 
 
 def _with_references(splits: Splits, scenario: Scenario, model: Model, theta: Tensor) -> Splits:

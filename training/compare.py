@@ -27,6 +27,7 @@ from queue import Empty
 from threading import Thread
 from typing import Any, cast
 
+import torch
 from tqdm import tqdm
 
 from .. import __version__, credit
@@ -34,7 +35,7 @@ from ..agents import AGENTS, Agent
 from ..agents.seats import seated, seats_named
 from ..checks import items_of
 from ..envs.scenario import Scenario
-from ..envs.shared import require_served
+from ..envs.shared import require_served, shared
 from ..files import output_folder, read_json, write_json, write_text
 from .evaluate import EVALUATION_SEED as EVALUATION_SEED
 from .evaluate import EVALUATION_SPLITS, EXACT_COMPARISON, agent_maker, checked_splits, evaluate, held_out_splits
@@ -171,6 +172,7 @@ def cells(
     held_out = tuple(checked_splits("evaluation_splits", evaluation_splits))
     made = []
     for scenario in scenarios:
+        shared(scenario, torch.float32)  # refuses data, values and a model that do not fit each other
         for rule in rules:
             require_served(scenario, credit.make(rule), rule)
             modules_of(rule)
@@ -281,7 +283,9 @@ def results(out: str | Path) -> list[dict[str, Any]]:
     """
     found = _require_one_set(Path(out))
     if not found:
-        raise ValueError(f"{str(out)!r} holds no finished results: run 'proxycoop compare --out {out}' first")
+        trained = (Path(out) / "run.json").exists()
+        remedy = f"it is a training run: see 'proxycoop evaluate {out}'" if trained else f"run 'proxycoop compare --out {out}' first"
+        raise ValueError(f"{str(out)!r} holds no finished results: {remedy}")
     return found
 
 

@@ -275,7 +275,7 @@ def _column(name: str, training: type[TrainSettings]) -> str:
 
 
 def _unknown(name: str, training: type[TrainSettings]) -> ValueError:
-    """The error for a setting that there is not. It lists those of the scenario and those of the training."""
+    """The error for a setting that there is not. It lists those of the training, and says where those of the scenario are."""
     named = dict.fromkeys(_without_kinds(one) for one, _, _ in describe(Scenario))
     of_scenario = [path for path in named if f"scenario.{path}" not in _NOT_VARIED]
     of_training = [field for field in training.model_fields if f"training.{field}" not in _NOT_VARIED]
@@ -284,8 +284,8 @@ def _unknown(name: str, training: type[TrainSettings]) -> ValueError:
     close = close or difflib.get_close_matches(name, [*of_training, *of_scenario], n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return ValueError(
-        f"vary {name}: there is no such setting{hint}; settings of the training are {', '.join(of_training)}; settings of the scenario are "
-        f"{', '.join(of_scenario)}, and those of each value (values.NAME.…)"
+        f"vary {name}: there is no such setting{hint}; settings of the training are {', '.join(of_training)}; 'proxycoop scenarios "
+        "--settings' lists those of a scenario, and of its values (values.NAME.…)"
     )
 
 

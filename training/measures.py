@@ -70,8 +70,8 @@ MEASURES: Mapping[str, Measure] = {
     ),
     "test_worst_value": Measure(
         "share, 1 is all that is allowed",
-        "The same on people outside the probe sets: the change of the loss of the value that fared worst, as a share of what profiles "
-        "allow in an episode.",
+        "Change over the episode of the loss of the value that fared worst, on people outside the screening's probe sets, as a share of "
+        "what profiles allow in an episode.",
     ),
     "limit_used/<value>": Measure(
         "share, 1 is the whole limit",

@@ -117,7 +117,7 @@ def test_names_of_points_are_fit_for_folders_and_differ():
         ({"horizon": "true,false"}, r"point horizon=true of scenario .*: horizon: must be a number, not true or false"),
         (
             {"reward.cost": "0,1"},
-            r"there is no such setting.*settings of the training are .*gamma.*settings of the scenario are .*principals",
+            r"there is no such setting.*settings of the training are .*gamma.*scenarios --settings",
         ),
         ({"contribution_cost": "0,1"}, r"did you mean 'reward\.contribution_cost'\?"),
         ({"training.horizon": "4,6"}, r"there is no such setting \(did you mean 'horizon'\?\)"),

@@ -65,8 +65,8 @@ class Panel:
 
     @property
     def title(self) -> str:
-        """The fixed settings, in words; empty if there are none."""
-        return ", ".join(f"{column.partition('.')[2]} {in_words(value)}" for column, value in self.fixed.items())
+        """The fixed settings by the last part of their names, in words; empty if there are none."""
+        return ", ".join(f"{column.rpartition('.')[2]} {in_words(value)}" for column, value in self.fixed.items())
 
 
 @dataclass(frozen=True)
@@ -183,14 +183,14 @@ def _findings(along: Setting, tables: Mapping[Any, Table]) -> Iterator[str]:
             certain = ", ".join(f"under {rule} at {_among(along, at)}" for rule, at in first.items())
             yield f"Welfare is highest {certain}{f'; at {open_at} it is not certain' if open_at else ''}."
         else:
-            yield f"It is not certain at {open_at} under which rule welfare is highest."
+            yield f"It is certain nowhere ({open_at}) under which rule welfare is highest."
 
 
 def _against_half(rule: str, stands: str, above: str, near: str, below: str) -> str:
     """Where welfare under a rule is above and below half of the reference's, and where its interval contains half, in a sentence."""
     half = f"half of what {stands} reaches"
     if not above and not below:
-        return f"Under {rule}, it is not certain at {near} whether welfare is more or less than {half}."
+        return f"Under {rule}, it is certain nowhere ({near}) whether welfare is more or less than {half}."
     sides = [f"{word} than {half} at {at}" for word, at in (("more", above), ("less", below)) if at]
     sides[1:] = [side.replace(half, "half") for side in sides[1:]]
     return f"Under {rule}, welfare is {' and '.join(sides)}{f'; at {near} it is not certain' if near else ''}."

@@ -349,7 +349,7 @@ class Findings:
         by = f"{done} by {who}" if self.audit.scenario.screening.governance in ("own", "unanimous") else f"{done}, {who} objecting"
         kind = "corrupt" if one.corrupt else "clean"
         return (
-            f"episode {one.episode}, round {one.round}: proxy_{one.proxy}'s lot {one.lot} ({kind}) would have {what} "
+            f"seed {one.episode}, round {one.round}: proxy_{one.proxy}'s lot {one.lot} ({kind}) would have {what} "
             f"{realised if what.startswith('gone') else abs(realised):.3g} (predicted {predicted:.3g}, allowed {tolerance:.3g}): {by}"
         )
 
@@ -371,4 +371,4 @@ def _of_limit(rise: float, limit: float | None) -> str:
     """A rise as a share of its limit, in words."""
     if limit is None:
         return ""
-    return f", {max(rise, 0.0) / limit:.0%} of the limit {limit:.3g}" if limit > 0 else ", limit 0"
+    return f", {100 * max(rise, 0.0) / limit:.0f} % of the limit {limit:.3g}" if limit > 0 else ", limit 0"

@@ -95,10 +95,16 @@ def _screening(screening: Screening) -> str:
 
 
 def _profile(profile: Profile) -> str:
-    limits = [f"{name} rises by at most {tolerance:g} an update" for name, tolerance in profile.tolerances.items()]
-    limits += [f"{name} rises by at most {100 * share:g} % of itself an update" for name, share in profile.relative_tolerances.items()]
-    limits += [f"{name} rises by at most {limit:g} over an episode" for name, limit in profile.limits.items()]
-    limits += [f"{name} rises by at most {100 * share:g} % of its start over an episode" for name, share in profile.relative_limits.items()]
+    most: dict[str, list[str]] = {name: [] for name in profile.values}
+    for kind, words in (
+        ("tolerances", "{:g} an update"),
+        ("relative_tolerances", "{:.3g} % of itself an update"),
+        ("limits", "{:g} an episode"),
+        ("relative_limits", "{:.3g} % of its start an episode"),
+    ):
+        for name, number in getattr(profile, kind).items():
+            most[name].append(words.format(100 * number if kind.startswith("relative") else number))
+    limits = [f"the loss of {name} rises by at most {' and '.join(parts)}" for name, parts in most.items() if parts]
     limits += [f"no update against the direction {direction_in_short(profile.direction)}"] if profile.direction else []
     limits += [f"no {tag} data" for tag in profile.forbidden_tags]
     limits += [f"no update longer than {profile.max_norm:g}"] if profile.max_norm is not None else []

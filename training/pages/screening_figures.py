@@ -147,5 +147,5 @@ def harms(names: Sequence[str], predicted: Floats, realised: Floats, entered: ND
     keys = [
         Line2D([], [], color=colour, marker=marker, linestyle="", markersize=4) for colour, marker in ((BLUE, "o"), (VERMILION, "x"))
     ] + [Line2D([], [], color=GREY, linestyle=(0, (3, 2)), linewidth=1)]
-    figure.legend(keys, ["entered as it was", "blocked or mended", "most that is allowed"], loc="outside upper left", ncols=3)
+    figure.legend(keys, ["entered as it was", "blocked or mended", "allowed, in the mean"], loc="outside upper left", ncols=3)
     return drawing("harms", figure, said)

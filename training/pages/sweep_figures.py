@@ -67,7 +67,7 @@ def _small(key: str, panels: Sequence[Panel], styles: Looks, measure: str) -> Dr
     """Small panels side by side, with one legend."""
     n_columns = 3 if len(panels) in (3, 5, 6, 9) else 2
     n_rows = math.ceil(len(panels) / n_columns)
-    titles = [drawable(panel.title, 34 if n_columns == 2 else 22) for panel in panels]
+    titles = [drawable(panel.title, 34 if n_columns == 2 else 26) for panel in panels]
     curves = {curve.label: (curve, _look(curve, panel, styles)) for panel in panels for curve in panel.curves}
     height = 0.5 + 0.17 * math.ceil(len(curves) / 2) + n_rows * (1.55 + 0.14 * max(title.count("\n") for title in titles))
     figure = Figure((WIDTH, height), layout="constrained")

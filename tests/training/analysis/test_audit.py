@@ -248,7 +248,7 @@ def test_how_much_of_a_limit_an_episode_used_is_told_in_per_cent():
     one = audited(**limited)
     worst = max(one.rises["false_alarm"][1], 0.0)
     (said,) = one.notes()
-    assert f", {worst / 0.1:.0%} of the limit 0.1)" in said
+    assert f", {10 * worst / 0.01:.0f} % of the limit 0.1)" in said
     assert ", limit 0)" in said
 
 
@@ -270,7 +270,7 @@ def test_the_worst_are_told_in_words_each_lot_once_and_only_the_list_is_capped(f
     assert len(told) == 3
     assert len(found.to_csv().splitlines()) == len(found.records()) + 1
     pattern = (
-        r"episode (\d+), round (\d+): proxy_(\d)'s lot (\d) \((corrupt|clean)\) would have (?:raised|lowered) (\w+) by ([\d.e-]+) "
+        r"seed (\d+), round (\d+): proxy_(\d)'s lot (\d) \((corrupt|clean)\) would have (?:raised|lowered) (\w+) by ([\d.e-]+) "
         r"\(predicted ([\d.e-]+), allowed ([\d.e-]+)\): blocked by (proxy_\d(?:(?:, | and )proxy_\d)*)"
         r"(; the same lot in \d+ more rounds?)?"
     )

@@ -315,7 +315,7 @@ def test_descriptions_say_every_limit_of_a_profile() -> None:
     profile = {"relative_tolerances": {"eights": 0.1}, "direction": {"nines": 2.0}, "max_norm": 0.5, "stake": 3.0, "holders": 2}
     text = dict(describe(scenario.load("digits", profiles=[profile]).to_dict()))["Who protects what"]
     assert text == (
-        "2 of them (stake 3 each): eights rises by at most 10 % of itself an update, no update against the direction 1·nines, "
+        "2 of them (stake 3 each): the loss of eights rises by at most 10 % of itself an update, no update against the direction 1·nines, "
         "no update longer than 0.5; the others nothing"
     )
 
