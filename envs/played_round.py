@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from torch import Tensor
 
@@ -11,6 +11,7 @@ from ..credit import LotGame, Round
 from .data.lots import DrawnLots
 from .model.coalitions import RoundStep, UtilityGame
 from .model.peers import peer_gains
+from .model.surrogates import surrogate_of
 from .model.utility import HeldOutUtility
 from .records import Prospect
 from .screening.verdicts import Screening, let_through
@@ -48,8 +49,9 @@ class PlayedRound:
 
     def as_round(self) -> Round:
         """The round as credit rules see it."""
+        played = self._game_of(self.aggregate)
         return Round(
-            self._game_of(self.aggregate).game(),
+            played.game(partial(surrogate_of, played)),
             contributed=self.contributed,
             admitted=self.admitted,
             blocked_by=self.before.blocked_by,

@@ -18,8 +18,8 @@ class _PairedRegression(Estimator):
     efficient = True
     leverage: bool
 
-    def __init__(self, budget: int | None = None, seed: int = 0, by_size: bool = False) -> None:
-        super().__init__(budget, seed)
+    def __init__(self, budget: int | None = None, seed: int = 0, by_size: bool = False, surrogate: bool = False) -> None:
+        super().__init__(budget, seed, surrogate)
         if not isinstance(by_size, bool):
             raise ValueError(f"by_size={by_size!r}: must be True or False")
         self.by_size = by_size

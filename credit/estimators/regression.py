@@ -7,6 +7,7 @@ coalition's equation is :math:`v(S) - \tfrac{|S|}{n} v(N) = \langle \theta, x_S 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from math import comb
@@ -67,20 +68,21 @@ class Design:
         inverse: Tensor = torch.linalg.pinv(weighted.T @ columns, rtol=1e-10, hermitian=True)
         return inverse @ weighted.T
 
-    def errors(self, residual: Tensor, pull: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def errors(self, residual: Tensor, pull: Tensor | None = None, *, jackknife: bool = False) -> tuple[Tensor, Tensor]:
         """Standard errors of a regression by this design, and their degrees of freedom, ``(n_envs, n)`` each.
 
-        This is a sandwich estimator. The draws' scores are inflated because a regression's residuals are too small (HC2, MacKinnon & White
-        1985). Scores of draws from one order are summed before they are squared, since these draws are not independent. Sizes that were
-        enumerated have no error.
+        This is a sandwich estimator. The draws' scores are inflated because a regression's residuals are too small (HC2, or HC3 with
+        ``jackknife``, which is near the jackknife and wider where draws are few; MacKinnon & White 1985). Scores of draws from one order
+        are summed before they are squared, since these draws are not independent. Sizes that were enumerated have no error.
 
         Args:
             residual: What the regression leaves of each draw, ``(n_envs, m)``.
             pull: How strongly each draw pulled its own fit before the regression, below 1, ``(n_envs, m)``.
+            jackknife: Whether to inflate as the jackknife does.
         """
         n_draws, n = self.members.shape
         kept = (1 - self.leverage).clamp(min=1e-3) * (1.0 if pull is None else 1 - pull)
-        scores = (residual * (self.left / kept).sqrt())[..., None] * self.solve.T  # (E, m, n)
+        scores = (residual * (self.left.sqrt() / kept if jackknife else (self.left / kept).sqrt()))[..., None] * self.solve.T  # (E, m, n)
         sums = scores.new_zeros(len(scores), int(self.order.max()) + 1, n).index_add(1, self.order, scores)
         error = sums.square().sum(dim=1).sqrt()
         n_orders = len(self.order[self.left > 0].unique())
@@ -100,11 +102,18 @@ def paired_design(n: int, n_pairs: int, generator: np.random.Generator, *, lever
     return _design(n, list(small), n_pairs, kernel, [float(k) for k in sides] if leverage else kernel, available, generator, paired=True)
 
 
-def single_design(n: int, n_coalitions: int, generator: np.random.Generator) -> Design:
-    """Coalitions of 1 to n − 1 players, sizes in proportion to the kernel; otherwise as :func:`paired_design`."""
+def single_design(n: int, n_coalitions: int, generator: np.random.Generator, *, free: Collection[int] = ()) -> Design:
+    """Coalitions of 1 to n − 1 players, sizes in proportion to the kernel; otherwise as :func:`paired_design`.
+
+    Args:
+        n: Number of players.
+        n_coalitions: Number of coalitions of the sizes that are not free.
+        generator: Source of randomness.
+        free: Sizes whose coalitions are all taken, beside the ``n_coalitions``.
+    """
     sizes = list(range(1, n))
     kernel = [1 / (s * (n - s)) for s in sizes]
-    return _design(n, sizes, n_coalitions, kernel, kernel, [comb(n, s) for s in sizes], generator, paired=False)
+    return _design(n, sizes, n_coalitions, kernel, kernel, [comb(n, s) for s in sizes], generator, paired=False, free=free)
 
 
 def _design(
@@ -117,11 +126,16 @@ def _design(
     generator: np.random.Generator,
     *,
     paired: bool,
+    free: Collection[int] = (),
 ) -> Design:
-    expected = bounded_shares(min(n_draws, sum(available)), share, [0] * len(share), available)
+    costly = [0 if s in free else most for s, most in zip(sizes, available, strict=True)]
+    expected = bounded_shares(min(n_draws, sum(costly)), share, [0] * len(share), costly)
     # systematic rounding: every size gets its expected number rounded up or down, and they sum to the number of draws
     ends = np.floor(np.cumsum(expected) + 1e-9 + generator.random() * (1 - 1e-6)).astype(int)
     counts = np.diff(np.minimum(ends, round(sum(expected))), prepend=0)
+    for j, s in enumerate(sizes):
+        if s in free:
+            counts[j], expected[j] = available[j], float(available[j])
     rows: list[Rows] = []
     weights, left = [], []
     orders: list[NDArray[np.intp]] = []

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..games.game import CoalitionGame
+from ..games.game import CoalitionGame, Surrogate
 from ..rule import RULES
 from .estimate import Estimate, Estimator
 from .regression import Design, single_design, slopes_by_size
@@ -62,8 +62,14 @@ class SizeRegression(Estimator):
 
     def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:
         """See the class."""
+        return self._fitted(game, single_design(game.n_players, budget - 1, generator))
+
+    def sample_rest(self, game: CoalitionGame, budget: int, generator: np.random.Generator, near: Surrogate) -> Estimate:
+        """The same for the difference to a surrogate. All coalitions of sizes that it knows are taken, beside those within the budget."""
+        return self._fitted(game, single_design(game.n_players, budget - 1, generator, free=near.known))
+
+    def _fitted(self, game: CoalitionGame, design: Design) -> Estimate:
         n = game.n_players
-        design = single_design(n, budget - 1, generator)
         v = game.value(design.members).double()
         design = design.to(v.device)
         grand = game.grand().double()[:, None]  # (E, 1)
@@ -76,7 +82,7 @@ class SizeRegression(Estimator):
         rest = y @ design.solve.T
 
         def errors() -> tuple[Tensor, Tensor]:
-            return design.errors(y - rest @ design.x.T, 1 - (1 - pull) * (1 - more))
+            return design.errors(y - rest @ design.x.T, 1 - (1 - pull) * (1 - more), jackknife=True)
 
         return Estimate(
             grand / n + slope[:, 1:].mean(dim=1, keepdim=True) * theta + rest,

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from ...checks import items_of
 from ..arguments import is_number, is_whole
-from .game import CoalitionGame
+from .game import CoalitionGame, Surrogate
 from .head import class_head
 from .lots import LotGame, unanimous
 from .replica import Replica, Update, Utility
 from .round import Round, lacking
+from .surrogate import quadratic
 
 _NOBODY_S = "the utility of clients []"
 
@@ -139,7 +140,7 @@ def from_updates(
         said, but = ("admitted", "somebody blocks it") if entered[i] else ("not admitted", "it contributed, and nobody blocks it")
         raise ValueError(f"admitted: client {i} is {said}, but {but}: admitted must be what blocked_by, or screening, lets through")
     return Round(
-        CoalitionGame(lambda coalitions: worlds.gains(coalitions.cpu() & entered), n),
+        CoalitionGame(lambda coalitions: worlds.gains(coalitions.cpu() & entered), n, surrogate=lambda *_: worlds.expansion(entered)),
         contributed=offered[None, :, None].clone(),
         admitted=entered[None, :, None].clone(),
         blocked_by=blocks,
@@ -222,6 +223,21 @@ class _Worlds:
         if found is None:
             raise lacking("utility_curvature")
         return found
+
+    def expansion(self, members: Tensor) -> Surrogate | str:
+        """The utility's quadratic expansion in the parts of those whose updates are admitted, bool ``(n,)``, or why there is none."""
+        entering = self.factor * (self.weights * members)
+        parts = entering[:, None] * self.updates.cpu().double()
+        try:
+            slope = self.replica.gradient(self.utility, self.theta, _NOBODY_S)
+            bent = None if slope is None else self.replica.curvatures(self.utility, self.theta, parts, _NOBODY_S)
+        except RuntimeError as error:  # an operation that cannot be differentiated, or not twice
+            return f"the utility cannot be differentiated twice ({error})"
+        if slope is None or bent is None:
+            return "the utility has no gradient"
+        curvature = parts @ bent.T
+        weight = (self.weights * members)[None] if self.renormalise else None
+        return quadratic((parts @ slope)[None], (curvature + curvature.T)[None] / 2, weight)
 
     def peer_gains(self, members: Tensor, peers: Sequence[Utility]) -> Tensor:
         """By how much client i's part in the step, alone, lowers client j's loss, ``(n, n)`` at ``[j, i]``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +21,10 @@ ValueFunction = Callable[[Tensor], Tensor | NDArray[Any] | Sequence[Any]]
 
 The worth is a tensor, an array, or a list. Its numbers may be of any real type, ``Decimal`` and ``Fraction`` among them.
 """
+
+Chances = tuple[tuple[float, ...], tuple[float, ...]]
+"""A semivalue as a mixture over the chance p with which others join: points p in [0, 1], and their weights, which sum to 1."""
+
 
 MAX_ENUMERATED = 20
 """Largest number of players for which all coalitions are enumerated."""
@@ -73,15 +78,25 @@ class CoalitionGame:
         n_players: Number of players n.
         value_block: Optional, for games that can do this faster than ``value``. ``(first, n_low) -> (n_envs, 2**n_low)``: worth of the
             coalitions first … first + 2**n_low − 1, coded with bit i for player i, where first is a multiple of 2**n_low.
+        surrogate: Optional, for games that may have a cheap one near them: called with the game and with how many coalitions beside v(N)
+            may be evaluated in making it, it returns the surrogate, or says in words why there is none.
 
     Raises:
         ValueError: If ``n_players`` is not a whole number from 1. When the game is asked, if its function answers with anything else.
     """
 
-    def __init__(self, value: ValueFunction, n_players: int, *, value_block: Callable[[int, int], Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        value: ValueFunction,
+        n_players: int,
+        *,
+        value_block: Callable[[int, int], Tensor] | None = None,
+        surrogate: SurrogateMaker | None = None,
+    ) -> None:
         self.n_players = n_players = checked_players(n_players)
         self._value = value
         self._value_block = value_block
+        self._surrogate = surrogate
         self._all: Tensor | None = None  # (n_envs, 2**n)
         self._streamed = False
         self._known: NDArray[np.bytes_] = np.empty(0, dtype=f"S{(n_players + 7) // 8}")  # packed coalitions, sorted
@@ -126,6 +141,28 @@ class CoalitionGame:
         if self._columns is None:  # no coalition was asked for, so nothing says how many environments there are
             return _worths(self._value(coalitions), 0)
         return self._columns[:, torch.from_numpy(self._where[place][inverse]).to(self._columns.device)]
+
+    def surrogate(self, most: int) -> Surrogate | str:
+        """A cheap game near this one, or in words why there is none.
+
+        Args:
+            most: How many coalitions, beside v(N), may be evaluated in making it.
+        """
+        return "the game is a black box" if self._surrogate is None else self._surrogate(self, most)
+
+    def learn(self, coalitions: Tensor, worth: Tensor) -> None:
+        """Take over what coalitions are worth from whoever evaluated them for this game: they are not evaluated again.
+
+        Args:
+            coalitions: bool ``(m, n_players)``, each once.
+            worth: ``(n_envs, m)``.
+        """
+        if self._all is not None:
+            return
+        keys = packed(coalitions.cpu().numpy())
+        new = torch.from_numpy(~np.isin(keys, self._known))
+        if new.any():
+            self._remember(keys[new.numpy()], _worths(worth[:, new.to(worth.device)], int(new.sum())))
 
     def values(self) -> Tensor:
         """Worth of every coalition.
@@ -194,6 +231,30 @@ class CoalitionGame:
         self._known = np.insert(self._known, place, keys[order])
 
 
+@dataclass(frozen=True)
+class Surrogate:
+    """A cheap game near another.
+
+    Attributes:
+        game: The cheap game, of the same players and environments. If it is no table of numbers but costs something itself, it may have a
+            surrogate in turn.
+        name: What it is, in words.
+        evaluations: How many coalitions of the dear game it took to make it, apart from v(N).
+        known: Sizes of coalitions all of which have been evaluated in making it.
+        paired: Whether nothing of pairs is left in the difference, so that coalitions are best drawn with their complements.
+        solve: Its semivalue, ``(n_envs, n)``, for chances; ``None`` if that has to be computed from its worths.
+    """
+
+    game: CoalitionGame
+    name: str
+    evaluations: int = 0
+    known: frozenset[int] = frozenset()
+    paired: bool = False
+    solve: Callable[[Chances], Tensor] | None = None
+
+
+SurrogateMaker = Callable[[CoalitionGame, int], Surrogate | str]
+"""From a game, and how many coalitions beside v(N) may be evaluated, to a surrogate; or in words why there is none."""
 GameLike = CoalitionGame | ValueFunction
 """What is accepted as a game: a :class:`CoalitionGame`, or a function of coalitions."""
 

@@ -124,16 +124,28 @@ class Replica:
 
     def curvature(self, function: Utility, theta: Tensor, direction: Tensor, whose: str) -> Tensor | None:
         """The Hessian of a function of the module at ``theta`` times a direction, double ``(P,)``; ``None`` if its answer has none."""
-        along = [part.to(entry) for part, entry in zip(self.parts(direction), self._entries, strict=True)]
+        found = self.curvatures(function, theta, direction[None], whose)
+        return None if found is None else found[0]
+
+    def curvatures(self, function: Utility, theta: Tensor, directions: Tensor, whose: str) -> Tensor | None:
+        """The same for several directions, ``(m, P)`` → ``(m, P)``; the function is asked once."""
         with torch.enable_grad():
             gradients = self._gradients(function, theta, whose, create_graph=True)
             if gradients is None:
                 return None
-            bent = [(g, d) for g, d in zip(gradients, along, strict=False) if g.requires_grad]  # buffers come last and have no gradient
-            if not bent:  # the function is linear
-                return torch.zeros(len(theta), dtype=torch.float64)
-            outputs, directions = zip(*bent, strict=True)
-            return self._flat(torch.autograd.grad(outputs, self._parameters, directions, allow_unused=True, materialize_grads=True))
+            products = []
+            for i, direction in enumerate(directions):
+                along = [part.to(entry) for part, entry in zip(self.parts(direction), self._entries, strict=True)]
+                bent = [(g, d) for g, d in zip(gradients, along, strict=False) if g.requires_grad]  # buffers come last, without gradients
+                if not bent:  # the function is linear
+                    return torch.zeros(len(directions), len(theta), dtype=torch.float64)
+                outputs, onto = zip(*bent, strict=True)
+                last = i == len(directions) - 1
+                found = torch.autograd.grad(
+                    outputs, self._parameters, onto, retain_graph=not last, allow_unused=True, materialize_grads=True
+                )
+                products.append(self._flat(found))
+            return torch.stack(products)
 
     def _gradients(self, function: Utility, theta: Tensor, whose: str, *, create_graph: bool) -> tuple[Tensor, ...] | None:
         self.load(theta)

@@ -75,6 +75,7 @@ class BanzhafMsr(Estimator):
         Wang & Jia (2023), *Data Banzhaf: a robust data valuation framework for machine learning*, AISTATS.
     """
 
+    target = "banzhaf"
     source = "Wang & Jia 2023 (AISTATS)"
     pays = "Banzhaf value, from mean worths of coalitions with and without the agent"
     known_failure = "a large v(N) hides differences"

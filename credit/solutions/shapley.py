@@ -11,7 +11,8 @@ from ..estimators.antithetic import AntitheticPermutations
 from ..estimators.estimate import Estimate, Estimator
 from ..estimators.kernelshap import KernelShap
 from ..estimators.size_regression import SizeRegression
-from ..games.game import MAX_ENUMERATED, CoalitionGame
+from ..estimators.truncated import TruncatedMonteCarlo
+from ..games.game import MAX_ENUMERATED, CoalitionGame, Surrogate
 from ..rule import RULES, Family, too_many
 from .semivalues import players_of, semivalue, semivalues, shapley_weights
 
@@ -48,9 +49,14 @@ class Shapley(Estimator):
     is exact where the budget covers all coalitions. Otherwise it is an estimate, by the method that ``benchmarks/credit/estimators.py``
     found best:
 
+    - below 2n − 1 evaluations: one order of joining (``tmc`` without truncation), which tells no standard error;
     - below five evaluations a player: antithetic permutations (``antithetic``);
     - from there on, for n < 16: paired KernelSHAP by size (``kernelshap(by_size=True)``);
     - from there on, for n ≥ 16: regression on size and membership (``size_regression``).
+
+    A round is no black box. Where it has a surrogate (:mod:`~proxycoop.credit.games.surrogate`), the value of the surrogate is known, and
+    only the difference is estimated: by antithetic permutations below three evaluations a player, and by regression on size and
+    membership from there on, or where the surrogate was made from evaluations. At the same budget the error is 10 to 30 times smaller.
 
     The rule's :meth:`method` and every estimate say which one was used.
 
@@ -62,10 +68,11 @@ class Shapley(Estimator):
     Args:
         budget: Most coalitions to evaluate in a round, v(∅) apart: a positive whole number. ``None`` is all of them.
         seed: Seed of the draws, a whole number from 0.
+        surrogate: Whether a round's surrogate is used where it has one.
 
     Raises:
-        ValueError: If ``budget`` is not a positive whole number, or ``seed`` is negative or not whole. At reset, if the value is to be
-            exact for more than 20 agents, or the budget is too small for the number of agents.
+        ValueError: If ``budget`` is not a positive whole number, ``seed`` is negative or not whole, or ``surrogate`` is not a bool. At
+            reset, if the value is to be exact for more than 20 agents, or the budget is below one evaluation an agent.
 
     References:
         Shapley (1953), *A value for n-person games*, Contributions to the Theory of Games II. Han et al. (2022), *Replication robust payoff
@@ -78,8 +85,8 @@ class Shapley(Estimator):
     known_failure = "who splits into copies gains"
     efficient = True
 
-    def __init__(self, budget: int | None = None, seed: int = 0) -> None:
-        super().__init__(budget, seed)
+    def __init__(self, budget: int | None = None, seed: int = 0, surrogate: bool = True) -> None:
+        super().__init__(budget, seed, surrogate)
         self.exact = budget is None
         self.evaluations = "2^n" if budget is None else str(budget)
         self.symmetric = self.null_player = self.exact
@@ -96,8 +103,14 @@ class Shapley(Estimator):
         if self.budget is None or self.budget >= 2**n_players - 1:
             return None
         if self.budget + 1 < 5 * n_players:  # v(∅) costs nothing here, but counts elsewhere
-            return AntitheticPermutations(self.budget, self.seed)
+            return self._permutations(n_players, self.budget)
         return KernelShap(self.budget, self.seed, by_size=True) if n_players < 16 else SizeRegression(self.budget, self.seed)
+
+    def _permutations(self, n_players: int, budget: int) -> Estimator:
+        """Orders of joining: each with its reverse, if the budget allows it."""
+        if budget >= 2 * n_players - 1:
+            return AntitheticPermutations(budget, self.seed)
+        return TruncatedMonteCarlo(budget, self.seed, tolerance=0.0, patience=n_players)
 
     def least_budget(self, n_players: int) -> int:
         """The least budget of the estimator; 1 if the value is exact."""
@@ -107,9 +120,13 @@ class Shapley(Estimator):
     def method(self, n_players: int) -> str:
         """Whether the value is exact, or which estimator is used."""
         estimator = self.estimator(n_players)
-        by_size = "(by_size=True)" if isinstance(estimator, KernelShap) else ""
-        how = "exact" if estimator is None else f"estimated by {RULES.name_of(type(estimator))}{by_size}"
-        return f"{how}, {super().method(n_players)}"
+        if estimator is None:
+            return f"exact, {super().method(n_players)}"
+        more = (
+            "(by_size=True)" if isinstance(estimator, KernelShap) else "(tolerance=0)" if isinstance(estimator, TruncatedMonteCarlo) else ""
+        )
+        beside = "; rounds that have a surrogate: estimated by their difference to it" if self.surrogate else ""
+        return f"estimated by {RULES.name_of(type(estimator))}{more}, {super().method(n_players)}{beside}"
 
     def check(self, n_players: int) -> None:
         """Refuse a cooperative that is too large for the exact value, or for which the budget is too small.
@@ -126,6 +143,14 @@ class Shapley(Estimator):
         estimator = self.estimator(game.n_players)
         assert estimator is not None
         return estimator.sample(game, budget, generator)
+
+    def sample_rest(self, game: CoalitionGame, budget: int, generator: np.random.Generator, near: Surrogate) -> Estimate:
+        """See the class."""
+        n = game.n_players
+        if not near.known and budget + 1 < (5 if near.paired else 3) * n:
+            return self._permutations(n, budget).sample(game, budget, generator)
+        estimator = KernelShap(budget, self.seed, by_size=True) if near.paired else SizeRegression(budget, self.seed)
+        return estimator.sample_rest(game, budget, generator, near)
 
     def at(self, game: CoalitionGame, episode: int, t: int) -> Estimate:
         """The value, or its estimate from the coalitions that are drawn for this round of this episode."""

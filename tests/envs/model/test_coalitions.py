@@ -11,6 +11,7 @@ from proxycoop import credit
 from proxycoop.credit import coalition_matrix
 from proxycoop.envs import Engine, scenario
 from proxycoop.envs.data import Rows
+from proxycoop.envs.model.additive import AdditiveLogits
 from proxycoop.envs.model.coalitions import RoundStep, UtilityGame
 from proxycoop.envs.model.models import SoftmaxRegression
 from proxycoop.envs.model.server import ServerState, Sgd
@@ -163,8 +164,8 @@ def test_without_momentum_the_gains_of_an_episode_sum_to_the_change_of_utility()
 @pytest.mark.parametrize("local_lr", [30.0, 1e3, 1e4])
 def test_huge_steps_agree_with_brute_force_through_the_log_domain(weights: str, local_lr: float, monkeypatch: pytest.MonkeyPatch) -> None:
     in_log_domain = []
-    summed = UtilityGame._summed
-    monkeypatch.setattr(UtilityGame, "_summed", lambda self, *parts: (in_log_domain.append(not parts[-1]), summed(self, *parts))[1])
+    summed = AdditiveLogits._summed
+    monkeypatch.setattr(AdditiveLogits, "_summed", lambda self, *parts: (in_log_domain.append(not parts[-1]), summed(self, *parts))[1])
     engine = make_engine(weights, **{"substrate.local_lr": local_lr, "screening.governance": "none"})
     brute, actions = BruteForce(engine), random_actions(engine)
     brute.prepare(actions)
@@ -194,7 +195,7 @@ def test_where_some_in_the_batch_leave_the_range_each_is_worth_what_it_is_alone(
             gamma=torch.ones(len(envs)),
         )
         game = UtilityGame(step, "neg_log_loss", rows, model.logits(step.theta, rows.x).log_softmax(dim=-1))
-        return game.game().values(), game._in_range
+        return game.game().values(), game.logits._in_range
 
     batch, in_range = worths(*range(6))
     assert in_range.tolist() == [True, False, True, True, False, True]
@@ -268,7 +269,7 @@ def test_opposite_huge_steps_that_underflow_before_they_cancel_keep_their_value(
     # class 1 starts at p ≈ 1 and is moved by −120 and +120 nats: e^−120 is zero in single precision, though the sum moves nothing
     shifts, start = [[0.0, -120.0, 0.0], [0.0, 120.0, 0.0]], [-80.0, 0.0, -80.0]
     game = one_row_game(shifts, start, torch.float32).game()
-    log_domain = one_row_game(shifts, start, torch.float64)._additive_values(coalition_matrix(2))
+    log_domain = one_row_game(shifts, start, torch.float64).logits.values(coalition_matrix(2))
     torch.testing.assert_close(game.values().double(), log_domain, rtol=1e-4, atol=1e-4)
 
 
@@ -276,7 +277,7 @@ def test_opposite_large_steps_do_not_lose_the_sum_to_underflow_without_an_infini
     # in single precision e^−110 vanishes while e^80 does not overflow: nothing is infinite, so nothing looks wrong
     shifts, start = [[0.0, -110.0], [0.0, 80.0]], [-60.0, 0.0]
     game = one_row_game(shifts, start, torch.float32).game()
-    exact = one_row_game(shifts, start, torch.float64)._additive_values(coalition_matrix(2))
+    exact = one_row_game(shifts, start, torch.float64).logits.values(coalition_matrix(2))
     torch.testing.assert_close(game.values().double(), exact, rtol=1e-4, atol=1e-4)
 
 

@@ -238,7 +238,7 @@ def test_train_evaluate_and_play_a_policy(run, tmp_path):
     [
         (("play", "-s", "nope"), "known ones are adult, adult-mean, adult-steep, breast_cancer, breast_cancer-hospitals"),
         (("play", "-c", "nope"), f"known ones are {', '.join(RULES)}"),
-        (("play", "-c", "shapley(budget=3)"), "budget=3 is too small for Shapley with 6 players: pass at least 11"),
+        (("play", "-c", "shapley(budget=3)"), "budget=3 is too small for Shapley with 6 players: pass at least 6"),
         (("play", "-c", "shapley(60)"), "credit rule 'shapley(60)': write a name, or a name with arguments such as shapley(budget=60)"),
         (("play", "-c", "shapley(budget=60"), "credit rule 'shapley(budget=60': write a name, or a name with arguments"),
         (("play", "-c", "shapley(budgte=60)"), "'shapley' does not take these arguments"),

@@ -116,6 +116,7 @@ def test_a_rule_without_words_of_its_own_does_not_borrow_the_interface_s(registr
 
 def test_how_a_rule_works_is_one_line():
     how = "estimated by kernelshap(by_size=True), 60 coalition evaluations a round"
+    how += "; rounds that have a surrogate: estimated by their difference to it"
     assert working("shapley(budget=60)", 10) == f"shapley(budget=60), {how}"
     assert working("shapley", 6) == "shapley, exact, 64 coalition evaluations a round"
     assert working("equal", 6) == "equal, 1 coalition evaluation a round"
