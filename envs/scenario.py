@@ -30,7 +30,7 @@ from ..text import one_line
 from .data.lots import Lots
 from .data.mixtures import DirichletMixture
 from .data.sources import Data
-from .model.coalitions import WeightsName
+from .model.additive import WeightsName
 from .model.models import ModelSettings, Softmax
 from .model.server import ServerSettings, Sgd
 from .model.substrates import FedAvg, SubstrateSettings, Vertical

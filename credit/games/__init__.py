@@ -1,6 +1,7 @@
 """Coalition games, rounds that make them, and games whose values are known in closed form.
 
 * ``game``: a coalition game, batched over environments;
+* ``surrogate``: cheap games that stand in for dear ones, and their values in closed form;
 * ``round``: a round, as credit rules see it;
 * ``lots``: the game among lots instead of agents;
 * ``known``: games whose values are known in closed form;

@@ -106,12 +106,11 @@ def _renormalised(linear: Tensor, curvature: Tensor, weight: Tensor, at: Chances
     t, dt = (part.to(linear) for part in _laplace())
     p, share = (linear.new_tensor(part) for part in at)
     at_once, envs = max(1, _CHUNK // (n * len(p))), max(1, _CHUNK // (n * len(p) * len(t)))
-    return torch.cat(
-        [
-            sum(_expected(*parts, t_some, dt_some, p, share) for t_some, dt_some in zip(t.split(at_once), dt.split(at_once), strict=True))
-            for parts in zip(*(part.split(envs) for part in (linear, own, others, weight)), strict=True)
-        ]
-    )
+    found = torch.zeros_like(linear)
+    for some in (slice(first, first + envs) for first in range(0, len(linear), envs)):
+        for t_some, dt_some in zip(t.split(at_once), dt.split(at_once), strict=True):
+            found[some] += _expected(linear[some], own[some], others[some], weight[some], t_some, dt_some, p, share)
+    return found
 
 
 def _expected(linear: Tensor, own: Tensor, others: Tensor, weight: Tensor, t: Tensor, dt: Tensor, p: Tensor, share: Tensor) -> Tensor:
@@ -135,7 +134,8 @@ def _expected(linear: Tensor, own: Tensor, others: Tensor, weight: Tensor, t: Te
     first = x * (line + along) - along
     second = 0.5 * (x * (rest + 2 * pulled + bend) - rest)
     integrand = without * (first + t[:, None, None] * second)  # (E, t, p, n)
-    return (integrand * (dt[:, None] * share)[..., None]).sum(dim=(1, 2))
+    part: Tensor = (integrand * (dt[:, None] * share)[..., None]).sum(dim=(1, 2))
+    return part
 
 
 @lru_cache(maxsize=1)

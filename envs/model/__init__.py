@@ -6,10 +6,13 @@
 * ``server``: how the aggregate is applied: sgd, adam;
 * ``utility``: the utility of the shared model, and its derivatives;
 * ``coalitions``: the step and the utility gain of every coalition, v(S);
+* ``additive``: the same where every agent moves the logits by something of its own;
+* ``surrogates``: cheap games near a round's own, for estimates;
 * ``peers``: what agents find when they try each other's updates on their own data.
 """
 
-from .coalitions import RoundStep, UtilityGame, WeightsName
+from .additive import WeightsName
+from .coalitions import RoundStep, UtilityGame
 from .models import Mlp, Model, ModelSettings, Module, Softmax
 from .server import Adam, ServerSettings, ServerState, Sgd
 from .substrates import FedAvg, Proposals, SubstrateSettings, Traversal, Vertical

@@ -165,7 +165,9 @@ def _findings(along: Setting, tables: Mapping[Any, Table]) -> Iterator[str]:
     stands = next((row.name for table in tables.values() if (row := reference(table)) is not None), None)
     rules = list(dict.fromkeys(row.name for table in tables.values() for row in table.learned))
     for rule in rules:
-        above, near, below = [], [], []
+        above: list[Any] = []
+        near: list[Any] = []
+        below: list[Any] = []
         for value, table in tables.items():
             of = _estimate(table, rule, "learned", SHARE_OF_REFERENCE)
             if of.mean is not None:
