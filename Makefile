@@ -81,7 +81,12 @@ bench: $(READY)  ## print the speed of the engine and of exact credit beside oth
 	@$(BIN)/python benchmarks/credit/exact.py
 	@$(BIN)/python benchmarks/values/screening.py
 
-estimators: $(READY)  ## reproduce the errors of estimators beside shapiq's; six minutes
+# shapiq 1.8 needs Python 3.12, and runs in an environment of its own that has nothing else. Without one, the installed version is taken.
+PYTHON312 ?= python3.12
+estimators: $(READY)  ## reproduce the errors of estimators beside shapiq's; half an hour
+	@$(PYTHON312) -c '' 2> /dev/null || echo "there is no $(PYTHON312), so the shapiq of $(VENV) is taken: make estimators PYTHON312=/path/to/python3.12"
+	@$(PYTHON312) -c '' 2> /dev/null && { test -x .venv-estimators/bin/python || $(PYTHON312) -m venv .venv-estimators; } \
+		&& .venv-estimators/bin/python -m pip install --quiet --disable-pip-version-check --requirement constraints/estimators.txt || true
 	@$(BIN)/python benchmarks/credit/estimators.py --markdown docs/results/estimators.md
 
 fidelity: $(READY)  ## reproduce the fidelity of every rule, published facts, what a second name gains, and the page on vetoes; five minutes

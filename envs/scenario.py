@@ -106,7 +106,7 @@ class Scenario(Settings):
     version: int = Field(
         1, ge=1, json_schema_extra=LATER, description="Version of the scenario: raised when a change of the file changes its numbers."
     )
-    principals: int = Field(6, ge=1, le=256, description="Number of principals N; each has one proxy.")
+    principals: int = Field(6, ge=1, le=1024, description="Number of principals N; each has one proxy.")
     horizon: int = Field(16, ge=1, le=2**20, description="Number of rounds T of an episode.")
     data: Data = Field(default_factory=Data, description="Where the data comes from and how it is split.")
     lots: Lots = Field(default_factory=Lots, description="How principals' private data is drawn.")

@@ -150,6 +150,10 @@ class SoftmaxRegression(Model):
 class ModuleModel(Model):
     """Any ``nn.Module`` from rows ``(R, D)`` to logits ``(R, C)`` through :func:`torch.func.functional_call`.
 
+    Parameters that are frozen (``requires_grad=False``) are shared once and stay as they are: only the others are federated, screened and
+    credited, and only they count in P. What frozen layers make of rows before any trained layer is computed once for all models of a
+    batch. If all are frozen, as in a module that was prepared for inference, all are taken.
+
     Args:
         module: The module. Its present parameters are the start.
         n_features: Number of features D.
@@ -167,8 +171,10 @@ class ModuleModel(Model):
             raise ValueError("model: the module has buffers (batch normalisation?): use layers whose only state is their parameters")
         if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in module.parameters()):
             raise ValueError("model: the module has lazy layers, whose shapes are not known yet: give them their numbers of inputs")
+        module = copy.deepcopy(module)  # a factory may give the same one again, and which are frozen must still be seen then
+        trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+        self.shapes = {name: parameter.shape for name, parameter in module.named_parameters() if name in trained or not trained}
         self.module = module.eval().requires_grad_(False)
-        self.shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
         self.n_parameters = sum(shape.numel() for shape in self.shapes.values())
         self.n_classes = n_classes
         if self.n_parameters == 0:
@@ -190,11 +196,23 @@ class ModuleModel(Model):
                 "no control flow that depends on the data"
             ) from error
         self.module = module
-        self.class_head = class_head(module, n_classes)
+        self.class_head = self._head()
 
     def start(self) -> Tensor:
-        """The module's own parameters, ``(P,)``."""
-        return torch.cat([parameter.detach().flatten() for parameter in self.module.parameters()])
+        """The module's own parameters, without the frozen ones, ``(P,)``."""
+        parameters = dict(self.module.named_parameters())
+        return torch.cat([parameters[name].detach().flatten() for name in self.shapes])
+
+    def _head(self) -> Tensor | None:
+        """The class of each trained parameter; ``None`` if the last layer is not linear, or a part of it is frozen."""
+        head = class_head(self.module, self.n_classes)
+        if head is None:
+            return None
+        named = list(self.module.named_parameters())
+        parts = dict(zip((name for name, _ in named), head.split([one.numel() for _, one in named]), strict=True))
+        if any(name not in self.shapes and (part >= 0).any() for name, part in parts.items()):
+            return None
+        return torch.cat([parts[name] for name in self.shapes])
 
     def to(self, device: torch.device) -> Model:
         """The same model for parameters and rows on a device, with its own copy of the module."""

@@ -226,3 +226,74 @@ def test_a_module_that_uses_a_layer_twice_serves() -> None:
     model = ModuleModel(nn.Sequential(twice, nn.Tanh(), twice, nn.Linear(D, C)), D, C)
     assert model.start().isfinite().all()
     assert model.logits(model.start()[None], torch.zeros(R, D)).shape == (1, R, C)
+
+
+# frozen parameters
+
+
+def frozen_trunk(n_features: int, n_classes: int) -> nn.Module:
+    """A trunk that is shared once, and a small head that is trained."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        trunk, head = nn.Sequential(nn.Linear(n_features, 12), nn.Tanh()), nn.Linear(12, n_classes)
+    trunk.requires_grad_(False)
+    return nn.Sequential(trunk, head)
+
+
+class Adapted(nn.Module):
+    """A frozen linear layer with an adapter of rank 2 (LoRA)."""
+
+    def __init__(self, n_features: int, n_classes: int) -> None:
+        super().__init__()
+        self.base = nn.Linear(n_features, n_classes).requires_grad_(False)
+        self.down, self.up = nn.Linear(n_features, 2, bias=False), nn.Linear(2, n_classes, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.base(x) + self.up(self.down(x))
+
+
+def test_only_trained_parameters_count_and_frozen_ones_stay_as_they_are() -> None:
+    module = frozen_trunk(5, 3)
+    model = ModuleModel(module, 5, 3)
+    assert model.n_parameters == 12 * 3 + 3
+    assert torch.equal(model.start(), torch.cat([one.detach().flatten() for one in module[1].parameters()]))
+    assert model.class_head is not None
+    assert len(model.class_head) == model.n_parameters
+    theta, x = torch.randn(4, model.n_parameters), torch.randn(7, 5)
+    by_hand = torch.stack([module[0](x) @ one[:36].reshape(3, 12).T + one[36:] for one in theta])
+    assert torch.allclose(model.logits(theta, x), by_hand, atol=1e-6)
+    cotangent = torch.randn(4, 7, 3)
+    weight = torch.einsum("bvc,vd->bcd", cotangent, module[0](x)).flatten(1)
+    assert torch.allclose(model.pullback(theta, x, cotangent), torch.cat([weight, cotangent.sum(dim=1)], dim=1), atol=1e-5)
+
+
+def test_a_cooperative_with_a_frozen_trunk_is_softmax_regression_on_what_the_trunk_makes_of_rows() -> None:
+    """Steps, screening and credit: nothing depends on what is frozen, but for the features."""
+    engine = Engine(
+        scenario.load("digits", model={"kind": "module", "factory": f"{__name__}:frozen_trunk"}, **{"reward.scale": 1.0}), "shapley"
+    )
+    engine.reset([0])
+    assert engine.theta.shape[1] == 12 * 10 + 10
+    before = [one.clone() for one in engine.model.module[0].parameters()]
+    for _ in range(3):
+        engine.step(torch.ones(1, 6, engine.num_lots, dtype=torch.bool))
+    assert all(torch.equal(a, b) for a, b in zip(before, engine.model.module[0].parameters(), strict=True))
+    game, near = engine.round.game, engine.round.game.surrogate(6)
+    assert torch.allclose(game.values(), near.game.values(), atol=1e-6), "linear in what is trained, so its logits are the game"
+
+
+def test_adapters_are_all_that_is_shared() -> None:
+    model = ModuleModel(Adapted(6, 4), 6, 4)
+    assert model.n_parameters == 2 * 6 + 4 * 2
+    assert model.class_head is None or (model.class_head >= 0).sum() == 8
+
+
+def test_the_factory_may_give_the_same_module_again() -> None:
+    module = frozen_trunk(5, 3)
+    assert ModuleModel(module, 5, 3).n_parameters == ModuleModel(module, 5, 3).n_parameters == 39
+    assert [one.requires_grad for one in module.parameters()] == [False, False, True, True], "it is the user's, and stays as it is"
+
+
+def test_where_all_parameters_are_frozen_all_are_shared() -> None:
+    assert ModuleModel(nn.Linear(5, 3).requires_grad_(False), 5, 3).n_parameters == 18
