@@ -21,7 +21,7 @@ from torch.func import functional_call, grad, vjp, vmap
 
 from ...credit.games.head import class_head
 from ...settings import Settings, default_kind
-from .likelihood import cross_entropy, log_softmax
+from .likelihood import cross_entropy, log_softmax, residual
 
 _CALLING = RLock()
 """While a module is called, torch.func lends it parameters. Engines of one scenario share the module, and may be in different threads."""
@@ -81,6 +81,21 @@ class Model(ABC):
         Returns:
             Gradient of that loss with respect to the parameters, ``(B, P)``.
         """
+
+    def loss_gradient(self, theta: Tensor, x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient of the weighted sum of the rows' cross-entropies, and the logits on the way to it.
+
+        Args:
+            theta: Parameters of the B models, ``(B, P)``.
+            x: Rows of each model, prepared or not, ``(B, R, D)``.
+            y: Their labels, int64 ``(B, R)``.
+            weight: The rows' weights, ``(B, R)``.
+
+        Returns:
+            Logits ``(B, R, C)``, and the gradient ``(B, P)``.
+        """
+        logits = self.logits(theta, x)
+        return logits, self.pullback(theta, x, residual(logits, y) * weight[..., None])
 
     @abstractmethod
     def curvature(self, theta: Tensor, x: Tensor, y: Tensor, direction: Tensor) -> Tensor:
@@ -237,6 +252,17 @@ class ModuleModel(Model):
         in_dims = (0, 0 if x.dim() == 3 else None, 0)
         gradients: Tensor = vmap(one, in_dims=in_dims)(theta, x, cotangent)
         return gradients
+
+    def loss_gradient(self, theta: Tensor, x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """With one forward pass for both."""
+
+        def one(theta: Tensor, x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+            logits, back = vjp(lambda parameters: self._one(parameters, x), theta)
+            (gradient,) = back(residual(logits, y) * weight[:, None])
+            return logits, gradient
+
+        found: tuple[Tensor, Tensor] = vmap(one)(theta, x, y, weight)
+        return found
 
     def curvature(self, theta: Tensor, x: Tensor, y: Tensor, direction: Tensor) -> Tensor:
         """By differentiating twice, ``(B, P)``. With ReLU units the second derivative exists almost everywhere."""

@@ -14,7 +14,7 @@ from ...settings import Settings, default_kind
 from .. import randomness
 from ..data.columns import column_blocks
 from ..data.lots import DrawnLots
-from .likelihood import loss_and_residual, residual
+from .likelihood import cross_entropy, loss_and_residual
 from .models import Model
 
 
@@ -78,15 +78,20 @@ class FedAvg(Settings):
         """
         del keys, t
         weight = lots.present.to(theta.dtype) / lots.samples.clamp(min=1)[..., None]  # (N, K, R); a lot may have no rows
-        logits = _lot_logits(model, theta, lots.inputs)
-        row_loss, error = loss_and_residual(logits, lots.y)
-        loss = (row_loss * weight).sum(dim=-1)
         start = _per_lot(theta, lots.inputs)
-        updates = _lot_gradient(model, start, lots.inputs, error, -self.local_lr * weight)
+        rows = [part.flatten(end_dim=2) for part in (lots.inputs, lots.y, (-self.local_lr * weight).expand(lots.y.shape))]
+        if model.linear:  # one pass for all lots, since all have the same parameters
+            logits = _lot_logits(model, theta, lots.inputs)
+            row_loss, error = loss_and_residual(logits, lots.y)
+            updates = _lot_gradient(model, start, lots.inputs, error, -self.local_lr * weight)
+        else:
+            answers, steps = model.loss_gradient(start, *rows)
+            row_loss = cross_entropy(answers.reshape(*lots.y.shape, -1), lots.y)
+            updates = steps.reshape(*lots.y.shape[:3], -1)
+        loss = (row_loss * weight).sum(dim=-1)
         for _ in range(self.local_steps - 1):
-            local = start + updates.flatten(end_dim=2)
-            logits = model.logits(local, lots.inputs.flatten(end_dim=2)).reshape(logits.shape)
-            updates = updates + _lot_gradient(model, local, lots.inputs, residual(logits, lots.y), -self.local_lr * weight)
+            _, steps = model.loss_gradient(start + updates.flatten(end_dim=2), *rows)
+            updates = updates + steps.reshape(updates.shape)
         share = (lots.samples.to(theta.dtype) / lots.samples.sum()).expand(loss.shape)
         return Proposals(updates, share, loss)
 
