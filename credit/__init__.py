@@ -18,6 +18,7 @@ from .estimators.antithetic import AntitheticPermutations
 from .estimators.bridge import from_shapiq, to_shapiq
 from .estimators.complementary import ComplementaryContributions
 from .estimators.estimate import Estimate, Estimator
+from .estimators.gaussian_process import GaussianProcess
 from .estimators.kernelshap import KernelShap, LeverageShap
 from .estimators.size_regression import SizeRegression
 from .estimators.svarm import StratifiedSvarm, Svarm
@@ -86,6 +87,7 @@ __all__ = [
     "FairYetEqual",
     "FedSv",
     "GameRule",
+    "GaussianProcess",
     "GradientShapley",
     "GuidedTruncationGradient",
     "InRun",

@@ -3,8 +3,8 @@
 The games have known values (saturating utilities with redundant and harmful players, weighted coverage, random sums of unanimity games,
 weighted majorities, airports), or are real rounds: of ``digits-mean``, ``digits`` and ``adult``, and of a multilayer perceptron and a
 convolutional network. For rounds, values are exact for up to 16 agents; for more they come from an estimate with a surrogate and 1,000
-evaluations per agent (300 for networks). All estimators get the same number of evaluations. shapiq evaluates the empty coalition, which is
-worth 0 by definition and costs us nothing, so ours get one evaluation less.
+evaluations per agent. Networks are played with up to 16. All estimators get the same number of evaluations. shapiq evaluates the empty
+coalition, which is worth 0 by definition and costs us nothing, so ours get one evaluation less.
 
 The number shown is the median, over games, of the relative L2 error ‖φ̂ − φ‖ / ‖φ‖. For each game and budget there are three:
 ``shapley(budget)``, which chooses its estimator by the number of players and the budget alone; the best of our estimators in hindsight; and
@@ -50,6 +50,7 @@ HERE = Path(__file__).parent
 SHAPIQ_PYTHON = HERE.parents[1] / ".venv-estimators" / "bin" / "python"
 OURS = (
     "antithetic",
+    "gaussian_process",
     "kernelshap",
     "kernelshap(by_size=True)",
     "leverage",
@@ -101,7 +102,7 @@ def real_rounds(kind: str, n: int, n_games: int) -> Iterator[tuple[CoalitionGame
         if n <= EXACT_UP_TO:
             rule = credit.make("shapley")
         else:
-            rule = credit.make("shapley", budget=(300 if "model" in changes else 1000) * n, seed=seed)
+            rule = credit.make("shapley", budget=1000 * n, seed=seed)
         values = rule.values(game)[0]
         if values.any():  # something was admitted
             yield game, values
@@ -261,7 +262,8 @@ def main() -> None:
     if not SHAPIQ_PYTHON.exists():
         sys.stdout.write("there is no .venv-estimators with shapiq 1.8 (make estimators makes it where Python 3.12 is found)\n")
     theirs.close()
-    cases = [(kind, n) for kind in arguments.kinds for n in arguments.players]
+    networks = [kind for kind, (_, changes) in ROUNDS.items() if "model" in changes]
+    cases = [(kind, n) for kind in arguments.kinds for n in arguments.players if kind not in networks or n <= EXACT_UP_TO]
     with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:
         running = {
             pool.submit(measure, kind, n, arguments.budgets, arguments.games): (kind, n)

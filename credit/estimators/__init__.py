@@ -3,6 +3,7 @@
 * ``estimate``: an estimate with its standard errors, and the base class of estimators;
 * ``antithetic``: antithetic permutation sampling;
 * ``complementary``: complementary contributions;
+* ``gaussian_process``: the value of a Gaussian process that is fitted to the sampled coalitions;
 * ``kernelshap``: least squares: paired KernelSHAP and leverage-score sampling;
 * ``size_regression``: regression on coalition size and membership;
 * ``svarm``: SVARM and stratified SVARM;
@@ -17,6 +18,7 @@ from .antithetic import AntitheticPermutations
 from .bridge import from_shapiq, to_shapiq
 from .complementary import ComplementaryContributions
 from .estimate import Estimate, Estimator
+from .gaussian_process import GaussianProcess
 from .kernelshap import KernelShap, LeverageShap
 from .size_regression import SizeRegression
 from .svarm import StratifiedSvarm, Svarm
@@ -27,6 +29,7 @@ __all__ = [
     "ComplementaryContributions",
     "Estimate",
     "Estimator",
+    "GaussianProcess",
     "GuidedTruncationGradient",
     "KernelShap",
     "LeverageShap",

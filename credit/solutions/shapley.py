@@ -9,12 +9,16 @@ from torch import Tensor
 
 from ..estimators.antithetic import AntitheticPermutations
 from ..estimators.estimate import Estimate, Estimator
+from ..estimators.gaussian_process import GaussianProcess
 from ..estimators.kernelshap import KernelShap
 from ..estimators.size_regression import SizeRegression
 from ..estimators.truncated import TruncatedMonteCarlo
 from ..games.game import MAX_ENUMERATED, CoalitionGame, Surrogate
 from ..rule import RULES, Family, too_many
 from .semivalues import players_of, semivalue, semivalues, shapley_weights
+
+LARGEST_PROCESS = 1300
+"""Most evaluations to which ``shapley(budget)`` fits a Gaussian process. The time grows with their third power."""
 
 
 def shapley_values(v: Tensor) -> Tensor:
@@ -50,13 +54,16 @@ class Shapley(Estimator):
     found best:
 
     - below 2n − 1 evaluations: one order of joining (``tmc`` without truncation), which tells no standard error;
-    - below five evaluations a player: antithetic permutations (``antithetic``);
+    - below three evaluations a player: antithetic permutations (``antithetic``);
+    - below five: a Gaussian process (``gaussian_process``), up to 1,300 evaluations, and antithetic permutations beyond;
     - from there on, for n < 16: paired KernelSHAP by size (``kernelshap(by_size=True)``);
     - from there on, for n ≥ 16: regression on size and membership (``size_regression``).
 
     A round is no black box. Where it has a surrogate (:mod:`~proxycoop.credit.games.surrogate`), the value of the surrogate is known, and
-    only the difference is estimated: by antithetic permutations below three evaluations a player, and by regression on size and
-    membership from there on, or where the surrogate was made from evaluations. At the same budget the error is 10 to 30 times smaller.
+    only the difference is estimated: by a Gaussian process below five evaluations a player, and by regression on size and membership from
+    there on. Where agents' weights are fixed, the surrogate of a linear model takes all that pairs of players do. Then methods are best
+    that draw coalitions with their complements: antithetic permutations below five evaluations a player, paired KernelSHAP by size from
+    there on.
 
     The rule's :meth:`method` and every estimate say which one was used.
 
@@ -102,8 +109,10 @@ class Shapley(Estimator):
         """The estimator of the value for so many players within the budget; ``None`` if the value is exact."""
         if self.budget is None or self.budget >= 2**n_players - 1:
             return None
-        if self.budget + 1 < 5 * n_players:  # v(∅) costs nothing here, but counts elsewhere
+        if self.budget + 1 < 3 * n_players:  # v(∅) costs nothing here, but counts elsewhere
             return self._permutations(n_players, self.budget)
+        if self.budget + 1 < 5 * n_players:
+            return self._smooth(n_players, self.budget)
         return KernelShap(self.budget, self.seed, by_size=True) if n_players < 16 else SizeRegression(self.budget, self.seed)
 
     def _permutations(self, n_players: int, budget: int) -> Estimator:
@@ -111,6 +120,10 @@ class Shapley(Estimator):
         if budget >= 2 * n_players - 1:
             return AntitheticPermutations(budget, self.seed)
         return TruncatedMonteCarlo(budget, self.seed, tolerance=0.0, patience=n_players)
+
+    def _smooth(self, n_players: int, budget: int) -> Estimator:
+        """A Gaussian process, if its matrix is not too large; it takes n + 1 evaluations."""
+        return GaussianProcess(budget, self.seed) if n_players < budget <= LARGEST_PROCESS else self._permutations(n_players, budget)
 
     def least_budget(self, n_players: int) -> int:
         """The least budget of the estimator; 1 if the value is exact."""
@@ -146,10 +159,13 @@ class Shapley(Estimator):
 
     def sample_rest(self, game: CoalitionGame, budget: int, generator: np.random.Generator, near: Surrogate) -> Estimate:
         """See the class."""
-        n = game.n_players
-        if not near.known and budget + 1 < (5 if near.paired else 3) * n:
-            return self._permutations(n, budget).sample(game, budget, generator)
-        estimator = KernelShap(budget, self.seed, by_size=True) if near.paired else SizeRegression(budget, self.seed)
+        n, few = game.n_players, budget + near.evaluations + 1 < 5 * game.n_players
+        if near.paired:
+            estimator = self._permutations(n, budget) if few else KernelShap(budget, self.seed, by_size=True)
+        elif few:
+            estimator = GaussianProcess(budget, self.seed) if near.known else self._smooth(n, budget)
+        else:
+            estimator = SizeRegression(budget, self.seed)
         return estimator.sample_rest(game, budget, generator, near)
 
     def at(self, game: CoalitionGame, episode: int, t: int) -> Estimate:

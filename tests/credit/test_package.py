@@ -33,6 +33,7 @@ def test_public_names_are_these():
         "FairYetEqual",
         "FedSv",
         "GameRule",
+        "GaussianProcess",
         "GradientShapley",
         "GuidedTruncationGradient",
         "InRun",

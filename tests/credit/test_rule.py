@@ -38,6 +38,7 @@ HOUSE = {
     "fael": credit.FairYetEqual,
     "fedsv": credit.FedSv,
     "g_shapley": credit.GradientShapley,
+    "gaussian_process": credit.GaussianProcess,
     "gtg": credit.GuidedTruncationGradient,
     "in_run": credit.InRun,
     "joint_shapley": credit.JointShapley,

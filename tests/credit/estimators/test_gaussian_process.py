@@ -1,0 +1,106 @@
+"""The Gaussian process over coalitions, against all its coalitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from proxycoop import credit
+from proxycoop.credit import coalition_matrix, games
+from proxycoop.credit.estimators.gaussian_process import _NUGGET, _SIZE_WEIGHT, FALLS, _Covariance
+
+
+def covariance_by_hand(s: list[bool], t: list[bool], fall: float, slope: float) -> float:
+    """k(S, T) by its formula."""
+    n, a, b = len(s), sum(s), sum(t)
+    by_size = np.exp(-0.5 * ((a - b) / (0.3 * n)) ** 2)
+    product = sum((x - a / n) * (y - b / n) for x, y in zip(s, t, strict=True))
+    return ((1 - fall) / (1 + fall)) ** sum(x != y for x, y in zip(s, t, strict=True)) + by_size * (3 + slope * 4 / n * product)
+
+
+@pytest.mark.parametrize(("fall", "slope"), [(0.2, 0.0), (0.05, 10.0)])
+def test_its_covariance_is_the_formula_s(fall, slope):
+    rows = coalition_matrix(4).clone()
+    found = _Covariance(4, fall, slope).matrix(rows)
+    for i, s in enumerate(rows.tolist()):
+        for j, t in enumerate(rows.tolist()):
+            nugget = _NUGGET * (1 + _SIZE_WEIGHT + slope) if i == j else 0.0
+            assert float(found[i, j]) == pytest.approx(covariance_by_hand(s, t, fall, slope) + nugget, rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 3, 7])
+@pytest.mark.parametrize(("fall", "slope"), [(0.4, 0.0), (0.05, 1.0), (0.0125, 10.0)])
+def test_the_value_of_a_covariance_and_its_variance_are_those_of_all_coalitions(n, fall, slope):
+    kernel, rows = _Covariance(n, fall, slope), coalition_matrix(n).clone()
+    k = kernel.matrix(rows)
+    k.diagonal().sub_(_NUGGET * (1 + _SIZE_WEIGHT + slope))
+    values = credit.shapley_values(k)  # row T: of the game k(·, T)
+    assert torch.allclose(kernel.values(rows), values, rtol=1e-10, atol=1e-12)
+    twice = credit.shapley_values(values.T.contiguous())
+    assert torch.allclose(twice.diagonal(), torch.full((n,), kernel.variance(), dtype=torch.float64), rtol=1e-9, atol=1e-12)
+
+
+def test_a_game_that_is_drawn_from_the_process_is_found_and_its_error_foretold():
+    """Games with the process's own covariance: the error over the standard error is a standard normal number."""
+    rows = coalition_matrix(7).clone()
+    k = _Covariance(7, 0.2, 0.0).matrix(rows)
+    generator = torch.Generator().manual_seed(0)
+    drawn = (torch.linalg.cholesky(k) @ torch.randn(128, 60, generator=generator, dtype=torch.float64)).T
+    v = drawn - drawn[:, :1]
+    found = credit.make("gaussian_process", budget=60).estimate(credit.table_game(v))
+    z = (found.values - credit.shapley_values(v)) / found.standard_error
+    assert 0.85 < float(z.std()) < 1.15
+    assert abs(float(z.mean())) < 0.15
+
+
+def test_with_all_coalitions_it_is_exact():
+    game = games.random_game("saturating", 5, seed=1)
+    found = credit.make("gaussian_process", budget=31).estimate(game.game())
+    assert torch.allclose(found.values[0], game.shapley, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["saturating", "coverage", "unanimity_sum"])
+def test_it_is_closer_than_others_on_smooth_games(kind):
+    def error(name: str) -> float:
+        found = []
+        for seed in range(12):
+            game = games.random_game(kind, 10, seed)
+            values = credit.make(name, budget=200, seed=seed).values(game.game())[0]
+            found.append(float((values - game.shapley).norm() / game.shapley.norm()))
+        return float(np.median(found))
+
+    assert error("gaussian_process") < 0.7 * min(error("kernelshap"), error("size_regression"), error("antithetic"))
+
+
+def test_each_environment_has_the_covariance_that_fits_it_and_does_not_depend_on_the_others():
+    smooth, rough = games.random_game("saturating", 8, 2), games.random_game("unanimity_sum", 8, 3)
+    together = credit.CoalitionGame(lambda c: torch.stack([smooth.value(c), rough.value(c)]), 8)
+    both = credit.make("gaussian_process", budget=90).estimate(together)
+    for e, game in enumerate((smooth, rough)):
+        alone = credit.make("gaussian_process", budget=90).estimate(game.game())
+        assert torch.allclose(both.values[e], alone.values[0], atol=1e-9)
+        assert torch.allclose(both.standard_error[e], alone.standard_error[0], rtol=1e-6)
+
+
+def test_a_game_of_zeros_and_one_of_infinite_worth_have_their_values():
+    zeros = credit.make("gaussian_process", budget=20).estimate(credit.CoalitionGame(lambda c: torch.zeros(len(c)), 5))
+    assert zeros.values.abs().max() == 0.0
+    assert zeros.standard_error.max() < 1e-12
+    odd = credit.make("gaussian_process", budget=20).estimate(credit.CoalitionGame(lambda c: torch.full((len(c),), torch.inf), 5))
+    assert not odd.values.isfinite().any()
+
+
+def test_it_is_efficient_and_takes_no_more_than_the_budget():
+    game = games.random_game("coverage", 9, 4).game()
+    found = credit.make("gaussian_process", budget=50).estimate(game)
+    assert game.evaluations == found.evaluations == 50
+    assert float(found.values.sum()) == pytest.approx(float(game.grand()), rel=1e-9)
+    assert tuple(sorted(FALLS, reverse=True)) == FALLS
+
+
+@pytest.mark.slow
+def test_large_games_select_on_some_draws():
+    game = games.random_game("saturating", 40, 5)
+    found = credit.make("gaussian_process", budget=800).estimate(game.game())
+    assert float((found.values[0] - game.shapley).norm() / game.shapley.norm()) < 0.12
