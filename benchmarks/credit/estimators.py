@@ -141,7 +141,7 @@ def shapiq_python() -> Path:
     return SHAPIQ_PYTHON if SHAPIQ_PYTHON.exists() else Path(sys.executable)
 
 
-def errors(game: CoalitionGame, shapley: Tensor, budget: int, seed: int, theirs: Shapiq) -> dict[str, float]:
+def errors(game: CoalitionGame, shapley: Tensor, budget: int, seed: int, theirs: Shapiq | None) -> dict[str, float]:
     """Relative L2 error of every estimator that takes the budget; shapiq's are marked by a leading ``shapiq ``."""
     n, found = game.n_players, dict[str, Tensor]()
 
@@ -161,7 +161,7 @@ def errors(game: CoalitionGame, shapley: Tensor, budget: int, seed: int, theirs:
             continue  # below its least budget
         assert isinstance(rule, credit.GameRule)
         found[name] = rule.values(anew())[0]
-    for name in theirs.names:
+    for name in theirs.names if theirs is not None else ():
         answer = theirs.estimate(name, game, budget, seed)
         if answer is not None:
             found[f"shapiq {name}"] = answer
@@ -185,7 +185,7 @@ class Place:
     @property
     def theirs(self) -> str:
         """The best of shapiq's in hindsight."""
-        return min((name for name in self.median if name.startswith("shapiq ")), key=self.median.__getitem__)
+        return min((name for name in self.median if name.startswith("shapiq ")), key=self.median.__getitem__, default="")
 
     @property
     def chosen(self) -> str:
@@ -194,16 +194,17 @@ class Place:
         return rule.method(self.n).split(", ")[0].removeprefix("estimated by ")
 
 
-def measure(kind: str, n: int, budgets: list[float], n_games: int) -> list[Place]:
+def measure(kind: str, n: int, budgets: list[float], n_games: int, alone: bool) -> list[Place]:
     """All budgets for one kind of game and number of players."""
     torch.set_num_threads(1)
     samples: dict[float, dict[str, list[float]]] = {times: defaultdict(list) for times in budgets}
-    theirs = Shapiq(shapiq_python())
+    theirs = None if alone else Shapiq(shapiq_python())
     for seed, (game, shapley) in enumerate(real_rounds(kind, n, n_games) if kind in ROUNDS else known(kind, n, n_games)):
         for times in budgets:
             for name, error in errors(game, shapley, int(times * n), seed, theirs).items():
                 samples[times][name].append(error)
-    theirs.close()
+    if theirs is not None:
+        theirs.close()
     return [
         Place(kind, n, times, {name: statistics.median(sample) for name, sample in by_name.items()}) for times, by_name in samples.items()
     ]
@@ -214,9 +215,10 @@ def full_table(places: list[Place]) -> Table:
     table = Table("game", "N", "budget", "shapley(budget)", "error", "ours, best", "error", "shapiq, best", "error", "shapiq / shapley()")
     for place in places:
         median, chosen = place.median, place.median["shapley"]
+        theirs = median.get(place.theirs, float("nan"))
         table.add_row(
             *(place.kind, str(place.n), f"{place.times:g} N", place.chosen, f"{chosen:.3f}", place.ours, f"{median[place.ours]:.3f}"),
-            *(place.theirs.removeprefix("shapiq "), f"{median[place.theirs]:.3f}", f"{median[place.theirs] / max(chosen, 1e-12):.2f}"),
+            *(place.theirs.removeprefix("shapiq "), f"{theirs:.3f}", f"{theirs / max(chosen, 1e-12):.2f}"),
         )
     return table
 
@@ -236,7 +238,9 @@ def markdown(places: list[Place], budgets: list[float]) -> str:
         ]
         for kind, n in dict.fromkeys((place.kind, place.n) for place in shown):
             cells = [
-                " / ".join(_digits(place.median[name]) for name in columns(place)) for place in shown if (place.kind, place.n) == (kind, n)
+                " / ".join(_digits(place.median[name]) for name in columns(place) if name)
+                for place in shown
+                if (place.kind, place.n) == (kind, n)
             ]
             lines.append(f"| {kind.replace('_', ' ')} | {n} | " + " | ".join(cells) + " |")
         parts.append("\n".join(lines) + "\n")
@@ -254,19 +258,21 @@ def main() -> None:
     parser.add_argument("--budgets", type=float, nargs="+", default=[2, 5, 10, 20], help="evaluations a player")
     parser.add_argument("--games", type=int, default=20, help="of each kind")
     parser.add_argument("--kinds", nargs="+", default=[*KINDS, *ROUNDS], choices=[*KINDS, *ROUNDS])
+    parser.add_argument("--alone", action="store_true", help="leave shapiq out")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes side by side")
     parser.add_argument("--markdown", type=Path, help="write a short table into this file")
     arguments = parser.parse_args()
-    theirs = Shapiq(shapiq_python())
-    sys.stdout.write(f"beside shapiq {theirs.version or 'of this environment'}, {len(theirs.names)} estimators\n")
-    if not SHAPIQ_PYTHON.exists():
-        sys.stdout.write("there is no .venv-estimators with shapiq 1.8 (make estimators makes it where Python 3.12 is found)\n")
-    theirs.close()
+    if not arguments.alone:
+        theirs = Shapiq(shapiq_python())
+        sys.stdout.write(f"beside shapiq {theirs.version or 'of this environment'}, {len(theirs.names)} estimators\n")
+        if not SHAPIQ_PYTHON.exists():
+            sys.stdout.write("there is no .venv-estimators with shapiq 1.8 (make estimators makes it where Python 3.12 is found)\n")
+        theirs.close()
     networks = [kind for kind, (_, changes) in ROUNDS.items() if "model" in changes]
     cases = [(kind, n) for kind in arguments.kinds for n in arguments.players if kind not in networks or n <= EXACT_UP_TO]
     with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:
         running = {
-            pool.submit(measure, kind, n, arguments.budgets, arguments.games): (kind, n)
+            pool.submit(measure, kind, n, arguments.budgets, arguments.games, arguments.alone): (kind, n)
             for kind, n in sorted(cases, key=lambda case: -case[1])
         }
         for future in tqdm(as_completed(running), total=len(running), unit=" kinds and sizes"):
@@ -279,7 +285,7 @@ def main() -> None:
         ("shapley(budget, surrogate=False)", lambda _: "shapley(surrogate=False)"),
         ("the best of ours without surrogates", lambda place: place.ours),
     )
-    for what, name in chosen:
+    for what, name in () if arguments.alone else chosen:
         behind = [f"{p.kind}, N = {p.n}, {p.times:g} N" for p in places if p.median[p.theirs] < p.median[name(p)]]
         sys.stdout.write(f"{what} is behind shapiq's best at {len(behind)} of {len(places)} places: {'; '.join(behind) or 'none'}\n")
     if arguments.markdown is not None:

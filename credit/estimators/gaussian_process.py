@@ -161,7 +161,7 @@ class _Covariance:
         """The Shapley value of k(·, T) for each T among the rows, double ``(m, n)``."""
         n, members = self.n, rows.double()
         size = rows.sum(dim=1)
-        p, share = (members.new_tensor(part) for part in chances("shapley", n))
+        p, share = (torch.tensor(part, dtype=torch.float64).to(members.device) for part in chances("shapley", n))
         own = (1 - self.rho) * (2 * members - 1)  # a_i − b_i
         step = p[:, None, None] * (1 - self.rho)
         mixed = members * (self.rho + step) + (1 - members) * (1 - step)  # (points, m, n)

@@ -102,9 +102,9 @@ def _renormalised(linear: Tensor, curvature: Tensor, weight: Tensor, at: Chances
     whole = torch.where(whole > 0, whole, 1.0)
     weight = weight / whole  # (E, n), so that the sum over players is 1
     linear, own = linear / whole, curvature.diagonal(dim1=1, dim2=2) / whole.square()
-    others = (curvature / whole[..., None].square()) * (1 - torch.eye(n, dtype=torch.float64, device=linear.device))
+    others = (curvature / whole[..., None].square()) * (1 - torch.eye(n, dtype=torch.float64)).to(linear.device)
     t, dt = (part.to(linear) for part in _laplace())
-    p, share = (linear.new_tensor(part) for part in at)
+    p, share = (torch.tensor(part, dtype=torch.float64).to(linear.device) for part in at)
     at_once, envs = max(1, _CHUNK // (n * len(p))), max(1, _CHUNK // (n * len(p) * len(t)))
     found = torch.zeros_like(linear)
     for some in (slice(first, first + envs) for first in range(0, len(linear), envs)):
