@@ -257,7 +257,8 @@ class ModuleModel(Model):
         """With one forward pass for both."""
 
         def one(theta: Tensor, x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-            logits, back = vjp(lambda parameters: self._one(parameters, x), theta)
+            answered: Any = vjp(lambda parameters: self._one(parameters, x), theta)
+            logits, back = answered
             (gradient,) = back(residual(logits, y) * weight[:, None])
             return logits, gradient
 
