@@ -168,7 +168,7 @@ class Estimator(GameRule):
         if n == 1:
             return Estimate.exact(game.grand()[:, None].clone(), 1, "v(N)")
         budget, draws = self.cost(n), (self.seed, episode, t)
-        near = game.surrogate(budget - self.least_draws) if self.surrogate else ""
+        near = game.surrogate(budget - self.least_rest(n)) if self.surrogate else ""
         if isinstance(near, str):
             found = replace(self.sample(game, budget, np.random.default_rng(draws)), surrogate=near)
             if near:
@@ -209,18 +209,19 @@ class Estimator(GameRule):
             exact = make(self.target)
             assert isinstance(exact, GameRule)
             return Estimate.exact(exact.values(near.game).double(), 0, "exact")
-        cheap = copy.copy(self)
-        cheap.budget = DRAWS_OF_SURROGATE * n
+        budget = DRAWS_OF_SURROGATE * n
+        cheap = copy.copy(self) if self.target != "shapley" else make("shapley", budget=budget)
+        assert isinstance(cheap, Estimator)
+        cheap.budget = budget
         further = near.game.surrogate(0)
         draws = (*draws, 1)  # not those of the difference: the two errors are then independent, and their variances add up
         if isinstance(further, str):
-            return cheap.sample(near.game, cheap.budget, np.random.default_rng(draws))
-        return cheap._with(further, near.game, cheap.budget, draws)
+            return cheap.sample(near.game, budget, np.random.default_rng(draws))
+        return cheap._with(further, near.game, budget, draws)
 
-    @property
-    def least_draws(self) -> int:
+    def least_rest(self, n_players: int) -> int:
         """How many evaluations must be left for the difference to a surrogate, v(N) among them, or none is made that costs any."""
-        return 3
+        return self.least_budget(n_players) + 1
 
     def sample_rest(self, game: CoalitionGame, budget: int, generator: np.random.Generator, near: Surrogate) -> Estimate:
         """The estimate for the difference between a game and its surrogate.
@@ -231,8 +232,8 @@ class Estimator(GameRule):
             generator: Source of all randomness.
             near: The surrogate.
         """
-        del near
-        return self.sample(game, budget, generator)
+        # v(N) was evaluated to make a surrogate that took evaluations, and not every estimator asks for it
+        return self.sample(game, budget - (near.evaluations > 0), generator)
 
     @abstractmethod
     def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:

@@ -86,6 +86,11 @@ class GaussianProcess(Estimator):
         """n + 1: v(N), and a coalition for each player."""
         return n_players + 1
 
+    def least_rest(self, n_players: int) -> int:
+        """v(N) and two coalitions: those of sizes that a surrogate knows come on top."""
+        del n_players
+        return 3
+
     def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:
         """See the class."""
         return self._fitted(game, single_design(game.n_players, budget - 1, generator).members, generator)

@@ -60,6 +60,11 @@ class SizeRegression(Estimator):
         """n + 3: v(N), and as many coalitions as there are unknowns."""
         return n_players + 3
 
+    def least_rest(self, n_players: int) -> int:
+        """v(N) and two coalitions: those of sizes that a surrogate knows come on top."""
+        del n_players
+        return 3
+
     def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:
         """See the class."""
         return self._fitted(game, single_design(game.n_players, budget - 1, generator))

@@ -130,6 +130,11 @@ class Shapley(Estimator):
         estimator = self.estimator(n_players)
         return 1 if estimator is None else estimator.least_budget(n_players)
 
+    def least_rest(self, n_players: int) -> int:
+        """v(N) and two coalitions: those of sizes that a surrogate knows come on top."""
+        del n_players
+        return 3
+
     def method(self, n_players: int) -> str:
         """Whether the value is exact, or which estimator is used."""
         estimator = self.estimator(n_players)

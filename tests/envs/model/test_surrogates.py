@@ -136,3 +136,25 @@ def test_a_round_with_its_game_can_be_pickled():
     engine = played(model=MLP)
     again = pickle.loads(pickle.dumps(engine.round.game))
     assert torch.equal(again.surrogate(5).game.values(), engine.round.game.surrogate(5).game.values())
+
+
+@pytest.mark.parametrize(
+    "name", ["antithetic", "kernelshap", "leverage", "complementary", "stratified_svarm", "svarm", "gaussian_process", "banzhaf_msr"]
+)
+@pytest.mark.parametrize("budget", [17, 24, 60])
+def test_every_estimator_keeps_to_its_budget_with_a_round_s_surrogate(name, budget):
+    """Where too little would be left beside the evaluations that make the logits, the expansion is taken, which costs none."""
+    engine = Engine(scenario.load("digits", principals=7, model=MLP, **{"reward.scale": 1.0}), None, 2, dtype=torch.float64)
+    engine.reset(range(2))
+    engine.step(torch.ones(2, 7, engine.num_lots, dtype=torch.bool))
+    rule = credit.make(name, budget=budget)
+    rule.surrogate = True
+    try:
+        rule.check(7)
+    except ValueError:
+        return
+    found = rule.at(engine.round.game, 0, 0)
+    assert engine.round.game.evaluations <= budget
+    assert found.evaluations <= budget
+    exact = credit.make(rule.target).values(engine.round.game)
+    assert float((found.values - exact).norm() / exact.norm()) < 0.5
