@@ -47,7 +47,7 @@ nitpick_ignore_regex = [  # what is not ours cannot be looked up without the int
     (r"py:.*", rf"({_OTHERS})\..*"),
     (r"py:.*", r"(AECEnv|ArrayRecord|Ge|FieldInfo|JsonDict|Message|MetricRecord|NoneType|ParallelEnv|Path|Progress)"),
     (r"py:.*", r"(Queue|Table|Tensor|tqdm)"),
-    (r"py:.*", r"(NDArray|bool|float\d+|u?int\d+|object_|str_)"),
+    (r"py:.*", r"(NDArray|bool|bytes_|float\d+|u?int\d+|object_|str_)"),
     (r"py:.*", r".*\[.*"),  # a piece of a type that Sphinx took apart
     (r"py:.*", r"proxycoop\..*\.(_\w+|F|T|Drawing)"),  # private bases, type variables, and pictures before they are written
 ]
