@@ -10,6 +10,7 @@
 * ``truncated``: TMC-Shapley and GTG-Shapley: sampling that stops early;
 * ``bridge``: estimators of the library shapiq;
 * ``regression``: weighted least squares on sampled coalitions, for the modules above;
+* ``single_draws``: what those share that fit something to coalitions drawn one by one;
 * ``sampling``: drawing orders and coalitions, for the modules above;
 * ``strata``: means over coalitions by size and member, for the modules above.
 """

@@ -33,11 +33,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..games.game import CoalitionGame, Surrogate
+from ..games.game import CoalitionGame
+from ..games.known import table_game
 from ..games.surrogate import chances
 from ..rule import RULES, GameRule, make
-from .estimate import Estimate, Estimator
-from .regression import single_design
+from .estimate import Estimate
+from .regression import Design
+from .single_draws import SingleDraws
 
 FALLS = (0.4, 0.2, 0.1, 0.05, 0.025, 0.0125)
 """λ: by which factor the variance of interactions falls with each further player."""
@@ -48,7 +50,7 @@ _SELECTED_ON = 320  # draws on which λ and b are selected
 
 
 @RULES.register("gaussian_process")
-class GaussianProcess(Estimator):
+class GaussianProcess(SingleDraws):
     r"""Pays the Shapley value of a Gaussian process that is fitted to sampled coalitions.
 
     .. math:: c_i = \sum_k \alpha_k\, \phi_i\bigl(k(\cdot, S_k)\bigr), \qquad \alpha = K^{-1} v
@@ -86,20 +88,9 @@ class GaussianProcess(Estimator):
         """n + 1: v(N), and a coalition for each player."""
         return n_players + 1
 
-    def least_rest(self, n_players: int) -> int:
-        """v(N) and two coalitions: those of sizes that a surrogate knows come on top."""
-        del n_players
-        return 3
-
-    def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:
+    def fitted(self, game: CoalitionGame, design: Design, generator: np.random.Generator) -> Estimate:
         """See the class."""
-        return self._fitted(game, single_design(game.n_players, budget - 1, generator).members, generator)
-
-    def sample_rest(self, game: CoalitionGame, budget: int, generator: np.random.Generator, near: Surrogate) -> Estimate:
-        """The same for the difference to a surrogate, with all coalitions of sizes that it knows."""
-        return self._fitted(game, single_design(game.n_players, budget - 1, generator, free=near.known).members, generator)
-
-    def _fitted(self, game: CoalitionGame, drawn: Tensor, generator: np.random.Generator) -> Estimate:
+        drawn = design.members
         n = game.n_players
         ends = torch.tensor([[True] * n, [False] * n])
         worth = torch.cat([game.value(drawn), game.grand()[:, None]], dim=1).double()
@@ -210,7 +201,7 @@ def _exactly(rows: Tensor, y: Tensor) -> Tensor:
     table[:, (rows * bits).sum(dim=1)] = y
     rule = make("shapley")
     assert isinstance(rule, GameRule)
-    return rule.values(CoalitionGame(lambda coalitions: table[:, (coalitions.to(bits.device) * bits).sum(dim=1)], rows.shape[1]))
+    return rule.values(table_game(table))
 
 
 @lru_cache(maxsize=64)

@@ -6,14 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..games.game import CoalitionGame, Surrogate
+from ..games.game import CoalitionGame
 from ..rule import RULES
-from .estimate import Estimate, Estimator
-from .regression import Design, single_design, slopes_by_size
+from .estimate import Estimate
+from .regression import Design, slopes_by_size
+from .single_draws import SingleDraws
 
 
 @RULES.register("size_regression")
-class SizeRegression(Estimator):
+class SizeRegression(SingleDraws):
     r"""Pays an estimate of the Shapley value by KernelSHAP's regression, after removing what coalition size explains.
 
     .. math:: c = \frac{v(N)}{n} + \bar a\,\theta + R(v - g), \qquad
@@ -60,20 +61,9 @@ class SizeRegression(Estimator):
         """n + 3: v(N), and as many coalitions as there are unknowns."""
         return n_players + 3
 
-    def least_rest(self, n_players: int) -> int:
-        """v(N) and two coalitions: those of sizes that a surrogate knows come on top."""
-        del n_players
-        return 3
-
-    def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:
+    def fitted(self, game: CoalitionGame, design: Design, generator: np.random.Generator) -> Estimate:
         """See the class."""
-        return self._fitted(game, single_design(game.n_players, budget - 1, generator))
-
-    def sample_rest(self, game: CoalitionGame, budget: int, generator: np.random.Generator, near: Surrogate) -> Estimate:
-        """The same for the difference to a surrogate. All coalitions of sizes that it knows are taken, beside those within the budget."""
-        return self._fitted(game, single_design(game.n_players, budget - 1, generator, free=near.known))
-
-    def _fitted(self, game: CoalitionGame, design: Design) -> Estimate:
+        del generator
         n = game.n_players
         v = game.value(design.members).double()
         design = design.to(v.device)

@@ -140,7 +140,7 @@ def _expected(linear: Tensor, own: Tensor, others: Tensor, weight: Tensor, t: Te
 
 @lru_cache(maxsize=1)
 def _laplace() -> tuple[Tensor, Tensor]:
-    r"""Points t and weights for :math:`\int_0^\infty f(t)\,dt`, where f decays like :math:`e^{-t w}` with w from a millionth to 1."""
+    r"""Points t and weights for :math:`\int_0^\infty f(t)\,dt`, where f decays like :math:`e^{-t w}` with w from a billionth to 1."""
     u = torch.arange(_FIRST, _LAST + _STEP / 2, _STEP, dtype=torch.float64)
     t = torch.exp(u - torch.exp(-u))
     return t, t * (1 + torch.exp(-u)) * _STEP
