@@ -172,7 +172,6 @@ def cells(
     held_out = tuple(checked_splits("evaluation_splits", evaluation_splits))
     made = []
     for scenario in scenarios:
-        shared(scenario, torch.float32)  # refuses data, values and a model that do not fit each other
         for rule in rules:
             require_served(scenario, credit.make(rule), rule)
             modules_of(rule)
@@ -250,8 +249,8 @@ def compare(
         The path of ``results.csv``.
 
     Raises:
-        ValueError: If the folder cannot be written, another process works in it, something in it is not ours to replace (see
-            :mod:`~proxycoop.training.outputs`), it holds cells of other settings, or a result is damaged. Also if cells failed; then the
+        ValueError: If a scenario's data, values and model do not fit each other, the folder cannot be written, another process works in
+            it, something in it is not ours to replace (see :mod:`~proxycoop.training.outputs`), it holds cells of other settings, or a result is damaged. Also if cells failed; then the
             message names them, and all others are finished.
     """
     for cell in all_cells:
@@ -263,6 +262,7 @@ def compare(
         _require_resumable(folder, all_cells)
         outputs.own_folder(folder, {"cells": None, **dict.fromkeys(TABLES)}, known="cells")
         waiting = [cell for cell in all_cells if not _result_of(cell, folder).exists()]
+        require_buildable(waiting)
         failures = _work_off(waiting, folder, jobs, quiet) if waiting else {}
         path = folder / "results.csv"
         if len(failures) < len(all_cells):
@@ -273,6 +273,16 @@ def compare(
         others = ", the others are finished" * (len(failures) < len(all_cells))
         raise ValueError(f"{len(failures)} of {len(all_cells)} cells failed{others}: {told}")
     return path
+
+
+def require_buildable(some_cells: Iterable[Cell]) -> None:
+    """Build what each scenario plays with once, before processes start.
+
+    Raises:
+        ValueError: If a scenario's data, values and model do not fit each other.
+    """
+    for scenario in {cell.settings.scenario.name: cell.settings.scenario for cell in some_cells}.values():
+        shared(scenario, torch.float32)
 
 
 def results(out: str | Path) -> list[dict[str, Any]]:

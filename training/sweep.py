@@ -31,7 +31,7 @@ from ..agents import AGENTS, Agent
 from ..checks import items_of
 from ..envs.scenario import Scenario
 from ..files import output_folder, read_json, write_json, write_text
-from .compare import CELL_COLUMNS, Cell, cells, columns_of, compare, results
+from .compare import CELL_COLUMNS, Cell, cells, columns_of, compare, require_buildable, results
 from .grid import Setting, are_numbers, grid, meaning_of_setting, point_name
 from .libraries.registry import find
 from .outputs import Outputs, locked
@@ -203,6 +203,11 @@ def sweep(
         outputs = Outputs("sweep", overwrite=overwrite, inputs=inputs)
         record = _joined(folder, plan)
         outputs.own_folder(folder, {"points": None, **dict.fromkeys(FILES)}, known="points")
+        for point in plan.points:
+            try:
+                require_buildable(point.cells)
+            except ValueError as error:
+                raise ValueError(f"point {point.name}: {error}") from None
         outputs.wrote(write_json(folder / "sweep.json", record))
         failures = {}
         for number, point in enumerate(plan.points, 1):

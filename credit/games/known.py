@@ -82,7 +82,7 @@ def table_game(v: Tensor) -> CoalitionGame:
         )
 
     def value(coalitions: Tensor) -> Tensor:
-        return v[..., (coalitions * 2 ** torch.arange(n, device=coalitions.device)).sum(dim=1)]
+        return v[..., (coalitions * 2 ** torch.arange(n, device=coalitions.device)).sum(dim=1).to(v.device)]
 
     return CoalitionGame(value, n)
 

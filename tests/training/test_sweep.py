@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from dataclasses import replace
 
 import pytest
 
 from proxycoop.envs import scenario
+from proxycoop.envs.values import VALUES
 from proxycoop.training import compare as compare_module
 from proxycoop.training.analysis.curves import SHARE_OF_REFERENCE, findings, markdown, rows, scenario_sweeps
 from proxycoop.training.analysis.summary import interval, reference, summarise
@@ -184,6 +186,14 @@ def test_every_point_is_checked_before_anything_runs(small, how, said):
     arguments = {"scenarios": [small], "rules": ["equal"], "seeds": [0], "vary": VARY, **QUICK, **how}
     with pytest.raises(ValueError, match=said):
         planned(**arguments)
+
+
+def test_data_and_values_of_every_point_are_fitted_together_before_anything_runs(small, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys.modules[planned.__module__], "compare", lambda *_, **__: pytest.fail("a point ran"))
+    unknown = small.model_copy(update={"values": {**small.values, "missed": VALUES["miss_rate"](label=7)}})
+    plan = planned([unknown], ["equal"], [0], {"reward.contribution_cost": [0, 0.1]}, **QUICK)
+    with pytest.raises(ValueError, match=r"point reward\.contribution_cost=0: .*missed.*7"):
+        sweep(plan, tmp_path, quiet=True)
 
 
 def test_a_folder_without_a_sweep_says_so(tmp_path):
