@@ -21,6 +21,7 @@ from .estimators.estimate import Estimate, Estimator
 from .estimators.gaussian_process import GaussianProcess
 from .estimators.kernelshap import KernelShap, LeverageShap
 from .estimators.size_regression import SizeRegression
+from .estimators.stacked import Stacked
 from .estimators.svarm import StratifiedSvarm, Svarm
 from .estimators.truncated import GuidedTruncationGradient, TruncatedMonteCarlo
 from .games.from_updates import from_updates
@@ -112,6 +113,7 @@ __all__ = [
     "Shapley",
     "SizeRegression",
     "Smoothed",
+    "Stacked",
     "Standalone",
     "StratifiedSvarm",
     "Svarm",

@@ -51,6 +51,7 @@ SHAPIQ_PYTHON = HERE.parents[1] / ".venv-estimators" / "bin" / "python"
 OURS = (
     "antithetic",
     "gaussian_process",
+    "stacked",
     "kernelshap",
     "kernelshap(by_size=True)",
     "leverage",

@@ -6,6 +6,7 @@
 * ``gaussian_process``: the value of a Gaussian process that is fitted to the sampled coalitions;
 * ``kernelshap``: least squares: paired KernelSHAP and leverage-score sampling;
 * ``size_regression``: regression on coalition size and membership;
+* ``stacked``: the mean of a Gaussian process's and a regression's value, weighted by cross-validation;
 * ``svarm``: SVARM and stratified SVARM;
 * ``truncated``: TMC-Shapley and GTG-Shapley: sampling that stops early;
 * ``bridge``: estimators of the library shapiq;
@@ -22,6 +23,7 @@ from .estimate import Estimate, Estimator
 from .gaussian_process import GaussianProcess
 from .kernelshap import KernelShap, LeverageShap
 from .size_regression import SizeRegression
+from .stacked import Stacked
 from .svarm import StratifiedSvarm, Svarm
 from .truncated import GuidedTruncationGradient, TruncatedMonteCarlo
 
@@ -35,6 +37,7 @@ __all__ = [
     "KernelShap",
     "LeverageShap",
     "SizeRegression",
+    "Stacked",
     "StratifiedSvarm",
     "Svarm",
     "TruncatedMonteCarlo",

@@ -2,16 +2,18 @@ r"""The Shapley value of a Gaussian process that was fitted to sampled coalition
 
 The game is taken to be drawn from a Gaussian process over coalitions. Its covariance has three parts:
 
-.. math:: k(S, T) = \rho^{|S \triangle T|} + 3\,\kappa(|S|, |T|) + b\,\kappa(|S|, |T|)\,\tfrac4n \langle x_S, x_T \rangle, \qquad
-    \kappa(s, t) = e^{-\frac12 \left(\frac{s - t}{0.3\,n}\right)^2}, \quad x_S = 1_S - |S|/n
+.. math:: k(S, T) = \prod_{j \in S \triangle T} \rho_j + 3\,\kappa(|S|, |T|) + b\,\kappa(|S|, |T|)\,\tfrac4n \langle x_S, x_T \rangle,
+    \qquad \kappa(s, t) = e^{-\frac12 \left(\frac{s - t}{0.3\,n}\right)^2}, \quad x_S = 1_S - |S|/n
 
-- The first falls with the number of players in which two coalitions differ. In the Walsh expansion of a game it gives an interaction of k
-  players a variance that falls like :math:`\lambda^k`, :math:`\rho = (1 - \lambda)/(1 + \lambda)`.
+- The first falls with the players in whom two coalitions differ. In the Walsh expansion of a game it gives an interaction of the players in A
+  a variance in proportion to :math:`\prod_{j \in A} \lambda_j`, :math:`\rho_j = (1 - \lambda_j)/(1 + \lambda_j)`.
 - The second is a curve over coalition sizes.
 - The third is who is in, with a slope that varies smoothly with the size.
 
-λ and b are those under which the draws are likeliest, from a small grid. The process's variance is the likeliest for them, times m over
-the degrees of freedom that they and the players leave, without which standard errors of few draws would be too small.
+First all players have the same λ. It and b are those under which the draws are likeliest, from a small grid. Then players matter by what
+they are worth: :math:`\lambda_j = f \lambda\, r_j^\gamma / \overline{r^\gamma}`, where :math:`r_j = |\phi_j| / \max |\phi| + 0.05` by the
+first fit. f and γ are the likeliest again; :math:`\gamma = 0, f = 1` is the first fit. The process's variance is the likeliest for them,
+times m over the degrees of freedom that they and the players leave, without which standard errors of few draws would be too small.
 
 **Its Shapley value is known in closed form**, since φ is linear and :math:`k(\cdot, T)` is a game whose value is known. Of the first part
 it is :math:`\int_0^1 (a_i - b_i) \prod_{j \ne i} (p\,a_j + (1 - p)\,b_j)\,dp`, where a_j and b_j are the factors of player j when it is in
@@ -19,15 +21,15 @@ and when it is out (Owen's multilinear extension); Gauss and Legendre's rule is 
 of these, and the posterior variance of the value, which gives the standard error, is known in the same way.
 
 References:
-    Ours. Gaussian processes: Rasmussen & Williams (2006), *Gaussian processes for machine learning*. Owen (1972), *Multilinear extensions
-    of games*, Management Science 18.
+    Ours. Gaussian processes, and a scale for every input: Rasmussen & Williams (2006), *Gaussian processes for machine learning*. Owen
+    (1972), *Multilinear extensions of games*, Management Science 18.
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -39,14 +41,18 @@ from ..games.surrogate import chances
 from ..rule import RULES, GameRule, make
 from .estimate import Estimate
 from .regression import Design
-from .single_draws import SingleDraws
+from .single_draws import Fit, SingleDraws
 
 FALLS = (0.4, 0.2, 0.1, 0.05, 0.025, 0.0125)
 """λ: by which factor the variance of interactions falls with each further player."""
 SLOPES = (0.0, 1.0, 10.0)
 """b: weight of slopes that vary with the size."""
+RELEVANCES = ((0.0, 1.0), (0.5, 1.0), (0.5, 2.0), (1.0, 1.0), (1.0, 2.0))
+"""γ and f: how strongly a player's λ follows what it is worth, and by what factor the mean of all changes."""
 _SIZE_WEIGHT, _SIZE_SCALE, _NUGGET = 3.0, 0.3, 1e-6
-_SELECTED_ON = 320  # draws on which λ and b are selected
+_LEAST_RELEVANCE, _LARGEST_FALL = 0.05, 0.98
+_SELECTED_ON = 320  # draws on which λ, b, γ and f are selected
+_MOST_NUMBERS = 1 << 24  # in the covariance matrices that are worked on at once
 
 
 @RULES.register("gaussian_process")
@@ -57,9 +63,10 @@ class GaussianProcess(SingleDraws):
 
     where S_k are the sampled coalitions, N and ∅ among them, v their worths, K their covariances, and φ the Shapley value, which is known
     in closed form for the covariance k (:mod:`~proxycoop.credit.estimators.gaussian_process`). Coalitions are drawn as for
-    ``size_regression``. The covariance's two parameters are those under which the draws are likeliest, for each environment by itself.
+    ``size_regression``. The covariance's parameters are those under which the draws are likeliest, for each environment by itself.
 
-    Costs ``budget`` evaluations, and the factorisation of a matrix of as many rows: some seconds for 1,000 evaluations. Efficient but for
+    Costs ``budget`` evaluations, and in each environment the factorisation of a matrix of as many rows, of which a second does some ten of
+    1,000 rows. Efficient but for
     rounding. Symmetric and null-player in expectation only. With a budget of all coalitions the value is exact.
     Standard errors are the process's own: right where the game is as smooth as the process takes it to be.
 
@@ -88,7 +95,7 @@ class GaussianProcess(SingleDraws):
         """n + 1: v(N), and a coalition for each player."""
         return n_players + 1
 
-    def fitted(self, game: CoalitionGame, design: Design, generator: np.random.Generator) -> Estimate:
+    def fitted(self, game: CoalitionGame, design: Design, generator: np.random.Generator) -> Fit:
         """See the class."""
         drawn = design.members
         n = game.n_players
@@ -97,96 +104,156 @@ class GaussianProcess(SingleDraws):
         y = torch.cat([worth, torch.zeros_like(worth[:, :1])], dim=1)  # (E, m)
         rows = torch.cat([drawn, ends]).to(y.device)
         if len(rows) == 2**n:
-            return Estimate.exact(_exactly(rows, y), len(drawn) + 1, "exact, from all coalitions")
-        chosen = self._likeliest(rows, y, generator)  # (E,)
-        values, error = torch.empty_like(y[:, :n]), torch.empty_like(y[:, :n])
-        for which in chosen.unique().tolist():
-            here = chosen == which
-            values[here], error[here] = _posterior(_Covariance(n, *_GRID[which]), rows, y[here])
-        values = values + (y[:, -2, None] - values.sum(dim=1, keepdim=True)) / n  # what the nugget takes off v(N)
-        return Estimate(
-            values,
-            lambda: (error, torch.full_like(error, _freedom(rows))),
-            len(drawn) + 1,
-            f"Gaussian process, {len(drawn)} coalitions",
-        )
+            exact = Estimate.exact(_exactly(rows, y), len(drawn) + 1, "exact, from all coalitions")
+            return Fit(exact, lambda: torch.zeros_like(y[:, :-2]))
+        likeliest = self._likeliest(rows, y, generator)
+        blocks = [
+            (_Posterior(likeliest.of(block), rows), y[block])
+            for block in torch.arange(len(y)).split(max(_MOST_NUMBERS // len(rows) ** 2, 1))
+        ]
 
-    def _likeliest(self, rows: Tensor, y: Tensor, generator: np.random.Generator) -> Tensor:
-        """Which of the grid's covariances makes an environment's draws likeliest, int64 ``(E,)``."""
+        def errors() -> tuple[Tensor, Tensor]:
+            error = torch.cat([posterior.errors(part) for posterior, part in blocks])
+            return error, torch.full_like(error, _freedom(rows))
+
+        values = torch.cat([posterior.values(part) for posterior, part in blocks])
+        values = values + (y[:, -2, None] - values.sum(dim=1, keepdim=True)) / n  # what the nugget takes off v(N)
+        estimate = Estimate(values, errors, len(drawn) + 1, f"Gaussian process, {len(drawn)} coalitions")
+        return Fit(estimate, lambda: torch.cat([posterior.left_out(part)[:, :-2] for posterior, part in blocks]))
+
+    def _likeliest(self, rows: Tensor, y: Tensor, generator: np.random.Generator) -> _Covariances:
+        """For each environment the covariance that makes its draws likeliest."""
+        n = rows.shape[1]
         if len(rows) > _SELECTED_ON:
             some = torch.from_numpy(np.sort(generator.permutation(len(rows) - 2)[: _SELECTED_ON - 2]))
             some = torch.cat([some, torch.tensor([len(rows) - 2, len(rows) - 1])]).to(rows.device)
             rows, y = rows[some], y[:, some]
-        found = []
-        for fall, slope in _GRID:
-            factor = torch.linalg.cholesky(_Covariance(rows.shape[1], fall, slope).matrix(rows))
-            white = torch.linalg.solve_triangular(factor, y.T, upper=False)  # (m, E)
-            spread = white.square().mean(dim=0).clamp(min=torch.finfo(torch.float64).tiny)
-            found.append(-0.5 * len(rows) * spread.log() - factor.diagonal().log().sum())
-        return torch.stack(found).nan_to_num(-torch.inf).argmax(dim=0)
-
-
-_GRID = tuple(itertools.product(FALLS, SLOPES))
+        falls, slopes = (torch.tensor(part, dtype=torch.float64).to(y.device) for part in zip(*itertools.product(FALLS, SLOPES), strict=True))
+        grid = _Covariances(falls[:, None].expand(-1, n), slopes)
+        posterior = _Posterior(grid, rows)
+        white = posterior.white(y.T)  # (grid, m, E)
+        first = _likelihood(white.square().mean(dim=1), posterior, len(rows)).argmax(dim=0)  # (E,)
+        worth = torch.einsum("emn,em->en", posterior.basis[first], white[first, :, torch.arange(len(y)).to(first.device)]).abs()
+        relevance = (worth / worth.amax(dim=1, keepdim=True)).nan_to_num(0.0) + _LEAST_RELEVANCE
+        powers, factors = (torch.tensor(part, dtype=torch.float64).to(y.device) for part in zip(*RELEVANCES, strict=True))
+        powered = relevance[:, None] ** powers[:, None]  # (E, γ, n)
+        fall = falls[first, None, None] * factors[:, None] * powered / powered.mean(dim=-1, keepdim=True)
+        second = _Covariances(fall.clamp(max=_LARGEST_FALL), slopes[first, None].expand(-1, len(powers)))
+        best = torch.cat(
+            [
+                _likelihood(part.white(y[block, None, :, None]).square().mean(dim=(-2, -1)), part, len(rows)).argmax(dim=1)
+                for block in torch.arange(len(y)).split(max(_MOST_NUMBERS // (len(powers) * len(rows) ** 2), 1))
+                for part in [_Posterior(second.of(block), rows)]
+            ]
+        )
+        return _Covariances(second.fall[torch.arange(len(y)).to(best.device), best], slopes[first])
 
 
 @dataclass(frozen=True)
-class _Covariance:
-    """The covariance k over coalitions of n players, for one λ and one b."""
+class _Covariances:
+    """Covariances k over coalitions of n players: λ of each player, double ``(..., n)``, and b, ``(...)``."""
 
-    n: int
-    fall: float
-    slope: float
+    fall: Tensor
+    slope: Tensor
+
+    def of(self, some: Tensor) -> _Covariances:
+        """Those at some indices of the first dimension."""
+        return _Covariances(self.fall[some], self.slope[some])
 
     @property
-    def rho(self) -> float:
-        """By which factor the first part falls with each player in which coalitions differ."""
+    def n(self) -> int:
+        """Number of players."""
+        return self.fall.shape[-1]
+
+    @property
+    def rho(self) -> Tensor:
+        """By which factor the first part falls if coalitions differ in a player, ``(..., n)``."""
         return (1 - self.fall) / (1 + self.fall)
 
     def matrix(self, rows: Tensor) -> Tensor:
-        """k of all pairs, and a little more on the diagonal, double ``(m, m)``."""
+        """k of all pairs, and a little more on the diagonal, double ``(..., m, m)``."""
         members = rows.double()
         size = rows.sum(dim=1)
-        differ = size[:, None] + size - 2 * members @ members.T
+        one_way = (members * self.rho.log()[..., None, :]) @ (1 - members).T  # players in the one alone
         x = members - members.mean(dim=1, keepdim=True)
         by_size = _by_size(self.n).to(members)[size][:, size]
-        found: Tensor = self.rho**differ + by_size * (_SIZE_WEIGHT + self.slope * 4 / self.n * (x @ x.T))
-        found.diagonal().add_(_NUGGET * (1 + _SIZE_WEIGHT + self.slope))
+        slope = self.slope[..., None, None]
+        found: Tensor = (one_way + one_way.mT).exp() + by_size * (_SIZE_WEIGHT + slope * 4 / self.n * (x @ x.T))
+        found.diagonal(dim1=-2, dim2=-1).add_(_NUGGET * (1 + _SIZE_WEIGHT + self.slope[..., None]))
         return found
 
     def values(self, rows: Tensor) -> Tensor:
-        """The Shapley value of k(·, T) for each T among the rows, double ``(m, n)``."""
-        n, members = self.n, rows.double()
+        """The Shapley value of k(·, T) for each T among the rows, double ``(..., m, n)``."""
+        n, members, rho = self.n, rows.double(), self.rho[..., None, :]
         size = rows.sum(dim=1)
-        p, share = (torch.tensor(part, dtype=torch.float64).to(members.device) for part in chances("shapley", n))
-        own = (1 - self.rho) * (2 * members - 1)  # a_i − b_i
-        step = p[:, None, None] * (1 - self.rho)
-        mixed = members * (self.rho + step) + (1 - members) * (1 - step)  # (points, m, n)
-        log = mixed.log()
-        found: Tensor = own * torch.einsum("pmn,p->mn", (log.sum(dim=-1, keepdim=True) - log).exp(), share)
+        found = torch.zeros(*self.fall.shape[:-1], len(rows), n, dtype=torch.float64, device=members.device)
+        for p, share in zip(*chances("shapley", n), strict=True):
+            mixed = members * (rho + p * (1 - rho)) + (1 - members) * (1 - p * (1 - rho))
+            log = mixed.log()
+            found += share * (log.sum(dim=-1, keepdim=True) - log).exp()
+        found *= (1 - rho) * (2 * members - 1)  # a_i − b_i
         by_size = _by_size(n).to(members)
-        found = found + (_SIZE_WEIGHT / n * (by_size[n] - by_size[0]))[size, None]
-        return found + self.slope * 4 / n * _slope(n).to(members)[size, None] * (members - members.mean(dim=1, keepdim=True))
+        found += (_SIZE_WEIGHT / n * (by_size[n] - by_size[0]))[size, None]
+        found += self.slope[..., None, None] * (4 / n * _slope(n).to(members)[size, None] * (members - members.mean(dim=1, keepdim=True)))
+        return found
 
-    def variance(self) -> float:
-        """The variance of a player's Shapley value before anything is known, with a process of variance 1."""
-        n = self.n
-        p, share = (np.array(part) for part in chances("shapley", n))
-        agree = p[:, None] * p + (1 - p[:, None]) * (1 - p)
-        first = 2 * (1 - self.rho) * share @ (agree + self.rho * (1 - agree)) ** (n - 1) @ share
+    def variance(self) -> Tensor:
+        """The variance of each player's Shapley value before anything is known, with processes of variance 1: ``(..., n)``."""
+        n, rho = self.n, self.rho
+        first = torch.zeros_like(rho)
+        nodes = list(zip(*chances("shapley", n), strict=True))
+        for (p, share), (q, other) in itertools.product(nodes, nodes):
+            agree = p * q + (1 - p) * (1 - q)
+            log = (agree + rho * (1 - agree)).log()
+            first += share * other * (log.sum(dim=-1, keepdim=True) - log).exp()
         size, slope, t = _by_size(n).numpy(), _slope(n).numpy(), np.arange(n)
         second = _SIZE_WEIGHT * 2 * (size[n, n] - size[n, 0]) / n**2
-        third = self.slope * 4 / n * float((slope[1:] * (1 - (t + 1) / n) + slope[:-1] * t / n).mean())
-        return float(first + second + third)
+        third = 4 / n * float((slope[1:] * (1 - (t + 1) / n) + slope[:-1] * t / n).mean())
+        return 2 * (1 - rho) * first + second + third * self.slope[..., None]
 
 
-def _posterior(covariance: _Covariance, rows: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of every player's value given the draws ``(E, m)``: ``(E, n)`` each."""
-    factor = torch.linalg.cholesky(covariance.matrix(rows))
-    basis = covariance.values(rows)  # (m, n)
-    white, white_basis = (torch.linalg.solve_triangular(factor, part, upper=False) for part in (y.T, basis))
-    left = (covariance.variance() - white_basis.square().sum(dim=0)).clamp(min=0)  # (n,)
-    spread = white.square().sum(dim=0) / _freedom(rows)  # (E,)
-    return white.T @ white_basis, (spread[:, None] * left).sqrt()
+@dataclass(frozen=True)
+class _Posterior:
+    """Processes given the coalitions that were drawn, ``(m, n)``. Worths y are ``(E, m)``, a row for each process."""
+
+    covariances: _Covariances
+    rows: Tensor
+
+    @cached_property
+    def factor(self) -> Tensor:
+        """The covariance matrices' Cholesky factors, ``(..., m, m)``."""
+        return torch.linalg.cholesky(self.covariances.matrix(self.rows))
+
+    @cached_property
+    def basis(self) -> Tensor:
+        """The values of the covariances with each draw, whitened, ``(..., m, n)``."""
+        return self.white(self.covariances.values(self.rows))
+
+    def white(self, columns: Tensor) -> Tensor:
+        """Columns ``(..., m, k)`` in terms of draws that do not depend on each other."""
+        return torch.linalg.solve_triangular(self.factor, columns, upper=False)
+
+    def values(self, y: Tensor) -> Tensor:
+        """Mean of every player's value, ``(E, n)``."""
+        return (self.white(y[..., None]) * self.basis).sum(dim=-2)
+
+    def errors(self, y: Tensor) -> Tensor:
+        """Standard deviation of every player's value, ``(E, n)``."""
+        left = (self.covariances.variance() - self.basis.square().sum(dim=-2)).clamp(min=0)
+        spread = self.white(y[..., None]).square().sum(dim=(-2, -1)) / _freedom(self.rows)  # (E,)
+        return (spread[:, None] * left).sqrt()
+
+    def left_out(self, y: Tensor) -> Tensor:
+        """How far each draw is from the mean given the others, ``(E, m)``."""
+        inverse = torch.cholesky_inverse(self.factor)
+        return (inverse @ y[..., None])[..., 0] / inverse.diagonal(dim1=-2, dim2=-1)
+
+
+def _likelihood(spread: Tensor, posterior: _Posterior, m: int) -> Tensor:
+    """Log likelihoods of draws whose whitened mean squares are given, but for a constant."""
+    log = posterior.factor.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
+    fit = -0.5 * m * spread.clamp(min=torch.finfo(torch.float64).tiny).log()
+    return (fit - (log[:, None] if log.dim() < fit.dim() else log)).nan_to_num(-torch.inf)
 
 
 def _freedom(rows: Tensor) -> float:

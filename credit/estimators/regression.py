@@ -62,6 +62,11 @@ class Design:
         """How strongly each draw pulls its own fit, ``(m,)``, from 0 to 1."""
         return (self.solve.T * self.x).sum(dim=1)
 
+    @cached_property
+    def kept(self) -> Tensor:
+        """Share of each draw's residual that its own pull leaves, ``(m,)``, above 0."""
+        return (1 - self.leverage).clamp(min=1e-3)
+
     def solve_with(self, columns: Tensor) -> Tensor:
         """Matrix of a regression on other columns, ``(m, k)``: ``(k, m)``."""
         weighted = columns * self.weight[:, None]
@@ -81,7 +86,7 @@ class Design:
             jackknife: Whether to inflate as the jackknife does.
         """
         n_draws, n = self.members.shape
-        kept = (1 - self.leverage).clamp(min=1e-3) * (1.0 if pull is None else 1 - pull)
+        kept = self.kept * (1.0 if pull is None else 1 - pull)
         scores = (residual * (self.left.sqrt() / kept if jackknife else (self.left / kept).sqrt()))[..., None] * self.solve.T  # (E, m, n)
         sums = scores.new_zeros(len(scores), int(self.order.max()) + 1, n).index_add(1, self.order, scores)
         error = sums.square().sum(dim=1).sqrt()

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from ..games.game import CoalitionGame, Surrogate
 from .estimate import Estimate, Estimator
 from .regression import Design, single_design
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was fitted to drawn coalitions, and how well it foretells each of them from the others.
+
+    Attributes:
+        estimate: The values that follow from it.
+        left_out: Computes how far each draw's worth is from what the others foretell, ``(E, m)``, in the game's unit.
+    """
+
+    estimate: Estimate
+    left_out: Callable[[], Tensor]
 
 
 class SingleDraws(Estimator):
@@ -24,15 +40,15 @@ class SingleDraws(Estimator):
 
     def sample(self, game: CoalitionGame, budget: int, generator: np.random.Generator) -> Estimate:
         """See the class."""
-        return self.fitted(game, single_design(game.n_players, budget - 1, generator), generator)
+        return self.fitted(game, single_design(game.n_players, budget - 1, generator), generator).estimate
 
     def sample_rest(self, game: CoalitionGame, budget: int, generator: np.random.Generator, near: Surrogate) -> Estimate:
         """See the class."""
-        return self.fitted(game, single_design(game.n_players, budget - 1, generator, free=near.known), generator)
+        return self.fitted(game, single_design(game.n_players, budget - 1, generator, free=near.known), generator).estimate
 
     @abstractmethod
-    def fitted(self, game: CoalitionGame, design: Design, generator: np.random.Generator) -> Estimate:
-        """The estimate from drawn coalitions and v(N).
+    def fitted(self, game: CoalitionGame, design: Design, generator: np.random.Generator) -> Fit:
+        """What is fitted to drawn coalitions and v(N).
 
         Args:
             game: The game.

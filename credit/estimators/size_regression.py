@@ -10,7 +10,7 @@ from ..games.game import CoalitionGame
 from ..rule import RULES
 from .estimate import Estimate
 from .regression import Design, slopes_by_size
-from .single_draws import SingleDraws
+from .single_draws import Fit, SingleDraws
 
 
 @RULES.register("size_regression")
@@ -61,7 +61,7 @@ class SizeRegression(SingleDraws):
         """n + 3: v(N), and as many coalitions as there are unknowns."""
         return n_players + 3
 
-    def fitted(self, game: CoalitionGame, design: Design, generator: np.random.Generator) -> Estimate:
+    def fitted(self, game: CoalitionGame, design: Design, generator: np.random.Generator) -> Fit:
         """See the class."""
         del generator
         n = game.n_players
@@ -76,15 +76,14 @@ class SizeRegression(SingleDraws):
         y = y - slope[:, design.size] * (theta @ design.x.T)
         rest = y @ design.solve.T
 
-        def errors() -> tuple[Tensor, Tensor]:
-            return design.errors(y - rest @ design.x.T, 1 - (1 - pull) * (1 - more), jackknife=True)
-
-        return Estimate(
+        residual, pulled = y - rest @ design.x.T, 1 - (1 - pull) * (1 - more)
+        estimate = Estimate(
             grand / n + slope[:, 1:].mean(dim=1, keepdim=True) * theta + rest,
-            errors,
+            lambda: design.errors(residual, pulled, jackknife=True),
             len(design.members) + 1,
             f"regression on size and membership, {len(design.members)} coalitions",
         )
+        return Fit(estimate, lambda: residual / (design.kept * (1 - pulled)))
 
 
 def _levels(design: Design, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from ..estimators.estimate import Estimate, Estimator
 from ..estimators.gaussian_process import GaussianProcess
 from ..estimators.kernelshap import KernelShap
 from ..estimators.size_regression import SizeRegression
+from ..estimators.stacked import Stacked
 from ..estimators.truncated import TruncatedMonteCarlo
 from ..games.game import MAX_ENUMERATED, CoalitionGame, Surrogate
 from ..rule import RULES, Family, too_many
@@ -53,17 +54,17 @@ class Shapley(Estimator):
     is exact where the budget covers all coalitions. Otherwise it is an estimate, by the method that ``benchmarks/credit/estimators.py``
     found best:
 
-    - below 2n − 1 evaluations: one order of joining (``tmc`` without truncation), which tells no standard error;
-    - below three evaluations a player: antithetic permutations (``antithetic``);
-    - below five: a Gaussian process (``gaussian_process``), up to 1,300 evaluations, and antithetic permutations beyond;
-    - from there on, for n < 16: paired KernelSHAP by size (``kernelshap(by_size=True)``);
-    - from there on, for n ≥ 16: regression on size and membership (``size_regression``).
+    - with n evaluations: one order of joining (``tmc`` without truncation), which tells no standard error;
+    - below five evaluations a player: a Gaussian process (``gaussian_process``);
+    - from there on: a mean of that and of regression on size and membership, weighted by cross-validation (``stacked``);
+    - beyond 1,300 evaluations, where a process takes long: antithetic permutations (``antithetic``) below five a player, and
+      ``size_regression`` from there on.
 
     A round is no black box. Where it has a surrogate (:mod:`~proxycoop.credit.games.surrogate`), the value of the surrogate is known, and
-    only the difference is estimated: by a Gaussian process below five evaluations a player, and by regression on size and membership from
-    there on. Where agents' weights are fixed, the surrogate of a linear model takes all that pairs of players do. Then methods are best
-    that draw coalitions with their complements: antithetic permutations below five evaluations a player, paired KernelSHAP by size from
-    there on.
+    only the difference is estimated, by the same methods. Where agents' weights are fixed, the surrogate of a linear model takes all that
+    pairs of players do. Then methods are best that draw coalitions with their complements: antithetic permutations below five evaluations
+    a player, paired KernelSHAP by size (``kernelshap(by_size=True)``) from there on. For a bare game in which players interact by pairs
+    alone, name one of these two: they are exact there.
 
     The rule's :meth:`method` and every estimate say which one was used.
 
@@ -109,11 +110,8 @@ class Shapley(Estimator):
         """The estimator of the value for so many players within the budget; ``None`` if the value is exact."""
         if self.budget is None or self.budget >= 2**n_players - 1:
             return None
-        if self.budget + 1 < 3 * n_players:  # v(∅) costs nothing here, but counts elsewhere
-            return self._permutations(n_players, self.budget)
-        if self.budget + 1 < 5 * n_players:
-            return self._smooth(n_players, self.budget)
-        return KernelShap(self.budget, self.seed, by_size=True) if n_players < 16 else SizeRegression(self.budget, self.seed)
+        few = self.budget + 1 < 5 * n_players  # v(∅) costs nothing here, but counts elsewhere
+        return self._smooth(n_players, self.budget) if few else self._best(self.budget)
 
     def _permutations(self, n_players: int, budget: int) -> Estimator:
         """Orders of joining: each with its reverse, if the budget allows it."""
@@ -124,6 +122,10 @@ class Shapley(Estimator):
     def _smooth(self, n_players: int, budget: int) -> Estimator:
         """A Gaussian process, if its matrix is not too large; it takes n + 1 evaluations."""
         return GaussianProcess(budget, self.seed) if n_players < budget <= LARGEST_PROCESS else self._permutations(n_players, budget)
+
+    def _best(self, budget: int) -> Estimator:
+        """The best where there are five evaluations a player and more."""
+        return Stacked(budget, self.seed) if budget <= LARGEST_PROCESS else SizeRegression(budget, self.seed)
 
     def least_budget(self, n_players: int) -> int:
         """The least budget of the estimator; 1 if the value is exact."""
@@ -140,9 +142,7 @@ class Shapley(Estimator):
         estimator = self.estimator(n_players)
         if estimator is None:
             return f"exact, {super().method(n_players)}"
-        more = (
-            "(by_size=True)" if isinstance(estimator, KernelShap) else "(tolerance=0)" if isinstance(estimator, TruncatedMonteCarlo) else ""
-        )
+        more = "(tolerance=0)" if isinstance(estimator, TruncatedMonteCarlo) else ""
         beside = "; rounds that have a surrogate: estimated by their difference to it" if self.surrogate else ""
         return f"estimated by {RULES.name_of(type(estimator))}{more}, {super().method(n_players)}{beside}"
 
@@ -170,7 +170,7 @@ class Shapley(Estimator):
         elif few:
             estimator = GaussianProcess(budget, self.seed) if near.known else self._smooth(n, budget)
         else:
-            estimator = SizeRegression(budget, self.seed)
+            estimator = self._best(budget)
         return estimator.sample_rest(game, budget, generator, near)
 
     def at(self, game: CoalitionGame, episode: int, t: int) -> Estimate:

@@ -106,6 +106,10 @@ class AdditiveLogits:
         ]
         return torch.cat(values, dim=1) if values else shift.new_zeros(shift.shape[1], 0)
 
+    def moved(self, coefficients: Tensor) -> Tensor:
+        """Values where each agent's part is in the step with a coefficient of any kind, ``(E, C, N)``: ``(E, C)``."""
+        return self._summed(slice(None), coefficients, in_range=False)
+
     def _coefficients(self, coalitions: Tensor) -> Tensor:
         return coefficients(coalitions, self.weight, self.weights)
 

@@ -4,14 +4,17 @@ They describe what is applied: the server's rate, the guard's factor and what fi
 model's round has its quadratic expansion, of which all moments are known (:meth:`.AdditiveLogits.expansion`). For other models there are
 two.
 
-**Logits.** Every agent is taken to move the logits f of the validation rows by something of its own, L. It is read off where everybody
-takes part, from the coalitions that lack one agent:
+**Logits.** The logits f of the validation rows are interpolated between coalitions that are evaluated, as functions of the agents' shares
+c in the step:
 
-.. math:: L_i = f(N) - f(N \setminus i) \quad\text{or}\quad L_i = w(N)\,[f(N) - f_0] - w(N \setminus i)\,[f(N \setminus i) - f_0]
+.. math:: f(S) \approx f_0 + \sum_{i \in S} c_i F_i + \sum_{i \in S} b_i q_i, \qquad F_i = f(\{i\}) - f_0
 
-for fixed and for renormalised weights. What is then missing to f(N) is added to all in equal parts, or in proportion to their weights. So
-s(N) = v(N), and for a model that is linear in its parameters s = v. It keeps the utility's own shape, which bends less than its expansion
-where steps are steep. It takes the n evaluations of N∖i, whose worth is known from then on.
+With renormalised weights, :math:`c_i = w_i / w_S` and :math:`b_i = c_i (1 - c_i)`. With fixed weights, :math:`c_i = 1` and
+:math:`b_i = |S| - 1`. So s is v for single agents. The bends q are such that it is v for all agents, too: with n evaluations beside v(N) they
+are one for all agents, with 2n each agent has its own, which is read off the coalitions that lack one agent. The first is what a model does
+that is linear along the step. The second is second-order: a product of two agents' steps counts as the sum of a part for each. For a model
+that is linear in its parameters s = v. It keeps the utility's own shape, which bends less than its expansion where steps are steep. The
+worths of the coalitions that were evaluated are known from then on.
 
 **Quadratic.** The utility's expansion in the parameters takes no evaluation, but n products of its Hessian with an agent's part.
 """
@@ -24,11 +27,10 @@ from torch import Tensor
 from ...credit import CoalitionGame
 from ...credit.games.game import Surrogate
 from ...credit.games.surrogate import quadratic
-from .additive import AdditiveLogits, against_right
+from .additive import AdditiveLogits, WeightsName, against_right, coefficients
 from .coalitions import UtilityGame
 from .server import Sgd
 from .utility import UTILITIES, HeldOutUtility
-
 
 def surrogate_of(played: UtilityGame, game: CoalitionGame, most: int) -> Surrogate | str:
     """A surrogate of a round's game, or in words why it has none.
@@ -44,32 +46,50 @@ def surrogate_of(played: UtilityGame, game: CoalitionGame, most: int) -> Surroga
         return f"a server of kind {played.round_step.server.kind} does not add up what agents bring"
     if played.additive:
         return played.logits.expansion()
-    return _logits(played, game) if most >= game.n_players else _quadratic(played)
+    n = game.n_players
+    return _logits(played, game, ends=2 < n <= most // 2) if most >= n else _quadratic(played)
 
 
-def _logits(played: UtilityGame, game: CoalitionGame) -> Surrogate:
-    """The surrogate in logit space; n evaluations beside v(N)."""
+def _logits(played: UtilityGame, game: CoalitionGame, *, ends: bool) -> Surrogate:
+    """The surrogate in logit space; n evaluations beside v(N), or 2n to know both ``ends``: agents alone, and all but one."""
     step, n = played.round_step, game.n_players
-    coalitions = torch.cat([torch.ones(1, n, dtype=torch.bool), ~torch.eye(n, dtype=torch.bool)])
+    alone = torch.eye(n, dtype=torch.bool)
+    asked = torch.cat([alone, ~alone, alone.new_ones(1, n)] if ends else [alone, alone.new_ones(1, n)])
     start = played.start_logits[:, None]  # (E, 1, V, C)
-    answers = played.answers(coalitions)  # (E, n + 1, V, C)
+    answers = played.answers(asked)  # (E, 2n + 1, V, C)
     worth = UTILITIES[played.utility](torch.cat([start, answers], dim=1), played.validation.y)
-    game.learn(coalitions, worth[:, 1:] - worth[:, :1])
-    everybody, without = answers[:, :1] - start, answers[:, 1:] - start
-    weight = step.weight[..., None, None]  # (E, n, 1, 1)
-    whole = weight.sum(dim=1, keepdim=True)
-    if step.weights == "fixed":
-        moves = everybody - without
-        takes_part = (weight > 0).to(weight)
-        share = takes_part / takes_part.sum(dim=1, keepdim=True).clamp(min=1)
-    else:
-        moves = whole * everybody - (whole - weight) * without
-        everybody = whole * everybody
-        share = weight / torch.where(whole > 0, whole, 1.0)
-    moves = moves + share * (everybody - moves.sum(dim=1, keepdim=True))
-    shift = against_right(moves.permute(2, 0, 1, 3), played.validation.y)  # (V, E, n, C)
-    near = AdditiveLogits(shift, played.log_share, step.weight, step.weights)
-    return Surrogate(near.game(near.surrogate), "logits, from all coalitions that lack one agent", evaluations=n, known=frozenset({n - 1}))
+    game.learn(asked, worth[:, 1:] - worth[:, :1])
+    moved = (answers - start).flatten(2)  # (E, 2n + 1, V·C)
+    shares, bends = _shares(asked[n:], step.weight, step.weights)  # of those of more than one agent
+    single = moved[:, :n]
+    left = moved[:, n:] - shares @ single
+    own = torch.linalg.pinv(bends) @ left if ends else torch.zeros_like(single)
+    whole = bends[:, -1:]  # what is then missing to f(N), in equal parts of q
+    missing = left[:, -1:] - whole @ own
+    total = whole.sum(dim=2, keepdim=True)
+    own = own + missing / torch.where(total > 0, total, torch.inf)
+    parts = torch.cat([single, own], dim=1).unflatten(2, answers.shape[2:])  # (E, 2n, V, C)
+    linear, both = (
+        AdditiveLogits(against_right(some.permute(2, 0, 1, 3), played.validation.y), played.log_share, step.weight, step.weights)
+        for some in (parts[:, :n] * (1 if step.weights == "fixed" else step.weight[..., None, None]), parts)
+    )
+
+    def value(coalitions: Tensor) -> Tensor:
+        return both.moved(torch.cat(_shares(coalitions, step.weight, step.weights), dim=2))
+
+    name = "logits, between single agents and all" + " but one" * ends
+    known = frozenset({1, n - 1} if ends else {1})
+    return Surrogate(CoalitionGame(value, n, surrogate=linear.surrogate), name, evaluations=len(asked) - 1, known=known)
+
+
+def _shares(coalitions: Tensor, weight: Tensor, weights: WeightsName) -> tuple[Tensor, Tensor]:
+    """How much of each agent is in coalitions' steps, c, and of its bend, b: bool ``(C, N)`` → ``(E, C, N)`` each."""
+    takes_part = (weight > 0).to(weight)[:, None]
+    if weights == "fixed":
+        share = coalitions.to(weight) * takes_part
+        return share, (share.sum(dim=2, keepdim=True) - 1).clamp(min=0) * share
+    share = coefficients(coalitions.to(weight.device), weight, weights) * weight[:, None]
+    return share, share * (1 - share)
 
 
 def _quadratic(played: UtilityGame) -> Surrogate:

@@ -59,6 +59,7 @@ def test_public_names_are_these():
         "Shapley",
         "SizeRegression",
         "Smoothed",
+        "Stacked",
         "Standalone",
         "StratifiedSvarm",
         "Svarm",

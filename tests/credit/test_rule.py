@@ -54,6 +54,7 @@ HOUSE = {
     "shapfed": credit.ShapFed,
     "shapley": credit.Shapley,
     "size_regression": credit.SizeRegression,
+    "stacked": credit.Stacked,
     "smoothed": credit.Smoothed,
     "standalone": credit.Standalone,
     "stratified_svarm": credit.StratifiedSvarm,

@@ -81,7 +81,7 @@ def test_it_stays_unbiased_with_a_surrogate_that_is_off(name):
     assert float(z.abs().max()) < 4.0  # 16 numbers; that is exceeded by chance once in a thousand
 
 
-@pytest.mark.parametrize("budget", [16, 24, 40, 80])
+@pytest.mark.parametrize("budget", [16, 24, 40])
 def test_it_is_closer_by_far_at_the_same_budget(budget):
     def error(surrogate: bool) -> float:
         found = [credit.make("shapley", budget=budget, seed=seed, surrogate=surrogate).estimate(game(near())) for seed in range(40)]

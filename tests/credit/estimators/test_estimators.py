@@ -18,7 +18,7 @@ UNBIASED = ["antithetic", "banzhaf_msr", "complementary", "gtg", "stratified_sva
 PAIRED = ["kernelshap", "kernelshap(by_size=True)", "leverage", "leverage(by_size=True)"]
 REGRESSIONS = [*PAIRED, "size_regression"]
 SAMPLED = UNBIASED + REGRESSIONS
-ESTIMATORS = [*SAMPLED, "gaussian_process"]  # whose errors are a process's: test_gaussian_process.py
+ESTIMATORS = [*SAMPLED, "gaussian_process", "stacked"]  # whose errors are a process's: test_gaussian_process.py, test_stacked.py
 
 
 @cache
@@ -271,16 +271,18 @@ def test_single_precision_games_are_estimated_in_double_and_answered_in_single()
     [
         (6, None, "exact"),
         (6, 63, "exact"),
-        (6, 62, "estimated by kernelshap(by_size=True)"),
-        (8, 40, "estimated by kernelshap(by_size=True)"),
+        (6, 62, "estimated by stacked"),
+        (8, 40, "estimated by stacked"),
         (8, 30, "estimated by gaussian_process"),
-        (8, 20, "estimated by antithetic"),
-        (15, 75, "estimated by kernelshap(by_size=True)"),
-        (16, 80, "estimated by size_regression"),
+        (8, 20, "estimated by gaussian_process"),
+        (15, 75, "estimated by stacked"),
+        (16, 80, "estimated by stacked"),
         (16, 78, "estimated by gaussian_process"),
         (300, 1400, "estimated by antithetic"),
-        (8, 14, "estimated by tmc(tolerance=0)"),
-        (64, 1280, "estimated by size_regression"),
+        (8, 9, "estimated by gaussian_process"),
+        (8, 8, "estimated by tmc(tolerance=0)"),
+        (64, 1280, "estimated by stacked"),
+        (64, 1301, "estimated by size_regression"),
     ],
 )
 def test_shapley_says_what_it_does_with_its_budget(n, budget, how):

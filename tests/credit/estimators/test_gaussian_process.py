@@ -8,43 +8,52 @@ import torch
 
 from proxycoop import credit
 from proxycoop.credit import coalition_matrix, games
-from proxycoop.credit.estimators.gaussian_process import _NUGGET, _SIZE_WEIGHT, FALLS, _Covariance
+from proxycoop.credit.estimators.gaussian_process import _NUGGET, _SIZE_WEIGHT, FALLS, _Covariances
+
+KINDS = [(0.2, 0.0), ([0.4, 0.2, 0.05, 0.01, 0.3, 0.1, 0.8], 1.0), ([0.01, 0.6, 0.3, 0.3, 0.1, 0.02, 0.2], 10.0)]
+"""λ of each player (of the first ones, if they are fewer), and b."""
 
 
-def covariance_by_hand(s: list[bool], t: list[bool], fall: float, slope: float) -> float:
+def covariances(kinds, n: int) -> _Covariances:
+    falls = [[fall] * n if isinstance(fall, float) else fall[:n] for fall, _ in kinds]
+    return _Covariances(torch.tensor(falls, dtype=torch.float64), torch.tensor([slope for _, slope in kinds], dtype=torch.float64))
+
+
+def covariance_by_hand(s: list[bool], t: list[bool], fall: list[float], slope: float) -> float:
     """k(S, T) by its formula."""
     n, a, b = len(s), sum(s), sum(t)
     by_size = np.exp(-0.5 * ((a - b) / (0.3 * n)) ** 2)
     product = sum((x - a / n) * (y - b / n) for x, y in zip(s, t, strict=True))
-    return ((1 - fall) / (1 + fall)) ** sum(x != y for x, y in zip(s, t, strict=True)) + by_size * (3 + slope * 4 / n * product)
+    factors = [(1 - f) / (1 + f) for f, x, y in zip(fall, s, t, strict=True) if x != y]
+    return np.prod(factors) + by_size * (3 + slope * 4 / n * product)
 
 
-@pytest.mark.parametrize(("fall", "slope"), [(0.2, 0.0), (0.05, 10.0)])
-def test_its_covariance_is_the_formula_s(fall, slope):
-    rows = coalition_matrix(4).clone()
-    found = _Covariance(4, fall, slope).matrix(rows)
-    for i, s in enumerate(rows.tolist()):
-        for j, t in enumerate(rows.tolist()):
-            nugget = _NUGGET * (1 + _SIZE_WEIGHT + slope) if i == j else 0.0
-            assert float(found[i, j]) == pytest.approx(covariance_by_hand(s, t, fall, slope) + nugget, rel=1e-12)
+def test_its_covariance_is_the_formula_s():
+    rows, all_kinds = coalition_matrix(4).clone(), covariances(KINDS, 4)
+    found = all_kinds.matrix(rows)
+    for k, (fall, slope) in enumerate(zip(all_kinds.fall.tolist(), all_kinds.slope.tolist(), strict=True)):
+        for i, s in enumerate(rows.tolist()):
+            for j, t in enumerate(rows.tolist()):
+                nugget = _NUGGET * (1 + _SIZE_WEIGHT + slope) if i == j else 0.0
+                assert float(found[k, i, j]) == pytest.approx(covariance_by_hand(s, t, fall, slope) + nugget, rel=1e-12)
 
 
 @pytest.mark.parametrize("n", [2, 3, 7])
-@pytest.mark.parametrize(("fall", "slope"), [(0.4, 0.0), (0.05, 1.0), (0.0125, 10.0)])
-def test_the_value_of_a_covariance_and_its_variance_are_those_of_all_coalitions(n, fall, slope):
-    kernel, rows = _Covariance(n, fall, slope), coalition_matrix(n).clone()
-    k = kernel.matrix(rows)
-    k.diagonal().sub_(_NUGGET * (1 + _SIZE_WEIGHT + slope))
-    values = credit.shapley_values(k)  # row T: of the game k(·, T)
-    assert torch.allclose(kernel.values(rows), values, rtol=1e-10, atol=1e-12)
-    twice = credit.shapley_values(values.T.contiguous())
-    assert torch.allclose(twice.diagonal(), torch.full((n,), kernel.variance(), dtype=torch.float64), rtol=1e-9, atol=1e-12)
+def test_the_value_of_a_covariance_and_its_variance_are_those_of_all_coalitions(n):
+    kernels, rows = covariances(KINDS, n), coalition_matrix(n).clone()
+    k = kernels.matrix(rows)
+    k.diagonal(dim1=1, dim2=2).sub_(_NUGGET * (1 + _SIZE_WEIGHT + kernels.slope[:, None]))
+    for which, variance in enumerate(kernels.variance()):
+        values = credit.shapley_values(k[which])  # row T: of the game k(·, T)
+        assert torch.allclose(kernels.values(rows)[which], values, rtol=1e-10, atol=1e-12)
+        twice = credit.shapley_values(values.T.contiguous())
+        assert torch.allclose(twice.diagonal(), variance, rtol=1e-9, atol=1e-12)
 
 
 def test_a_game_that_is_drawn_from_the_process_is_found_and_its_error_foretold():
     """Games with the process's own covariance: the error over the standard error is a standard normal number."""
     rows = coalition_matrix(7).clone()
-    k = _Covariance(7, 0.2, 0.0).matrix(rows)
+    k = covariances(KINDS[:1], 7).matrix(rows)[0]
     generator = torch.Generator().manual_seed(0)
     drawn = (torch.linalg.cholesky(k) @ torch.randn(128, 60, generator=generator, dtype=torch.float64)).T
     v = drawn - drawn[:, :1]

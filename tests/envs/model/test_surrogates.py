@@ -30,7 +30,8 @@ def played(n_rounds: int = 3, num_envs: int = 2, name: str = "digits", dtype: to
     return engine
 
 
-STEEP = {"substrate.local_lr": 2.0, "screening.governance": "none", "screening.guard": False}
+UNSCREENED = {"screening.governance": "none", "screening.guard": False}
+STEEP = {"substrate.local_lr": 2.0, **UNSCREENED}
 SERVERS = [{}, {"server.momentum": 0.5, "server.lr": 0.7}]
 
 
@@ -55,10 +56,11 @@ def test_the_expansion_is_the_utility_s_of_second_order(weights, server, model):
 
 @pytest.mark.parametrize("weights", ["fixed", "participants"])
 @pytest.mark.parametrize("server", SERVERS)
-def test_the_logits_of_a_linear_module_are_its_game_at_any_step(weights, server):
+@pytest.mark.parametrize("most", [5, 10])
+def test_the_logits_of_a_linear_module_are_its_game_at_any_step(weights, server, most):
     engine = played(weights=weights, model=LINEAR, **STEEP, **server)
-    near = engine.round.game.surrogate(5)
-    assert near.name == "logits, from all coalitions that lack one agent"
+    near = engine.round.game.surrogate(most)
+    assert near.name == "logits, between single agents and all" + " but one" * (most == 10)
     assert torch.allclose(near.game.values(), engine.round.game.values(), rtol=1e-9, atol=1e-12)
     found = credit.make("shapley", budget=16).at(engine.round.game, 0, 0)
     assert torch.allclose(found.values, credit.make("shapley").values(engine.round.game), rtol=1e-9, atol=1e-12)
@@ -66,17 +68,49 @@ def test_the_logits_of_a_linear_module_are_its_game_at_any_step(weights, server)
 
 
 @pytest.mark.parametrize("weights", ["fixed", "participants"])
-def test_the_logits_of_other_modules_are_right_for_everybody_and_near_elsewhere(weights):
+def test_the_logits_of_other_modules_are_right_at_the_ends_and_near_between(weights):
     engine = played(weights=weights, model=MLP, **{**STEEP, "substrate.local_lr": 0.4})
     game = engine.round.game
-    near, flat = game.surrogate(5), game.surrogate(4)
+    ends, single, flat = (game.surrogate(most) for most in (10, 9, 4))
+    assert (ends.known, ends.evaluations) == (frozenset({1, 4}), 10)
+    assert (single.known, single.evaluations) == (frozenset({1}), 5)
     assert flat.name == "quadratic expansion"
-    v, s, q = game.values(), near.game.values(), flat.game.values()
-    assert torch.allclose(s[:, -1], v[:, -1], rtol=1e-9)
-    assert torch.allclose(s[:, 0], torch.zeros(2, dtype=torch.float64), atol=1e-12)
-    left = [float((one - v).var() / v.var()) for one in (s, q)]
-    assert left[0] < 0.05
-    assert left[0] < left[1]
+    v, values = game.values(), [near.game.values() for near in (ends, single, flat)]
+    alone = 2 ** torch.arange(5)
+    for s in values[:2]:
+        assert torch.allclose(s[:, [0, 31, *alone]], v[:, [0, 31, *alone]], rtol=1e-9, atol=1e-12)
+    off = [(s - v)[:, 31 - alone].abs().max() for s in values]
+    assert off[0] < 0.5 * off[1]
+    left = [float((s - v).var() / v.var()) for s in values]
+    assert left[0] < left[1] < left[2]
+    assert left[1] < 0.02
+
+
+def pairs(n_features: int, n_classes: int) -> torch.nn.Module:
+    """Logits of second order in the parameters: products of two that every agent moves."""
+
+    class Pairs(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.matrix = torch.nn.Parameter(0.1 * torch.eye(n_features)[:, :n_classes].clone())
+            self.scale = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.scale * (x @ self.matrix)
+
+    return Pairs()
+
+
+def test_bends_of_products_of_two_steps_are_found():
+    """Logits scale · x·matrix: where each agent moves the scale alike, two agents' steps matter together by a sum of a part for each."""
+    engine = played(weights="fixed", model={"kind": "module", "factory": "tests.envs.model.test_surrogates:pairs"}, **UNSCREENED)
+    engine.step(torch.ones(2, 5, engine.num_lots, dtype=torch.bool))
+    game = engine.round.game
+    step = game._surrogate.args[0].round_step
+    step.updates[..., -1] = 0.05  # the scale's
+    v, both, single = (one.values()[:, :-1] for one in (game, game.surrogate(10).game, game.surrogate(5).game))  # v(N) was known before
+    assert torch.allclose(both, v, rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(single, v, rtol=1e-4)
 
 
 def test_what_made_it_is_not_evaluated_again(monkeypatch):
@@ -85,12 +119,13 @@ def test_what_made_it_is_not_evaluated_again(monkeypatch):
     logits = ModuleModel.logits
     monkeypatch.setattr(ModuleModel, "logits", lambda self, theta, x: (calls.append(len(theta)), logits(self, theta, x))[1])
     game = engine.round.game
-    near = game.surrogate(5)
-    assert (near.evaluations, near.known) == (5, frozenset({4}))
-    assert sum(calls) == 2 * 6, "two environments, everybody and all that lack one"
-    game.value(torch.cat([torch.ones(1, 5, dtype=torch.bool), ~torch.eye(5, dtype=torch.bool)]))
-    assert sum(calls) == 2 * 6
-    assert game.evaluations == 6
+    near = game.surrogate(10)
+    assert (near.evaluations, near.known) == (10, frozenset({1, 4}))
+    assert sum(calls) == 2 * 11, "two environments; everybody, all alone, and all that lack one"
+    single = torch.eye(5, dtype=torch.bool)
+    game.value(torch.cat([single.new_ones(1, 5), single, ~single]))
+    assert sum(calls) == 2 * 11
+    assert game.evaluations == 11
 
 
 def test_what_screening_left_is_what_is_expanded():
