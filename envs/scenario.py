@@ -20,7 +20,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from .. import strict_yaml
@@ -98,6 +107,30 @@ def _value(settings: Any) -> Any:
     return cls(**rest)
 
 
+@dataclass(frozen=True)
+class RateOfAnotherModel:
+    """A learning rate that a file set for a model of another kind than the scenario's.
+
+    Attributes:
+        setting: Its dotted path, such as ``substrate.local_lr``.
+        rate: The learning rate.
+        model: The model for which it was set, in words: its kind, and of a module the factory.
+        place: File and line.
+    """
+
+    setting: str
+    rate: float
+    model: str
+    place: str
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What is known of where a scenario comes from. Scenarios are the same if they say the same, wherever they come from."""
+
+    rates: tuple[RateOfAnotherModel, ...] = field(default=(), compare=False)
+
+
 class Scenario(Settings):
     """A complete cooperative. Every part has a default. ``proxycoop scenarios NAME`` prints a scenario in full."""
 
@@ -139,6 +172,7 @@ class Scenario(Settings):
         json_schema_extra=LATER,
         description="What the cooperative earns in money, and how it is split. none: there is no money. `settlement: {}`: the defaults.",
     )
+    _origin: _Origin = PrivateAttr(default_factory=_Origin)
 
     @model_validator(mode="after")
     def _check(self) -> Scenario:
@@ -232,6 +266,24 @@ class Scenario(Settings):
         limited = {name for profile in self.profiles for name in profile.limited}
         return tuple(name for name in self.values if name in limited)
 
+    @property
+    def model_in_words(self) -> str:
+        """The kind of the model, and of a module the factory."""
+        return _model_in_words(self.model.model_dump())
+
+    @property
+    def rates_of_another_model(self) -> tuple[RateOfAnotherModel, ...]:
+        """Learning rates that a file set for a model of another kind, and that still hold here: the scenario inherited them.
+
+        Where a rate comes from is known of scenarios that :func:`load` has read, and of their copies.
+        """
+        return tuple(
+            one
+            for one in self._origin.rates
+            if one.model != self.model_in_words
+            and getattr(getattr(self, one.setting.partition(".")[0]), one.setting.partition(".")[2], None) == one.rate
+        )
+
     def unscreened(self, reward_scale: float) -> Scenario:
         """The same cooperative without screening and with the given reward scale: the baseline that screening is compared with."""
         screening = Screening(governance="none", harm=self.screening.harm)
@@ -298,9 +350,11 @@ def load_overridden(name_or_path: str | Path, overrides: Mapping[str, tuple[Any,
     draft = _read(name_or_path)
     draft.override(overrides)
     try:
-        return Scenario.model_validate(draft.data)
+        made = Scenario.model_validate(draft.data)
     except ValidationError as error:
         raise ValueError(_explain(error, draft)) from None
+    made._origin = _Origin(draft.rates_set())
+    return made
 
 
 def differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
@@ -333,6 +387,14 @@ def _folder() -> Any:
 
 
 _KeyPath = strict_yaml.KeyPath
+_RATES: tuple[_KeyPath, ...] = (("start", "lr"), ("substrate", "local_lr"), ("substrate", "lr"), ("server", "lr"))
+"""The settings that are learning rates of the shared model."""
+
+
+def _model_in_words(model: Any) -> str:
+    """The kind of a model, and of a module the factory, by its settings as plain data, which need not be valid yet."""
+    settings = model if isinstance(model, Mapping) else {}
+    return " ".join(str(settings[key]) for key in ("kind", "factory") if key in settings) or "softmax"
 
 
 @dataclass
@@ -345,6 +407,7 @@ class Draft:
         places: Of each key: the file and line, or the override, that it was read from last.
         overridden: The keys that an override has set.
         files: The files that were read, the one that extends the others last.
+        set_for: Of each learning rate that a file set: the model of the scenario then, in words.
     """
 
     where: str
@@ -352,10 +415,28 @@ class Draft:
     places: dict[_KeyPath, str]
     overridden: dict[_KeyPath, str] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
+    set_for: dict[_KeyPath, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._mark_rates(self.places)
 
     def merge(self, data: Mapping[str, Any], places: Mapping[_KeyPath, str]) -> None:
         """Merge data, mapping by mapping. An empty mapping, or a part of another ``kind``, replaces the whole old part."""
         self._merge(self.data, data, places, ())
+        self._mark_rates(places)
+
+    def _mark_rates(self, places: Mapping[_KeyPath, str]) -> None:
+        """Remember for which model the learning rates at these places were set."""
+        self.set_for |= {path: _model_in_words(self.data.get("model")) for path in _RATES if path in places}
+
+    def rates_set(self) -> tuple[RateOfAnotherModel, ...]:
+        """The learning rates that files set for another model than there is now, unless an override or another file set them anew."""
+        model = _model_in_words(self.data.get("model"))
+        return tuple(
+            RateOfAnotherModel(".".join(path), float(self.data[path[0]][path[1]]), known, self.places[path])
+            for path, known in self.set_for.items()
+            if known != model and path in self.places and path not in self.overridden
+        )
 
     def _merge(self, base: dict[str, Any], extra: Mapping[str, Any], places: Mapping[_KeyPath, str], path: _KeyPath) -> None:
         for key, value in extra.items():

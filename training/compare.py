@@ -250,8 +250,8 @@ def compare(
 
     Raises:
         ValueError: If a scenario's data, values and model do not fit each other, the folder cannot be written, another process works in
-            it, something in it is not ours to replace (see :mod:`~proxycoop.training.outputs`), it holds cells of other settings, or a result is damaged. Also if cells failed; then the
-            message names them, and all others are finished.
+            it, something in it is not ours to replace (see :mod:`~proxycoop.training.outputs`), it holds cells of other settings, or a
+            result is damaged. Also if cells failed; then the message names them, and all others are finished.
     """
     for cell in all_cells:
         _modules_of(cell)  # refuses what other processes cannot find

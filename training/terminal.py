@@ -23,6 +23,7 @@ WIDTH = 150
 
 
 _failures: list[OSError] = []
+_remarks: set[str] = set()
 
 
 def prepare_streams() -> None:
@@ -31,6 +32,7 @@ def prepare_streams() -> None:
     Streams that the shell closed (``>&-``) take text and drop it. ``COLUMNS=0``, which some programs set for "unknown", counts as not set.
     """
     _failures.clear()
+    _remarks.clear()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (it stays open)
@@ -73,6 +75,13 @@ def _drop(error: OSError) -> None:
 def complain(text: str) -> None:
     """Write text to standard error, as :func:`say` does to standard output."""
     sys.stderr.write(printable(text))
+
+
+def remark(text: str) -> None:
+    """Write a line ``note: …`` to standard error about what was given, the same one only once in a command."""
+    if text not in _remarks:
+        _remarks.add(text)
+        complain(f"note: {text}\n")
 
 
 class _Screen(Console):

@@ -1,6 +1,7 @@
 """Scenarios: loading, overriding, extending, round trips, and errors that name the key, the line and what is allowed."""
 
 import json
+import pickle
 import re
 from pathlib import Path
 
@@ -183,6 +184,40 @@ def test_files_extend_files_beside_them(tmp_path: Path) -> None:
     write(tmp_path / "a.yaml", "extends: digits\nhorizon: 3\nprincipals: 5\nprofiles: []\n")
     made = scenario.load(write(tmp_path / "b.yaml", "extends: a.yaml\nhorizon: 4\n"))
     assert (made.horizon, made.principals, made.name) == (4, 5, "digits")
+
+
+def test_learning_rates_of_another_model_are_known_with_their_places(tmp_path: Path) -> None:
+    (tmp_path / "deep.yaml").write_text("extends: digits-mean\nmodel: {kind: mlp}\nstart: {lr: 0.25}\n")
+    (tmp_path / "deeper.yaml").write_text("extends: deep.yaml\nname: deeper\nserver: {lr: 0.5}\n")
+    (tmp_path / "own.yaml").write_text("extends: deeper.yaml\nmodel: {kind: module, factory: 'a:b'}\nsubstrate: {local_lr: 0.1}\n")
+    read = {name: scenario.load(tmp_path / f"{name}.yaml").rates_of_another_model for name in ("deep", "deeper", "own")}
+    assert [(one.setting, one.rate, one.model, one.place.partition(":")[0]) for one in read["deep"]] == [
+        ("substrate.local_lr", 0.1875, "softmax", "digits-mean.yaml")
+    ]
+    assert read["deeper"] == read["deep"]  # the rate of the server was set for the model that it has
+    assert {(one.setting, one.model) for one in read["own"]} == {("start.lr", "mlp"), ("server.lr", "mlp")}
+    assert scenario.load("digits-mean").rates_of_another_model == ()
+
+
+def test_a_rate_that_is_set_anew_or_replaced_is_no_one_elses() -> None:
+    deep = {"model": {"kind": "mlp"}, "start.lr": 0.5}
+    assert [one.setting for one in scenario.load("digits", **deep).rates_of_another_model] == ["substrate.local_lr"]
+    for also in ({"substrate.local_lr": 0.375}, {"substrate.kind": "traversal"}, {"model": {"kind": "softmax"}}):
+        assert scenario.load("digits", **(deep | also)).rates_of_another_model == ()
+
+
+def test_where_rates_come_from_makes_no_difference_to_what_a_scenario_is() -> None:
+    read = scenario.load("digits", **{"model.kind": "mlp"})
+    plain = Scenario.model_validate(read.to_dict())
+    assert read.rates_of_another_model
+    assert plain.rates_of_another_model == ()
+    assert read == plain
+    assert read.to_yaml(full=True) == plain.to_yaml(full=True)
+    assert read.model_dump() == plain.model_dump()
+    for copy in (read.on_split(3), pickle.loads(pickle.dumps(read))):
+        assert copy.rates_of_another_model == read.rates_of_another_model
+    other = read.substrate.model_copy(update={"local_lr": 0.1})
+    assert [one.setting for one in read.model_copy(update={"substrate": other}).rates_of_another_model] == ["start.lr"]
 
 
 @pytest.mark.parametrize("link", ["a.yaml", "b.yaml", "{folder}/a.yaml", "../{name}/a.yaml"])

@@ -272,3 +272,15 @@ def test_profiles_that_are_cut_in_a_round_still_differ():
     protects = [line.split()[1] for line in render_text(engine).splitlines() if line.startswith("proxy_")]
     assert any("…" in one for one in protects)
     assert len(set(protects[:3])) == 3
+
+
+# Notes
+
+
+def test_a_note_is_told_once_in_a_command_and_again_in_the_next(capsys):
+    for _ in range(2):
+        terminal.prepare_streams()
+        terminal.remark("the start \x1b[31m is poor")
+        terminal.remark("the start \x1b[31m is poor")
+        terminal.remark("another")
+        assert capsys.readouterr().err == "note: the start \\x1b[31m is poor\nnote: another\n"

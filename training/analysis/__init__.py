@@ -10,5 +10,7 @@
 * ``masked_features``: what a policy would do if it saw fewer features;
 * ``curves``: curves of a sweep, and tables of them;
 * ``interaction``: how much members interact: the parts of a round's game by order;
+* ``diagnosis``: whether a scenario's start, tolerances and learning rates make sense;
+* ``calibrate``: measure a scenario, and propose others;
 * ``attribution``: Shapley values of games that are played in episodes.
 """

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..terminal import complain, say, show
+from .calibration import examine
 from .options import (
     AlgoOption,
     EvaluationSplitsOption,
@@ -97,6 +98,8 @@ def compare(
     n_trainings = sum(cell.agent == "learned" for cell in todo)
     complain(f"{len(todo)} cells, {n_trainings} of them trainings of {steps:,} agent-steps; finished cells are not run again\n")
     complain("".join(f"{reason}\n" for reason in left_out(loaded, rules)))
+    for one, name in zip(loaded, scenario or ["digits"], strict=True):
+        examine(one, name)
     path = run(todo, out, jobs=jobs, overwrite=overwrite, inputs=inputs_of(scenario or []))
     for table in summarise(results(out)):
         show(console_table(table))

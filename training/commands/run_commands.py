@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..terminal import add_row, say, show, table_of
+from .calibration import examine
 from .options import (
     PLAYED_FIRST,
     AgentOption,
@@ -164,6 +165,7 @@ def train(
             library, algo, scenario=loaded, credit=credit, seed=seed, total_steps=steps, seats=tuple(seat or ()), **chosen
         )
     say(f"credit: {working(credit, settings.scenario.principals)}\n")
+    examine(loaded, scenario)
     bar, progress = tqdm_progress(f"{settings.scenario.name}, {credit}, {settings.library} {settings.algo}")
     with bar:
         folder = run(settings, out, resume=resume, overwrite=overwrite, inputs=inputs_of([scenario]), progress=progress)

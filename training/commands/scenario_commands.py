@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..terminal import add_row, complain, say, show, table_of
+from .calibration import calibrate_scenario, examine
 from .listing_commands import first_sentence
 from .options import OverwriteOption, SetOption, load_scenario, outputs_of
 
@@ -22,24 +23,38 @@ if TYPE_CHECKING:
 SCENARIOS_EPILOG = (
     "Examples: `proxycoop scenarios` · `proxycoop scenarios digits` · `proxycoop scenarios --settings` · "
     "`proxycoop scenarios my.yaml --set horizon=8` · `proxycoop scenarios digits redundant --interaction` · "
-    "`proxycoop scenarios --interaction --csv interaction.csv` (every scenario)"
+    "`proxycoop scenarios --interaction --csv interaction.csv` (every scenario) · "
+    "`proxycoop scenarios digits --set model.kind=mlp --calibrate --out mine.yaml`"
 )
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """What ``--interaction`` was asked for; ``None`` where an option was not given."""
+    """What ``--interaction`` or ``--calibrate`` was asked for; ``None`` where an option was not given."""
 
     episodes: int | None
     seed: int | None
     csv_file: Path | None
     json_file: Path | None
+    rule: str | None
+    blocked: float | None
+    out: Path | None
     overwrite: bool
 
-    def given(self) -> list[str]:
-        """The options that were given."""
-        names = {"--episodes": self.episodes, "--seed": self.seed, "--csv": self.csv_file, "--json": self.json_file}
-        return [name for name, value in names.items() if value is not None] + ["--overwrite"] * self.overwrite
+    def refuse_stray(self, interaction: bool, calibrate: bool) -> None:
+        """Refuse options without the one that they belong to.
+
+        Raises:
+            ValueError: If there is one.
+        """
+        one, other = ("--interaction", interaction), ("--calibrate", calibrate)
+        of_one = {"--csv": self.csv_file, "--json": self.json_file}
+        of_other = {"--rule": self.rule, "--blocked": self.blocked, "--out": self.out}
+        of_both = {"--episodes": self.episodes, "--seed": self.seed, "--overwrite": self.overwrite or None}
+        for options, owners in ((of_one, [one]), (of_other, [other]), (of_both, [one, other])):
+            stray = [name for name, value in options.items() if value is not None]
+            if stray and not any(is_given for _, is_given in owners):
+                raise ValueError(f"{stray[0]} is an option of {' and '.join(name for name, _ in owners)}: give that too")
 
 
 def scenarios(
@@ -61,36 +76,68 @@ def scenarios(
             "interaction, and the correlation of `loo` and `standalone` with `shapley`.",
         ),
     ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Measure the scenario named, and propose a start, a learning rate, tolerances and limits for it, as YAML. Say how many "
+            "agent-steps a CPU second it plays.",
+        ),
+    ] = False,
+    rule: Annotated[
+        str | None, typer.Option("--rule", "-r", help="Credit rule under which `--calibrate` measures the speed. [default: shapley]")
+    ] = None,
+    blocked: Annotated[
+        float | None, typer.Option("--blocked", help="Share of the updates that each proposed tolerance would block. [default: 0.1]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the proposal to this file. [default: printed]")] = None,
     episodes: Annotated[
-        int | None, typer.Option("--episodes", min=2, help="Episodes of `--interaction` in each scenario. [default: 32]")
+        int | None,
+        typer.Option(
+            "--episodes",
+            min=2,
+            help="Episodes of `--interaction` in each scenario, or of `--calibrate` on each data split. [default: 32, or 8]",
+        ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Seed of the first episode's cooperative, for `--interaction`. [default: 0]")
+        int | None, typer.Option("--seed", min=0, help="Seed of the first of these episodes' cooperatives. [default: 0]")
     ] = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write what `--interaction` measured to this file.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write it to this file.")] = None,
     overwrite: OverwriteOption = False,
     overrides: SetOption = None,
 ) -> None:
-    """List the scenarios, print one in full, list all settings, or measure how much members interact."""
+    """List the scenarios, print one in full, list all settings, measure how much members interact, or calibrate one.
+
+    Of a scenario that is printed, a note tells whether its start is worse than guessing, whether a tolerance never binds or always, and
+    whether its learning rates were set for another kind of model.
+    """
     names = [*(names or ()), *(more or ())] or None
-    asked = _Asked(episodes, seed, csv_file, json_file, overwrite)
+    asked = _Asked(episodes, seed, csv_file, json_file, rule, blocked, out, overwrite)
     if settings and (names or overrides):
         raise ValueError("--settings lists what every scenario can have: leave the scenario's name and --set out")
     if settings and interaction:
         raise ValueError("--settings lists what every scenario can have, and --interaction measures scenarios: leave one of the two out")
+    if calibrate and (settings or interaction):
+        raise ValueError(f"--calibrate measures one scenario, so {'--settings' if settings else '--interaction'} has no place beside it")
+    if calibrate and not names:
+        raise ValueError("--calibrate measures one scenario: name it, as in proxycoop scenarios digits --calibrate")
     if overrides and not names:
         raise ValueError("--set changes one scenario: name it, as in proxycoop scenarios digits --set horizon=8")
-    if asked.given() and not interaction:
-        raise ValueError(f"{asked.given()[0]} is an option of --interaction: give that too")
+    asked.refuse_stray(interaction, calibrate)
     if names and len(names) > 1 and not interaction:
-        raise ValueError(f"{len(names)} scenarios are named, and one is printed at a time: name one, or give --interaction")
+        what = "measured" if calibrate else "printed"
+        raise ValueError(f"{len(names)} scenarios are named, and one is {what} at a time: name one, or give --interaction")
     if settings:
         _list_settings()
     elif interaction:
         _interact(names, overrides, asked)
+    elif calibrate and names:
+        calibrate_scenario(names[0], overrides, rule=rule, blocked=blocked, episodes=episodes, seed=seed, out=out, overwrite=overwrite)
     elif names:
-        _print(load_scenario(names[0], overrides))
+        loaded = load_scenario(names[0], overrides)
+        _print(loaded)
+        examine(loaded, names[0])
     else:
         _list()
 
