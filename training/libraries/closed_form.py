@@ -1,7 +1,11 @@
-"""The gradient of :class:`~proxycoop.agents.network.LotNetwork` in closed form.
+r"""The gradient of :class:`~proxycoop.agents.network.LotNetwork` in closed form.
 
 In networks as small as ours, the time between operations counts as much as the operations themselves. Written out by hand, the forward and
-backward passes need fewer operations and less memory than torch's automatic differentiation, and give the same gradient.
+backward passes need fewer operations and less memory than torch's automatic differentiation, and give the same gradient to rounding. What
+remains is mostly products of matrices.
+
+Activations are computed as :math:`\tanh z = 2 \sigma(2z) - 1`: on a CPU, torch takes six times as long for a hyperbolic tangent as for a
+sigmoid, and longer than for the product before it. In single precision they differ by at most 2e-7.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ class ClosedFormNetwork:
     """Actor and critic side by side, with their gradient in closed form.
 
     All their parameters become views of one vector, so that clipping and Adam take one operation each. The input that a proxy's lots have
-    in common goes through the first layer once, not once per lot.
+    in common goes through the first layer once, not once per lot. The activations stay in the same memory from call to call.
 
     Attributes:
         vector: The parameters, ``(P,)``; :meth:`backward` writes its ``grad``.
@@ -40,46 +44,57 @@ class ClosedFormNetwork:
         for parameter, part in zip(parameters, weights.split([parameter.numel() for parameter in parameters]), strict=True):
             parameter.data = part.view_as(parameter)
         n, h, d = len(heads), network.hidden, 2 * self.n_lot_features + self.n_agent_features
-        shapes = [(n * h, d), (n * h,), (n, h, h), (n, h), (n, h), (n,)]  # weights and biases of the first, second and last layers
+        shapes = [(n, h, d), (n, 1, h), (n, h, h), (n, 1, h), (n, 1, h), (n, 1)]  # weights and biases of the first, second and last layers
         sizes = [math.prod(shape) for shape in shapes]
         self._weights = [part.view(shape) for part, shape in zip(weights.split(sizes), shapes, strict=True)]
         self._gradients = [part.view(shape) for part, shape in zip(self.vector.grad.split(sizes), shapes, strict=True)]
-        self._blocks = [slice(i * h, (i + 1) * h) for i in range(n)]
+        self._memory: dict[str, Tensor] = {}
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """Logits ``(B, K)`` and values ``(B,)`` from normalised observations ``(B, size)``; without a critic the values are 0."""
         w1, b1, w2, b2, w3, b3 = self._weights
-        f = self.n_lot_features
+        n, f = len(w1), self.n_lot_features
         lots, own = observations[:, : -self.n_agent_features].unflatten(1, (-1, f)), observations[:, -self.n_agent_features :]
-        context, lots = torch.cat([lots.mean(dim=1), own], dim=1), lots.contiguous()  # (B, F + G), (B, K, F)
-        common = torch.addmm(b1, context, w1[:, f:].T)[:, None]  # (B, 1, n·H)
-        h1 = (lots @ w1[:, :f].T).add_(common).tanh_().flatten(end_dim=1)  # (B·K, n·H)
-        h2 = torch.empty_like(h1)
-        for i, part in enumerate(self._blocks):
-            torch.addmm(b2[i], h1[:, part], w2[i].T, out=h2[:, part])
-        h2.tanh_()
+        n_lots = lots.shape[1]
+        context = torch.cat([lots.mean(dim=1), own], dim=1).expand(n, -1, -1)  # (n, B, F + G)
+        lots = lots.flatten(end_dim=1).expand(n, -1, -1)  # (n, B·K, F)
+        common = torch.baddbmm(b1, context, w1[..., f:].mT, beta=2, alpha=2)  # (n, B, H)
+        h1, h2 = self._room("activations", lots.shape[1])  # (n, B·K, H) each
+        h1.unflatten(1, (-1, n_lots)).copy_(common[:, :, None])
+        _tanh_of_half(h1.baddbmm_(lots, w1[..., :f].mT, alpha=2))
+        _tanh_of_half(torch.baddbmm(b2, h1, w2.mT, beta=2, alpha=2, out=h2))
         self._seen = lots, context, h1, h2
-        outputs = [torch.mv(h2[:, part], w3[i]).add_(b3[i]).view(lots.shape[:2]) for i, part in enumerate(self._blocks)]  # (B, K) each
-        return outputs[0], outputs[1].mean(dim=1) if len(outputs) > 1 else outputs[0].new_zeros(len(observations))
+        logits, *values = (torch.addmv(b3[i], h2[i], w3[i, 0]).unflatten(0, (-1, n_lots)) for i in range(n))  # (B, K) each
+        return logits, values[0].mean(dim=1) if values else logits.new_zeros(len(logits))
 
     def backward(self, d_logits: Tensor, d_values: Tensor) -> None:
         """Gradient of a loss, from its gradient with respect to the last outputs of :meth:`forward`, ``(B, K)`` and ``(B,)``."""
         *_, w2, _, w3, _ = self._weights
         g1, gb1, g2, gb2, g3, gb3 = self._gradients
         lots, context, h1, h2 = self._seen
-        n_lots = lots.shape[1]
-        d_outputs = [d_logits.flatten(), (d_values / n_lots).repeat_interleave(n_lots)]  # (B·K,) each
-        d2, d1 = torch.empty_like(h2), torch.empty_like(h1)
-        for i, part in enumerate(self._blocks):
-            torch.mv(h2[:, part].T, d_outputs[i], out=g3[i])
-            gb3[i] = d_outputs[i].sum()
-            torch.outer(d_outputs[i], w3[i], out=d2[:, part])
-        d2 = torch.ops.aten.tanh_backward(d2, h2)  # (B·K, n·H)
-        gb2.copy_(d2.sum(dim=0).view_as(gb2))
-        for i, part in enumerate(self._blocks):
-            torch.mm(d2[:, part].T, h1[:, part], out=g2[i])
-            torch.mm(d2[:, part], w2[i], out=d1[:, part])
-        d1 = torch.ops.aten.tanh_backward(d1, h1)
-        d_common = d1.unflatten(0, (-1, n_lots)).sum(dim=1)  # (B, n·H)
-        torch.sum(d_common, dim=0, out=gb1)
-        torch.cat([d1.T @ lots.flatten(end_dim=1), d_common.T @ context], dim=1, out=g1)
+        n, n_lots, f = len(w2), d_logits.shape[1], self.n_lot_features
+        d3 = torch.stack([d_logits, (d_values / n_lots)[:, None].expand_as(d_logits)][:n]).flatten(1)[:, None]  # (n, 1, B·K)
+        torch.bmm(d3, h2, out=g3)
+        torch.sum(d3, dim=2, out=gb3)
+        d1, d2 = self._room("slopes", h1.shape[1])  # (n, B·K, H) each
+        torch.ops.aten.tanh_backward(torch.mul(d3.mT, w3, out=d2), h2, grad_input=d2)
+        torch.sum(d2, dim=1, keepdim=True, out=gb2)
+        torch.bmm(d2.mT, h1, out=g2)
+        torch.ops.aten.tanh_backward(torch.bmm(d2, w2, out=d1), h1, grad_input=d1)
+        d_common = d1.unflatten(1, (-1, n_lots)).sum(dim=2)  # (n, B, H)
+        torch.sum(d_common, dim=1, keepdim=True, out=gb1)
+        g1[..., :f] = torch.bmm(lots.mT, d1).mT  # on a CPU five times as fast as d1.mT @ lots
+        g1[..., f:] = torch.bmm(context.mT, d_common).mT
+
+    def _room(self, use: str, n_rows: int) -> Tensor:
+        """Memory for two tensors ``(n, n_rows, H)``, with whatever was left there. New memory would cost as much as an activation."""
+        n, h, _ = self._weights[2].shape
+        size = 2 * n * n_rows * h
+        if use not in self._memory or len(self._memory[use]) < size:
+            self._memory[use] = torch.empty(size, dtype=self.vector.dtype, device=self.vector.device)
+        return self._memory[use][:size].view(2, n, n_rows, h)
+
+
+def _tanh_of_half(doubled: Tensor) -> None:
+    r""":math:`\tanh(x / 2) = 2 \sigma(x) - 1`, in place."""
+    doubled.sigmoid_().mul_(2).sub_(1)

@@ -106,7 +106,7 @@ def learn(run: Run) -> Trained:
     available = torch.empty(n_rounds, n_envs, n_agents, n_lots, dtype=torch.bool, device=device)  # (T, E, N, K)
     actions = torch.empty_like(available)
     logits = torch.empty(n_rounds, n_envs, n_agents, n_lots, device=device)
-    rewards = torch.empty(n_rounds, n_envs, n_agents, device=device)
+    values, rewards = torch.empty(2, n_rounds, n_envs, n_agents, device=device)
 
     while update < n_updates:
         # play one episode of every cooperative
@@ -118,7 +118,8 @@ def learn(run: Run) -> Trained:
                 seen.update(*pooled(layout, observation), n_envs * n_agents)
                 observations[t] = seen.normalise(observation)
                 available[t] = engine.prospect.available[:, learners]
-                logits[t] = network.logits(observations[t].flatten(end_dim=1)).unflatten(0, (n_envs, n_agents))
+                logit, value = closed.forward(observations[t].flatten(end_dim=1))  # (E·N, K), (E·N,)
+                logits[t], values[t] = logit.view_as(logits[t]), value.view_as(values[t])
                 coins = torch.rand(n_envs, n_agents, n_lots, generator=generator, device=device)
                 actions[t] = available[t] & (coins < logits[t].sigmoid())
                 result = engine.step(actions[t] if company is None else company.join(engine, actions[t]))
@@ -130,7 +131,6 @@ def learn(run: Run) -> Trained:
                 variance, mean = torch.var_mean(returns.flatten().double(), dim=0, correction=0, keepdim=True)
                 seen_returns.update(mean, variance, n_rows)
                 scaled = (rewards / (seen_returns.variance + EPSILON).sqrt().float()).clamp(-CLIP, CLIP)
-                values = network.state_value(observations.flatten(end_dim=2)).unflatten(0, rewards.shape)
                 advantages = gae(scaled, values, settings.gamma, settings.gae_lambda)  # (T, E, N)
                 targets = (advantages + values).flatten()
             else:
@@ -145,13 +145,13 @@ def learn(run: Run) -> Trained:
         widths = [part.numel() // n_rows for part in parts]
         for _ in range(settings.n_epochs):
             for chosen in torch.randperm(n_rows, generator=generator, device=device).tensor_split(n_minibatches):
-                x, a, can, *columns = rows[chosen].split(widths, dim=1)
+                x, a, can, *columns = rows.index_select(0, chosen).split(widths, dim=1)
                 old_log_prob, advantage, target = (column[:, 0] for column in columns)
                 if has_critic and len(advantage) > 1:
                     advantage = (advantage - advantage.mean()) / (advantage.std() + EPSILON)
                 logit, value = closed.forward(x)  # (B, K), (B,)
                 closed.backward(*loss_gradient(settings, logit, value, a, can, old_log_prob, advantage, target))
-                gradient.mul_((MAX_GRAD_NORM / (gradient.norm() + EPSILON)).clamp(max=1))
+                gradient.mul_((MAX_GRAD_NORM / (torch.linalg.vector_norm(gradient) + EPSILON)).clamp(max=1))
                 optimizer.step()
         update += 1
 

@@ -55,6 +55,34 @@ def test_the_gradient_of_one_batch_does_not_stay_for_the_next():
     assert not closed.vector.grad.any()
 
 
+@pytest.mark.parametrize("has_critic", [True, False])
+def test_batches_of_several_sizes_in_turn_do_not_disturb_each_other(has_critic):
+    network, observations = network_and_observations()
+    closed = ClosedFormNetwork(network, has_critic)
+    given = []
+    for rows in (slice(2, 5), slice(7), slice(1), slice(3, 7)):
+        outputs = closed.forward(observations[rows])
+        closed.backward(*(torch.ones_like(output) for output in outputs))
+        given.append((rows, outputs, closed.vector.grad.clone()))
+    for rows, outputs, gradient in given:
+        alone = ClosedFormNetwork(network_and_observations()[0], has_critic)
+        expected = alone.forward(observations[rows])
+        alone.backward(*(torch.ones_like(output) for output in expected))
+        assert all(torch.equal(a, b) for a, b in zip(outputs, expected, strict=True))
+        assert torch.equal(gradient, alone.vector.grad)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 10.0])
+def test_in_single_precision_it_differs_from_the_network_by_rounding(scale):
+    network, observations = network_and_observations()
+    observations = observations * scale
+    logits, values = network.logits(observations), network.state_value(observations)
+    closed = ClosedFormNetwork(network.float(), True)
+    given_logits, given_values = closed.forward(observations.float())
+    assert torch.allclose(given_logits.double(), logits, atol=1e-5)
+    assert torch.allclose(given_values.double(), values, atol=1e-5)
+
+
 def test_without_a_critic_only_the_actor_is_trained():
     network, observations = network_and_observations()
     closed = ClosedFormNetwork(network, False)
