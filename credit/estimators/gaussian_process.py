@@ -5,8 +5,8 @@ The game is taken to be drawn from a Gaussian process over coalitions. Its covar
 .. math:: k(S, T) = \prod_{j \in S \triangle T} \rho_j + 3\,\kappa(|S|, |T|) + b\,\kappa(|S|, |T|)\,\tfrac4n \langle x_S, x_T \rangle,
     \qquad \kappa(s, t) = e^{-\frac12 \left(\frac{s - t}{0.3\,n}\right)^2}, \quad x_S = 1_S - |S|/n
 
-- The first falls with the players in whom two coalitions differ. In the Walsh expansion of a game it gives an interaction of the players in A
-  a variance in proportion to :math:`\prod_{j \in A} \lambda_j`, :math:`\rho_j = (1 - \lambda_j)/(1 + \lambda_j)`.
+- The first falls with the players in whom two coalitions differ. In the Walsh expansion of a game it gives an interaction of the players
+  in A a variance in proportion to :math:`\prod_{j \in A} \lambda_j`, :math:`\rho_j = (1 - \lambda_j)/(1 + \lambda_j)`.
 - The second is a curve over coalition sizes.
 - The third is who is in, with a slope that varies smoothly with the size.
 
@@ -128,7 +128,8 @@ class GaussianProcess(SingleDraws):
             some = torch.from_numpy(np.sort(generator.permutation(len(rows) - 2)[: _SELECTED_ON - 2]))
             some = torch.cat([some, torch.tensor([len(rows) - 2, len(rows) - 1])]).to(rows.device)
             rows, y = rows[some], y[:, some]
-        falls, slopes = (torch.tensor(part, dtype=torch.float64).to(y.device) for part in zip(*itertools.product(FALLS, SLOPES), strict=True))
+        pairs = zip(*itertools.product(FALLS, SLOPES), strict=True)
+        falls, slopes = (torch.tensor(part, dtype=torch.float64).to(y.device) for part in pairs)
         grid = _Covariances(falls[:, None].expand(-1, n), slopes)
         posterior = _Posterior(grid, rows)
         white = posterior.white(y.T)  # (grid, m, E)

@@ -22,7 +22,7 @@ _EVEN, _SHARPNESS = 0.9, 4
 class Stacked(SingleDraws):
     r"""Pays a mean of two estimates from the same coalitions: ``gaussian_process`` and ``size_regression``.
 
-    .. math:: c = w\,c^{\text{GP}} + (1 - w)\,c^{\text{SR}}, \qquad w = \Bigl(1 + \bigl(r^{\text{GP}} / 0.9\,r^{\text{SR}}\bigr)^4\Bigr)^{-1}
+    .. math:: c = w\,c^{\text{GP}} + (1 - w)\,c^{\text{SR}}, \quad w = \Bigl(1 + \bigl(r^{\text{GP}} / 0.9\,r^{\text{SR}}\bigr)^4\Bigr)^{-1}
 
     where r is the root mean square error with which each foretells the worth of a drawn coalition from the other ones. Coalitions count by
     the square of their weight in the regression. Sizes of which all coalitions were drawn do not count. The errors are those of

@@ -10,11 +10,11 @@ c in the step:
 .. math:: f(S) \approx f_0 + \sum_{i \in S} c_i F_i + \sum_{i \in S} b_i q_i, \qquad F_i = f(\{i\}) - f_0
 
 With renormalised weights, :math:`c_i = w_i / w_S` and :math:`b_i = c_i (1 - c_i)`. With fixed weights, :math:`c_i = 1` and
-:math:`b_i = |S| - 1`. So s is v for single agents. The bends q are such that it is v for all agents, too: with n evaluations beside v(N) they
-are one for all agents, with 2n each agent has its own, which is read off the coalitions that lack one agent. The first is what a model does
-that is linear along the step. The second is second-order: a product of two agents' steps counts as the sum of a part for each. For a model
-that is linear in its parameters s = v. It keeps the utility's own shape, which bends less than its expansion where steps are steep. The
-worths of the coalitions that were evaluated are known from then on.
+:math:`b_i = |S| - 1`. So s is v for single agents, whose b is 0. The bends q are such that it is v for all agents together, too. With n
+evaluations beside v(N) all agents have the same bend. With 2n each has its own, by least squares on the coalitions that lack one agent.
+That is a second-order model of the logits, in which what two agents' steps do together is the sum of a part for each. For a model that is
+linear in its parameters s = v. This surrogate keeps the utility's own shape, which bends less than its expansion where steps are steep.
+The worths of the coalitions that were evaluated are known from then on.
 
 **Quadratic.** The utility's expansion in the parameters takes no evaluation, but n products of its Hessian with an agent's part.
 """
@@ -31,6 +31,7 @@ from .additive import AdditiveLogits, WeightsName, against_right, coefficients
 from .coalitions import UtilityGame
 from .server import Sgd
 from .utility import UTILITIES, HeldOutUtility
+
 
 def surrogate_of(played: UtilityGame, game: CoalitionGame, most: int) -> Surrogate | str:
     """A surrogate of a round's game, or in words why it has none.
