@@ -12,7 +12,7 @@ QUIET  := FLWR_TELEMETRY_ENABLED=0 RAY_USAGE_STATS_ENABLED=0
 TORCH_INDEX ?=
 torch_of = $(if $(TORCH_INDEX),$(1)/bin/python -m pip install --quiet --disable-pip-version-check --index-url $(TORCH_INDEX) $$(grep -E '^torch(vision)?==' $(2)),:)
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-postgres slow compat compat-changed $(OTHERS:%=compat-%) lint types bench estimators fidelity table sweeps lessons libraries values settlement docs linkcheck clean
+.PHONY: help setup demo test test-postgres slow compat compat-changed $(OTHERS:%=compat-%) lint types bench operations estimators fidelity table sweeps lessons libraries values settlement docs linkcheck clean
 .PRECIOUS: .venv-%/.ready
 
 help:  ## list the targets
@@ -81,6 +81,13 @@ bench: $(READY)  ## print the speed of the engine and of exact credit beside oth
 	@$(BIN)/python benchmarks/credit/exact.py
 	@$(BIN)/python benchmarks/values/screening.py
 
+# PettingZoo's particles and VMAS want an old gym, and run in an environment of their own that has nothing else.
+operations: $(READY)  ## print the operations of a round, and speed beside PettingZoo's particles and VMAS; ten minutes
+	@test -x .venv-mpe/bin/python || $(PYTHON) -m venv .venv-mpe
+	@$(call torch_of,.venv-mpe,constraints/mpe.txt)
+	@.venv-mpe/bin/python -m pip install --quiet --disable-pip-version-check --requirement constraints/mpe.txt
+	@$(BIN)/python benchmarks/training/operations.py --markdown docs/results/operations.md
+
 # shapiq 1.8 needs Python 3.12, and runs in an environment of its own that has nothing else. Without one, the installed version is taken.
 PYTHON312 ?= python3.12
 estimators: $(READY)  ## reproduce the errors of estimators beside shapiq's; half an hour
@@ -89,7 +96,7 @@ estimators: $(READY)  ## reproduce the errors of estimators beside shapiq's; hal
 		&& .venv-estimators/bin/python -m pip install --quiet --disable-pip-version-check --requirement constraints/estimators.txt || true
 	@$(BIN)/python benchmarks/credit/estimators.py --markdown docs/results/estimators.md
 
-fidelity: $(READY)  ## reproduce the fidelity of every rule, published facts, what a second name gains, and the page on vetoes; five minutes
+fidelity: $(READY)  ## reproduce the fidelity of every rule, published facts, what a second name gains, and the page on vetoes; six minutes
 	@$(BIN)/python benchmarks/credit/fidelity.py --markdown docs/results/fidelity.md
 	@$(BIN)/python benchmarks/credit/vetoes.py --markdown docs/credit/vetoes.md
 

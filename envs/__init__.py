@@ -14,6 +14,7 @@ The modules and parts:
 
 * ``scenario``: scenarios, read from YAML files; ``scenarios/``: those that come with the package;
 * ``engine``: the only place where a round happens;
+* ``rounds``, ``compiled``: the same rounds as compiled functions of tensors;
 * ``played_round``: what credit rules may ask of a round;
 * ``records``: what a round holds at its start, on its way and at its end;
 * ``metrics``: the infos of a round and the metrics of an episode;

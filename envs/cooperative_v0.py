@@ -123,6 +123,7 @@ def parallel_env(
     render_mode: RenderMode | None = None,
     ledger: Ledger | str | Path | None = None,
     ledger_name: str | None = None,
+    compile: bool = False,
 ) -> CooperativeEnv:
     """The parallel environment; see :class:`CooperativeEnv`."""
     return CooperativeEnv(
@@ -134,6 +135,7 @@ def parallel_env(
         render_mode=render_mode,
         ledger=ledger,
         ledger_name=ledger_name,
+        compile=compile,
     )
 
 
@@ -147,6 +149,7 @@ def env(
     render_mode: RenderMode | None = None,
     ledger: Ledger | str | Path | None = None,
     ledger_name: str | None = None,
+    compile: bool = False,
 ) -> AECEnv:
     """The same environment in PettingZoo's agent-environment-cycle form. The arguments are those of :class:`CooperativeEnv`."""
     parallel = parallel_env(
@@ -158,6 +161,7 @@ def env(
         render_mode=render_mode,
         ledger=ledger,
         ledger_name=ledger_name,
+        compile=compile,
     )
     return OrderEnforcingWrapper(_Turns(parallel))
 
@@ -174,10 +178,11 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         render_mode: What :meth:`render` does: ``human`` prints text, ``ansi`` returns text, ``rgb_array`` returns a picture.
         ledger: A ledger, its file or its database's URL. Rounds and settlements are written there. No ledger by default.
         ledger_name: First part of the cooperatives' names in the ledger; seed and episode follow. By default ``SCENARIO/RULE``.
+        compile: Whether rounds are compiled, as :class:`~proxycoop.envs.Engine` says: several times as fast, after a minute or two.
 
     Raises:
         ValueError: If a name is unknown, the scenario is not valid, the rule cannot serve so many agents, ``ledger`` is given but the
-            scenario has no settlement, or ``ledger_name`` is given without ``ledger``.
+            scenario has no settlement, ``ledger_name`` is given without ``ledger``, or rounds cannot be compiled.
     """
 
     metadata: ClassVar[dict[str, Any]] = {
@@ -198,10 +203,11 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         render_mode: RenderMode | None = None,
         ledger: Ledger | str | Path | None = None,
         ledger_name: str | None = None,
+        compile: bool = False,
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise unknown_name("render_mode", render_mode, self.metadata["render_modes"])
-        self.engine = Engine(scenario, credit)
+        self.engine = Engine(scenario, credit, compile=compile)
         self.render_mode = render_mode
         self.possible_agents = [f"proxy_{i}" for i in range(self.engine.num_agents)]
         self.agents: list[str] = []
@@ -297,7 +303,7 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
             raise ValueError(f"actions are missing for {', '.join(missing)}: give one action for every agent in env.agents")
         for agent in actions:
             self.known(agent)
-        choices = torch.stack([self.choice(actions[agent], agent) for agent in self.agents])
+        choices = self._codec.decode_all([actions[agent] for agent in self.agents], self.agents)
         result = self.engine.step(choices[None])
         if self._bookkeeper is not None:
             self._bookkeeper.write()
@@ -338,21 +344,21 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
             self._bookkeeper.close()
 
     def _observations(self) -> Observations:
-        rows = self.engine.observations[0].numpy()
-        return {agent: rows[i].copy() for i, agent in enumerate(self.agents)}
+        rows = self.engine.observations[0].numpy().copy()
+        return dict(zip(self.agents, rows, strict=True))
 
     def _all_infos(self) -> Infos:
         engine = self.engine
-        available = engine.prospect.available[0]
-        infos: Infos = {agent: {"action_mask": self._codec.mask(available[i])} for i, agent in enumerate(self.agents)}
+        masks = self._codec.masks(engine.prospect.available[0])
+        infos: Infos = {agent: {"action_mask": mask} for agent, mask in zip(self.agents, masks, strict=True)}
         if self._infos == "mask":
             return infos
-        told = round_infos(engine)
+        told = {name: info[0].tolist() if info.ndim == 2 else list(info[0]) for name, info in round_infos(engine).items()}
         if engine.t == engine.horizon:
             measured = {f"{PREFIX}{name}": measure[0].tolist() for name, measure in agent_metrics(engine).items()}
             self._metrics = {agent: {name: each[i] for name, each in measured.items()} for i, agent in enumerate(self.agents)}
         for i, agent in enumerate(self.agents):
-            infos[agent] |= {name: info[0, i].item() if info.ndim == 2 else info[0, i] for name, info in told.items()}
+            infos[agent] |= {name: info[i] for name, info in told.items()}
             infos[agent] |= self._metrics[agent]
         return infos
 

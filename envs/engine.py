@@ -34,6 +34,7 @@ from .. import credit as credit_rules
 from ..checks import whole_number
 from ..credit import CreditRule, LotGame, LotRule
 from ..strict_yaml import read_text
+from .compiled.assumptions import usually
 from .data.lots import DrawnLots
 from .data.names import Names
 from .data.sources import Splits
@@ -49,6 +50,7 @@ from .observations.memory import Memory
 from .played_round import PlayedRound
 from .randomness import Purpose, checked_seeds, fold, seeds_from
 from .records import Entry, Merged, Pay, Prospect, RoundResult
+from .rounds import CompiledRounds, tabulated
 from .scenario import Observations, Scenario, load
 from .screening.harm import predicted_harm
 from .screening.profiles import Profiles, ProfileTable
@@ -69,10 +71,16 @@ class Engine:
         device: Where all tensors live: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …; rules that need a solver on the CPU answer there.
         names: Under which names the principals take part: for measuring what a second name gains. By default each has one. Agents are then
             the names; lots, profiles and the reward scale are those of the scenario's principals.
+        compile: Whether rounds are compiled by ``torch.compile``, for the CPU or for CUDA; ``proxycoop.envs.rounds.compiled`` says what
+            of them. The numbers are those of ``compile=False`` to rounding, and what is within rounding of a limit may fall on its other
+            side. The first rounds take a minute or two, once a process, scenario and ``num_envs``. Credit rules run as they are; one that
+            asks for all coalitions of at most ten agents is handed them. Governance negotiate, the filters scale and project, and substrate
+            traversal are refused.
 
     Raises:
         ValueError: If the scenario is unknown, not valid or does not fit its data, the rule is unknown or cannot serve so many
-            agents, ``num_envs`` is not positive, there is no such dtype or device, or the names do not fit the scenario.
+            agents, ``num_envs`` is not positive, there is no such dtype or device, or the names do not fit the scenario. With ``compile``,
+            if there is no compiler for the device, or what happens in the scenario's rounds cannot be compiled.
     """
 
     @plain_torch()
@@ -85,6 +93,7 @@ class Engine:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         names: Names | None = None,
+        compile: bool = False,
     ) -> None:
         scenario = scenario if isinstance(scenario, Scenario) else load(scenario)
         self.scenario = scenario
@@ -114,6 +123,10 @@ class Engine:
             scenario.profiles, scenario.principals, list(self.values), list(scenario.lots.tags), scenario.profiles_drawn, dtype, self.device
         )
         self._everyone = torch.ones(1, self.num_agents, dtype=torch.bool, device=self.device)
+        self._unguarded = torch.ones(self.num_envs, dtype=dtype, device=self.device)
+        if not isinstance(compile, bool):
+            raise ValueError(f"compile={compile!r}: must be True or False")
+        self._compiled = CompiledRounds(self) if compile else None
         self._grounds = [self._prepare(index) for index in range(scenario.data.splits)]
         self._stand_on(0)
         self.seeds: Tensor | None = None
@@ -163,16 +176,25 @@ class Engine:
         self.t = 0
         self.history = []
         self._memory = Memory(self.scenario, self.layout, self.reward_scale, self.theta, self.num_agents)
+        self._start_losses: Tensor | None = None
         if self.rule is not None:
             self.rule.reset(self.num_envs, self.num_agents)
             self._rule_mark = self._mark_rule(self.rule)
-        self.prospect = self._look()
-        self.initial_utility = self.prospect.utility
-        self.initial_value_losses = self.prospect.value_losses
+        if self._compiled is None:
+            self._open()
+        else:
+            self._compiled.open(self)
+        self.initial_utility, self.initial_value_losses = self.prospect.utility, self.prospect.value_losses
         if self.treasury is not None:
             self.treasury.begin(self.initial_utility)
         self.observations = self._observe()
         return self.observations
+
+    def _open(self) -> None:
+        """Look at where the episode begins."""
+        self.prospect = self._look()
+        self._start_losses = self.prospect.value_losses
+        self._memory.begin(self.prospect.utility)
 
     @plain_torch()
     def step(self, actions: Tensor) -> RoundResult:
@@ -188,20 +210,39 @@ class Engine:
         """
         self.require_running()
         self._require_own_rule()
+        chosen = self._checked_actions(actions)
+        entry, merged, cost = self._advance(chosen) if self._compiled is None else self._compiled.advance(self, chosen)
+        played = self._as_played(entry, merged.aggregate)
+        self.round = (played if merged.worths is None else tabulated(played, merged.worths)).as_round()
+        pay = self._pay(cost)
+        result = self._close(entry, merged, pay) if self._compiled is None else self._compiled.close(self, entry, merged, pay)
+        self.history.append(result)
+        return result
+
+    def _advance(self, chosen: Tensor) -> tuple[Entry, Merged, Tensor]:
+        """What enters of the chosen lots, bool ``(E, N, K)``; the step that it makes; and everybody's cost ``(E, N)``."""
+        entry = self._screen(chosen & self.prospect.available)
+        return entry, self._aggregate(entry.admitted), self._cost(entry.contributed, self.prospect.own_blocked)
+
+    def _close(self, entry: Entry, merged: Merged, pay: Pay) -> RoundResult:
+        """Apply the step, look at where it leads, and record the round."""
         before = self.prospect
-        entry = self._screen(self._checked_actions(actions) & before.available)
-        merged = self._aggregate(entry.admitted)
-        self.round = self._as_played(entry, merged.aggregate).as_round()
-        pay = self._pay(entry)
+        self._move(entry, merged, pay)
+        return self._told(before, entry, merged, pay)
+
+    def _move(self, entry: Entry, merged: Merged, pay: Pay) -> None:
+        """Apply the step, remember the round, and look at where it leads."""
         self._apply(merged)
-        self._memory.remember(entry.contributed, entry.admitted, pay.credit, pay.lot_credit, pay.cost, merged.delta, before.utility)
+        utility = self.prospect.utility
+        self._memory.remember(entry.contributed, entry.admitted, pay.credit, pay.lot_credit, pay.cost, merged.delta, utility)
         self.prospect = self._look()
+
+    def _told(self, before: Prospect, entry: Entry, merged: Merged, pay: Pay) -> RoundResult:
+        """Book what the round earned, let the proxies observe, and record the round."""
         turnover = self._settle(pay.credit)
         rewards = self._rewards(pay, turnover)
         self.observations = self._observe()
-        result = self._result(before, entry, merged, pay, turnover, rewards)
-        self.history.append(result)
-        return result
+        return self._result(before, entry, merged, pay, turnover, rewards)
 
     def require_running(self) -> None:
         """Refuse to go on when no episode is running.
@@ -382,15 +423,16 @@ class Engine:
 
     def _round_step(self, share: Tensor) -> RoundStep:
         """The step of lots with these shares of all data, ``(E, N, K)``, before a guard."""
+        updates = self.prospect.filtered.updates
         return RoundStep(
             model=self.model,
             server=self.scenario.server,
             state=self.server_state,
             theta=self.theta,
-            updates=(share[:, :, None] @ self.prospect.filtered.updates)[:, :, 0],  # (E, N, P)
+            updates=torch.bmm(share.flatten(end_dim=1)[:, None], updates.flatten(end_dim=1)).reshape(*updates.shape[:2], -1),  # (E, N, P)
             weight=share.sum(dim=-1),
             weights=self.scenario.weights,
-            gamma=self.theta.new_ones(self.num_envs),
+            gamma=self._unguarded,
         )
 
     def _as_played(self, entry: Entry, aggregate: RoundStep) -> PlayedRound:
@@ -408,11 +450,10 @@ class Engine:
             screening=self.scenario.screening,
         )
 
-    def _pay(self, entry: Entry) -> Pay:
-        """What the rule pays for the round, what the round gained, and what it cost each agent."""
+    def _pay(self, cost: Tensor) -> Pay:
+        """What the rule pays for the round, what the round gained, and what it cost each agent, ``(E, N)``."""
         credit, lot_credit = self._credit()
         evaluations = self.round.evaluations  # before the gain is asked for: a rule that does not need it has not paid for it
-        cost = self._cost(entry.contributed, self.prospect.own_blocked)
         return Pay(credit=credit, lot_credit=lot_credit, gain=self.round.gain, cost=cost, evaluations=evaluations)
 
     def _credit(self) -> tuple[Tensor, Tensor | None]:
@@ -438,7 +479,7 @@ class Engine:
         """Move the shared parameters, and with them to the next round."""
         self.server_state = self.scenario.server.advance(merged.step, self.server_state, merged.delta)
         self.theta = self.theta + merged.delta
-        self.t += 1
+        self.t = self.t + 1  # not in place: it may be a tensor that is being traced
 
     def _settle(self, credit: Tensor) -> Turnover | None:
         """Book what the round earned, and split it if it is time; ``None`` where the scenario has no money."""
@@ -471,7 +512,7 @@ class Engine:
             left=self.prospect.left.amin(dim=1),
             step_harm=merged.guarded.harm,
             violated=merged.guarded.violated,
-            forbidden_used=(forbidden_by(self.lots.tags, self.profiles).any(dim=-1) & entry.admitted).any(dim=(1, 2)),
+            forbidden_used=self._uses_forbidden(entry.admitted),
             gamma=merged.aggregate.gamma,
             cost=pay.cost,
             revenue=None if turnover is None else turnover.revenue,
@@ -479,6 +520,12 @@ class Engine:
             evaluations=pay.evaluations,
             done=self.t == self.horizon,
         )
+
+    def _uses_forbidden(self, admitted: Tensor) -> Tensor:
+        """Whether what was admitted holds data that somebody forbids, bool ``(E,)``."""
+        if not self.profiles.forbidden.shape[-1]:
+            return torch.zeros_like(admitted[:, 0, 0])
+        return (forbidden_by(self.lots.tags, self.profiles).any(dim=-1) & admitted).any(dim=(1, 2))
 
     def _look(self) -> Prospect:
         """Everything that follows from the shared parameters."""
@@ -488,18 +535,19 @@ class Engine:
         validation_loss = -right(log_share, splits.validation.y).mean(dim=-1)
         utility = -validation_loss if self.scenario.utility == "neg_log_loss" else accuracy(logits, splits.validation.y)
         value_losses, value_gradients = losses_and_gradients(self.values, ground.probes, probe_logits, self.model, theta, splits.dataset)
-        start = self.initial_value_losses if self.t else value_losses
+        start = value_losses if self._start_losses is None else self._start_losses
         proposals = self.scenario.substrate.propose(self.model, theta, self.lots, self._keys, self.t)
         norm = proposals.updates.norm(dim=-1)  # (E, N, K)
         finite = norm.isfinite()
-        if not finite.all():
+        if not usually(finite):
             proposals = replace(proposals, updates=torch.where(finite[..., None], proposals.updates, 0.0))
-        directions = torch.cat([value_gradients, self._memory.last_step[:, None]], dim=1)  # (E, M + 1, P): one pass over the updates
+        directions = torch.cat([value_gradients, self._memory.past.step[:, None]], dim=1)  # (E, M + 1, P): one pass over the updates
         products = predicted_harm(directions, proposals.updates)
         harm, along = products[..., :-1], products[..., -1]  # (E, N, K, M), (E, N, K)
         verdicts, mended = ground.screener.judge(
-            theta, proposals.updates, norm, harm, self.lots, self.profiles.at(value_losses, start), value_losses, value_gradients
+            theta, proposals.updates, norm, finite, harm, self.lots, self.profiles.at(value_losses, start), value_losses, value_gradients
         )
+        profiles = verdicts.profiles
         return Prospect(
             proposals=proposals,
             along=along,
@@ -508,8 +556,8 @@ class Engine:
             available=proposals.share > 0,
             value_gradients=value_gradients,
             value_losses=value_losses,
-            left=verdicts.profiles.left(value_losses, start),
-            left_share=verdicts.profiles.left_in_shares(value_losses, start),
+            left=profiles.left(value_losses, start) if profiles.remaining is None else profiles.remaining,
+            left_share=profiles.left_in_shares(value_losses, start),
             log_share=log_share,
             validation_loss=validation_loss,
             utility=utility,
@@ -517,8 +565,8 @@ class Engine:
 
     def _observe(self) -> Tensor:
         """What every proxy sees."""
-        money = self.treasury.features(self.t, self.device) if self.treasury is not None and self.layout.settles else ()
-        gains = [marginal_gains(self.lot_game(), self._memory.last_contributed)] if self.layout.informed else ()
+        money = self.treasury.features(self.t, self.device, self.dtype) if self.treasury is not None and self.layout.settles else ()
+        gains = [marginal_gains(self.lot_game(), self._memory.past.contributed)] if self.layout.informed else ()
         return self._memory.observe(self.t, self.theta, self.prospect, self.profiles.holds, money, gains)
 
     @property
@@ -564,8 +612,8 @@ class Engine:
     def _cost(self, contributed: Tensor, own_blocked: Tensor) -> Tensor:
         """Costs and fines of the round, ``(E, N)``, in reward units."""
         reward = self.scenario.reward
-        n_lots = contributed.sum(dim=-1).to(self.dtype)
-        n_violations = (contributed & own_blocked).sum(dim=-1).to(self.dtype)
+        n_lots = contributed.sum(dim=-1, dtype=self.dtype)
+        n_violations = (contributed & own_blocked).sum(dim=-1, dtype=self.dtype)
         return reward.contribution_cost * n_lots + reward.violation_penalty * n_violations
 
     def _seats(self, copies: Mapping[int, int]) -> list[int]:

@@ -91,6 +91,7 @@ class CooperativeVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[
         infos: ``full``, or ``mask``: only the action mask, which saves some time.
         autoreset_mode: One of Gymnasium's modes, or its value: ``"NextStep"``, ``"SameStep"`` or ``"Disabled"``.
         device: Where the cooperatives are computed. What ``reset`` and ``step`` return is on the CPU.
+        compile: Whether rounds are compiled, as :class:`~proxycoop.envs.Engine` says.
 
     Raises:
         ValueError: If a name is unknown, ``num_cooperatives`` is not positive, or as :class:`~proxycoop.envs.Engine` does.
@@ -122,11 +123,12 @@ class CooperativeVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[
         infos: InfoForm = "full",
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         device: torch.device | str = "cpu",
+        compile: bool = False,
     ) -> None:
         self._info_form = checked_info_form(infos)
         self.autoreset_mode = _checked_mode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        self._rows = Rows(scenario, credit, num_cooperatives, actions=actions, rewards=rewards, device=device)
+        self._rows = Rows(scenario, credit, num_cooperatives, actions=actions, rewards=rewards, device=device, compile=compile)
         self.engine = self._rows.engine
         self.num_envs = len(self._rows)
         self.single_observation_space = observation_space(self.engine.layout)

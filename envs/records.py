@@ -163,12 +163,14 @@ class Merged:
         step: The aggregate that the server takes, ``(E, P)``.
         delta: What the server adds to the shared parameters, shrunk by the guard if there is one, ``(E, P)``.
         guarded: The guard's factor, and the step's harm and violations.
+        worths: v of every coalition, ``(E, 2**N)``, where that is known already; else ``None``.
     """
 
     aggregate: RoundStep
     step: Tensor
     delta: Tensor
     guarded: Guarded
+    worths: Tensor | None = None
 
 
 @dataclass(frozen=True)

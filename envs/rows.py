@@ -48,6 +48,7 @@ class Rows:
         rewards: ``own``, or ``team``: every row gets the mean of its cooperative's rewards.
         device: Where the engine's tensors live. What the rows are given is on the CPU.
         others: Who plays some of the seats. These are then no rows: there are E·len(others.learners).
+        compile: Whether rounds are compiled, as :class:`~proxycoop.envs.Engine` says.
 
     Raises:
         ValueError: As :class:`~proxycoop.envs.Engine` does, or if a form is unknown.
@@ -63,8 +64,9 @@ class Rows:
         rewards: RewardForm,
         device: torch.device | str = "cpu",
         others: Others | None = None,
+        compile: bool = False,
     ) -> None:
-        self.engine = Engine(scenario, credit, whole_number("num_cooperatives", num_cooperatives, 1), device=device)
+        self.engine = Engine(scenario, credit, whole_number("num_cooperatives", num_cooperatives, 1), device=device, compile=compile)
         self.codec = ActionCodec(actions, self.engine.num_lots)
         self._pay = Pay(rewards)
         self._others = others

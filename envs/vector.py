@@ -44,6 +44,7 @@ class CooperativeVecEnv(VecEnv):
         rewards: ``own``, or ``team``: every row gets the mean of its cooperative's rewards.
         seed: Seed of the lot; drawn from the operating system if not given.
         others: Who plays some of the seats, such as :class:`~proxycoop.agents.seats.Company`; these are then no rows.
+        compile: Whether rounds are compiled, as :class:`~proxycoop.envs.Engine` says: for the CPU, and for few cooperatives most.
 
     Raises:
         ValueError: As :class:`~proxycoop.envs.Engine` does.
@@ -59,8 +60,9 @@ class CooperativeVecEnv(VecEnv):
         rewards: RewardForm = "own",
         seed: int | None = None,
         others: Others | None = None,
+        compile: bool = False,
     ) -> None:
-        self._rows = Rows(scenario, credit, num_cooperatives, actions=actions, rewards=rewards, others=others)
+        self._rows = Rows(scenario, credit, num_cooperatives, actions=actions, rewards=rewards, others=others, compile=compile)
         self.engine = self._rows.engine
         self.render_mode = None
         super().__init__(len(self._rows), observation_space(self.engine.layout), self._rows.codec.space())

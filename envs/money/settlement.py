@@ -255,10 +255,10 @@ class Treasury:
         of_round, of_agents = (torch.from_numpy(one).to(credit.device) for one in (revenue, payouts))
         return Turnover(of_round, of_agents, torch.from_numpy(worth))
 
-    def features(self, t: int, device: torch.device) -> list[Tensor | float]:
+    def features(self, t: int, device: torch.device, dtype: torch.dtype) -> list[Tensor | float]:
         """What proxies see of the accounts before round t: a number or ``(E, N)`` per feature. Amounts are per round of a period."""
         to_each = self.money_scale / (self._shape[1] * self._rounds) * self.waiting.astype(np.float64)
         waiting = np.broadcast_to(to_each[:, None], self._shape)
         next_settlement = min((t // self.terms.period + 1) * self.terms.period, self._horizon)
-        seen = torch.from_numpy(np.stack([self._share, self._last_payout / self._rounds, waiting])).to(device, torch.float32)
+        seen = torch.from_numpy(np.stack([self._share, self._last_payout / self._rounds, waiting])).to(device, dtype)
         return [*seen.unbind(), (next_settlement - t) / self._rounds]

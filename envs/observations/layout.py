@@ -165,25 +165,21 @@ class ObservationLayout:
         """One feature of the agent, ``(..., size)`` → ``(...)``."""
         return self.split(observations)[1][..., self.agent_features.index(name)]
 
-    def join(self, lots: Sequence[Tensor], agent: Sequence[Tensor | float], shape: tuple[int, int]) -> Tensor:
+    def join(self, lots: Sequence[Tensor], agent: Sequence[Tensor], shape: tuple[int, int]) -> Tensor:
         """Join features into observations, in the order of the names.
 
         Args:
-            lots: One tensor ``(E, N, K)`` of any dtype per lot feature.
-            agent: One tensor ``(E, N)``, or what broadcasts to it, per agent feature.
+            lots: The lots' features, some in each tensor ``(E, N, K, ...)`` of any dtype.
+            agent: The agent's features, some in each tensor ``(E, N, ...)``, or with 1 in place of E or N.
             shape: E and N.
 
         Returns:
             float32 ``(E, N, size)``, within ±:data:`BOUND`, never NaN.
         """
-        assert len(lots) == len(self.lot_features)
-        assert len(agent) == len(self.agent_features)
-        joined = torch.empty(*shape, self.size, dtype=torch.float32, device=lots[0].device)
-        in_lots, in_agent = self.split(joined)  # views
-        for j, of_lots in enumerate(lots):
-            in_lots[..., j] = of_lots
-        for j, of_agent in enumerate(agent):
-            in_agent[..., j] = of_agent
+        of_lots = torch.cat(list(lots), dim=-1)
+        assert of_lots.shape[-1] == len(self.lot_features)
+        joined = torch.cat([of_lots.flatten(2), *(some.expand(*shape, -1) for some in agent)], dim=-1).float()
+        assert joined.shape[-1] == self.size
         return joined.nan_to_num_(0.0, BOUND, -BOUND).clamp_(-BOUND, BOUND)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,6 +14,56 @@ from ..scenario import Scenario
 from .layout import ObservationLayout
 
 
+@dataclass(frozen=True)
+class Past:
+    """What observations need of the rounds of an episode so far.
+
+    Attributes:
+        step: The step that was applied last, ``(E, P)``.
+        utility: Utility before the last round, ``(E,)``.
+        contributed: Which lots were contributed in the last round, bool ``(E, N, K)``; none before the first.
+        admitted: Which lots were admitted in it, bool ``(E, N, K)``.
+        n_contributed: How often each lot was contributed, ``(E, N, K)``.
+        n_admitted: How often it was admitted, ``(E, N, K)``.
+        lot_credit: What each lot earned so far, ``(E, N, K)``, in reward units.
+        credit: Everybody's credit of the last round, ``(E, N)``, in reward units.
+        credited: Everybody's cumulative non-negative credit, ``(E, N)``, in the utility's unit.
+        credited_from: The size of the utilities whose differences that is, ``(E, 1)``.
+        spent: Everybody's costs so far, ``(E, N)``, in reward units.
+    """
+
+    step: Tensor
+    utility: Tensor
+    contributed: Tensor
+    admitted: Tensor
+    n_contributed: Tensor
+    n_admitted: Tensor
+    lot_credit: Tensor
+    credit: Tensor
+    credited: Tensor
+    credited_from: Tensor
+    spent: Tensor
+
+    @classmethod
+    def none(cls, theta: Tensor, n_agents: int, n_lots: int) -> Past:
+        """Before the first round, with the shared parameters ``(E, P)``."""
+        by_agent, by_lot = theta.new_zeros(len(theta), n_agents), theta.new_zeros(len(theta), n_agents, n_lots)
+        nothing, nobody = torch.zeros_like(by_lot, dtype=torch.bool), theta.new_zeros(len(theta), 1)
+        return cls(
+            step=torch.zeros_like(theta),
+            utility=nobody[:, 0],
+            contributed=nothing,
+            admitted=nothing,
+            n_contributed=by_lot,
+            n_admitted=by_lot,
+            lot_credit=by_lot,
+            credit=by_agent,
+            credited=by_agent,
+            credited_from=nobody,
+            spent=by_agent,
+        )
+
+
 class Memory:
     """Remembers what observations need of an episode's past.
 
@@ -21,8 +72,10 @@ class Memory:
     goes from one to the other in between. An update's norm, and that of the last step, count as at least that much in ``norm`` and
     ``cosine``: updates that the parameters' own rounding hides look alike, and have no direction.
 
+    What it remembers is a :class:`Past`; another takes its place after every round.
+
     Attributes:
-        last_step: The step that was applied last, ``(E, P)``.
+        past: What happened so far.
 
     Args:
         scenario: The cooperative.
@@ -36,19 +89,12 @@ class Memory:
         self._scenario = scenario
         self._layout = layout
         self._limited = [layout.values.index(name) for name in layout.limited]
-        self._reward_scale = reward_scale
-        shape = (len(theta), n_agents, scenario.lots.per_principal)
-        self.last_step = torch.zeros_like(theta)
-        self._last_contributed = theta.new_zeros(shape, dtype=torch.bool)
-        self._last_admitted = theta.new_zeros(shape, dtype=torch.bool)
-        self._n_contributed = theta.new_zeros(shape)
-        self._n_admitted = theta.new_zeros(shape)
-        self._lot_credit = theta.new_zeros(shape)  # summed, in reward units
-        self._last_credit = theta.new_zeros(shape[:2])
-        self._credited = theta.new_zeros(shape[:2])  # cumulative non-negative credit
-        self._credited_from = theta.new_zeros(len(theta), 1)  # the size of the utilities whose differences that is
-        self._spent = theta.new_zeros(shape[:2])
-        self._last_utility: Tensor | None = None
+        self._reward_scale: float | Tensor = reward_scale
+        self.past = Past.none(theta, n_agents, scenario.lots.per_principal)
+
+    def begin(self, utility: Tensor) -> None:
+        """Remember the utility with which the episode begins, ``(E,)``."""
+        self.past = replace(self.past, utility=utility)
 
     def remember(
         self,
@@ -71,29 +117,30 @@ class Memory:
             step: What was added to the shared parameters, ``(E, P)``.
             utility: Utility before the round, ``(E,)``.
         """
-        self._last_credit = self._reward_scale * credit
+        past = self.past
+        scaled = self._reward_scale * credit
         if lot_credit is None:  # the proxy cannot know more, so it takes its admitted lots to have earned equally
-            n_admitted = admitted.sum(dim=-1, keepdim=True).clamp(min=1)  # (E, N, 1)
-            self._lot_credit = self._lot_credit + admitted * (self._last_credit[..., None] / n_admitted)
+            n_admitted = admitted.sum(dim=-1, keepdim=True).clamp_(min=1)  # (E, N, 1)
+            earned = admitted * (scaled[..., None] / n_admitted)
         else:
-            self._lot_credit = self._lot_credit + self._reward_scale * lot_credit
-        self._n_contributed = self._n_contributed + contributed
-        self._n_admitted = self._n_admitted + admitted
-        self._last_contributed, self._last_admitted = contributed, admitted
-        self._credited = self._credited + credit.clamp(min=0)
-        self._credited_from = self._credited_from + utility.abs().clamp(min=1)[:, None]
-        self._spent = self._spent + cost
-        self.last_step = step
-        self._last_utility = utility
-
-    @property
-    def last_contributed(self) -> Tensor:
-        """Which lots were contributed in the last round, bool ``(E, N, K)``; none before the first."""
-        return self._last_contributed
+            earned = self._reward_scale * lot_credit
+        self.past = Past(
+            step=step,
+            utility=utility,
+            contributed=contributed,
+            admitted=admitted,
+            n_contributed=past.n_contributed + contributed,
+            n_admitted=past.n_admitted + admitted,
+            lot_credit=past.lot_credit + earned,
+            credit=scaled,
+            credited=past.credited + credit.clamp(min=0),
+            credited_from=past.credited_from + utility.abs().clamp_(min=1)[:, None],
+            spent=past.spent + cost,
+        )
 
     def observe(
         self,
-        t: int,
+        t: int | Tensor,
         theta: Tensor,
         look: Prospect,
         holds: Tensor,
@@ -113,49 +160,51 @@ class Memory:
         Returns:
             float32 ``(E, N, layout.size)``.
         """
-        scenario, scale = self._scenario, self._reward_scale
-        n_agents, n_lots = self._last_contributed.shape[1:]
+        scenario, scale, past, dtype = self._scenario, self._reward_scale, self.past, look.utility.dtype
+        n_envs, n_agents, n_lots = past.contributed.shape
         finite = look.verdicts.finite
-        least_norm = least_divisor(theta.norm(dim=-1)).clamp(min=1e-12)[:, None, None]
+        least_norm = least_divisor(theta.norm(dim=-1)).clamp_(min=1e-12)[:, None, None]
         norm = torch.where(finite, look.verdicts.norm, 0.0).maximum(least_norm)  # one lot that overflows must not spoil the mean norm
-        mean_norm = norm.sum(dim=(1, 2), keepdim=True) / finite.sum(dim=(1, 2), keepdim=True).clamp(min=1)
-        last_norm = self.last_step.norm(dim=-1)[:, None, None].maximum(least_norm)
-        n_offered = self._last_contributed.sum(dim=(1, 2))
+        mean_norm = norm.sum(dim=(1, 2), keepdim=True) / finite.sum(dim=(1, 2), keepdim=True).clamp_(min=1)
+        last_norm = past.step.norm(dim=-1)[:, None, None].maximum(least_norm)
+        n_offered = past.contributed.sum(dim=(1, 2))
         worst_cost = (scenario.reward.contribution_cost + scenario.reward.violation_penalty) * n_lots * scenario.horizon
-        last_utility = look.utility if self._last_utility is None else self._last_utility
-        lots: list[Tensor] = [
+        lots = [
             look.proposals.loss,
             look.proposals.loss - look.validation_loss[:, None, None],
             (norm / mean_norm).log_(),
             look.along / (norm * last_norm),
             ~look.own_blocked,
-            self._last_contributed,
-            self._last_admitted,
-            (self._n_admitted + 0.5) / (self._n_contributed + 1),
-            self._lot_credit / self._n_contributed.clamp(min=1),
-            *(look.verdicts.harm / look.verdicts.profiles.yardstick[:, :, None]).clamp_(-3, 3).unbind(dim=-1),
-            *(scale * gain for gain in gains),
+            past.contributed,
+            past.admitted,
+            (past.n_admitted + 0.5) / (past.n_contributed + 1),
+            past.lot_credit / past.n_contributed.clamp(min=1),
         ]
-        agent: list[Tensor | float] = [
-            t / scenario.horizon,
-            look.utility[:, None],
-            (scale / n_agents) * (look.utility - last_utility)[:, None],
-            (self._last_admitted.sum(dim=(1, 2)) / n_offered.clamp(min=1))[:, None],
-            self._last_credit,
-            self._payout_share(),
-            self._spent / max(worst_cost, 1e-12),
-            self._last_contributed.to(look.utility.dtype).mean(dim=-1),
-            *look.value_losses[:, :, None].unbind(dim=1),
-            *holds.unbind(dim=-1),
-            *(look.left_share[..., m] for m in self._limited),
-            *money,
+        harm = (look.verdicts.harm / look.verdicts.profiles.yardstick[:, :, None]).clamp_(-3, 3)  # (E, N, K, M)
+        announced = [
+            torch.full_like(look.utility, t / scenario.horizon) if isinstance(t, int) else (t / scenario.horizon).expand(n_envs),
+            look.utility,
+            (scale / n_agents) * (look.utility - past.utility),
+            past.admitted.sum(dim=(1, 2), dtype=dtype) / n_offered.clamp_(min=1),
         ]
-        return self._layout.join(lots, agent, (len(self.last_step), n_agents))
+        own = [past.credit, self._payout_share(), past.spent / max(worst_cost, 1e-12), past.contributed.to(dtype).mean(dim=-1)]
+        return self._layout.join(
+            [torch.stack(lots, dim=-1), harm, *((scale * gain)[..., None] for gain in gains)],
+            [
+                torch.stack(announced, dim=-1)[:, None],
+                torch.stack(own, dim=-1),
+                look.value_losses[:, None],
+                holds,
+                *(look.left_share[..., m, None] for m in self._limited),
+                *(seen[..., None] if isinstance(seen, Tensor) else look.utility.new_full((1, 1, 1), seen) for seen in money),
+            ],
+            (n_envs, n_agents),
+        )
 
     def _payout_share(self) -> Tensor:
         """Everybody's share of all cumulative positive credit, as far as it is more than rounding, ``(E, N)``."""
-        total = self._credited.sum(dim=1, keepdim=True)  # (E, 1)
-        least = least_divisor(self._credited_from).clamp(min=torch.finfo(total.dtype).tiny)
-        share, even = self._credited / total.maximum(least), 1 / self._credited.shape[1]
+        total = self.past.credited.sum(dim=1, keepdim=True)  # (E, 1)
+        least = least_divisor(self.past.credited_from).clamp(min=torch.finfo(total.dtype).tiny)
+        share, even = self.past.credited / total.maximum(least), 1 / self.past.credited.shape[1]
         told = (total / least - 1).clamp(0, 1)
         return torch.where(told == 1, share, even + told * (share - even))

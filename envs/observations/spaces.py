@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -107,6 +108,24 @@ class ActionCodec:
         whole = torch.from_numpy(array.astype(np.int64))
         return whole.bool() if pairs else self.table[whole]
 
+    def decode_all(self, actions: Sequence[object], whose: Sequence[str]) -> Tensor:
+        """Choices behind one action of each of several agents, bool ``(N, K)``; raises as :meth:`decode`.
+
+        Args:
+            actions: The agents' actions.
+            whose: Whose they are, for the message.
+        """
+        try:
+            array = np.array(actions)
+        except (TypeError, ValueError, RuntimeError):  # which one depends on what they are
+            array = np.empty(0)
+        pairs = self.form == "multi_discrete"
+        right = array.dtype.kind in "iu" and array.shape == (len(whose), *((self.n_lots,) if pairs else ()))
+        if right and array.size and array.min() >= 0 and array.max() < (2 if pairs else 2**self.n_lots):
+            whole = torch.from_numpy(array.astype(np.int64, copy=False))
+            return whole.bool() if pairs else self.table[whole]
+        return torch.stack([self.decode(action, name, ()) for action, name in zip(actions, whose, strict=True)])
+
     def mask(self, available: Tensor) -> tuple[NDArray[np.int8], ...] | NDArray[np.int8]:
         """One proxy's action mask, in the form that ``space.sample(mask)`` takes.
 
@@ -116,9 +135,15 @@ class ActionCodec:
         Returns:
             For ``multi_discrete`` a tuple of K arrays ``[1, available]``; for ``discrete`` a flat ``(2**K,)``.
         """
+        return self.masks(available[None])[0]
+
+    def masks(self, available: Tensor) -> list[tuple[NDArray[np.int8], ...] | NDArray[np.int8]]:
+        """The masks of several proxies, bool ``(N, K)``; see :meth:`mask`."""
         if self.form == "multi_discrete":
-            return tuple(np.array([1, int(lot)], dtype=np.int8) for lot in available.tolist())
-        return self._codes_allowed(available)
+            pairs = np.ones((*available.shape, 2), dtype=np.int8)
+            pairs[..., 1] = available.numpy()
+            return [tuple(of_proxy) for of_proxy in pairs]
+        return list(self._codes_allowed(available))
 
     def flat_mask(self, available: Tensor) -> NDArray[np.bool_]:
         """Masks side by side, as sb3-contrib's MaskablePPO takes them: ``(…, K)`` → ``(…, 2K)`` or ``(…, 2**K)``."""

@@ -29,6 +29,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
+from ..compiled.assumptions import traced, usually
 from .harm import predicted_harm
 from .profiles import Profiles
 from .projection import project
@@ -178,7 +179,8 @@ def largest(passes: Callable[[Tensor], Tensor], start: Tensor, halvings: int = _
     """A factor within [0, start] that passes, by bisection. It is the largest one (to the last halving) if all smaller factors pass too.
 
     Args:
-        passes: A function from factors to whether they pass, bool, of the same shape.
+        passes: A function from factors to whether they pass, bool, of the same shape. While a round is traced, it is also asked about
+            several factors at once, ``(..., n)``.
         start: The largest factors. They are tried first.
         halvings: Number of halvings; each calls ``passes`` once.
 
@@ -186,9 +188,20 @@ def largest(passes: Callable[[Tensor], Tensor], start: Tensor, halvings: int = _
         Factors, of the shape of ``start``. For each, ``passes`` was true, or it is 0.
     """
     at_most = passes(start)
-    if bool(at_most.all()):
+    if usually(at_most):
         return start
     low, high = torch.where(at_most, start, 0.0), start
+    if traced():  # three halvings at once: it is passes through memory that cost, not the arithmetic
+        sections = torch.arange(1, 8, dtype=start.dtype, device=start.device) / 8
+        for _ in range(ceil(halvings / 3)):
+            width = high - low
+            low_enough, n_inside = torch.ones_like(at_most), torch.zeros_like(start)
+            for inside in passes(low[..., None] + width[..., None] * sections).unbind(dim=-1):  # up to the first that does not pass
+                low_enough = low_enough & inside
+                n_inside = n_inside + low_enough
+            low = low + width * (n_inside / 8)
+            high = low + width / 8
+        return torch.where(at_most, start, low)
     for _ in range(halvings):
         middle = (low + high) / 2
         inside = passes(middle)

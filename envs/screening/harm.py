@@ -19,6 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..compiled.assumptions import traced
 from ..data.sources import Dataset, Rows
 from ..model.models import Model
 from ..values.interface import Value
@@ -28,10 +29,15 @@ HarmName = Literal["first_order", "second_order", "measured"]
 _CHUNK = 2**24  # largest number of entries of a temporary tensor: 64 MiB in float32
 
 
+def beside(part: Tensor, factor: Tensor, n: int) -> Tensor:
+    """What has n axes for the updates, beside factors of updates, which may have one axis more, for several factors of each update."""
+    return part if factor.dim() == n else part.unsqueeze(n)
+
+
 def predicted_harm(value_gradients: Tensor, updates: Tensor) -> Tensor:
     """First-order harm of updates: ``(E, M, P)``, ``(E, ..., P)`` → ``(E, ..., M)``, in each value's unit."""
     flat = updates.reshape(len(updates), -1, updates.shape[-1])  # (E, ., P)
-    return (flat @ value_gradients.transpose(-1, -2)).reshape(*updates.shape[:-1], value_gradients.shape[-2])
+    return torch.bmm(flat, value_gradients.transpose(1, 2)).reshape(*updates.shape[:-1], -1)
 
 
 class Harm:
@@ -69,18 +75,20 @@ class Harm:
             return predicted_harm(value_gradients, updates)
         n_envs, *middle, n_parameters = updates.shape
         flat = updates.reshape(n_envs, -1, n_parameters)  # (E, B, P)
+        measured, moved = self.kind == "measured", (theta[:, None] + flat if self.kind == "measured" else flat)
         harms = []
         for m, (value, probe) in enumerate(self._values):
             size = max(1, _CHUNK // (n_envs * max(n_parameters, 4 * len(probe) * self._model.n_classes)))
-            if self.kind == "measured":
-                parts = [self._loss(value, probe, theta, some) - value_losses[:, m, None] for some in flat.split(size, dim=1)]
+            if measured:
+                parts = [self._loss(value, probe, some) for some in _parts(moved, size)]
             else:
                 parts = [
                     predicted_harm(value_gradients[:, m, None], some)[..., 0] + self._bend(value, probe, theta, some) / 2
-                    for some in flat.split(size, dim=1)
+                    for some in _parts(flat, size)
                 ]
-            harms.append(torch.cat(parts, dim=1))
-        return torch.stack(harms, dim=-1).reshape(n_envs, *middle, len(harms))
+            harms.append(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
+        harm = torch.stack(harms, dim=-1)  # (E, B, M)
+        return (harm - value_losses[:, None] if measured else harm).reshape(n_envs, *middle, len(harms))
 
     def losses(self, theta: Tensor) -> Tensor:
         """The value losses on the probe sets, ``(E, P)`` → ``(E, M)``."""
@@ -92,18 +100,38 @@ class Harm:
     def along(self, theta: Tensor, updates: Tensor, value_losses: Tensor, value_gradients: Tensor) -> Callable[[Tensor], Tensor]:
         """A function from factors ``(E, ...)`` to the harm of the updates times these factors, ``(E, ..., M)``.
 
+        There may be several factors for each update, along a last axis of their own.
+
         The arguments are those of :meth:`__call__`.
         """
+        n = updates.dim() - 1
         if self.kind == "measured" and not self.linear:
-            return lambda factor: self(theta, factor[..., None] * updates, value_losses, value_gradients)
+            if traced() and self._model.linear and n == 1:
+                return self._along_answers(theta, updates, value_losses)
+            return lambda factor: self(theta, factor[..., None] * beside(updates, factor, n), value_losses, value_gradients)
         first = predicted_harm(value_gradients, updates)
         second = self(theta, updates, value_losses, value_gradients) - first
-        return lambda factor: factor[..., None] * first + factor[..., None].square() * second
+        return lambda factor: factor[..., None] * beside(first, factor, n) + factor[..., None].square() * beside(second, factor, n)
 
-    def _loss(self, value: Value, probe: Rows, theta: Tensor, updates: Tensor) -> Tensor:
-        """ℓ(θ + Δ): ``(E, P)``, ``(E, B, P)`` → ``(E, B)``."""
-        moved = (theta[:, None] + updates).flatten(end_dim=1)  # (E·B, P)
-        return value.loss(self._model.logits(moved, probe.x), probe, self._dataset).reshape(updates.shape[:2])
+    def _along_answers(self, theta: Tensor, updates: Tensor, value_losses: Tensor) -> Callable[[Tensor], Tensor]:
+        """The same of measured harm of one update an environment, ``(E, P)``, by the answers of a linear model: two passes for all factors.
+
+        It rounds otherwise than a pass for every factor, so that it is for compiled rounds alone.
+        """
+        answers = [[_rows_last(self._model.logits(some, probe.x)) for some in (theta, updates)] for _, probe in self._values]
+
+        def harm(factor: Tensor) -> Tensor:
+            losses = [
+                value.loss(beside(at, factor, 1) + factor[..., None, None] * beside(change, factor, 1), probe, self._dataset)
+                for (value, probe), (at, change) in zip(self._values, answers, strict=True)
+            ]
+            return torch.stack(losses, dim=-1) - beside(value_losses, factor, 1)
+
+        return harm
+
+    def _loss(self, value: Value, probe: Rows, moved: Tensor) -> Tensor:
+        """ℓ at parameters ``(E, B, P)``: ``(E, B)``."""
+        return value.loss(self._model.logits(moved.flatten(end_dim=1), probe.x), probe, self._dataset).reshape(moved.shape[:2])
 
     def _bend(self, value: Value, probe: Rows, theta: Tensor, updates: Tensor) -> Tensor:
         """⟨Δ, ∇²ℓ Δ⟩, ``(E, B)``: the second derivative of ℓ(θ + εΔ) at ε = 0, by differentiating twice."""
@@ -128,3 +156,13 @@ class Harm:
                 return updates.new_zeros(updates.shape[:2])
             (bend,) = torch.autograd.grad(slope.sum(), epsilon, materialize_grads=True)
         return bend.detach().reshape(updates.shape[:2])
+
+
+def _rows_last(logits: Tensor) -> Tensor:
+    """The same logits ``(E, R, C)``, with the rows next to each other in memory: sums over a few classes are then faster."""
+    return logits.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def _parts(updates: Tensor, size: int) -> Sequence[Tensor]:
+    """Updates ``(E, B, P)`` in parts of at most ``size`` an environment."""
+    return [updates] if updates.shape[1] <= size else updates.split(size, dim=1)

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..data.lots import DrawnLots
 from .bargaining import Bargain, Offers, negotiate
 from .filters import Filtered, filtered, largest
-from .harm import Harm
+from .harm import Harm, beside
 from .profiles import Profiles
 from .verdicts import Screening, Verdicts, admissible, exceeds, guard_factor, weights_of
 
@@ -60,6 +60,7 @@ class Screener:
         theta: Tensor,
         updates: Tensor,
         norm: Tensor,
+        finite: Tensor,
         first_order: Tensor,
         lots: DrawnLots,
         profiles: Profiles,
@@ -72,6 +73,7 @@ class Screener:
             theta: The shared parameters, ``(E, P)``.
             updates: The candidate updates, ``(E, N, K, P)``; zeros in place of an update that is not finite.
             norm: Norm of the updates, ``(E, N, K)``; not finite for an update that is not finite.
+            finite: Whether that norm is finite, bool ``(E, N, K)``.
             first_order: First-order harm of the updates, ``(E, N, K, M)``.
             lots: The lots from which the updates come.
             profiles: Everybody's profiles in this round.
@@ -84,6 +86,7 @@ class Screener:
 
         harm = first_order if self.harm.linear else self.harm(theta, updates, value_losses, value_gradients)
         verdicts = Verdicts(harm, norm, lots.tags, profiles, weights_of(self.screening, profiles, lots.samples))
+        vars(verdicts)["finite"] = finite
         mended = filtered(updates, verdicts, self.screening, value_gradients, None if self.harm.linear else along)
         return verdicts, mended
 
@@ -125,13 +128,14 @@ class Screener:
             harm, norm = gamma[:, None] * harm, gamma * norm
         elif self.screening.guard:
             harm_of = self.harm.along(theta, step, value_losses, value_gradients)
-            gamma = largest(lambda factor: ~exceeds(harm_of(factor), factor * norm, profiles, 0.0), gamma, _HALVINGS)
+            gamma = largest(lambda factor: ~exceeds(harm_of(factor), factor * beside(norm, factor, 1), profiles, 0.0), gamma, _HALVINGS)
             harm, norm = harm_of(gamma), gamma * norm
         if self.screening.guard and self.measured is not None and profiles.may_rise is not None:
             rise_of = self.measured.along(theta, step, value_losses, value_gradients)
             may_rise = profiles.may_rise.amin(dim=1)
-            held = largest(lambda factor: (rise_of(factor) <= may_rise).all(dim=-1), gamma, _HALVINGS)
-            less = torch.where(gamma > 0, held / gamma.clamp(min=torch.finfo(gamma.dtype).tiny), 1.0)
-            harm = less[:, None] * harm if self.harm.linear else harm_of(held)
-            gamma, norm = held, less * norm
+            held = largest(lambda factor: (rise_of(factor) <= beside(may_rise, factor, 1)).all(dim=-1), gamma, _HALVINGS)
+            if held is not gamma:  # it is shrunk further
+                less = torch.where(gamma > 0, held / gamma.clamp(min=torch.finfo(gamma.dtype).tiny), 1.0)
+                harm = less[:, None] * harm if self.harm.linear else harm_of(held)
+                gamma, norm = held, less * norm
         return Guarded(gamma, harm, exceeds(harm, norm, profiles, ROUNDING))

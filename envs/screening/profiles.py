@@ -114,6 +114,8 @@ class Profiles:
         relative_rise: The same as shares of the losses at the start, ``(E, N, M)``; ``None`` if nobody has one. See :meth:`at`.
         may_rise: In the profiles of a round, by how much each loss may rise in it so that no limit is exceeded, ``(E, N, M)``, at least 0;
             infinite where a principal has no limit. ``None`` if nobody has one. It is within the tolerance already.
+        remaining: In the profiles of a round, what is left of the limits before it, ``(E, N, M)``; see :meth:`left`. ``None`` if nobody has
+            one.
     """
 
     tolerance: Tensor
@@ -127,6 +129,7 @@ class Profiles:
     max_rise: Tensor | None = None
     relative_rise: Tensor | None = None
     may_rise: Tensor | None = None
+    remaining: Tensor | None = None
 
     def seated(self, seats: Sequence[int]) -> Profiles:
         """The same cooperatives, in which seat i holds the profile of seat ``seats[i]``."""
@@ -159,11 +162,17 @@ class Profiles:
             rise = _shares_of(start, self.relative_rise)
             max_rise = rise if max_rise is None else torch.minimum(max_rise, rise)
         made = replace(self, tolerance=tolerance, relative=None, max_rise=max_rise, relative_rise=None)
-        if max_rise is None:
-            return made
-        kept_back = least_divisor(value_losses.abs().clamp(min=1))[:, None]
-        may_rise = (made.left(value_losses, start) - kept_back).clamp(min=0)
-        return replace(made, tolerance=torch.minimum(tolerance, may_rise), may_rise=may_rise)
+        if max_rise is not None:
+            if max_rise is self.max_rise:
+                vars(made).update({name: getattr(self, name) for name in _OF_LIMITS})
+            kept_back = least_divisor(value_losses.abs().clamp(min=1))[:, None]
+            left = made.left(value_losses, start)
+            may_rise = (left - kept_back).clamp(min=0)
+            known = {name: vars(made)[name] for name in _OF_LIMITS if name in vars(made)}
+            made = replace(made, tolerance=torch.minimum(tolerance, may_rise), may_rise=may_rise, remaining=left)
+            vars(made).update(known)
+        vars(made).update(holds=self.holds, unnamed=self.unnamed)  # a round's limits are on the same values
+        return made
 
     @property
     def is_limited(self) -> bool:
@@ -177,7 +186,7 @@ class Profiles:
         """
         if self.max_rise is None:
             return torch.full_like(self.tolerance, math.inf)
-        return torch.where(self.max_rise.isfinite(), self.max_rise - (value_losses - start)[:, None], math.inf)
+        return torch.where(self.has_limit, self.max_rise - (value_losses - start)[:, None], math.inf)
 
     def left_in_shares(self, value_losses: Tensor, start: Tensor) -> Tensor:
         """What is left as a share of the own limit, else of the strictest one, ``(E, N, M)``, from −1 to 1; 1 where nobody has one.
@@ -186,9 +195,26 @@ class Profiles:
         """
         if self.max_rise is None:
             return torch.ones_like(self.tolerance)
-        own = torch.where(self.max_rise.isfinite(), self.max_rise, self.max_rise.amin(dim=1, keepdim=True))
+        own = self.own_limit
         unit = torch.maximum(own, least_divisor(start.abs().clamp(min=1))[:, None])
-        return torch.where(own.isfinite(), ((own - (value_losses - start)[:, None]) / unit).clamp(-1, 1), 1.0)
+        return torch.where(self.is_limit_of_any, ((own - (value_losses - start)[:, None]) / unit).clamp(-1, 1), 1.0)
+
+    @cached_property
+    def has_limit(self) -> Tensor:
+        """Where a principal has a limit, bool ``(E, N, M)``; only where somebody has one."""
+        assert self.max_rise is not None
+        return self.max_rise.isfinite()
+
+    @cached_property
+    def own_limit(self) -> Tensor:
+        """A principal's own limit, else the strictest one, ``(E, N, M)``; infinite where nobody has one."""
+        assert self.max_rise is not None
+        return torch.where(self.has_limit, self.max_rise, self.max_rise.amin(dim=1, keepdim=True))
+
+    @cached_property
+    def is_limit_of_any(self) -> Tensor:
+        """Where :attr:`own_limit` is one, bool ``(E, N, M)``."""
+        return self.own_limit.isfinite()
 
     @cached_property
     def holds(self) -> Tensor:
@@ -206,10 +232,14 @@ class Profiles:
         If a value is named only in directions, the unit is 1. If no profile names it, the unit is infinite. It is at least 1e-6, and in
         single precision 1.2e-5: harm is a difference of losses of about 1; see :func:`~proxycoop.envs.model.utility.least_divisor`.
         """
-        least = float(least_divisor(torch.ones((), dtype=self.tolerance.dtype)))
+        least = 100 * torch.finfo(self.tolerance.dtype).eps  # of numbers of about 1
         own = torch.where(self.tolerance.isfinite(), self.tolerance, self.strictest_tolerance[:, None]).clamp(min=max(1e-6, least))
-        named = self.holds.any(dim=1, keepdim=True)
-        return torch.where(own.isfinite() | ~named, own, 1.0)
+        return torch.where(own.isfinite() | self.unnamed, own, 1.0)
+
+    @cached_property
+    def unnamed(self) -> Tensor:
+        """Which values no profile names, bool ``(E, 1, M)``."""
+        return ~self.holds.any(dim=1, keepdim=True)
 
     @cached_property
     def strictest_tolerance(self) -> Tensor:
@@ -220,6 +250,11 @@ class Profiles:
     def strictest_norm(self) -> Tensor:
         """The strictest limit that anybody has on a norm, ``(E,)``."""
         return self.max_norm.amin(dim=1)
+
+    @cached_property
+    def strictest_limit(self) -> Tensor:
+        """The strictest :attr:`limit` on each effect, ``(E, M + D)``."""
+        return self.strictest_tolerance if self.follows is None else self.limit.amin(dim=1)
 
     @cached_property
     def limit(self) -> Tensor:
@@ -242,6 +277,8 @@ class Profiles:
         return torch.cat([value_gradients, self.directions @ value_gradients], dim=1)
 
 
+_OF_LIMITS = ("has_limit", "own_limit", "is_limit_of_any")
+"""What follows from an episode's limits alone."""
 _BY_SEAT = ("tolerance", "forbidden", "max_norm", "relative", "follows", "stake", "kind", "max_rise", "relative_rise", "may_rise")
 """What of :class:`Profiles` has an axis of principals."""
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ...credit.games.lots import objections
 from ...settings import Settings
-from .harm import HarmName
+from .harm import HarmName, beside
 from .profiles import Profiles
 
 _ROUNDING = 1e-6
@@ -93,7 +93,7 @@ class Screening(Settings):
         return self.filter == "reject" and self.governance != "negotiate"
 
 
-def inadmissible_to(harm: Tensor, norm: Tensor, tags: Tensor, profiles: Profiles) -> Tensor:
+def inadmissible_to(harm: Tensor, norm: Tensor, tags: Tensor, profiles: Profiles, finite: Tensor | None = None) -> Tensor:
     """Which principal finds which update inadmissible.
 
     Args:
@@ -101,6 +101,7 @@ def inadmissible_to(harm: Tensor, norm: Tensor, tags: Tensor, profiles: Profiles
         norm: Euclidean norm of the updates, ``(E, N, K)``. An update whose norm is not finite is inadmissible to everybody.
         tags: Tag of each lot, int64 ``(E, N, K)``.
         profiles: Everybody's profiles.
+        finite: Whether that norm is finite, bool ``(E, N, K)``, where it is known.
 
     Returns:
         bool ``(E, N, K, N)``. Entry (i, k, j) says whether update (i, k) is inadmissible to principal j.
@@ -108,7 +109,7 @@ def inadmissible_to(harm: Tensor, norm: Tensor, tags: Tensor, profiles: Profiles
     # a comparison with NaN is false, so "not within" refuses NaN, and "beyond" would not
     within = (profiles.effects(harm)[:, :, :, None] <= profiles.limit[:, None, None]).all(dim=-1)  # (E, N, K, N)
     within &= norm[..., None] <= profiles.max_norm[:, None, None]
-    within &= norm.isfinite()[..., None]
+    within &= (norm.isfinite() if finite is None else finite)[..., None]
     if profiles.forbidden.shape[-1]:
         within &= ~forbidden_by(tags, profiles)
     return ~within
@@ -146,7 +147,7 @@ class Verdicts:
     @cached_property
     def blocked_by(self) -> Tensor:
         """Which principal finds which update inadmissible, bool ``(E, N, K, N)``."""
-        return inadmissible_to(self.harm, self.norm, self.tags, self.profiles)
+        return inadmissible_to(self.harm, self.norm, self.tags, self.profiles, self.finite)
 
     @cached_property
     def finite(self) -> Tensor:
@@ -249,7 +250,7 @@ def guard_factor(harm: Tensor, norm: Tensor, profiles: Profiles) -> Tensor:
         γ, ``(E,)``, in [0, 1]. The harm is linear in the step, so :math:`\gamma = \min(1, \min_m \tau_m / h_m)` over the values that the
         step harms. Directions and the norm enter the minimum in the same way.
     """
-    limit = torch.cat([profiles.limit.amin(dim=1), profiles.strictest_norm[:, None]], dim=1)  # (E, A)
+    limit = torch.cat([profiles.strictest_limit, profiles.strictest_norm[:, None]], dim=1)  # (E, A)
     size = torch.cat([profiles.effects(harm), norm[:, None]], dim=1)
     return within_limits(size, limit).amin(dim=1)
 
@@ -261,10 +262,11 @@ def within_limits(size: Tensor, limit: Tensor) -> Tensor:
 
 
 def exceeds(harm: Tensor, norm: Tensor, profiles: Profiles, rounding: float) -> Tensor:
-    """Whether steps are beyond somebody's limits by more than rounding: harm ``(E, M)``, norm ``(E,)`` → bool ``(E,)``."""
+    """Whether steps are beyond somebody's limits by more than rounding: harm ``(E, ..., M)``, norm ``(E, ...)`` → bool ``(E, ...)``."""
+    limit, longest = beside(profiles.strictest_limit, norm, 1), beside(profiles.strictest_norm, norm, 1)
     # as for single updates, NaN is not within
-    within = (profiles.effects(harm) <= profiles.limit.amin(dim=1) * (1 + rounding) + rounding).all(dim=-1)
-    return ~(within & (norm <= profiles.strictest_norm * (1 + rounding)))
+    within = (profiles.effects(harm) <= limit * (1 + rounding) + rounding).all(dim=-1)
+    return ~(within & (norm <= longest * (1 + rounding)))
 
 
 def weights_of(screening: Screening, profiles: Profiles, samples: Tensor) -> Tensor | None:

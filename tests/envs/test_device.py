@@ -365,15 +365,15 @@ def test_the_rows_of_the_gymnasium_face_come_to_the_cpu() -> None:
     assert all(data_equivalence(one, other, exact=True) for one, other in zip(expected, found, strict=True))
 
 
-def forgetful_join(self: ObservationLayout, lots: Sequence[Tensor], agent: Sequence[Tensor | float], shape: tuple[int, int]) -> Tensor:
+def forgetful_join(self: ObservationLayout, lots: Sequence[Tensor], agent: Sequence[Tensor], shape: tuple[int, int]) -> Tensor:
     del lots, agent
     return torch.zeros(*shape, self.size)
 
 
-def writing_join(self: ObservationLayout, lots: Sequence[Tensor], agent: Sequence[Tensor | float], shape: tuple[int, int]) -> Tensor:
+def writing_join(self: ObservationLayout, lots: Sequence[Tensor], agent: Sequence[Tensor], shape: tuple[int, int]) -> Tensor:
     del agent
     joined = torch.zeros(*shape, self.size)
-    self.split(joined)[0][..., 0] = lots[0]
+    self.split(joined)[0][..., 0] = lots[0][..., 0]
     return joined
 
 

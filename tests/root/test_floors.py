@@ -40,6 +40,7 @@ FLOORS = {
         outcome
         metrics
         engine
+        rounds
         observations played_round shared
         records
         scenario
@@ -48,7 +49,7 @@ FLOORS = {
         values
         model
         data money
-        devices randomness
+        compiled devices randomness
     """,
     "credit": """
         wrappers
