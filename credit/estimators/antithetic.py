@@ -27,14 +27,16 @@ class AntitheticPermutations(Estimator):
     expectation only.
 
     Known failure: a small budget. One pair of orders is the least it can draw, and from one pair no standard error can be told (it is NaN).
+    From two or three pairs it is rough: 95 % intervals then hold the value in 75 to 93 % of the cases.
 
     Args:
         budget: Most coalitions to evaluate in a round, v(∅) apart: a positive whole number. ``None`` is 20 a player.
         seed: Seed of the draws, a whole number from 0.
+        surrogate: Whether the difference to a round's surrogate is estimated, where it has one.
 
     Raises:
-        ValueError: If ``budget`` is not a positive whole number, or ``seed`` is negative or not whole. At reset, if the budget is too small
-            for the number of agents.
+        ValueError: If ``budget`` is not a positive whole number, ``seed`` is negative or not whole, or ``surrogate`` is not a bool. At
+            reset, if the budget is too small for the number of agents.
 
     References:
         Mitchell, Cooper, Frank & Holmes (2022), *Sampling permutations for Shapley value estimation*, JMLR 23(43).
@@ -67,8 +69,9 @@ class AntitheticPermutations(Estimator):
         values = of_pairs.mean(dim=1)
 
         def errors() -> tuple[Tensor, Tensor]:
-            error = of_pairs.std(dim=1) / n_pairs**0.5 if n_pairs > 1 else torch.full_like(values, torch.nan)
-            return error, torch.full_like(values, n_pairs - 1.0)
+            # pairs beyond these were taken because they repeat coalitions: how far they differ says little
+            error = of_pairs[:, :n_fit].std(dim=1) / n_pairs**0.5 if n_fit > 1 else torch.full_like(values, torch.nan)
+            return error, torch.full_like(values, n_fit - 1.0)
 
         return Estimate(
             values,

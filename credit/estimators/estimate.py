@@ -186,7 +186,7 @@ class Estimator(GameRule):
         solved, explained = self._solved(near, draws), difference.explained()
         values = solved.values + rest.values
         poor = explained.lt(LEAST_EXPLAINED) | ~values.isfinite().all(dim=1)
-        evaluations = near.evaluations + difference.fresh
+        evaluations = near.evaluations + difference.fresh + (near.evaluations > 0 and not difference.knows_all)
         method = f"{rest.method}, of the difference to {near.name}"
         if not poor.any():
             return Estimate(values, lambda: _sum_of_errors(solved, rest), evaluations, method, near.name, explained)
@@ -228,7 +228,8 @@ class Estimator(GameRule):
 
         Args:
             game: The difference.
-            budget: Most coalitions to ask for, beside those of the known sizes.
+            budget: Most coalitions to ask for. Estimators that draw coalitions one by one take those of the known sizes beside it; for the
+                others they count.
             generator: Source of all randomness.
             near: The surrogate.
         """
@@ -254,13 +255,17 @@ class _Difference:
         self._worths: list[tuple[Tensor, Tensor]] = []
         self.fresh = 0
         """How many coalitions were asked for whose worth was not known from making the surrogate."""
+        self.knows_all = False
+        """Whether v(N) was among them."""
         self.game = CoalitionGame(self._value, game.n_players)
 
     def _value(self, coalitions: Tensor) -> Tensor:
         worth = self._game.value(coalitions).double()
         rest = worth - self._near.game.value(coalitions).double()
         self._worths.append((worth, rest))
-        self.fresh += sum(size not in self._near.known for size in coalitions.sum(dim=1).tolist())
+        sizes = coalitions.sum(dim=1).tolist()
+        self.fresh += sum(size not in self._near.known for size in sizes)
+        self.knows_all |= coalitions.shape[1] in sizes
         return rest
 
     def explained(self) -> Tensor:

@@ -12,8 +12,11 @@ The game is taken to be drawn from a Gaussian process over coalitions. Its covar
 
 First all players have the same λ. It and b are those under which the draws are likeliest, from a small grid. Then players matter by what
 they are worth: :math:`\lambda_j = f \lambda\, r_j^\gamma / \overline{r^\gamma}`, where :math:`r_j = |\phi_j| / \max |\phi| + 0.05` by the
-first fit. f and γ are the likeliest again; :math:`\gamma = 0, f = 1` is the first fit. The process's variance is the likeliest for them,
-times m over the degrees of freedom that they and the players leave, without which standard errors of few draws would be too small.
+first fit. f and γ are the likeliest again; :math:`\gamma = 0, f = 1` is the first fit. No λ is above .98. All are selected on some 320 of
+the draws, if there are more. A millionth of the variance is added to the diagonal of the covariance matrix. The process's variance is the
+likeliest, times m over the degrees of freedom that these choices and the players leave, without which standard errors of few draws would be
+too small. A difference to a surrogate that is known to be small at some coalitions is conditioned on them: they do not say how large it is
+elsewhere.
 
 **Its Shapley value is known in closed form**, since φ is linear and :math:`k(\cdot, T)` is a game whose value is known. Of the first part
 it is :math:`\int_0^1 (a_i - b_i) \prod_{j \ne i} (p\,a_j + (1 - p)\,b_j)\,dp`, where a_j and b_j are the factors of player j when it is in
@@ -28,6 +31,7 @@ References:
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -66,9 +70,9 @@ class GaussianProcess(SingleDraws):
     ``size_regression``. The covariance's parameters are those under which the draws are likeliest, for each environment by itself.
 
     Costs ``budget`` evaluations, and in each environment the factorisation of a matrix of as many rows, of which a second does some ten of
-    1,000 rows. Efficient but for
-    rounding. Symmetric and null-player in expectation only. With a budget of all coalitions the value is exact.
-    Standard errors are the process's own: right where the game is as smooth as the process takes it to be.
+    1,000 rows. Efficient but for rounding. Symmetric and null-player in expectation only. With a budget of all coalitions the value is
+    exact. Standard errors are the process's own: right where the game is as smooth as the process takes it to be. Of the difference to a
+    surrogate that is exact at some sizes, 95 % intervals hold the value in about 90 % of the cases, since it varies more at other sizes.
 
     Known failure: games that jump, such as a vote with a quota, which no smooth process describes.
 
@@ -97,57 +101,62 @@ class GaussianProcess(SingleDraws):
 
     def fitted(self, game: CoalitionGame, design: Design, generator: np.random.Generator) -> Fit:
         """See the class."""
-        drawn = design.members
-        n = game.n_players
+        n, n_drawn = game.n_players, len(design.members)
+        order = torch.argsort(design.free.int(), descending=True, stable=True)  # those of free sizes first
+        drawn, n_free = design.members[order], int(design.free.sum())
         ends = torch.tensor([[True] * n, [False] * n])
-        worth = torch.cat([game.value(drawn), game.grand()[:, None]], dim=1).double()
-        y = torch.cat([worth, torch.zeros_like(worth[:, :1])], dim=1)  # (E, m)
-        rows = torch.cat([drawn, ends]).to(y.device)
+        worth = game.value(drawn).double()
+        whole = game.grand().double()[:, None]
+        y = torch.cat([worth[:, :n_free], whole, torch.zeros_like(whole), worth[:, n_free:]], dim=1)  # (E, m)
+        rows = torch.cat([drawn[:n_free], ends, drawn[n_free:]]).to(y.device)
         if len(rows) == 2**n:
-            exact = Estimate.exact(_exactly(rows, y), len(drawn) + 1, "exact, from all coalitions")
-            return Fit(exact, lambda: torch.zeros_like(y[:, :-2]))
-        likeliest = self._likeliest(rows, y, generator)
-        blocks = [
-            (_Posterior(likeliest.of(block), rows), y[block])
-            for block in torch.arange(len(y)).split(max(_MOST_NUMBERS // len(rows) ** 2, 1))
-        ]
+            exact = Estimate.exact(_exactly(rows, y), n_drawn + 1, "exact, from all coalitions")
+            return Fit(exact, lambda: torch.zeros_like(worth))
+        given = n_free + 2 if n_free else 0
+        likeliest = self._likeliest(rows, y, n_free + 2, given, generator)
+        at_once = torch.arange(len(y)).to(y.device).split(max(_MOST_NUMBERS // len(rows) ** 2, 1))
+        kept = _Posterior(likeliest, rows, given) if len(at_once) == 1 else None  # else factors would fill the memory
+
+        def of_all(part: Callable[[_Posterior, Tensor], Tensor]) -> Tensor:
+            return torch.cat([part(kept or _Posterior(likeliest.of(some), rows, given), y[some]) for some in at_once])
 
         def errors() -> tuple[Tensor, Tensor]:
-            error = torch.cat([posterior.errors(part) for posterior, part in blocks])
-            return error, torch.full_like(error, _freedom(rows))
+            error = of_all(_Posterior.errors)
+            return error, torch.full_like(error, _freedom(rows, given))
 
-        values = torch.cat([posterior.values(part) for posterior, part in blocks])
-        values = values + (y[:, -2, None] - values.sum(dim=1, keepdim=True)) / n  # what the nugget takes off v(N)
-        estimate = Estimate(values, errors, len(drawn) + 1, f"Gaussian process, {len(drawn)} coalitions")
-        return Fit(estimate, lambda: torch.cat([posterior.left_out(part)[:, :-2] for posterior, part in blocks]))
+        def left_out() -> Tensor:
+            found = of_all(_Posterior.left_out)
+            places = torch.cat([torch.arange(n_free), torch.arange(n_free + 2, len(rows))])[torch.argsort(order)]
+            return found[:, places.to(found.device)]
 
-    def _likeliest(self, rows: Tensor, y: Tensor, generator: np.random.Generator) -> _Covariances:
-        """For each environment the covariance that makes its draws likeliest."""
-        n = rows.shape[1]
-        if len(rows) > _SELECTED_ON:
-            some = torch.from_numpy(np.sort(generator.permutation(len(rows) - 2)[: _SELECTED_ON - 2]))
-            some = torch.cat([some, torch.tensor([len(rows) - 2, len(rows) - 1])]).to(rows.device)
+        values = of_all(_Posterior.values)
+        values = values + (whole - values.sum(dim=1, keepdim=True)) / n  # what the nugget takes off v(N)
+        return Fit(Estimate(values, errors, n_drawn + 1, f"Gaussian process, {n_drawn} coalitions"), left_out)
+
+    def _likeliest(self, rows: Tensor, y: Tensor, n_first: int, given: int, generator: np.random.Generator) -> _Covariances:
+        """For each environment the covariance that makes its draws likeliest; the first ``n_first`` rows are all looked at."""
+        n, n_more = rows.shape[1], max(_SELECTED_ON - n_first, _SELECTED_ON // 3)
+        if len(rows) - n_first > n_more:
+            some = torch.from_numpy(np.sort(generator.permutation(len(rows) - n_first)[:n_more])) + n_first
+            some = torch.cat([torch.arange(n_first), some]).to(rows.device)
             rows, y = rows[some], y[:, some]
         pairs = zip(*itertools.product(FALLS, SLOPES), strict=True)
         falls, slopes = (torch.tensor(part, dtype=torch.float64).to(y.device) for part in pairs)
-        grid = _Covariances(falls[:, None].expand(-1, n), slopes)
-        posterior = _Posterior(grid, rows)
-        white = posterior.white(y.T)  # (grid, m, E)
-        first = _likelihood(white.square().mean(dim=1), posterior, len(rows)).argmax(dim=0)  # (E,)
-        worth = torch.einsum("emn,em->en", posterior.basis[first], white[first, :, torch.arange(len(y)).to(first.device)]).abs()
+        everyone = torch.arange(len(y)).to(y.device)
+        first = _Posterior(_Covariances(falls[:, None].expand(-1, n), slopes), rows, given)
+        white = first.white(y.T)  # (grid, m, E)
+        best = first.likelihood(white.mT).argmax(dim=0)  # (E,)
+        worth = torch.einsum("emn,em->en", first.basis[best], white[best, :, everyone]).abs()
         relevance = (worth / worth.amax(dim=1, keepdim=True)).nan_to_num(0.0) + _LEAST_RELEVANCE
         powers, factors = (torch.tensor(part, dtype=torch.float64).to(y.device) for part in zip(*RELEVANCES, strict=True))
         powered = relevance[:, None] ** powers[:, None]  # (E, γ, n)
-        fall = falls[first, None, None] * factors[:, None] * powered / powered.mean(dim=-1, keepdim=True)
-        second = _Covariances(fall.clamp(max=_LARGEST_FALL), slopes[first, None].expand(-1, len(powers)))
-        best = torch.cat(
-            [
-                _likelihood(part.white(y[block, None, :, None]).square().mean(dim=(-2, -1)), part, len(rows)).argmax(dim=1)
-                for block in torch.arange(len(y)).split(max(_MOST_NUMBERS // (len(powers) * len(rows) ** 2), 1))
-                for part in [_Posterior(second.of(block), rows)]
-            ]
-        )
-        return _Covariances(second.fall[torch.arange(len(y)).to(best.device), best], slopes[first])
+        fall = falls[best, None, None] * factors[:, None] * powered / powered.mean(dim=-1, keepdim=True)
+        second = _Covariances(fall.clamp(max=_LARGEST_FALL), slopes[best, None].expand(-1, len(powers)))
+        chosen = []
+        for some in everyone.split(max(_MOST_NUMBERS // (len(powers) * len(rows) ** 2), 1)):
+            posterior = _Posterior(second.of(some), rows, given)
+            chosen.append(posterior.likelihood(posterior.white(y[some, None, :, None])[..., None, :, 0])[..., 0].argmax(dim=1))
+        return _Covariances(second.fall[everyone, torch.cat(chosen)], slopes[best])
 
 
 @dataclass(frozen=True)
@@ -215,10 +224,15 @@ class _Covariances:
 
 @dataclass(frozen=True)
 class _Posterior:
-    """Processes given the coalitions that were drawn, ``(m, n)``. Worths y are ``(E, m)``, a row for each process."""
+    """Processes given the coalitions that were drawn, ``(m, n)``. Worths y are ``(E, m)``, a row for each process.
+
+    What is known of the first ``given`` rows beforehand is no evidence of how much the game varies: a difference to a surrogate is small
+    there because the surrogate was made so. They are conditioned on.
+    """
 
     covariances: _Covariances
     rows: Tensor
+    given: int
 
     @cached_property
     def factor(self) -> Tensor:
@@ -241,8 +255,14 @@ class _Posterior:
     def errors(self, y: Tensor) -> Tensor:
         """Standard deviation of every player's value, ``(E, n)``."""
         left = (self.covariances.variance() - self.basis.square().sum(dim=-2)).clamp(min=0)
-        spread = self.white(y[..., None]).square().sum(dim=(-2, -1)) / _freedom(self.rows)  # (E,)
+        spread = self.white(y[..., None])[..., self.given :, :].square().sum(dim=(-2, -1)) / _freedom(self.rows, self.given)  # (E,)
         return (spread[:, None] * left).sqrt()
+
+    def likelihood(self, white: Tensor) -> Tensor:
+        """Log likelihoods of whitened worths ``(..., k, m)``, but for a constant, each with the likeliest variance: ``(..., k)``."""
+        spread = white[..., self.given :].square().mean(dim=-1).clamp(min=torch.finfo(torch.float64).tiny)
+        log = self.factor.diagonal(dim1=-2, dim2=-1)[..., self.given :].log().sum(dim=-1, keepdim=True)
+        return (-0.5 * (white.shape[-1] - self.given) * spread.log() - log).nan_to_num(-torch.inf)
 
     def left_out(self, y: Tensor) -> Tensor:
         """How far each draw is from the mean given the others, ``(E, m)``."""
@@ -250,16 +270,12 @@ class _Posterior:
         return (inverse @ y[..., None])[..., 0] / inverse.diagonal(dim1=-2, dim2=-1)
 
 
-def _likelihood(spread: Tensor, posterior: _Posterior, m: int) -> Tensor:
-    """Log likelihoods of draws whose whitened mean squares are given, but for a constant."""
-    log = posterior.factor.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
-    fit = -0.5 * m * spread.clamp(min=torch.finfo(torch.float64).tiny).log()
-    return (fit - (log[:, None] if log.dim() < fit.dim() else log)).nan_to_num(-torch.inf)
+def _freedom(rows: Tensor, given: int) -> float:
+    """Degrees of freedom of the process's variance: the draws, less one for each player, the size, λ and b.
 
-
-def _freedom(rows: Tensor) -> float:
-    """Degrees of freedom of the process's variance: the draws, less one for each player, the size, λ and b."""
-    return float(max(len(rows) - rows.shape[1] - 3, 1))
+    Where some are conditioned on, these tell who is worth what.
+    """
+    return float(max(len(rows) - (given or rows.shape[1]) - 3, 1))
 
 
 def _exactly(rows: Tensor, y: Tensor) -> Tensor:

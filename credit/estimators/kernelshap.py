@@ -48,7 +48,7 @@ class _PairedRegression(Estimator):
             theta = y @ design.solve.T
 
         def errors() -> tuple[Tensor, Tensor]:
-            return design.errors(y - theta @ design.x.T, pull)
+            return design.errors(y - theta @ design.x.T, None if pull is None else design.kept * (1 - pull))
 
         return Estimate(
             grand / n + known + theta,

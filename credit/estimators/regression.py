@@ -30,16 +30,18 @@ class Design:
             number, if that is below 1).
         left: Share of its size's coalitions that were not drawn, double ``(m,)``.
         order: The random order that each coalition was cut from, ``(m,)``. Those of one order are disjoint.
+        free: Whether it is of a size that was free, bool ``(m,)``.
     """
 
     members: Tensor
     weight: Tensor
     left: Tensor
     order: Tensor
+    free: Tensor
 
     def to(self, device: torch.device) -> Design:
         """The same draws on a device. They are drawn on the CPU, so that they are the same on all devices."""
-        return Design(self.members.to(device), self.weight.to(device), self.left.to(device), self.order.to(device))
+        return Design(*(part.to(device) for part in (self.members, self.weight, self.left, self.order, self.free)))
 
     @property
     def size(self) -> Tensor:
@@ -58,14 +60,14 @@ class Design:
         return self.solve_with(self.x)
 
     @cached_property
-    def leverage(self) -> Tensor:
-        """How strongly each draw pulls its own fit, ``(m,)``, from 0 to 1."""
-        return (self.solve.T * self.x).sum(dim=1)
-
-    @cached_property
     def kept(self) -> Tensor:
-        """Share of each draw's residual that its own pull leaves, ``(m,)``, above 0."""
-        return (1 - self.leverage).clamp(min=1e-3)
+        """Share of each draw's residual that its own pull on the regression leaves, ``(m,)``, above 0."""
+        return self.kept_with(self.x)
+
+    def kept_with(self, columns: Tensor) -> Tensor:
+        """The same of a regression on other columns, ``(m, k)``."""
+        leverage = (self.solve_with(columns).T * columns).sum(dim=1)
+        return (1 - leverage).clamp(min=1e-3)
 
     def solve_with(self, columns: Tensor) -> Tensor:
         """Matrix of a regression on other columns, ``(m, k)``: ``(k, m)``."""
@@ -73,7 +75,7 @@ class Design:
         inverse: Tensor = torch.linalg.pinv(weighted.T @ columns, rtol=1e-10, hermitian=True)
         return inverse @ weighted.T
 
-    def errors(self, residual: Tensor, pull: Tensor | None = None, *, jackknife: bool = False) -> tuple[Tensor, Tensor]:
+    def errors(self, residual: Tensor, kept: Tensor | None = None, *, jackknife: bool = False) -> tuple[Tensor, Tensor]:
         """Standard errors of a regression by this design, and their degrees of freedom, ``(n_envs, n)`` each.
 
         This is a sandwich estimator. The draws' scores are inflated because a regression's residuals are too small (HC2, or HC3 with
@@ -82,11 +84,12 @@ class Design:
 
         Args:
             residual: What the regression leaves of each draw, ``(n_envs, m)``.
-            pull: How strongly each draw pulled its own fit before the regression, below 1, ``(n_envs, m)``.
+            kept: Share of each draw's residual that its own pull on all that was fitted leaves, above 0, ``(n_envs, m)`` or ``(m,)``;
+                :attr:`kept` by default.
             jackknife: Whether to inflate as the jackknife does.
         """
         n_draws, n = self.members.shape
-        kept = self.kept * (1.0 if pull is None else 1 - pull)
+        kept = self.kept if kept is None else kept
         scores = (residual * (self.left.sqrt() / kept if jackknife else (self.left / kept).sqrt()))[..., None] * self.solve.T  # (E, m, n)
         sums = scores.new_zeros(len(scores), int(self.order.max()) + 1, n).index_add(1, self.order, scores)
         error = sums.square().sum(dim=1).sqrt()
@@ -142,7 +145,7 @@ def _design(
         if s in free:
             counts[j], expected[j] = available[j], float(available[j])
     rows: list[Rows] = []
-    weights, left = [], []
+    weights, left, is_free = [], [], []
     orders: list[NDArray[np.intp]] = []
     n_orders = 0
     for s, count, wanted, most, mass in zip(sizes, counts, expected, available, kernel, strict=True):
@@ -154,7 +157,8 @@ def _design(
             n_orders += int(order.max()) + 1
             weights.append(np.full(count, mass / (count if wanted >= 1 else wanted)))
             left.append(np.full(count, 1 - count / most))
-    numbers = [torch.from_numpy(np.concatenate(parts)) for parts in (weights, left, orders)]
+            is_free.append(np.full(count, s in free))
+    numbers = [torch.from_numpy(np.concatenate(parts)) for parts in (weights, left, orders, is_free)]
     return Design(tensor(np.concatenate(rows)), *numbers)
 
 

@@ -41,10 +41,11 @@ class SizeRegression(SingleDraws):
     Args:
         budget: Most coalitions to evaluate in a round, v(∅) apart: a positive whole number. ``None`` is 20 a player.
         seed: Seed of the draws, a whole number from 0.
+        surrogate: Whether the difference to a round's surrogate is estimated, where it has one.
 
     Raises:
-        ValueError: If ``budget`` is not a positive whole number, or ``seed`` is negative or not whole. At reset, if the budget is too small
-            for the number of agents.
+        ValueError: If ``budget`` is not a positive whole number, ``seed`` is negative or not whole, or ``surrogate`` is not a bool. At
+            reset, if the budget is too small for the number of agents.
 
     References:
         Ours. The regression: Lundberg & Lee (2017), *A unified approach to interpreting model predictions*, NeurIPS. Fitted games as
@@ -58,8 +59,8 @@ class SizeRegression(SingleDraws):
     efficient = True
 
     def least_budget(self, n_players: int) -> int:
-        """n + 3: v(N), and as many coalitions as there are unknowns."""
-        return n_players + 3
+        """n + 4: v(N), and one coalition more than there are unknowns, without which nothing tells how far off the fit is."""
+        return n_players + 4
 
     def fitted(self, game: CoalitionGame, design: Design, generator: np.random.Generator) -> Fit:
         """See the class."""
@@ -69,25 +70,25 @@ class SizeRegression(SingleDraws):
         design = design.to(v.device)
         grand = game.grand().double()[:, None]  # (E, 1)
         y = v - design.size.double() / n * grand  # (E, m)
-        level, pull = _levels(design, y)
+        level, kept = _levels(design, y)
         y = y - level
         theta = y @ design.solve.T  # (E, n)
         slope, more = slopes_by_size(theta @ design.x.T, y, design.size, n)
         y = y - slope[:, design.size] * (theta @ design.x.T)
         rest = y @ design.solve.T
 
-        residual, pulled = y - rest @ design.x.T, 1 - (1 - pull) * (1 - more)
+        residual, kept = y - rest @ design.x.T, kept * (1 - more)
         estimate = Estimate(
             grand / n + slope[:, 1:].mean(dim=1, keepdim=True) * theta + rest,
-            lambda: design.errors(residual, pulled, jackknife=True),
+            lambda: design.errors(residual, kept, jackknife=True),
             len(design.members) + 1,
             f"regression on size and membership, {len(design.members)} coalitions",
         )
-        return Fit(estimate, lambda: residual / (design.kept * (1 - pulled)))
+        return Fit(estimate, lambda: residual / kept)
 
 
 def _levels(design: Design, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Worth b of each draw's size, ``(E, m)``; and how strongly each draw pulls its own, below 1, ``(m,)``."""
+    """Worth b of each draw's size, ``(E, m)``; and which share of its residual a draw's pull on b and on membership leaves, ``(m,)``."""
     n = design.members.shape[1]
     t = design.size.double() / n
     bow = t * (1 - t)  # b is 0 for nobody and for all
@@ -97,4 +98,4 @@ def _levels(design: Design, y: Tensor) -> tuple[Tensor, Tensor]:
     rough = y - found @ columns.T
     of_size = torch.nn.functional.one_hot(design.size, n).double()  # (m, n)
     count = of_size.sum(dim=0) + 1  # one draw more, at the smooth level
-    return found[:, n:] @ smooth.T + (rough @ of_size / count)[:, design.size], (1 / count)[design.size]
+    return found[:, n:] @ smooth.T + (rough @ of_size / count)[:, design.size], design.kept_with(columns) * (1 - 1 / count[design.size])

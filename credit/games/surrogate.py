@@ -18,8 +18,8 @@ others has joined with chance p (Owen 1972; Dubey, Neyman & Weber 1981): Shapley
 weights that is :math:`\phi_i = \ell_i + \tfrac12 Q_{ii} + \mathrm{E}[p] \sum_{j \ne i} Q_{ij}`. With renormalised weights,
 :math:`1/w(S) = \int_0^\infty e^{-t\,w(S)} dt` and :math:`1/w(S)^2 = \int_0^\infty t\,e^{-t\,w(S)} dt` turn the expectation into products
 over players, for each p and t. The integral over p is exact by Gauss and Legendre's rule, since it is of a polynomial. The one over t is of
-an analytic function, and is taken by a double-exponential rule. So φ(s) is exact to about nine digits, at O(n³) operations, whatever the
-weights.
+an analytic function, and is taken by a double-exponential rule. So φ(s) is exact to about nine digits of the largest value, at O(n³)
+operations, for weights down to 1e-8 of their sum.
 
 References:
     Owen (1972), *Multilinear extensions of games*, Management Science 18. Takahasi & Mori (1974), *Double exponential formulas for
@@ -38,8 +38,9 @@ from torch import Tensor
 
 from .game import Chances, CoalitionGame, Surrogate
 
-_STEP, _FIRST, _LAST = 0.35, -3.2, math.log(30 / 1e-9)
-"""Points of the integral over t, in logarithms: an error below 1e-9 where no weight above 0 is below a billionth of the sum."""
+_LEAST_SHARE = 1e-8
+_STEP, _FIRST, _LAST = 0.35, -3.2, math.log(30 / _LEAST_SHARE) + 2.5
+"""Points of the integral over t, in logarithms: an error below 1e-9 where no weight above 0 is a smaller share of the sum."""
 _CHUNK = 2**21  # numbers that a temporary tensor may hold: 16 MiB
 
 
@@ -68,21 +69,32 @@ def quadratic(linear: Tensor, curvature: Tensor, weight: Tensor | None = None, n
     Args:
         linear: ℓ, ``(n_envs, n)``, in the game's unit, times the weights' unit if there are any.
         curvature: Q, symmetric, ``(n_envs, n, n)``, in the game's unit, times the weights' unit squared if there are any.
-        weight: Weights w of the players, at least 0, ``(n_envs, n)``: then :math:`c_S = 1_S / w(S)`, and 0 where w(S) is 0. ``None``:
-            :math:`c_S = 1_S`.
+        weight: Weights w of the players, ``(n_envs, n)``, 0 or at least 1e-8 of the sum over the players: then :math:`c_S = 1_S / w(S)`,
+            and players without a weight have no part in it. ``None``: :math:`c_S = 1_S`.
         name: What it is, in words.
 
     Returns:
         The surrogate, in double precision.
+
+    Raises:
+        ValueError: If a weight is above 0 and below 1e-8 of the sum.
     """
     linear, curvature = linear.double(), curvature.double()
-    weight = None if weight is None else weight.double()
+    if weight is not None:
+        weight = weight.double()
+        least = _LEAST_SHARE * weight.sum(dim=1, keepdim=True)
+        if ((weight > 0) & (weight < least)).any():
+            raise ValueError(
+                f"weight={weight.tolist()}: a weight above 0 must be at least {_LEAST_SHARE:g} of the sum of its environment's"
+            )
+        there = (weight > 0).double()  # who has no weight is in no step
+        linear, curvature = linear * there, curvature * there[:, :, None] * there[:, None]
 
     def value(coalitions: Tensor) -> Tensor:
         members = coalitions.to(linear)[None]  # (1, m, n)
         if weight is not None:
             total = members @ weight[:, :, None]  # (E, m, 1)
-            members = members / torch.where(total > 0, total, 1.0)
+            members = members / torch.where(total > 0, total, torch.inf)
         return (members @ linear[:, :, None])[..., 0] + 0.5 * ((members @ curvature) * members).sum(dim=-1)
 
     def solve(at: Chances) -> Tensor:
@@ -140,7 +152,7 @@ def _expected(linear: Tensor, own: Tensor, others: Tensor, weight: Tensor, t: Te
 
 @lru_cache(maxsize=1)
 def _laplace() -> tuple[Tensor, Tensor]:
-    r"""Points t and weights for :math:`\int_0^\infty f(t)\,dt`, where f decays like :math:`e^{-t w}` with w from a billionth to 1."""
+    r"""Points t and weights for :math:`\int_0^\infty f(t)\,dt`, where f decays like :math:`e^{-t w}` with w from 1e-8 to 1."""
     u = torch.arange(_FIRST, _LAST + _STEP / 2, _STEP, dtype=torch.float64)
     t = torch.exp(u - torch.exp(-u))
     return t, t * (1 + torch.exp(-u)) * _STEP

@@ -62,9 +62,10 @@ class Shapley(Estimator):
 
     A round is no black box. Where it has a surrogate (:mod:`~proxycoop.credit.games.surrogate`), the value of the surrogate is known, and
     only the difference is estimated, by the same methods. Where agents' weights are fixed, the surrogate of a linear model takes all that
-    pairs of players do. Then methods are best that draw coalitions with their complements: antithetic permutations below five evaluations
-    a player, paired KernelSHAP by size (``kernelshap(by_size=True)``) from there on. For a bare game in which players interact by pairs
-    alone, name one of these two: they are exact there.
+    pairs of players do. There, below three evaluations a player, orders of joining are better: a single one below 2n − 1 evaluations,
+    antithetic ones from there on. Beyond 1,300 evaluations, from five a player on, so is paired KernelSHAP by size
+    (``kernelshap(by_size=True)``). For a bare game in which players interact by pairs alone, name ``antithetic`` or that one: they are
+    exact there.
 
     The rule's :meth:`method` and every estimate say which one was used.
 
@@ -164,13 +165,17 @@ class Shapley(Estimator):
 
     def sample_rest(self, game: CoalitionGame, budget: int, generator: np.random.Generator, near: Surrogate) -> Estimate:
         """See the class."""
-        n, few = game.n_players, budget + near.evaluations + 1 < 5 * game.n_players
-        if near.paired:
-            estimator = self._permutations(n, budget) if few else KernelShap(budget, self.seed, by_size=True)
-        elif few:
-            estimator = GaussianProcess(budget, self.seed) if near.known else self._smooth(n, budget)
+        n, total = game.n_players, budget + near.evaluations
+        fits = total <= LARGEST_PROCESS
+        estimator: Estimator
+        if total + 1 < (3 if near.paired else 0) * n:
+            estimator = self._permutations(n, budget)
+        elif total + 1 < 5 * n:
+            estimator = GaussianProcess(budget, self.seed) if near.known and fits else self._smooth(n, budget)
+        elif fits:
+            estimator = Stacked(budget, self.seed)
         else:
-            estimator = self._best(budget)
+            estimator = KernelShap(budget, self.seed, by_size=True) if near.paired else SizeRegression(budget, self.seed)
         return estimator.sample_rest(game, budget, generator, near)
 
     def at(self, game: CoalitionGame, episode: int, t: int) -> Estimate:

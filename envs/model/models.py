@@ -69,6 +69,10 @@ class Model(ABC):
             ``(B, R, C)``.
         """
 
+    def logits_by_row(self, theta: Tensor, x: Tensor) -> Tensor:
+        """The same logits for rows ``(R, D)`` in other order, ``(R, B, C)``."""
+        return self.logits(theta, x).transpose(0, 1)
+
     @abstractmethod
     def pullback(self, theta: Tensor, x: Tensor, cotangent: Tensor) -> Tensor:
         """Product of the logits' transposed Jacobian with a cotangent, summed over the rows.
@@ -135,22 +139,27 @@ class SoftmaxRegression(Model):
 
     def logits(self, theta: Tensor, x: Tensor) -> Tensor:
         """[x, 1] W, ``(B, R, C)``."""
-        x = self.prepare(x)
-        w = theta.reshape(-1, self.n_features + 1, self.n_classes)  # (B, D + 1, C)
         if x.dim() == 3:
-            return x @ w
-        # one product for all models: (R, D + 1) × (D + 1, B·C)
-        answers = x @ w.transpose(0, 1).reshape(self.n_features + 1, -1)
-        return answers.reshape(len(x), -1, self.n_classes).transpose(0, 1)
+            return torch.bmm(self.prepare(x), theta.reshape(-1, self.n_features + 1, self.n_classes))
+        if theta.shape[0] == 1:  # nothing to put in another order
+            return (self.prepare(x) @ theta.reshape(-1, self.n_classes))[None]
+        return self.logits_by_row(theta, x).transpose(0, 1)
+
+    def logits_by_row(self, theta: Tensor, x: Tensor) -> Tensor:
+        """One product for all models: (R, D + 1) × (D + 1, B·C)."""
+        x, w = self.prepare(x), theta.reshape(-1, self.n_features + 1, self.n_classes)  # (B, D + 1, C)
+        return (x @ w.transpose(0, 1).reshape(self.n_features + 1, -1)).reshape(x.shape[0], -1, self.n_classes)
 
     def pullback(self, theta: Tensor, x: Tensor, cotangent: Tensor) -> Tensor:
         """[x, 1]ᵀ times the cotangent, ``(B, P)``; it does not depend on θ."""
         del theta
         x = self.prepare(x)
         if x.dim() == 3:
-            return (x.transpose(1, 2) @ cotangent).flatten(start_dim=1)  # (B, D + 1, C) → (B, P)
-        gradient = x.T @ cotangent.transpose(0, 1).reshape(len(x), -1)  # (D + 1, B·C): one product for all models
-        return gradient.reshape(len(gradient), -1, self.n_classes).transpose(0, 1).flatten(start_dim=1)
+            return torch.bmm(x.transpose(1, 2), cotangent).flatten(start_dim=1)  # (B, D + 1, C) → (B, P)
+        if cotangent.shape[0] == 1:  # nothing to put in another order
+            return (x.T @ cotangent[0]).reshape(1, -1)
+        gradient = x.T @ cotangent.transpose(0, 1).reshape(x.shape[0], -1)  # (D + 1, B·C): one product for all models
+        return gradient.reshape(gradient.shape[0], -1, self.n_classes).transpose(0, 1).flatten(start_dim=1)
 
     def curvature(self, theta: Tensor, x: Tensor, y: Tensor, direction: Tensor) -> Tensor:
         """In closed form: the pullback of (diag(p) − p pᵀ) times the direction's logits. It does not depend on the labels."""
@@ -278,6 +287,8 @@ class ModuleModel(Model):
     def _one(self, theta: Tensor, x: Tensor) -> Tensor:
         parts = theta.split([shape.numel() for shape in self.shapes.values()])
         parameters = {name: part.reshape(shape) for part, (name, shape) in zip(parts, self.shapes.items(), strict=True)}
+        frozen = {name: one.to(theta.dtype) for name, one in self.module.named_parameters() if name not in self.shapes}
+        parameters |= {name: one for name, one in frozen.items() if one.dtype != dict(self.module.named_parameters())[name].dtype}
         with _CALLING:
             answers: Tensor = functional_call(self.module, parameters, (x,))
         return answers

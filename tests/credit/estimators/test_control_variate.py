@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from proxycoop import credit
+from proxycoop.credit.estimators import GaussianProcess
 from proxycoop.credit.games.game import CoalitionGame, Surrogate
 from proxycoop.credit.games.surrogate import quadratic
 
@@ -17,6 +18,8 @@ TAKE_ONE = (
     "kernelshap(by_size=True)",
     "leverage",
     "size_regression",
+    "gaussian_process",
+    "stacked",
     "complementary",
     "stratified_svarm",
     "svarm",
@@ -90,19 +93,45 @@ def test_it_is_closer_by_far_at_the_same_budget(budget):
     assert error(True) < 0.5 * error(False)
 
 
-def test_where_it_takes_all_that_pairs_do_coalitions_are_drawn_with_their_complements():
-    linear = torch.linspace(0.1, 0.5, 20, dtype=torch.float64)[None]
-    pairs = quadratic(linear, -0.01 * torch.ones(1, 20, 20, dtype=torch.float64))
+@pytest.mark.parametrize(
+    ("n", "budget", "how"),
+    [
+        (20, 50, "antithetic permutations"),
+        (20, 70, "Gaussian process"),
+        (20, 110, "Gaussian process and"),
+        (200, 1400, "paired KernelSHAP by size"),
+    ],
+)
+def test_where_it_takes_all_that_pairs_do_few_coalitions_are_drawn_with_their_complements(n, budget, how):
+    linear = torch.linspace(0.1, 0.5, n, dtype=torch.float64)[None]
+    pairs = quadratic(linear, -0.01 * torch.ones(1, n, n, dtype=torch.float64))
     assert pairs.paired
     assert not near().paired
     asked = []
     cubic = CoalitionGame(
-        lambda c: (asked.extend(c), pairs.game.value(c) + 0.001 * c.double().sum(dim=1) ** 3)[1], 20, surrogate=lambda *_: pairs
+        lambda c: (asked.extend(c), pairs.game.value(c) + 0.001 * c.double().sum(dim=1) ** 3)[1], n, surrogate=lambda *_: pairs
     )
-    found = credit.make("shapley", budget=100).estimate(cubic)
-    assert found.method.startswith("paired KernelSHAP by size, 49 pairs")
-    drawn = {tuple(row.tolist()) for row in asked}
-    assert all(tuple(not one for one in row) in drawn for row in drawn if not all(row))
+    found = credit.make("shapley", budget=budget).estimate(cubic)
+    assert found.method.startswith(how)
+    if "Gaussian" not in how:
+        drawn = {tuple(row.tolist()) for row in asked}
+        assert all(tuple(not one for one in row) in drawn for row in drawn if not all(row))
+
+
+@pytest.mark.parametrize(("n", "budget"), [(400, 1900), (100, 1400)])
+def test_no_process_is_fitted_to_more_than_1300_evaluations(n, budget, monkeypatch):
+    """What made the surrogate counts: a process would be fitted to it, too."""
+    monkeypatch.setattr(GaussianProcess, "fitted", lambda *_: pytest.fail("a process was fitted"))
+    single = torch.eye(n, dtype=torch.bool)
+
+    def made(game, most):
+        del most
+        game.value(single)
+        return Surrogate(CoalitionGame(lambda c: 0.9 * c.double().sum(dim=1), n), "near", evaluations=n, known=frozenset({1}))
+
+    game = CoalitionGame(lambda c: c.double().sum(dim=1), n, surrogate=made)
+    found = credit.make("shapley", budget=budget).estimate(game)
+    assert torch.allclose(found.values, torch.ones(1, n, dtype=torch.float64))
 
 
 def test_without_it_nothing_is_different_to_the_bit():

@@ -298,6 +298,13 @@ def test_shapley_says_what_it_does_with_its_budget(n, budget, how):
         assert ("exact" in estimate.method) == (how == "exact")
 
 
+def test_pairs_that_fit_because_they_repeat_coalitions_tell_no_error():
+    """Three players, five evaluations: one pair of orders, and those others that ask for nothing new."""
+    for seed in range(40):
+        game = credit.CoalitionGame(lambda c: (c.double() @ torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)) ** 3, 3)
+        assert credit.make("antithetic", budget=5, seed=seed).estimate(game).standard_error.isnan().all()
+
+
 def test_one_pair_of_orders_tells_no_error():
     estimate = credit.make("antithetic", budget=15).estimate(game_of(worths(N)))
     assert estimate.standard_error.isnan().all()

@@ -127,3 +127,26 @@ def test_what_a_game_has_learned_it_does_not_evaluate():
     game.values()
     game.learn(learned, torch.tensor([[0.0, 0.0]], dtype=torch.float64))
     assert game.value(learned).tolist() == [[20.0, 10.0]]
+
+
+@pytest.mark.parametrize("least", [1e-8, 1e-4])
+def test_small_weights_and_players_without_one(least):
+    """Who has no weight is in no step, whatever its part; who has little counts as exactly as the others."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.rand(1, 6, generator=generator, dtype=torch.float64) + 0.2
+    weight[0, 0], weight[0, 1] = 0.0, 1.01 * least * weight.sum()
+    linear = torch.randn(1, 6, generator=generator, dtype=torch.float64) * weight
+    curvature = torch.randn(1, 6, 6, generator=generator, dtype=torch.float64)
+    curvature = (curvature + curvature.mT) * weight[:, :, None] * weight[:, None]
+    linear[0, 0], curvature[0, 0], curvature[0, :, 0] = 3.0, 2.0, 2.0
+    near = quadratic(linear, curvature, weight)
+    values = near.game.values()
+    assert values[0, 1] == 0.0
+    expected = credit.shapley_values(values)
+    assert expected[0, 0].abs() < 1e-12
+    assert torch.allclose(near.solve(chances("shapley", 6)), expected, rtol=0, atol=3e-9 * float(expected.abs().max()))
+
+
+def test_a_weight_that_is_too_small_is_refused():
+    with pytest.raises(ValueError, match="a weight above 0 must be at least 1e-08 of the sum"):
+        quadratic(torch.ones(1, 2), torch.ones(1, 2, 2), torch.tensor([[1.0, 1e-9]]))
