@@ -89,8 +89,8 @@ class Estimate:
 class Estimator(GameRule):
     """A rule that samples coalitions within a budget.
 
-    The same coalitions serve all environments of a batch, so an environment's estimate does not depend on the batch. Coalitions are drawn
-    anew in every round of every episode. The same seed draws the same ones.
+    The same coalitions serve all environments of a batch, so an environment's estimate does not depend on the batch, but for rounding in
+    double precision. Coalitions are drawn anew in every round of every episode. The same seed draws the same ones.
 
     With a surrogate φ(v) = φ(s) + φ(v − s) is estimated: φ(s) is known, or estimated from coalitions of s, which cost nothing. Only the
     value of the difference is estimated within the budget. Standard errors are those of both. In environments where the surrogate explains
