@@ -287,8 +287,8 @@ class ModuleModel(Model):
     def _one(self, theta: Tensor, x: Tensor) -> Tensor:
         parts = theta.split([shape.numel() for shape in self.shapes.values()])
         parameters = {name: part.reshape(shape) for part, (name, shape) in zip(parts, self.shapes.items(), strict=True)}
-        frozen = {name: one.to(theta.dtype) for name, one in self.module.named_parameters() if name not in self.shapes}
-        parameters |= {name: one for name, one in frozen.items() if one.dtype != dict(self.module.named_parameters())[name].dtype}
+        others = ((name, one) for name, one in self.module.named_parameters() if name not in self.shapes)
+        parameters |= {name: one.to(theta.dtype) for name, one in others if one.dtype != theta.dtype}
         with _CALLING:
             answers: Tensor = functional_call(self.module, parameters, (x,))
         return answers

@@ -295,5 +295,16 @@ def test_the_factory_may_give_the_same_module_again() -> None:
     assert [one.requires_grad for one in module.parameters()] == [False, False, True, True], "it is the user's, and stays as it is"
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("double", [False, True])
+def test_frozen_parameters_have_the_precision_of_the_trained_ones(dtype: torch.dtype, double: bool) -> None:
+    module = frozen_trunk(5, 3).to(torch.float64 if double else torch.float32)
+    model = ModuleModel(module, 5, 3)
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    answers = model.logits(model.start().to(dtype)[None], x.to(dtype))
+    assert answers.dtype == dtype
+    assert torch.allclose(answers[0].double(), module.double()(x.double()), atol=1e-5)
+
+
 def test_where_all_parameters_are_frozen_all_are_shared() -> None:
     assert ModuleModel(nn.Linear(5, 3).requires_grad_(False), 5, 3).n_parameters == 18
