@@ -219,7 +219,8 @@ class _Covariances:
         size, slope, t = _by_size(n).numpy(), _slope(n).numpy(), np.arange(n)
         second = _SIZE_WEIGHT * 2 * (size[n, n] - size[n, 0]) / n**2
         third = 4 / n * float((slope[1:] * (1 - (t + 1) / n) + slope[:-1] * t / n).mean())
-        return 2 * (1 - rho) * first + second + third * self.slope[..., None]
+        found: Tensor = 2 * (1 - rho) * first + second + third * self.slope[..., None]
+        return found
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,8 @@ class _Posterior:
     @cached_property
     def factor(self) -> Tensor:
         """The covariance matrices' Cholesky factors, ``(..., m, m)``."""
-        return torch.linalg.cholesky(self.covariances.matrix(self.rows))
+        found: Tensor = torch.linalg.cholesky(self.covariances.matrix(self.rows))
+        return found
 
     @cached_property
     def basis(self) -> Tensor:
@@ -246,7 +248,8 @@ class _Posterior:
 
     def white(self, columns: Tensor) -> Tensor:
         """Columns ``(..., m, k)`` in terms of draws that do not depend on each other."""
-        return torch.linalg.solve_triangular(self.factor, columns, upper=False)
+        found: Tensor = torch.linalg.solve_triangular(self.factor, columns, upper=False)
+        return found
 
     def values(self, y: Tensor) -> Tensor:
         """Mean of every player's value, ``(E, n)``."""
