@@ -136,7 +136,7 @@ class _Copies(Engine):
         entry = self._screen(choices & self.prospect.available)
         merged = self._aggregate(entry.admitted)
         self.round = self._as_played(entry, merged.aggregate).as_round()
-        pay = self._pay(self._cost(entry.contributed, self.prospect.own_blocked))
+        pay = self._pay(self._cost(entry.contributed, self.prospect.own_admissible))
         utility = self.prospect.utility
         if _settles(self):
             utility = self.utility.of_logits(self.model.logits(self.theta + merged.delta, self.utility.rows.x))

@@ -178,7 +178,7 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         render_mode: What :meth:`render` does: ``human`` prints text, ``ansi`` returns text, ``rgb_array`` returns a picture.
         ledger: A ledger, its file or its database's URL. Rounds and settlements are written there. No ledger by default.
         ledger_name: First part of the cooperatives' names in the ledger; seed and episode follow. By default ``SCENARIO/RULE``.
-        compile: Whether rounds are compiled, as :class:`~proxycoop.envs.Engine` says: several times as fast, after a minute or two.
+        compile: Whether rounds are compiled, as :class:`~proxycoop.envs.Engine` says: about twice as fast, after a minute or two.
 
     Raises:
         ValueError: If a name is unknown, the scenario is not valid, the rule cannot serve so many agents, ``ledger`` is given but the

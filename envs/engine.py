@@ -1,4 +1,4 @@
-"""The engine: the only place where a round happens.
+"""The engine: the only place where a round happens. What it does step by step is in :mod:`~proxycoop.envs.rounds.steps`.
 
 It steps E cooperatives at once; every array begins with the axes (E, N, …). Shapes: E environments, N agents, K lots each,
 P parameters, M values. Environment e of a batch with seed s gives the same trajectory as a single environment with seed s.
@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy, deepcopy
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from uuid import uuid4
@@ -32,34 +31,25 @@ from torch import Tensor
 
 from .. import credit as credit_rules
 from ..checks import whole_number
-from ..credit import CreditRule, LotGame, LotRule
+from ..credit import CreditRule, LotGame
 from ..strict_yaml import read_text
-from .compiled.assumptions import usually
-from .data.lots import DrawnLots
 from .data.names import Names
 from .data.sources import Splits
 from .devices import checked_device, plain_torch
-from .model.coalitions import RoundStep, UtilityGame
-from .model.likelihood import log_softmax, right
 from .model.models import Model
-from .model.utility import UTILITIES, HeldOutUtility, accuracy, least_divisor
-from .money.settlement import CEILING, Treasury, Turnover, check_size, money_scale, needs_reference
+from .model.utility import UTILITIES, HeldOutUtility, least_divisor
+from .money.settlement import CEILING, Treasury, check_size, money_scale, needs_reference
 from .observations.layout import ObservationLayout
-from .observations.marginal_gains import marginal_gains
 from .observations.memory import Memory
-from .played_round import PlayedRound
 from .randomness import Purpose, checked_seeds, fold, seeds_from
-from .records import Entry, Merged, Pay, Prospect, RoundResult
-from .rounds import CompiledRounds, tabulated
+from .records import RoundResult
+from .rounds import CompiledRounds, RoundSteps, tabulated
 from .scenario import Observations, Scenario, load
-from .screening.harm import predicted_harm
-from .screening.profiles import Profiles, ProfileTable
-from .screening.verdicts import forbidden_by
+from .screening.profiles import ProfileTable
 from .shared import Ground, name_of, recipe, require_served
-from .values.gradients import losses_and_gradients
 
 
-class Engine:
+class Engine(RoundSteps):
     """E cooperatives of one scenario, stepped at once.
 
     Args:
@@ -124,6 +114,7 @@ class Engine:
         )
         self._everyone = torch.ones(1, self.num_agents, dtype=torch.bool, device=self.device)
         self._unguarded = torch.ones(self.num_envs, dtype=dtype, device=self.device)
+        self._none = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         if not isinstance(compile, bool):
             raise ValueError(f"compile={compile!r}: must be True or False")
         self._compiled = CompiledRounds(self) if compile else None
@@ -164,19 +155,18 @@ class Engine:
             self.episode += 1
         self._stand_on(self.episode % len(self._grounds))
         self._keys = fold(self.seeds, self.episode)
-        self.profiles: Profiles = self._profile_table.deal(fold(self._keys, Purpose.PROFILES))
+        self.profiles = self._profile_table.deal(fold(self._keys, Purpose.PROFILES))
         owned = (self.profiles.holds.float() @ self._ground.protects.float()) > 0  # (E, N, n_classes)
         drawn = self._ground.lot_source.draw(self._keys, owned)
         if self.names is not None:
             self.profiles, drawn = self.profiles.seated(self.names.owner), self.names.lots(drawn)
-        self.lots: DrawnLots = (drawn.seated(seats) if copies else drawn).prepared(self.model.prepare)
+        self.lots = (drawn.seated(seats) if copies else drawn).prepared(self.model.prepare)
 
         self.theta = self._ground.theta.repeat(self.num_envs, 1)  # (E, P)
         self.server_state = self.scenario.server.start(self.theta)
         self.t = 0
         self.history = []
         self._memory = Memory(self.scenario, self.layout, self.reward_scale, self.theta, self.num_agents)
-        self._start_losses: Tensor | None = None
         if self.rule is not None:
             self.rule.reset(self.num_envs, self.num_agents)
             self._rule_mark = self._mark_rule(self.rule)
@@ -189,12 +179,6 @@ class Engine:
             self.treasury.begin(self.initial_utility)
         self.observations = self._observe()
         return self.observations
-
-    def _open(self) -> None:
-        """Look at where the episode begins."""
-        self.prospect = self._look()
-        self._start_losses = self.prospect.value_losses
-        self._memory.begin(self.prospect.utility)
 
     @plain_torch()
     def step(self, actions: Tensor) -> RoundResult:
@@ -218,31 +202,6 @@ class Engine:
         result = self._close(entry, merged, pay) if self._compiled is None else self._compiled.close(self, entry, merged, pay)
         self.history.append(result)
         return result
-
-    def _advance(self, chosen: Tensor) -> tuple[Entry, Merged, Tensor]:
-        """What enters of the chosen lots, bool ``(E, N, K)``; the step that it makes; and everybody's cost ``(E, N)``."""
-        entry = self._screen(chosen & self.prospect.available)
-        return entry, self._aggregate(entry.admitted), self._cost(entry.contributed, self.prospect.own_blocked)
-
-    def _close(self, entry: Entry, merged: Merged, pay: Pay) -> RoundResult:
-        """Apply the step, look at where it leads, and record the round."""
-        before = self.prospect
-        self._move(entry, merged, pay)
-        return self._told(before, entry, merged, pay)
-
-    def _move(self, entry: Entry, merged: Merged, pay: Pay) -> None:
-        """Apply the step, remember the round, and look at where it leads."""
-        self._apply(merged)
-        utility = self.prospect.utility
-        self._memory.remember(entry.contributed, entry.admitted, pay.credit, pay.lot_credit, pay.cost, merged.delta, utility)
-        self.prospect = self._look()
-
-    def _told(self, before: Prospect, entry: Entry, merged: Merged, pay: Pay) -> RoundResult:
-        """Book what the round earned, let the proxies observe, and record the round."""
-        turnover = self._settle(pay.credit)
-        rewards = self._rewards(pay, turnover)
-        self.observations = self._observe()
-        return self._result(before, entry, merged, pay, turnover, rewards)
 
     def require_running(self) -> None:
         """Refuse to go on when no episode is running.
@@ -296,7 +255,8 @@ class Engine:
     @plain_torch()
     def predicted_gain(self) -> Tensor:
         """First-order gain ⟨∇U, Δ⟩ of every update as proposed, ``(E, N, K)``, in the utility's unit; raises as `utility_gradient`."""
-        return predicted_harm(self.utility_gradient()[:, None], self.prospect.proposals.updates)[..., 0]
+        self.require_begun("predicted_gain")
+        return self._predicted_gain()
 
     def fork(self) -> Engine:
         """The same cooperatives as they stand, to try out what would follow. They pay nobody, and what is played there leaves these alone.
@@ -355,10 +315,7 @@ class Engine:
             RuntimeError: Before the first :meth:`reset`.
         """
         self.require_begun("lot_game")
-        look = self.prospect
-        step = self._round_step(torch.zeros_like(look.proposals.share)).of_lots(look.proposals.share, look.filtered.updates)
-        value = UtilityGame(step, self.utility.name, self.utility.rows, look.log_share).value_of_lots
-        return LotGame(value, look.available & look.passes)
+        return self._lot_game()
 
     @plain_torch()
     def utility_curvature(self, direction: Tensor, theta: Tensor | None = None) -> Tensor:
@@ -393,181 +350,6 @@ class Engine:
             probe = self.splits.probe_test[name]
             measures[f"value/{name}"] = value.loss(self.model.logits(self.theta, probe.x), probe, self.splits.dataset)
         return measures
-
-    def _no_credit(self) -> Tensor:
-        """No credit for anybody, ``(E, N)``."""
-        return self.theta.new_zeros(self.num_envs, self.num_agents)
-
-    def _screen(self, contributed: Tensor) -> Entry:
-        """Which of the contributed updates enter, and which others would have."""
-        before = self.prospect
-        if self.scenario.screening.governance != "negotiate":
-            return Entry(contributed, admitted=contributed & before.passes, candidates=before.available & before.passes)
-        participants = self.scenario.weights == "participants"
-        bargain = self._ground.screener.bargain(contributed, before.verdicts, before.proposals.share, self.predicted_gain(), participants)
-        # Nobody knows what a bargain over other contributions would have let in: lots to which nobody objects are taken as candidates.
-        unopposed = before.available & ~contributed & ~before.blocked_by.any(dim=-1)
-        return Entry(contributed, admitted=bargain.admitted, candidates=bargain.admitted | unopposed, bargain=bargain)
-
-    def _aggregate(self, admitted: Tensor) -> Merged:
-        """The admitted updates as one step, guarded if asked for."""
-        prospect, scenario = self.prospect, self.scenario
-        aggregate = self._round_step(admitted * prospect.proposals.share)
-        step = aggregate.step(self._everyone)  # (E, 1, P)
-        delta = scenario.server.delta(step, self.server_state)[:, 0]
-        profiles = prospect.verdicts.profiles
-        guarded = self._ground.screener.guard(self.theta, delta, profiles, prospect.value_losses, prospect.value_gradients)
-        if scenario.screening.guard:
-            aggregate, delta = replace(aggregate, gamma=guarded.gamma), guarded.gamma[:, None] * delta
-        return Merged(aggregate=aggregate, step=step[:, 0], delta=delta, guarded=guarded)
-
-    def _round_step(self, share: Tensor) -> RoundStep:
-        """The step of lots with these shares of all data, ``(E, N, K)``, before a guard."""
-        updates = self.prospect.filtered.updates
-        return RoundStep(
-            model=self.model,
-            server=self.scenario.server,
-            state=self.server_state,
-            theta=self.theta,
-            updates=torch.bmm(share.flatten(end_dim=1)[:, None], updates.flatten(end_dim=1)).reshape(*updates.shape[:2], -1),  # (E, N, P)
-            weight=share.sum(dim=-1),
-            weights=self.scenario.weights,
-            gamma=self._unguarded,
-        )
-
-    def _as_played(self, entry: Entry, aggregate: RoundStep) -> PlayedRound:
-        """The round, for the credit rule to ask about."""
-        return PlayedRound(
-            t=self.t,
-            episode=self.episode,
-            before=self.prospect,
-            lots=self.lots,
-            contributed=entry.contributed,
-            admitted=entry.admitted,
-            candidates=entry.candidates,
-            aggregate=aggregate,
-            utility=self.utility,
-            screening=self.scenario.screening,
-        )
-
-    def _pay(self, cost: Tensor) -> Pay:
-        """What the rule pays for the round, what the round gained, and what it cost each agent, ``(E, N)``."""
-        credit, lot_credit = self._credit()
-        evaluations = self.round.evaluations  # before the gain is asked for: a rule that does not need it has not paid for it
-        return Pay(credit=credit, lot_credit=lot_credit, gain=self.round.gain, cost=cost, evaluations=evaluations)
-
-    def _credit(self) -> tuple[Tensor, Tensor | None]:
-        """What the rule pays for the round, to agents and, if it can tell, to lots; checked, because third parties write rules."""
-        if self.rule is None:
-            return self._no_credit(), None
-        shape: tuple[int, ...]
-        if by_lot := isinstance(self.rule, LotRule):
-            answer, shape = self.rule.assign_lots(self.round), (self.num_envs, self.num_agents, self.num_lots)
-        else:
-            answer, shape = self.rule.assign(self.round), (self.num_envs, self.num_agents)
-        if not isinstance(answer, Tensor) or tuple(answer.shape) != shape:
-            came = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-            raise ValueError(f"credit rule {self.rule_name} answered with {came}, must be a tensor of shape {shape}")
-        credit, lot_credit = (answer.sum(dim=-1), answer) if by_lot else (answer, None)
-        if not credit.isfinite().all():
-            if not self.round.gain.isfinite().all():
-                raise ValueError(f"the shared model diverged in round {self.t}: lower the learning rates of the substrate and the server")
-            raise ValueError(f"credit rule {self.rule_name} answered with numbers that are not finite in round {self.t}")
-        return credit.to(self.theta), None if lot_credit is None else lot_credit.to(self.theta)
-
-    def _apply(self, merged: Merged) -> None:
-        """Move the shared parameters, and with them to the next round."""
-        self.server_state = self.scenario.server.advance(merged.step, self.server_state, merged.delta)
-        self.theta = self.theta + merged.delta
-        self.t = self.t + 1  # not in place: it may be a tensor that is being traced
-
-    def _settle(self, credit: Tensor) -> Turnover | None:
-        """Book what the round earned, and split it if it is time; ``None`` where the scenario has no money."""
-        return None if self.treasury is None else self.treasury.close(self.t - 1, credit, self.prospect.utility)
-
-    def _rewards(self, pay: Pay, turnover: Turnover | None) -> Tensor:
-        """What each agent is rewarded with, ``(E, N)``, in reward units."""
-        terms, scale, public_share = self.scenario.settlement, self.reward_scale, self.scenario.reward.public_share
-        if turnover is not None and terms is not None and terms.reward == "settlement":
-            return turnover.worth.to(pay.credit) + scale * public_share * pay.gain[:, None] - pay.cost
-        return scale * (pay.credit + public_share * pay.gain[:, None]) - pay.cost
-
-    def _result(self, before: Prospect, entry: Entry, merged: Merged, pay: Pay, turnover: Turnover | None, rewards: Tensor) -> RoundResult:
-        """The record of the round."""
-        return RoundResult(
-            observations=self.observations,
-            rewards=rewards,
-            credit=pay.credit,
-            lot_credit=pay.lot_credit,
-            contributed=entry.contributed,
-            admitted=entry.admitted,
-            blocked_by=before.blocked_by,
-            harm=before.verdicts.harm,
-            kept=torch.where(entry.admitted, before.filtered.kept, 0.0),
-            tolerance=before.verdicts.profiles.strictest_tolerance,
-            bargain=entry.bargain,
-            gain=pay.gain,
-            utility=self.prospect.utility,
-            value_losses=self.prospect.value_losses,
-            left=self.prospect.left.amin(dim=1),
-            step_harm=merged.guarded.harm,
-            violated=merged.guarded.violated,
-            forbidden_used=self._uses_forbidden(entry.admitted),
-            gamma=merged.aggregate.gamma,
-            cost=pay.cost,
-            revenue=None if turnover is None else turnover.revenue,
-            payouts=None if turnover is None else turnover.payouts,
-            evaluations=pay.evaluations,
-            done=self.t == self.horizon,
-        )
-
-    def _uses_forbidden(self, admitted: Tensor) -> Tensor:
-        """Whether what was admitted holds data that somebody forbids, bool ``(E,)``."""
-        if not self.profiles.forbidden.shape[-1]:
-            return torch.zeros_like(admitted[:, 0, 0])
-        return (forbidden_by(self.lots.tags, self.profiles).any(dim=-1) & admitted).any(dim=(1, 2))
-
-    def _look(self) -> Prospect:
-        """Everything that follows from the shared parameters."""
-        theta, ground, splits = self.theta, self._ground, self.splits
-        logits, *probe_logits = self.model.logits(theta, ground.held_x).split(ground.held_sizes, dim=1)  # (E, rows, C) each
-        log_share = log_softmax(logits)
-        validation_loss = -right(log_share, splits.validation.y).mean(dim=-1)
-        utility = -validation_loss if self.scenario.utility == "neg_log_loss" else accuracy(logits, splits.validation.y)
-        value_losses, value_gradients = losses_and_gradients(self.values, ground.probes, probe_logits, self.model, theta, splits.dataset)
-        start = value_losses if self._start_losses is None else self._start_losses
-        proposals = self.scenario.substrate.propose(self.model, theta, self.lots, self._keys, self.t)
-        norm = proposals.updates.norm(dim=-1)  # (E, N, K)
-        finite = norm.isfinite()
-        if not usually(finite):
-            proposals = replace(proposals, updates=torch.where(finite[..., None], proposals.updates, 0.0))
-        directions = torch.cat([value_gradients, self._memory.past.step[:, None]], dim=1)  # (E, M + 1, P): one pass over the updates
-        products = predicted_harm(directions, proposals.updates)
-        harm, along = products[..., :-1], products[..., -1]  # (E, N, K, M), (E, N, K)
-        verdicts, mended = ground.screener.judge(
-            theta, proposals.updates, norm, finite, harm, self.lots, self.profiles.at(value_losses, start), value_losses, value_gradients
-        )
-        profiles = verdicts.profiles
-        return Prospect(
-            proposals=proposals,
-            along=along,
-            verdicts=verdicts,
-            filtered=mended,
-            available=proposals.share > 0,
-            value_gradients=value_gradients,
-            value_losses=value_losses,
-            left=profiles.left(value_losses, start) if profiles.remaining is None else profiles.remaining,
-            left_share=profiles.left_in_shares(value_losses, start),
-            log_share=log_share,
-            validation_loss=validation_loss,
-            utility=utility,
-        )
-
-    def _observe(self) -> Tensor:
-        """What every proxy sees."""
-        money = self.treasury.features(self.t, self.device, self.dtype) if self.treasury is not None and self.layout.settles else ()
-        gains = [marginal_gains(self.lot_game(), self._memory.past.contributed)] if self.layout.informed else ()
-        return self._memory.observe(self.t, self.theta, self.prospect, self.profiles.holds, money, gains)
 
     @property
     def splits(self) -> Splits:
@@ -608,13 +390,6 @@ class Engine:
         start = UTILITIES[scenario.utility](ground.model.logits(ground.theta[None], ground.validation.x), ground.validation.y)
         check_size(terms.revenue, self.horizon, CEILING[scenario.utility] - float(start))
         return Treasury(terms, (self.num_envs, self.num_agents), self.horizon, scale)
-
-    def _cost(self, contributed: Tensor, own_blocked: Tensor) -> Tensor:
-        """Costs and fines of the round, ``(E, N)``, in reward units."""
-        reward = self.scenario.reward
-        n_lots = contributed.sum(dim=-1, dtype=self.dtype)
-        n_violations = (contributed & own_blocked).sum(dim=-1, dtype=self.dtype)
-        return reward.contribution_cost * n_lots + reward.violation_penalty * n_violations
 
     def _seats(self, copies: Mapping[int, int]) -> list[int]:
         """Whose lots each seat has."""

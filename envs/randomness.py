@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence, Set
 from enum import IntEnum
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -58,6 +59,16 @@ def _mix(z: Tensor) -> Tensor:
     return z ^ _shift_right(z, 31)
 
 
+@lru_cache(maxsize=1024)
+def _mixed(word: int) -> int:
+    """:func:`_mix` of a word, made odd, in Python's integers: the same 64 bits."""
+    z = (word * _WORD + 1) % 2**64
+    z = (z ^ (z >> 30)) * _MIX_1 % 2**64
+    z = (z ^ (z >> 27)) * _MIX_2 % 2**64
+    z ^= z >> 31
+    return z - 2**64 if z >= 2**63 else z
+
+
 def fold(keys: Tensor, *words: int) -> Tensor:
     """Derive keys from keys: ``fold(seeds, episode, Purpose.ROWS)``.
 
@@ -69,7 +80,7 @@ def fold(keys: Tensor, *words: int) -> Tensor:
         int64 ``(E,)``.
     """
     for word in words:
-        keys = _mix(_mix(keys + _GOLDEN) ^ _mix(torch.full_like(keys, word) * _WORD + 1))
+        keys = _mix(_mix(keys + _GOLDEN) ^ _mixed(int(word)))
     return keys
 
 
@@ -106,9 +117,15 @@ def uniform(keys: Tensor, *shape: int) -> Tensor:
     Returns:
         float64 ``(E, *shape)``.
     """
-    counter = torch.arange(1, math.prod(shape) + 1, device=keys.device)
-    bits = _mix(keys[:, None] + counter * _GOLDEN)  # (E, prod(shape))
+    bits = _mix(keys[:, None] + _steps(math.prod(shape), keys.device))  # (E, prod(shape))
     return ((_shift_right(bits, 12).double() + 0.5) * 2.0**-52).reshape(len(keys), *shape)
+
+
+@lru_cache(maxsize=32)
+def _steps(n: int, device: torch.device) -> Tensor:
+    """What a counter adds to a key, int64 ``(n,)``."""
+    with torch.inference_mode(False):  # it may be made in inference mode, and outlives it
+        return (torch.arange(1, n + 1) * _GOLDEN).to(device)
 
 
 def normal(keys: Tensor, *shape: int) -> Tensor:

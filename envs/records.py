@@ -132,6 +132,11 @@ class Prospect:
         return self.verdicts.own_blocked
 
     @property
+    def own_admissible(self) -> Tensor:
+        """Whether an update is admissible to its own principal, bool ``(E, N, K)``."""
+        return self.verdicts.own_admissible
+
+    @property
     def passes(self) -> Tensor:
         """Whether an update would be admitted, bool ``(E, N, K)``. Under governance negotiate: whether it may be bargained over."""
         return self.filtered.passes

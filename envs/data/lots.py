@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated
 
 import numpy as np
@@ -136,6 +137,31 @@ class DrawnLots:
     rows: Tensor
     severity: Tensor
 
+    @cached_property
+    def row_weight(self) -> Tensor:
+        """Weight of each row in its lot's mean, ``(N, K, R)``: one over the lot's rows, 0 for padding."""
+        return self.present.to(self.inputs.dtype) / self.samples.clamp(min=1)[..., None]  # a lot may have no rows
+
+    @cached_property
+    def share(self) -> Tensor:
+        """Each lot's share of all rows, ``(E, N, K)``, summing to 1 over lots."""
+        return (self.samples.to(self.inputs.dtype) / self.samples.sum()).expand(self.corrupt.shape)
+
+    @cached_property
+    def filled(self) -> Tensor:
+        """Which lots have rows, bool ``(E, N, K)``."""
+        return self.share > 0
+
+    @cached_property
+    def rows_of_all(self) -> tuple[Tensor, Tensor]:
+        """Prepared features and labels of an environment's rows one after another, ``(E, N·K·R, ·)`` and ``(E, N·K·R, 1)``."""
+        return self.inputs.flatten(1, 3), self.y.flatten(1)[..., None]
+
+    @cached_property
+    def rows_of_lots(self) -> Tensor:
+        """Prepared features of each lot's rows, ``(E·N·K, R, ·)``."""
+        return self.inputs.flatten(0, 2)
+
     def prepared(self, prepare: Callable[[Tensor], Tensor]) -> DrawnLots:
         """The same lots, prepared for a model. ``x`` becomes a view of ``inputs``, so that nothing is stored twice.
 
@@ -214,6 +240,7 @@ class LotSource:
         self.by_cell = cell.argsort(stable=True)[: int((site >= 0).sum())]  # the pool's rows, cell by cell
         self.cell = cell[self.by_cell]
         self.cell_size = torch.bincount(self.cell, minlength=n_cells)
+        self.cells = torch.arange(n_cells).to(self.device)
         self.cell_start = self.cell_size.cumsum(dim=0) - self.cell_size
         counts = self.cell_size.reshape(shape)
         self._check_pool(counts.sum(dim=1), names)
@@ -307,7 +334,8 @@ class LotSource:
         order = randomness.uniform(keys, len(self.by_cell)) + self.cell  # sorts within cells
         dealt = self.by_cell[order.argsort(dim=-1)]  # (E, pool): every cell in random order, cells one after another
         flat = (kinds + self.n_kinds * self.site[:, None, None]).reshape(n_envs, -1)  # (E, N·K·R), cells
-        wanted = torch.nn.functional.one_hot(flat, len(self.cell_size)) * present.reshape(n_envs, -1, 1)  # (E, N·K·R, n_cells)
-        turn = (wanted.cumsum(dim=1) - wanted).gather(-1, flat[..., None])[..., 0]  # how many rows of its cell came before
+        present, cell = present.reshape(n_envs, -1, 1), flat[..., None]
+        wanted = (cell == self.cells) & present  # (E, N·K·R, n_cells)
+        turn = (wanted.cumsum(dim=1).gather(-1, cell) - present.long())[..., 0]  # how many rows of its cell came before
         index = self.cell_start[flat] + turn % self.cell_size[flat]
         return dealt.gather(1, index).reshape(kinds.shape)

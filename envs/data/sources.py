@@ -178,15 +178,20 @@ class Rows:
         y: Labels, int64 ``(n_rows,)``.
         groups: Members of each group, bool ``(n_rows,)``, by group name.
         reference: The start model's logits, ``(n_rows, n_classes)``; only on probe sets of values that compare with the start model.
+        column: The labels as a column, ``(n_rows, 1)``, which losses take without making it anew.
     """
 
     x: Tensor
     y: Tensor
     groups: Mapping[str, Tensor]
     reference: Tensor | None = None
+    column: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        vars(self)["column"] = self.y[..., None]
 
     def __len__(self) -> int:
-        return len(self.y)
+        return self.y.shape[0]
 
     def to(self, device: torch.device) -> Rows:
         """The same rows on a device."""

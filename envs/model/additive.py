@@ -18,6 +18,7 @@ Splitting the agents into a half a and a half b, the sum over classes is the pro
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -28,7 +29,8 @@ from torch import Tensor
 from ...credit import CoalitionGame, coalition_matrix
 from ...credit.games.game import Surrogate, SurrogateMaker
 from ...credit.games.surrogate import quadratic
-from .likelihood import right
+from ..compiled.assumptions import traced, usually
+from .likelihood import rights
 
 WeightsName = Literal["fixed", "participants"]
 
@@ -108,7 +110,7 @@ class AdditiveLogits:
 
     def moved(self, coefficients: Tensor) -> Tensor:
         """Values where each agent's part is in the step with a coefficient of any kind, ``(E, C, N)``: ``(E, C)``."""
-        return self._summed(slice(None), coefficients, in_range=False)
+        return self._summed(None, coefficients, in_range=False)
 
     def _coefficients(self, coalitions: Tensor) -> Tensor:
         return coefficients(coalitions, self.weight, self.weights)
@@ -117,18 +119,24 @@ class AdditiveLogits:
         """Values of coalitions that may differ between environments, bool ``([E,] C, N)``, ``(E, C)``."""
         n_envs = self.shift.shape[1]
         coefficients = self._coefficients(coalitions.to(self.shift.device)).expand(n_envs, -1, -1)
-        values = self.shift.new_empty(coefficients.shape[:2])
+        return self._joined(lambda envs, in_range: self._summed(envs, _some(coefficients, envs), in_range), coefficients.shape[1])
+
+    def _joined(self, values_of: Callable[[Tensor | None, bool], Tensor], n_coalitions: int) -> Tensor:
+        """Values of all environments, ``(E, C)``, by those of its parts (:attr:`_by_range`), ``(e, C)``."""
+        if len(self._by_range) == 1:
+            return values_of(*self._by_range[0])
+        values = self.shift.new_empty(self.shift.shape[1], n_coalitions)
         for envs, in_range in self._by_range:
-            values[envs] = self._summed(envs, coefficients[envs], in_range)
+            values[envs] = values_of(envs, in_range)
         return values
 
-    def _summed(self, envs: slice | Tensor, coefficients: Tensor, in_range: bool) -> Tensor:
+    def _summed(self, envs: Tensor | None, coefficients: Tensor, in_range: bool) -> Tensor:
         """Values by how much of each agent is in the step, in some environments, ``(e, C, N)`` → ``(e, C)``.
 
         One matrix product an environment, with the rows last, so that the sum over classes runs along memory. As much at once as a
         processor's cache holds.
         """
-        shift, log_share = (part[envs] for part in self._rows_last)
+        shift, log_share = (_some(part, envs) for part in self._rows_last)
         (n_envs, n_coalitions, _), n_rows = coefficients.shape, len(self.shift)
         most = (_CACHE if shift.device.type == "cpu" else CHUNK) // shift.shape[-1]
         size = max(1, min(most, n_coalitions))
@@ -148,28 +156,31 @@ class AdditiveLogits:
         """
         _, n_envs, n_agents, _ = self.shift.shape
         always = [i for i in range(n_low, n_agents) if first >> i & 1]
-        values = self.shift.new_empty(n_envs, 2**n_low)
-        for envs, in_range in self._by_range:
-            if in_range:
-                values[envs] = self._doubled(envs, always, n_low)
-            else:
-                coalitions = coalition_matrix(n_low).new_zeros(2**n_low, n_agents)
-                coalitions[:, :n_low] = coalition_matrix(n_low)
-                coalitions[:, always] = True
-                coefficients = self._coefficients(coalitions.to(values.device)).expand(n_envs, -1, -1)
-                values[envs] = self._summed(envs, coefficients[envs], in_range)
-        return values
 
-    def _doubled(self, envs: slice | Tensor, always: list[int], n_low: int) -> Tensor:
+        def values_of(envs: Tensor | None, in_range: bool) -> Tensor:
+            if in_range:
+                return self._doubled(envs, always, n_low)
+            coalitions = coalition_matrix(n_low).new_zeros(2**n_low, n_agents)
+            coalitions[:, :n_low] = coalition_matrix(n_low)
+            coalitions[:, always] = True
+            coefficients = self._coefficients(coalitions.to(self.shift.device)).expand(n_envs, -1, -1)
+            return self._summed(envs, _some(coefficients, envs), in_range)
+
+        return self._joined(values_of, 2**n_low)
+
+    def _doubled(self, envs: Tensor | None, always: list[int], n_low: int) -> Tensor:
         """Values of all coalitions of the first agents, each with those who are always in, in some environments, ``(e, 2**n_low)``."""
-        factor, share = self._factor[:, envs, :n_low], self._share[:, envs]
+        factor, share = _some(self._factor, envs, 1), _some(self._share, envs, 1)
         if always:
-            share = share * self._factor[:, envs][:, :, always].prod(dim=2)
+            share = share * factor[:, :, always].prod(dim=2)
+        factor = factor if n_low == factor.shape[2] else factor[:, :, :n_low]
         size = max(1, CHUNK // (len(factor) * 2**n_low))
+        if factor.shape[1] <= size:
+            return -_log_sums(factor, share)  # minus the mean over rows of log Σ_c p_c Π F_c
         chunks = [
             _log_sums(some_factor, some_share) for some_factor, some_share in zip(factor.split(size, 1), share.split(size, 1), strict=True)
         ]
-        return -torch.cat(chunks)  # minus the mean over rows of log Σ_c p_c Π F_c
+        return -torch.cat(chunks)
 
     @cached_property
     def _rows_last(self) -> tuple[Tensor, Tensor]:
@@ -179,11 +190,15 @@ class AdditiveLogits:
         return shift.reshape(n_envs, n_agents, -1), log_share.reshape(n_envs, 1, -1)
 
     @cached_property
-    def _by_range(self) -> list[tuple[slice | Tensor, bool]]:
-        """The environments in at most two parts: those whose steps are in range, and the others. No part is empty."""
+    def _by_range(self) -> list[tuple[Tensor | None, bool]]:
+        """The environments in at most two parts: those whose steps are in range, and the others. No part is empty; ``None`` is all."""
+        if self._all_in_range:
+            return [(None, True)]
         inside = self._in_range
-        if inside.all() or not inside.any():
-            return [(slice(None), bool(inside.all()))]
+        if usually(inside):
+            return [(None, True)]
+        if not inside.any():
+            return [(None, False)]
         return [(part.nonzero()[:, 0], in_range) for part, in_range in ((inside, True), (~inside, False))]
 
     @cached_property
@@ -205,38 +220,61 @@ class AdditiveLogits:
         so b ≤ (log(1/tiny) − log(1/eps)) / 2 keeps what is lost below rounding.
         """
         shift = self.shift
-        number = torch.finfo(shift.dtype)
-        limit = (math.log(number.eps) - math.log(number.tiny)) / 2  # 35.7 in single precision
         if self.weights == "participants":
             alone = shift.abs().amax(dim=(0, 3))  # (E, N)
-            return (alone <= limit * self.weight).all(dim=1)
-        low, high = shift.aminmax()
-        if max(-float(low), float(high)) * shift.shape[2] <= limit:  # the cheap bound is met, as it nearly always is
-            return torch.ones(shift.shape[1], dtype=torch.bool, device=shift.device)
-        return shift.abs().amax(dim=-1).sum(dim=-1).amax(dim=0) <= limit  # a NaN is out of range
+            return (alone <= self._limit * self.weight).all(dim=1)
+        return shift.abs().amax(dim=-1).sum(dim=-1).amax(dim=0) <= self._limit  # a NaN is out of range
+
+    @property
+    def _all_in_range(self) -> bool:
+        """Whether all are by a cheaper bound, as they nearly always are: N times the largest entry."""
+        if self.weights == "participants" or traced():
+            return False
+        low, high = self.shift.aminmax()
+        return max(-float(low), float(high)) * self.shift.shape[2] <= self._limit
+
+    @property
+    def _limit(self) -> float:
+        number = torch.finfo(self.shift.dtype)
+        return (math.log(number.eps) - math.log(number.tiny)) / 2  # 35.7 in single precision
+
+
+def _some(part: Tensor, envs: Tensor | None, dim: int = 0) -> Tensor:
+    """Some environments of a tensor, or all."""
+    return part if envs is None else part.index_select(dim, envs)
 
 
 def against_right(logits: Tensor, y: Tensor) -> Tensor:
     """Logits against the right answer's: ``(V, E, N, C)`` and labels ``(V,)`` → ``(V, E, N, C)``."""
-    flat = logits.flatten(1, 2)
-    return (flat - right(flat, y[:, None])[..., None]).reshape(logits.shape)
+    return flat_against_right(logits.flatten(1, 2), y).reshape(logits.shape)
+
+
+def flat_against_right(logits: Tensor, y: Tensor) -> Tensor:
+    """The same of any models one after another: ``(V, B, C)`` → ``(V, B, C)``."""
+    return logits - rights(logits, y.reshape(-1, 1, 1))
 
 
 def _log_sums(factor: Tensor, share: Tensor) -> Tensor:
     """Mean over rows of log Σ_c p_c Π_{i∈S} F_ic for all S: ``(V, E, N, C)``, ``(V, E, C)`` → ``(E, 2**N)``."""
-    n_rows, n_envs, n_agents, _ = factor.shape
+    n_rows, n_envs, n_agents, n_classes = factor.shape
     half = n_agents // 2
-    low = _products(factor[:, :, :half], share)  # (V, E, 2**half, C)
-    high = _products(factor[:, :, half:], torch.ones_like(share))  # (V, E, 2**(N - half), C)
-    sums = torch.bmm(high.flatten(end_dim=1), low.flatten(end_dim=1).transpose(1, 2))  # (V·E, 2**(N - half), 2**half)
+    low, high = _products(factor.reshape(n_rows * n_envs, n_agents, n_classes), share.reshape(n_rows * n_envs, n_classes), half)
+    sums = torch.bmm(high, low.transpose(1, 2))  # (V·E, 2**(N - half), 2**half)
     return sums.log_().reshape(n_rows, n_envs, 2**n_agents).mean(dim=0)
 
 
-def _products(factor: Tensor, first: Tensor) -> Tensor:
-    """First · Π_{i∈S} F_i for every subset S of a few agents, by doubling: ``(V, E, n, C)`` → ``(V, E, 2**n, C)``."""
-    n = factor.shape[2]
-    products = first.new_empty(*first.shape[:2], 2**n, first.shape[-1])
-    products[:, :, 0] = first
-    for i in range(n):
-        torch.mul(products[:, :, : 2**i], factor[:, :, i, None], out=products[:, :, 2**i : 2 ** (i + 1)])
-    return products
+def _products(factor: Tensor, first: Tensor, half: int) -> tuple[Tensor, Tensor]:
+    """First · Π_{i∈S} F_i for every subset S of the first half of the agents, and Π_{i∈S} F_i for those of the others.
+
+    By doubling, both halves at once: ``(B, N, C)``, ``(B, C)`` → ``(B, 2**half, C)``, ``(B, 2**(N - half), C)``.
+    """
+    products = factor.new_empty(len(factor), 2, 2**half, factor.shape[-1])
+    start, *grown = products.split([1, *(2**i for i in range(half))], dim=2)
+    torch.stack([first, torch.ones_like(first)], dim=1, out=start[:, :, 0])
+    pairs = factor if factor.shape[1] == 2 * half else factor[:, : 2 * half]
+    for i, (pair, new) in enumerate(zip(pairs.reshape(len(pairs), 2, half, 1, -1 if half else 0).unbind(dim=2), grown, strict=True)):
+        torch.mul(products[:, :, : 2**i] if i else start, pair, out=new)
+    low, high = products.unbind(dim=1)
+    if factor.shape[1] > 2 * half:  # one agent more
+        high = torch.cat([high, high * factor[:, -1:]], dim=1)
+    return low, high

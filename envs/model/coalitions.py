@@ -17,7 +17,7 @@ from torch import Tensor
 from ...credit import CoalitionGame
 from ...credit.games.game import SurrogateMaker
 from ..data.sources import Rows
-from .additive import CHUNK, AdditiveLogits, WeightsName, against_right, coefficients
+from .additive import CHUNK, AdditiveLogits, WeightsName, coefficients, flat_against_right
 from .likelihood import log_softmax
 from .models import Model
 from .server import ServerSettings, ServerState, Sgd
@@ -62,7 +62,8 @@ class RoundStep:
 
     def step(self, coalitions: Tensor) -> Tensor:
         """d_S before the server sees it, ``(E, C, P)``."""
-        return self.coefficients(coalitions) @ self.updates
+        coefficients = self.coefficients(coalitions)
+        return torch.bmm(coefficients.expand(len(self.updates), -1, -1), self.updates)
 
     def parameters(self, coalitions: Tensor) -> Tensor:
         """Parameters after the round if only S had taken part, ``(E, C, P)``."""
@@ -168,7 +169,7 @@ class UtilityGame:
     def logits(self) -> AdditiveLogits:
         """The game in the agents' logits; a linear model's with a plain server only."""
         step = self.round_step
-        updates = step.updates * (step.gamma * step.server.lr)[:, None, None]
-        logits = step.model.logits(updates.flatten(end_dim=1), self.validation.x).transpose(0, 1)  # (V, E·N, C)
-        shift = against_right(logits.unflatten(1, updates.shape[:2]), self.validation.y)
+        updates = step.updates * (step.gamma * step.server.lr).reshape(-1, 1, 1)
+        logits = step.model.logits_by_row(updates.flatten(end_dim=1), self.validation.x)  # (V, E·N, C)
+        shift = flat_against_right(logits, self.validation.y).unflatten(1, updates.shape[:2])
         return AdditiveLogits(shift, self.log_share, step.weight, step.weights)

@@ -33,7 +33,8 @@ class Model(ABC):
     Attributes:
         n_parameters: P.
         n_classes: C.
-        linear: Whether logits are linear in the parameters: logits(θ + Δ, x) = logits(θ, x) + logits(Δ, x).
+        linear: Whether logits are linear in the parameters: logits(θ + Δ, x) = logits(θ, x) + logits(Δ, x). The pullback does not depend on
+            them then, and may be asked without one set of parameters a model.
         class_head: For each parameter of the last layer, the class whose logit it contributes to, int64 ``(P,)``; −1 for other parameters.
             ``None`` for a model whose last layer is not linear.
     """

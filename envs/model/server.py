@@ -43,7 +43,7 @@ class Sgd(_Server):
 
     def delta(self, step: Tensor, state: ServerState) -> Tensor:
         """What is added to θ for the step d of each coalition, ``(E, C, P)``."""
-        return self.momentum * state.first[:, None] + self.lr * step
+        return self.momentum * state.first[:, None] + self.lr * step if self.momentum else self.lr * step
 
     def advance(self, step: Tensor, state: ServerState, applied: Tensor) -> ServerState:
         """The memory after ``applied`` ``(E, P)`` was added to θ."""

@@ -26,32 +26,37 @@ class Proposals:
         updates: Each lot's update Δ, ``(E, N, K, P)``.
         share: Each lot's share p of all data, ``(E, N, K)``, summing to 1 over lots. With fixed weights it is the lot's weight.
         loss: Mean cross-entropy of the shared model on each lot, ``(E, N, K)``, in nats.
+        available: Which lots have something to contribute, bool ``(E, N, K)``: those whose share is not 0.
     """
 
     updates: Tensor
     share: Tensor
     loss: Tensor
+    available: Tensor
 
 
-def _lot_logits(model: Model, theta: Tensor, x: Tensor) -> Tensor:
-    """Logits of each environment's shared model on the rows of all its lots: ``(E, P)``, ``(E, N, K, R, D)`` → ``(E, N, K, R, C)``."""
-    n_envs, *lot, n_rows, n_features = x.shape
-    return model.logits(theta, x.reshape(n_envs, -1, n_features)).reshape(n_envs, *lot, n_rows, model.n_classes)
+def _lot_errors(model: Model, theta: Tensor, lots: DrawnLots) -> tuple[Tensor, Tensor]:
+    """Each row's cross-entropy under the shared model, ``(E, N, K, R)``, and its gradient (softmax − one-hot), ``(E, N·K·R, C)``."""
+    x, y = lots.rows_of_all
+    loss, error = loss_and_residual(model.logits(theta, x), y)
+    return loss.reshape(lots.y.shape), error
 
 
-def _lot_gradient(model: Model, theta: Tensor, x: Tensor, error: Tensor, row_weight: Tensor) -> Tensor:
-    """Gradient of each lot's weighted cross-entropy, Σ_r w_r ce_r, from the rows' errors (softmax − one-hot).
+def _lot_gradient(model: Model, theta: Tensor, lots: DrawnLots, error: Tensor, row_weight: Tensor) -> Tensor:
+    """Gradient of each lot's weighted cross-entropy, Σ_r w_r ce_r, from the rows' errors.
 
-    Shapes: parameters ``(E·N·K, P)``, errors ``(E, N, K, R, C)`` → ``(E, N, K, P)``.
+    Shapes: errors ``(E, N·K·R, C)``, weights ``([E,] N, K, R)`` → ``(E, N, K, P)``.
     """
-    cotangent = error * row_weight[..., None]
-    gradient = model.pullback(theta, x.flatten(end_dim=2), cotangent.flatten(end_dim=2))
-    return gradient.reshape(*x.shape[:3], -1)
+    by_lot = lots.rows_of_lots
+    cotangent = error * row_weight.reshape(-1, error.shape[1], 1)
+    start = theta if model.linear else _per_lot(theta, lots)  # a linear model's gradient does not depend on them
+    gradient = model.pullback(start, by_lot, cotangent.reshape(*by_lot.shape[:2], -1))
+    return gradient.reshape(*lots.y.shape[:3], -1)
 
 
-def _per_lot(theta: Tensor, x: Tensor) -> Tensor:
+def _per_lot(theta: Tensor, lots: DrawnLots) -> Tensor:
     """The shared parameters, repeated for every lot: ``(E, P)`` → ``(E·N·K, P)``."""
-    n_envs, n_agents, n_lots = x.shape[:3]
+    n_envs, n_agents, n_lots = lots.y.shape[:3]
     return theta[:, None, None].expand(n_envs, n_agents, n_lots, -1).reshape(n_envs * n_agents * n_lots, -1)
 
 
@@ -77,23 +82,24 @@ class FedAvg(Settings):
             t: Index of the round; not used.
         """
         del keys, t
-        weight = lots.present.to(theta.dtype) / lots.samples.clamp(min=1)[..., None]  # (N, K, R); a lot may have no rows
-        start = _per_lot(theta, lots.inputs)
-        rows = [part.flatten(end_dim=2) for part in (lots.inputs, lots.y, (-self.local_lr * weight).expand(lots.y.shape))]
+        weight = -self.local_lr * lots.row_weight  # (N, K, R)
         if model.linear:  # one pass for all lots, since all have the same parameters
-            logits = _lot_logits(model, theta, lots.inputs)
-            row_loss, error = loss_and_residual(logits, lots.y)
-            updates = _lot_gradient(model, start, lots.inputs, error, -self.local_lr * weight)
+            row_loss, error = _lot_errors(model, theta, lots)
+            updates = _lot_gradient(model, theta, lots, error, weight)
         else:
-            answers, steps = model.loss_gradient(start, *rows)
-            row_loss = cross_entropy(answers.reshape(*lots.y.shape, -1), lots.y)
-            updates = steps.reshape(*lots.y.shape[:3], -1)
-        loss = (row_loss * weight).sum(dim=-1)
+            answers, updates = self._step(model, _per_lot(theta, lots), lots, weight)
+            row_loss = cross_entropy(answers, lots.y)
+        loss = (row_loss * lots.row_weight).sum(dim=-1)
         for _ in range(self.local_steps - 1):
-            _, steps = model.loss_gradient(start + updates.flatten(end_dim=2), *rows)
-            updates = updates + steps.reshape(updates.shape)
-        share = (lots.samples.to(theta.dtype) / lots.samples.sum()).expand(loss.shape)
-        return Proposals(updates, share, loss)
+            _, step = self._step(model, _per_lot(theta, lots) + updates.flatten(end_dim=2), lots, weight)
+            updates = updates + step
+        return Proposals(updates, lots.share, loss, lots.filled)
+
+    def _step(self, model: Model, start: Tensor, lots: DrawnLots, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """A local step of every lot from parameters of its own, ``(E·N·K, P)``: logits ``(E, N, K, R, C)``, steps ``(E, N, K, P)``."""
+        rows = lots.rows_of_lots, lots.y.flatten(end_dim=2), weight.expand(lots.y.shape).flatten(end_dim=2)
+        answers, steps = model.loss_gradient(start, *rows)
+        return answers.reshape(*lots.y.shape, -1), steps.reshape(*lots.y.shape[:3], -1)
 
 
 class Traversal(Settings):
@@ -128,13 +134,12 @@ class Traversal(Settings):
         """
         batch = self.virtual_batch(lots, randomness.fold(keys, randomness.Purpose.VIRTUAL_BATCH, t))  # (E, N, K, R)
         counts = batch.sum(dim=-1)  # (E, N, K)
-        logits = _lot_logits(model, theta, lots.inputs)
-        row_loss, error = loss_and_residual(logits, lots.y)
+        row_loss, error = _lot_errors(model, theta, lots)
         loss = (row_loss * lots.present).sum(dim=-1) / lots.samples.clamp(min=1)
         weight = batch.to(theta.dtype) / counts.clamp(min=1)[..., None]
-        updates = _lot_gradient(model, _per_lot(theta, lots.inputs), lots.inputs, error, -self.lr * weight)
+        updates = _lot_gradient(model, theta, lots, error, -self.lr * weight)
         share = counts.to(theta.dtype) / counts.sum(dim=(1, 2), keepdim=True)
-        return Proposals(updates, share, loss)
+        return Proposals(updates, share, loss, counts > 0)
 
     def virtual_batch(self, lots: DrawnLots, keys: Tensor) -> Tensor:
         """Which rows are in the batch, bool ``(E, N, K, R)``: b rows, drawn from all rows without replacement."""
@@ -196,12 +201,12 @@ class Vertical(Settings):
         del keys, t
         n_envs, n_agents, n_lots, n_rows, n_columns = lots.x.shape
         x, y = lots.inputs[:, 0, 0], lots.y[:, 0, 0]  # (E, R, D + 1), (E, R)
-        row_loss, error = loss_and_residual(model.logits(theta, x), y)
+        row_loss, error = loss_and_residual(model.logits(theta, x), y[..., None])
         gradient = model.pullback(theta, x, error / n_rows)  # (E, P)
         own = _own_parameters(n_columns, n_agents * n_lots, model.n_classes, theta.dtype, theta.device).reshape(n_agents, n_lots, -1)
         updates = -self.lr * n_agents * n_lots * own * gradient[:, None, None]  # (E, N, K, P)
         share = theta.new_full((n_envs, n_agents, n_lots), 1 / (n_agents * n_lots))
-        return Proposals(updates, share, row_loss.mean(dim=-1)[:, None, None].expand(share.shape))
+        return Proposals(updates, share, row_loss.mean(dim=-1)[:, None, None].expand(share.shape), share > 0)
 
 
 SubstrateSettings = Annotated[Annotated[FedAvg | Traversal | Vertical, Field(discriminator="kind")], default_kind("fedavg")]

@@ -178,7 +178,8 @@ class ObservationLayout:
         """
         of_lots = torch.cat(list(lots), dim=-1)
         assert of_lots.shape[-1] == len(self.lot_features)
-        joined = torch.cat([of_lots.flatten(2), *(some.expand(*shape, -1) for some in agent)], dim=-1).float()
+        joined = torch.cat([of_lots.flatten(2), *(some if some.shape[:2] == shape else some.expand(*shape, -1) for some in agent)], dim=-1)
+        joined = joined.float()
         assert joined.shape[-1] == self.size
         return joined.nan_to_num_(0.0, BOUND, -BOUND).clamp_(-BOUND, BOUND)
 

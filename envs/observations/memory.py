@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from ..model.utility import least_divisor
 from ..records import Prospect
@@ -89,6 +90,7 @@ class Memory:
         self._scenario = scenario
         self._layout = layout
         self._limited = [layout.values.index(name) for name in layout.limited]
+        self._all_limited = len(self._limited) == len(layout.values)
         self._reward_scale: float | Tensor = reward_scale
         self.past = Past.none(theta, n_agents, scenario.lots.per_principal)
 
@@ -163,18 +165,18 @@ class Memory:
         scenario, scale, past, dtype = self._scenario, self._reward_scale, self.past, look.utility.dtype
         n_envs, n_agents, n_lots = past.contributed.shape
         finite = look.verdicts.finite
-        least_norm = least_divisor(theta.norm(dim=-1)).clamp_(min=1e-12)[:, None, None]
-        norm = torch.where(finite, look.verdicts.norm, 0.0).maximum(least_norm)  # one lot that overflows must not spoil the mean norm
+        least_norm = least_divisor(vector_norm(theta, dim=-1)).clamp_(min=1e-12).reshape(-1, 1, 1)
+        norm = look.verdicts.norm.nan_to_num(0.0, 0.0, 0.0).maximum(least_norm)  # one lot that overflows must not spoil the mean norm
         mean_norm = norm.sum(dim=(1, 2), keepdim=True) / finite.sum(dim=(1, 2), keepdim=True).clamp_(min=1)
-        last_norm = past.step.norm(dim=-1)[:, None, None].maximum(least_norm)
+        last_norm = vector_norm(past.step, dim=-1).reshape(-1, 1, 1).maximum(least_norm)
         n_offered = past.contributed.sum(dim=(1, 2))
         worst_cost = (scenario.reward.contribution_cost + scenario.reward.violation_penalty) * n_lots * scenario.horizon
         lots = [
             look.proposals.loss,
-            look.proposals.loss - look.validation_loss[:, None, None],
+            look.proposals.loss - look.validation_loss.reshape(-1, 1, 1),
             (norm / mean_norm).log_(),
             look.along / (norm * last_norm),
-            ~look.own_blocked,
+            look.own_admissible,
             past.contributed,
             past.admitted,
             (past.n_admitted + 0.5) / (past.n_contributed + 1),
@@ -187,7 +189,7 @@ class Memory:
             (scale / n_agents) * (look.utility - past.utility),
             past.admitted.sum(dim=(1, 2), dtype=dtype) / n_offered.clamp_(min=1),
         ]
-        own = [past.credit, self._payout_share(), past.spent / max(worst_cost, 1e-12), past.contributed.to(dtype).mean(dim=-1)]
+        own = [past.credit, self._payout_share(), past.spent / max(worst_cost, 1e-12), past.contributed.mean(dim=-1, dtype=dtype)]
         return self._layout.join(
             [torch.stack(lots, dim=-1), harm, *((scale * gain)[..., None] for gain in gains)],
             [
@@ -195,7 +197,7 @@ class Memory:
                 torch.stack(own, dim=-1),
                 look.value_losses[:, None],
                 holds,
-                *(look.left_share[..., m, None] for m in self._limited),
+                *([look.left_share] if self._all_limited else [look.left_share[..., m, None] for m in self._limited]),
                 *(seen[..., None] if isinstance(seen, Tensor) else look.utility.new_full((1, 1, 1), seen) for seen in money),
             ],
             (n_envs, n_agents),

@@ -8,8 +8,9 @@ the lots is not compiled.
 
 Both parts are the engine's own methods, traced once on the engine's own tensors, and compiled by :func:`torch.compile`: once a process,
 scenario, number of environments, type, device and number of threads. Kernels of several operations round otherwise than the operations do
-one after another. So the numbers are those of an engine that is not compiled to rounding, and an update that is admitted within rounding
-of a tolerance may be refused. The same seed gives the same numbers to the last bit, as ever.
+one after another. So the numbers are those of an engine that is not compiled to rounding, and an update that is admitted within rounding of
+a tolerance may be refused, and an amount of money may differ by a minor unit. The same seed gives the same numbers to the last bit, as
+ever.
 
 A compiled function takes for granted what is usual: that all updates are finite, and that a limit for the episode does not shrink the
 step. Where that does not hold in some environment, a second form of it, which takes nothing for granted and does more work, computes this
@@ -85,7 +86,7 @@ class CompiledRounds:
         engine.prospect = None
         found = self._answer("open", engine, part, ())
         engine.prospect, engine._memory.past = found
-        engine._start_losses = engine.prospect.value_losses
+        engine.profiles = engine.profiles.begun(engine.prospect.value_losses)
 
     def advance(self, engine: Cooperatives, chosen: Tensor) -> tuple[Entry, Merged, Tensor]:
         """As the engine's ``_advance``."""
@@ -149,7 +150,6 @@ class CompiledRounds:
             engine.lots,
             engine.profiles,
             engine._keys,
-            engine._start_losses,
             self._number(engine, engine.reward_scale, torch.float64),
             self._number(engine, engine.t, torch.int64),
         )
@@ -219,7 +219,7 @@ def _with_tensors(engine: Cooperatives, real: Sequence[Tensor], new: Sequence[Te
     other._ground = deepcopy(engine._ground, memo)
     other._memory = copy(engine._memory)
     other.theta, other.server_state, other._memory.past, other.prospect, other.lots, other.profiles, other._keys, *rest = state
-    other._start_losses, other.reward_scale, other.t = rest
+    other.reward_scale, other.t = rest
     other._memory._reward_scale = other.reward_scale
     return other
 

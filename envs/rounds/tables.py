@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
-from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from ...credit import CoalitionGame, CreditRule, GameRule
 from ...credit.games.game import SurrogateMaker
-from ..compiled.assumptions import cautious, usually
-from ..model.additive import AdditiveLogits
+from ..compiled.assumptions import cautious
 from ..model.coalitions import RoundStep, UtilityGame
 from ..model.utility import HeldOutUtility
 from ..played_round import PlayedRound
@@ -36,20 +32,7 @@ def worths(aggregate: RoundStep, utility: HeldOutUtility, log_share: Tensor) -> 
     game = UtilityGame(aggregate, utility.name, utility.rows, log_share)
     if not game.additive or aggregate.weights != "fixed":
         return None
-    logits = _InRange(**{field.name: getattr(game.logits, field.name) for field in fields(AdditiveLogits)})
-    return logits.block(0, aggregate.updates.shape[1])
-
-
-@dataclass(frozen=True)
-class _InRange(AdditiveLogits):
-    """A game whose steps are usually so small that no exponent is out of range."""
-
-    @cached_property
-    def _by_range(self) -> list[tuple[slice | Tensor, bool]]:
-        number = torch.finfo(self.shift.dtype)
-        limit = (math.log(number.eps) - math.log(number.tiny)) / 2
-        usually(self.shift.abs().amax(dim=-1).sum(dim=-1) <= limit)
-        return [(slice(None), True)]
+    return game.logits.block(0, aggregate.updates.shape[1])
 
 
 def tabulated(played: PlayedRound, table: Tensor) -> PlayedRound:

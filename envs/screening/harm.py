@@ -36,7 +36,7 @@ def beside(part: Tensor, factor: Tensor, n: int) -> Tensor:
 
 def predicted_harm(value_gradients: Tensor, updates: Tensor) -> Tensor:
     """First-order harm of updates: ``(E, M, P)``, ``(E, ..., P)`` → ``(E, ..., M)``, in each value's unit."""
-    flat = updates.reshape(len(updates), -1, updates.shape[-1])  # (E, ., P)
+    flat = updates.reshape(updates.shape[0], -1, updates.shape[-1])  # (E, ., P)
     return torch.bmm(flat, value_gradients.transpose(1, 2)).reshape(*updates.shape[:-1], -1)
 
 
@@ -74,6 +74,10 @@ class Harm:
         if self.linear:
             return predicted_harm(value_gradients, updates)
         n_envs, *middle, n_parameters = updates.shape
+        if self.kind == "measured" and not middle:  # one update an environment
+            moved = theta + updates
+            losses = [value.loss(self._model.logits(moved, probe.x), probe, self._dataset) for value, probe in self._values]
+            return torch.stack(losses, dim=-1) - value_losses
         flat = updates.reshape(n_envs, -1, n_parameters)  # (E, B, P)
         measured, moved = self.kind == "measured", (theta[:, None] + flat if self.kind == "measured" else flat)
         harms = []

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from ..data.lots import DrawnLots
 from .bargaining import Bargain, Offers, negotiate
@@ -121,12 +122,13 @@ class Screener:
         also measures the step on the probe sets, however harm is predicted: no loss may rise above a limit. γ = 0 never leads there, so
         with a guard every limit holds on the probe sets after every round.
         """
-        gamma = torch.ones_like(step[:, 0])
-        harm, norm = self.harm(theta, step, value_losses, value_gradients), step.norm(dim=-1)
+        harm, norm = self.harm(theta, step, value_losses, value_gradients), vector_norm(step, dim=-1)
         if self.screening.guard and self.harm.linear:
             gamma = guard_factor(harm, norm, profiles)
             harm, norm = gamma[:, None] * harm, gamma * norm
-        elif self.screening.guard:
+        else:
+            gamma = torch.ones_like(norm)
+        if self.screening.guard and not self.harm.linear:
             harm_of = self.harm.along(theta, step, value_losses, value_gradients)
             gamma = largest(lambda factor: ~exceeds(harm_of(factor), factor * beside(norm, factor, 1), profiles, 0.0), gamma, _HALVINGS)
             harm, norm = harm_of(gamma), gamma * norm

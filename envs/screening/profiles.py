@@ -116,6 +116,9 @@ class Profiles:
             infinite where a principal has no limit. ``None`` if nobody has one. It is within the tolerance already.
         remaining: In the profiles of a round, what is left of the limits before it, ``(E, N, M)``; see :meth:`left`. ``None`` if nobody has
             one.
+        remaining_share: The same as shares of the limits, ``(E, N, M)``; see :meth:`left_in_shares`. ``None`` if nobody has one.
+        start: Value losses where the episode began, ``(E, M)``, if they are known; see :meth:`begun`.
+        norms_limited: Whether somebody may have a limit on norms.
     """
 
     tolerance: Tensor
@@ -130,6 +133,9 @@ class Profiles:
     relative_rise: Tensor | None = None
     may_rise: Tensor | None = None
     remaining: Tensor | None = None
+    remaining_share: Tensor | None = None
+    start: Tensor | None = None
+    norms_limited: bool = True
 
     def seated(self, seats: Sequence[int]) -> Profiles:
         """The same cooperatives, in which seat i holds the profile of seat ``seats[i]``."""
@@ -144,34 +150,46 @@ class Profiles:
             return torch.zeros_like(self.tolerance)
         return self.follows.to(self.directions) @ self.directions
 
-    def at(self, value_losses: Tensor, start: Tensor) -> Profiles:
+    def begun(self, start: Tensor) -> Profiles:
+        """The profiles of an episode that begins with these value losses, ``(E, M)``: what follows from them is computed once."""
+        return replace(self, start=start) if self.is_limited else self
+
+    def at(self, value_losses: Tensor, start: Tensor | None = None) -> Profiles:
         """The profiles of a round: its tolerances in the values' units, with what is left of the limits.
 
         Rounding may not lead beyond a limit, so a little is kept back: :func:`~proxycoop.envs.model.utility.least_divisor` of the loss.
 
         Args:
             value_losses: Value losses at the round's start, ``(E, M)``.
-            start: Value losses where the episode began, ``(E, M)``.
+            start: Value losses where the episode began, ``(E, M)``, unless the profiles know them.
         """
         if self.relative is None and not self.is_limited:
             return self
-        tolerance, max_rise = self.tolerance, self.max_rise
+        if self.is_limited and start is not None:
+            return self.begun(start).at(value_losses)
+        tolerance = self.tolerance
         if self.relative is not None:
             tolerance = torch.minimum(tolerance, _shares_of(value_losses, self.relative))
-        if self.relative_rise is not None:
-            rise = _shares_of(start, self.relative_rise)
-            max_rise = rise if max_rise is None else torch.minimum(max_rise, rise)
-        made = replace(self, tolerance=tolerance, relative=None, max_rise=max_rise, relative_rise=None)
-        if max_rise is not None:
-            if max_rise is self.max_rise:
-                vars(made).update({name: getattr(self, name) for name in _OF_LIMITS})
+        if not self.is_limited:
+            made = replace(self, tolerance=tolerance, relative=None)
+        else:
+            assert self.start is not None
             kept_back = least_divisor(value_losses.abs().clamp(min=1))[:, None]
-            left = made.left(value_losses, start)
+            rise = (value_losses - self.start)[:, None]
+            left = self._left(rise)
             may_rise = (left - kept_back).clamp(min=0)
-            known = {name: vars(made)[name] for name in _OF_LIMITS if name in vars(made)}
-            made = replace(made, tolerance=torch.minimum(tolerance, may_rise), may_rise=may_rise, remaining=left)
-            vars(made).update(known)
-        vars(made).update(holds=self.holds, unnamed=self.unnamed)  # a round's limits are on the same values
+            made = replace(
+                self,
+                tolerance=torch.minimum(tolerance, may_rise),
+                relative=None,
+                max_rise=self.largest_rise,
+                relative_rise=None,
+                may_rise=may_rise,
+                remaining=left,
+                remaining_share=self._left_in_shares(rise),
+            )
+        lasting = (*_LASTING, *_OF_LIMITS) if self.is_limited else _LASTING
+        vars(made).update({name: getattr(self, name) for name in lasting})
         return made
 
     @property
@@ -185,8 +203,8 @@ class Profiles:
         Only for the profiles of a round; see :meth:`at`, also for the arguments.
         """
         if self.max_rise is None:
-            return torch.full_like(self.tolerance, math.inf)
-        return torch.where(self.has_limit, self.max_rise - (value_losses - start)[:, None], math.inf)
+            return self.nothing_limited
+        return self.begun(start)._left((value_losses - start)[:, None])
 
     def left_in_shares(self, value_losses: Tensor, start: Tensor) -> Tensor:
         """What is left as a share of the own limit, else of the strictest one, ``(E, N, M)``, from −1 to 1; 1 where nobody has one.
@@ -194,27 +212,56 @@ class Profiles:
         Nothing is left of a limit of 0. See :meth:`left`.
         """
         if self.max_rise is None:
-            return torch.ones_like(self.tolerance)
-        own = self.own_limit
-        unit = torch.maximum(own, least_divisor(start.abs().clamp(min=1))[:, None])
-        return torch.where(self.is_limit_of_any, ((own - (value_losses - start)[:, None]) / unit).clamp(-1, 1), 1.0)
+            return self.nothing_limited_in_shares
+        return self.begun(start)._left_in_shares((value_losses - start)[:, None])
 
     @cached_property
-    def has_limit(self) -> Tensor:
-        """Where a principal has a limit, bool ``(E, N, M)``; only where somebody has one."""
-        assert self.max_rise is not None
-        return self.max_rise.isfinite()
+    def nothing_limited(self) -> Tensor:
+        """What is left where nobody has a limit, ``(E, N, M)``."""
+        return torch.full_like(self.tolerance, math.inf)
+
+    @cached_property
+    def nothing_limited_in_shares(self) -> Tensor:
+        """The same in shares, ``(E, N, M)``."""
+        return torch.ones_like(self.tolerance)
+
+    def _left(self, rise: Tensor) -> Tensor:
+        """What is left of the limits when the losses have risen, ``(E, 1, M)``."""
+        return (self.largest_rise - rise).masked_fill(self.no_limit, math.inf)
+
+    def _left_in_shares(self, rise: Tensor) -> Tensor:
+        return ((self.own_limit - rise) / self.limit_unit).clamp(-1, 1).masked_fill(self.no_limit_of_any, 1.0)
+
+    @cached_property
+    def largest_rise(self) -> Tensor:
+        """Limits in the values' units, absolute and relative ones, ``(E, N, M)``; only where somebody has one, in an episode."""
+        if self.relative_rise is None:
+            assert self.max_rise is not None
+            return self.max_rise
+        assert self.start is not None
+        rise = _shares_of(self.start, self.relative_rise)
+        return rise if self.max_rise is None else torch.minimum(self.max_rise, rise)
+
+    @cached_property
+    def no_limit(self) -> Tensor:
+        """Where a principal has no limit, bool ``(E, N, M)``; this and the next three only where somebody has one."""
+        return ~self.largest_rise.isfinite()
 
     @cached_property
     def own_limit(self) -> Tensor:
         """A principal's own limit, else the strictest one, ``(E, N, M)``; infinite where nobody has one."""
-        assert self.max_rise is not None
-        return torch.where(self.has_limit, self.max_rise, self.max_rise.amin(dim=1, keepdim=True))
+        return torch.where(self.no_limit, self.largest_rise.amin(dim=1, keepdim=True), self.largest_rise)
 
     @cached_property
-    def is_limit_of_any(self) -> Tensor:
-        """Where :attr:`own_limit` is one, bool ``(E, N, M)``."""
-        return self.own_limit.isfinite()
+    def no_limit_of_any(self) -> Tensor:
+        """Where :attr:`own_limit` is none, bool ``(E, N, M)``."""
+        return ~self.own_limit.isfinite()
+
+    @cached_property
+    def limit_unit(self) -> Tensor:
+        """In which unit what is left is a share, ``(E, N, M)``: the own limit, where rounding does not hide it."""
+        assert self.start is not None
+        return torch.maximum(self.own_limit, least_divisor(self.start.abs().clamp(min=1))[:, None])
 
     @cached_property
     def holds(self) -> Tensor:
@@ -233,8 +280,8 @@ class Profiles:
         single precision 1.2e-5: harm is a difference of losses of about 1; see :func:`~proxycoop.envs.model.utility.least_divisor`.
         """
         least = 100 * torch.finfo(self.tolerance.dtype).eps  # of numbers of about 1
-        own = torch.where(self.tolerance.isfinite(), self.tolerance, self.strictest_tolerance[:, None]).clamp(min=max(1e-6, least))
-        return torch.where(own.isfinite() | self.unnamed, own, 1.0)
+        own = torch.where(self.tolerance < math.inf, self.tolerance, self.strictest_tolerance[:, None]).clamp(min=max(1e-6, least))
+        return torch.where((own < math.inf) | self.unnamed, own, 1.0)
 
     @cached_property
     def unnamed(self) -> Tensor:
@@ -250,6 +297,11 @@ class Profiles:
     def strictest_norm(self) -> Tensor:
         """The strictest limit that anybody has on a norm, ``(E,)``."""
         return self.max_norm.amin(dim=1)
+
+    @cached_property
+    def longest(self) -> Tensor:
+        """Limits on norms that are finite numbers, ``(E, N)``: no norm that is not finite is within them."""
+        return self.max_norm.clamp(max=torch.finfo(self.max_norm.dtype).max)
 
     @cached_property
     def strictest_limit(self) -> Tensor:
@@ -277,8 +329,10 @@ class Profiles:
         return torch.cat([value_gradients, self.directions @ value_gradients], dim=1)
 
 
-_OF_LIMITS = ("has_limit", "own_limit", "is_limit_of_any")
-"""What follows from an episode's limits alone."""
+_LASTING = ("holds", "unnamed", "strictest_norm", "longest")
+"""What is the same in all rounds of an episode."""
+_OF_LIMITS = ("largest_rise", "no_limit", "own_limit", "no_limit_of_any", "limit_unit")
+"""The same where there are limits for the episode."""
 _BY_SEAT = ("tolerance", "forbidden", "max_norm", "relative", "follows", "stake", "kind", "max_rise", "relative_rise", "may_rise")
 """What of :class:`Profiles` has an axis of principals."""
 
@@ -331,6 +385,7 @@ class ProfileTable:
         self.relative_rise = limits_if_any([row.relative_limits for row in rows])
         self.forbidden = torch.tensor([[tag in row.forbidden_tags for tag in tags] for row in rows], dtype=torch.bool, device=device)
         self.forbidden = self.forbidden.reshape(n_principals, len(tags))
+        self.norms_limited = any(row.max_norm is not None for row in rows)
         self.max_norm = torch.tensor([row.max_norm or math.inf for row in rows], dtype=dtype, device=device)
         largest = max(row.stake for row in rows)  # stakes in a small unit could overflow in single precision
         self.stake = torch.tensor([row.stake / largest for row in rows], dtype=dtype, device=device)
@@ -357,6 +412,7 @@ class ProfileTable:
             kind=self.kind[order],
             max_rise=None if self.max_rise is None else self.max_rise[order],
             relative_rise=None if self.relative_rise is None else self.relative_rise[order],
+            norms_limited=self.norms_limited,
         )
 
 

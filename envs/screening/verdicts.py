@@ -93,26 +93,30 @@ class Screening(Settings):
         return self.filter == "reject" and self.governance != "negotiate"
 
 
-def inadmissible_to(harm: Tensor, norm: Tensor, tags: Tensor, profiles: Profiles, finite: Tensor | None = None) -> Tensor:
-    """Which principal finds which update inadmissible.
+def inadmissible_to(harm: Tensor, norm: Tensor, tags: Tensor, profiles: Profiles) -> Tensor:
+    """Which principal finds which update inadmissible, bool ``(E, N, K, N)``; the arguments are those of ``admissible_to``."""
+    return ~admissible_to(harm, norm, tags, profiles)
+
+
+def admissible_to(harm: Tensor, norm: Tensor, tags: Tensor, profiles: Profiles) -> Tensor:
+    """Which principal finds which update admissible.
 
     Args:
         harm: Harm of the updates, ``(E, N, K, M)``.
         norm: Euclidean norm of the updates, ``(E, N, K)``. An update whose norm is not finite is inadmissible to everybody.
         tags: Tag of each lot, int64 ``(E, N, K)``.
         profiles: Everybody's profiles.
-        finite: Whether that norm is finite, bool ``(E, N, K)``, where it is known.
 
     Returns:
-        bool ``(E, N, K, N)``. Entry (i, k, j) says whether update (i, k) is inadmissible to principal j.
+        bool ``(E, N, K, N)``. Entry (i, k, j) says whether update (i, k) is admissible to principal j.
     """
-    # a comparison with NaN is false, so "not within" refuses NaN, and "beyond" would not
-    within = (profiles.effects(harm)[:, :, :, None] <= profiles.limit[:, None, None]).all(dim=-1)  # (E, N, K, N)
-    within &= norm[..., None] <= profiles.max_norm[:, None, None]
-    within &= (norm.isfinite() if finite is None else finite)[..., None]
+    limit, longest = profiles.limit, profiles.longest
+    # a comparison with NaN is false, so "within" refuses NaN, and "not beyond" would not
+    within = (profiles.effects(harm)[:, :, :, None] <= limit.reshape(len(limit), 1, 1, *limit.shape[1:])).all(dim=-1)  # (E, N, K, N)
+    within &= norm[..., None] <= longest.reshape(len(longest), 1, 1, -1)
     if profiles.forbidden.shape[-1]:
         within &= ~forbidden_by(tags, profiles)
-    return ~within
+    return within
 
 
 def forbids(tags: Tensor, profiles: Profiles) -> Tensor:
@@ -147,17 +151,27 @@ class Verdicts:
     @cached_property
     def blocked_by(self) -> Tensor:
         """Which principal finds which update inadmissible, bool ``(E, N, K, N)``."""
-        return inadmissible_to(self.harm, self.norm, self.tags, self.profiles, self.finite)
+        return ~self.admissible_to
+
+    @cached_property
+    def admissible_to(self) -> Tensor:
+        """Which principal finds which update admissible, bool ``(E, N, K, N)``."""
+        return admissible_to(self.harm, self.norm, self.tags, self.profiles)
 
     @cached_property
     def finite(self) -> Tensor:
         """Whether an update is finite, bool ``(E, N, K)``. An update that is not finite passes under no governance."""
-        return self.norm.isfinite()
+        return self.norm < torch.inf
 
     @cached_property
     def own_blocked(self) -> Tensor:
         """Whether an update is inadmissible to its own principal, bool ``(E, N, K)``."""
-        return self.blocked_by.diagonal(dim1=1, dim2=3).transpose(1, 2)  # (E, K, N) → (E, N, K)
+        return ~self.own_admissible
+
+    @cached_property
+    def own_admissible(self) -> Tensor:
+        """Whether it is admissible to it, bool ``(E, N, K)``."""
+        return self.admissible_to.diagonal(dim1=1, dim2=3).transpose(1, 2)  # (E, K, N) → (E, N, K)
 
     @cached_property
     def negotiable(self) -> Tensor:
@@ -182,20 +196,20 @@ class Verdicts:
 
 def admissible(verdicts: Verdicts, screening: Screening) -> Tensor:
     """Which updates pass unchanged under the governance, bool ``(E, N, K)``. Under negotiate: which may be bargained over."""
-    blocked_by, finite = verdicts.blocked_by, verdicts.finite
+    admissible_to, finite = verdicts.admissible_to, verdicts.finite
     match screening.governance:
         case "none":
             return finite.clone()
         case "own":
-            return ~verdicts.own_blocked
+            return verdicts.own_admissible
         case "unanimous":
-            return ~blocked_by.any(dim=-1)
+            return admissible_to.all(dim=-1)
         case "quorum":
-            share = (~blocked_by).sum(dim=-1) / blocked_by.shape[-1]
+            share = admissible_to.sum(dim=-1) / admissible_to.shape[-1]
             return (share >= screening.quorum) & finite
         case "negotiate":
             return verdicts.negotiable
-    everyone = torch.ones(1, blocked_by.shape[-1], dtype=torch.bool, device=blocked_by.device)
+    everyone = torch.ones(1, admissible_to.shape[-1], dtype=torch.bool, device=admissible_to.device)
     return let_through(everyone, verdicts, screening)[:, 0]
 
 
@@ -250,8 +264,10 @@ def guard_factor(harm: Tensor, norm: Tensor, profiles: Profiles) -> Tensor:
         γ, ``(E,)``, in [0, 1]. The harm is linear in the step, so :math:`\gamma = \min(1, \min_m \tau_m / h_m)` over the values that the
         step harms. Directions and the norm enter the minimum in the same way.
     """
-    limit = torch.cat([profiles.strictest_limit, profiles.strictest_norm[:, None]], dim=1)  # (E, A)
-    size = torch.cat([profiles.effects(harm), norm[:, None]], dim=1)
+    limit, size = profiles.strictest_limit, profiles.effects(harm)  # (E, M + D)
+    if profiles.norms_limited or not size.shape[1]:
+        limit = torch.cat([limit, profiles.strictest_norm[:, None]], dim=1)  # (E, A)
+        size = torch.cat([size, norm[:, None]], dim=1)
     return within_limits(size, limit).amin(dim=1)
 
 

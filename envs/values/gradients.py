@@ -31,14 +31,15 @@ def losses_and_gradients(
     Raises:
         ValueError: If a value does not answer with a loss for each environment.
     """
-    losses = theta.new_empty(len(theta), len(values))
-    gradients = theta.new_empty(len(theta), len(values), theta.shape[-1])
-    for m, ((name, value), probe, logits) in enumerate(zip(values.items(), probes, probe_logits, strict=True)):
+    if not values:
+        return theta.new_empty(len(theta), 0), theta.new_empty(len(theta), 0, theta.shape[-1])
+    losses, gradients = [], []
+    for (name, value), probe, logits in zip(values.items(), probes, probe_logits, strict=True):
         loss, cotangent = value.loss_and_gradient(logits, probe, dataset)
         require_losses(name, loss, logits)
-        losses[:, m] = loss
-        gradients[:, m] = model.pullback(theta, probe.x, cotangent)
-    return losses, gradients
+        losses.append(loss.to(theta))
+        gradients.append(model.pullback(theta, probe.x, cotangent))
+    return torch.stack(losses, dim=1), torch.stack(gradients, dim=1)
 
 
 def protected_classes(values: Mapping[str, Value], dataset: Dataset) -> Tensor:

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from ..data.sources import Bools, Dataset, Rows
-from ..model.likelihood import cross_entropy, loss_and_residual
+from ..model.likelihood import column_cross_entropy, cross_entropy, loss_and_residual
 from .interface import VALUES, Value, require_two_classes, rows_of
 
 
@@ -20,12 +20,12 @@ class _MeanLoss(Value):
     def loss(self, logits: Tensor, probe: Rows, dataset: Dataset) -> Tensor:
         """Mean cross-entropy on the probe set, ``(...,)``, in nats."""
         del dataset
-        return cross_entropy(logits, probe.y).mean(dim=-1)
+        return column_cross_entropy(logits, probe.column).mean(dim=-1)
 
     def loss_and_gradient(self, logits: Tensor, probe: Rows, dataset: Dataset) -> tuple[Tensor, Tensor]:
         """In closed form."""
         del dataset
-        loss, error = loss_and_residual(logits, probe.y)
+        loss, error = loss_and_residual(logits, probe.column)
         return loss.mean(dim=-1), error / len(probe)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from proxycoop.envs import randomness
 from proxycoop.envs.randomness import Purpose, fold, gamma, normal, permutation, uniform
 
 KEYS = torch.arange(50)
@@ -109,3 +110,9 @@ def test_no_seed_and_episode_fold_to_the_key_of_another_seed() -> None:
     seeds = torch.arange(200)
     for episode in range(200):
         assert fold(seeds, episode).abs().min() > 10**6, episode
+
+
+@pytest.mark.parametrize("word", [0, 1, 7, -1, 2**62 + 3, 2**63 - 1, -(2**63)])
+def test_a_word_of_any_size_is_mixed_as_a_tensor_would_be(word: int) -> None:
+    mixed = randomness._mix(torch.full((1,), word) * randomness._WORD + 1)
+    assert randomness._mixed(word) == int(mixed)

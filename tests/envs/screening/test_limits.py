@@ -62,6 +62,19 @@ def test_what_is_left_in_shares_is_of_the_own_limit_or_else_of_the_strictest() -
     torch.testing.assert_close(at.left_in_shares(now, start), torch.tensor(expected, dtype=torch.float64))
 
 
+def test_profiles_that_know_where_the_episode_began_are_those_that_are_told_in_every_round() -> None:
+    profiles = dealt(Profile(tolerances={"a": 0.08}, limits={"a": 0.1}), Profile(relative_limits={"a": 0.25}), Profile(limits={"b": 0.3}))
+    start = torch.tensor([[1.0, 2.0], [0.8, 1.0]], dtype=torch.float64)
+    begun = profiles.begun(start)
+    for rise in (0.0, 0.05, 0.2):
+        now = start + rise
+        told, known = profiles.at(now, start), begun.at(now)
+        for name in ("tolerance", "may_rise", "remaining", "remaining_share", "yardstick", "holds"):
+            assert torch.equal(getattr(known, name), getattr(told, name)), name
+        assert torch.equal(known.left(now, start), known.remaining)
+        assert torch.equal(known.left_in_shares(now, start), known.remaining_share)
+
+
 def test_a_little_is_kept_back_for_rounding() -> None:
     at = dealt(Profile(limits={"a": 0.1}), dtype=torch.float32).at(torch.full((2, 2), 3.0), torch.full((2, 2), 3.0))
     kept_back = 0.1 - at.tolerance[:, 0, 0]

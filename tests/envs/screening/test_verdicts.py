@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -366,6 +367,15 @@ def test_guard_listens_to_the_strictest_principal() -> None:
     two = Profiles(torch.tensor([[[0.4], [0.1]]]), torch.zeros(1, 2, 0, dtype=torch.bool), torch.tensor([[math.inf, 5.0]]))
     assert guard_factor(torch.tensor([[0.2]]), torch.tensor([1.0]), two).item() == pytest.approx(0.5, rel=2e-6)
     assert guard_factor(torch.tensor([[0.2]]), torch.tensor([50.0]), two).item() == pytest.approx(0.1, rel=2e-6)
+
+
+def test_without_a_limit_on_norms_the_guard_looks_at_harm_alone() -> None:
+    harm, norm = torch.tensor([[0.2, 0.1], [0.05, 0.3]]), torch.tensor([3.0, 1e30])
+    for tolerance in ([0.1, 0.2], [0.4, math.inf]):
+        told = profiles(tolerance, math.inf)
+        assert torch.equal(guard_factor(harm, norm, replace(told, norms_limited=False)), guard_factor(harm, norm, told))
+    nobody = replace(profiles([], math.inf), norms_limited=False)
+    assert guard_factor(torch.zeros(1, 0), torch.tensor([5.0]), nobody).tolist() == [1.0]
 
 
 def test_the_applied_step_is_gamma_times_the_unguarded_one() -> None:

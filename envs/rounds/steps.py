@@ -1,0 +1,300 @@
+"""The steps of a round: what an :class:`~proxycoop.envs.Engine` does with its cooperatives, one after another.
+
+1. *Look*: lots propose updates from the shared parameters, and the screening judges them. What follows from the shared parameters is a
+   :class:`~proxycoop.envs.records.Prospect`; the proxies *observe* some of it.
+2. *Advance*: the contributed updates are *screened*, and what is admitted is *aggregated* into one step.
+3. *Pay*: the credit rule credits the agents, who bear their *costs*.
+4. *Close*: the step is *applied*, and the cooperatives look at where it leads. What the round earned is *settled*, and *rewards* are made.
+
+Advance and close are functions of tensors alone, which may be compiled: see :mod:`~proxycoop.envs.rounds.compiled`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import isfinite
+
+import torch
+from torch import Tensor
+from torch.linalg import vector_norm
+
+from ...credit import CreditRule, LotGame, LotRule, Round
+from ..compiled.assumptions import usually
+from ..data.lots import DrawnLots
+from ..model.coalitions import RoundStep, UtilityGame
+from ..model.likelihood import log_softmax, rights
+from ..model.server import ServerState
+from ..model.utility import accuracy
+from ..money.settlement import Treasury, Turnover
+from ..observations.layout import ObservationLayout
+from ..observations.marginal_gains import marginal_gains
+from ..observations.memory import Memory
+from ..played_round import PlayedRound
+from ..records import Entry, Merged, Pay, Prospect, RoundResult
+from ..scenario import Scenario
+from ..screening.harm import predicted_harm
+from ..screening.profiles import Profiles
+from ..screening.verdicts import forbidden_by
+from ..shared import Ground
+from ..values.gradients import losses_and_gradients
+from ..values.interface import Value
+
+
+class RoundSteps:
+    """E cooperatives as they stand, and the steps of their rounds. :class:`~proxycoop.envs.Engine` sets the state and takes the steps."""
+
+    scenario: Scenario
+    num_envs: int
+    num_agents: int
+    num_lots: int
+    horizon: int
+    dtype: torch.dtype
+    device: torch.device
+    values: Mapping[str, Value]
+    layout: ObservationLayout
+    rule: CreditRule | None
+    rule_name: str
+    reward_scale: float
+    treasury: Treasury | None
+    episode: int
+    t: int
+    profiles: Profiles
+    lots: DrawnLots
+    theta: Tensor
+    server_state: ServerState
+    prospect: Prospect
+    observations: Tensor
+    round: Round
+    _ground: Ground
+    _keys: Tensor
+    _memory: Memory
+    _everyone: Tensor
+    _unguarded: Tensor
+    _none: Tensor
+
+    def _open(self) -> None:
+        """Look at where the episode begins."""
+        self.prospect = self._look()
+        self.profiles = self.profiles.begun(self.prospect.value_losses)
+        self._memory.begin(self.prospect.utility)
+
+    def _advance(self, chosen: Tensor) -> tuple[Entry, Merged, Tensor]:
+        """What enters of the chosen lots, bool ``(E, N, K)``; the step that it makes; and everybody's cost ``(E, N)``."""
+        entry = self._screen(chosen & self.prospect.available)
+        return entry, self._aggregate(entry.admitted), self._cost(entry.contributed, self.prospect.own_admissible)
+
+    def _close(self, entry: Entry, merged: Merged, pay: Pay) -> RoundResult:
+        """Apply the step, look at where it leads, and record the round."""
+        before = self.prospect
+        self._move(entry, merged, pay)
+        return self._told(before, entry, merged, pay)
+
+    def _move(self, entry: Entry, merged: Merged, pay: Pay) -> None:
+        """Apply the step, remember the round, and look at where it leads."""
+        self._apply(merged)
+        utility = self.prospect.utility
+        self._memory.remember(entry.contributed, entry.admitted, pay.credit, pay.lot_credit, pay.cost, merged.delta, utility)
+        self.prospect = self._look()
+
+    def _told(self, before: Prospect, entry: Entry, merged: Merged, pay: Pay) -> RoundResult:
+        """Book what the round earned, let the proxies observe, and record the round."""
+        turnover = self._settle(pay.credit)
+        rewards = self._rewards(pay, turnover)
+        self.observations = self._observe()
+        return self._result(before, entry, merged, pay, turnover, rewards)
+
+    def _screen(self, contributed: Tensor) -> Entry:
+        """Which of the contributed updates enter, and which others would have."""
+        before = self.prospect
+        if self.scenario.screening.governance != "negotiate":
+            return Entry(contributed, admitted=contributed & before.passes, candidates=before.available & before.passes)
+        participants = self.scenario.weights == "participants"
+        bargain = self._ground.screener.bargain(contributed, before.verdicts, before.proposals.share, self._predicted_gain(), participants)
+        # Nobody knows what a bargain over other contributions would have let in: lots to which nobody objects are taken as candidates.
+        unopposed = before.available & ~contributed & ~before.blocked_by.any(dim=-1)
+        return Entry(contributed, admitted=bargain.admitted, candidates=bargain.admitted | unopposed, bargain=bargain)
+
+    def _aggregate(self, admitted: Tensor) -> Merged:
+        """The admitted updates as one step, guarded if asked for."""
+        prospect, scenario = self.prospect, self.scenario
+        aggregate = self._round_step(admitted * prospect.proposals.share)
+        step = aggregate.step(self._everyone)  # (E, 1, P)
+        delta = scenario.server.delta(step, self.server_state)[:, 0]
+        profiles = prospect.verdicts.profiles
+        guarded = self._ground.screener.guard(self.theta, delta, profiles, prospect.value_losses, prospect.value_gradients)
+        if scenario.screening.guard:
+            aggregate, delta = replace(aggregate, gamma=guarded.gamma), guarded.gamma[:, None] * delta
+        return Merged(aggregate=aggregate, step=step[:, 0], delta=delta, guarded=guarded)
+
+    def _round_step(self, share: Tensor) -> RoundStep:
+        """The step of lots with these shares of all data, ``(E, N, K)``, before a guard."""
+        updates = self.prospect.filtered.updates
+        n_envs, n_agents, n_lots, _ = updates.shape
+        merged = torch.bmm(share.reshape(-1, 1, n_lots), updates.flatten(end_dim=1))  # (E·N, 1, P)
+        return RoundStep(
+            model=self._ground.model,
+            server=self.scenario.server,
+            state=self.server_state,
+            theta=self.theta,
+            updates=merged.reshape(n_envs, n_agents, -1),
+            weight=share.sum(dim=-1),
+            weights=self.scenario.weights,
+            gamma=self._unguarded,
+        )
+
+    def _as_played(self, entry: Entry, aggregate: RoundStep) -> PlayedRound:
+        """The round, for the credit rule to ask about."""
+        return PlayedRound(
+            t=self.t,
+            episode=self.episode,
+            before=self.prospect,
+            lots=self.lots,
+            contributed=entry.contributed,
+            admitted=entry.admitted,
+            candidates=entry.candidates,
+            aggregate=aggregate,
+            utility=self._ground.utility,
+            screening=self.scenario.screening,
+        )
+
+    def _pay(self, cost: Tensor) -> Pay:
+        """What the rule pays for the round, what the round gained, and what it cost each agent, ``(E, N)``."""
+        credit, lot_credit = self._credit()
+        evaluations = self.round.evaluations  # before the gain is asked for: a rule that does not need it has not paid for it
+        return Pay(credit=credit, lot_credit=lot_credit, gain=self.round.gain, cost=cost, evaluations=evaluations)
+
+    def _credit(self) -> tuple[Tensor, Tensor | None]:
+        """What the rule pays for the round, to agents and, if it can tell, to lots; checked, because third parties write rules."""
+        if self.rule is None:
+            return self._no_credit(), None
+        shape: tuple[int, ...]
+        if by_lot := isinstance(self.rule, LotRule):
+            answer, shape = self.rule.assign_lots(self.round), (self.num_envs, self.num_agents, self.num_lots)
+        else:
+            answer, shape = self.rule.assign(self.round), (self.num_envs, self.num_agents)
+        if not isinstance(answer, Tensor) or tuple(answer.shape) != shape:
+            came = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+            raise ValueError(f"credit rule {self.rule_name} answered with {came}, must be a tensor of shape {shape}")
+        credit, lot_credit = (answer.sum(dim=-1), answer) if by_lot else (answer, None)
+        if not isfinite(credit.abs().amax()):
+            if not self.round.gain.isfinite().all():
+                raise ValueError(f"the shared model diverged in round {self.t}: lower the learning rates of the substrate and the server")
+            raise ValueError(f"credit rule {self.rule_name} answered with numbers that are not finite in round {self.t}")
+        return credit.to(self.theta), None if lot_credit is None else lot_credit.to(self.theta)
+
+    def _no_credit(self) -> Tensor:
+        """No credit for anybody, ``(E, N)``."""
+        return self.theta.new_zeros(self.num_envs, self.num_agents)
+
+    def _apply(self, merged: Merged) -> None:
+        """Move the shared parameters, and with them to the next round."""
+        self.server_state = self.scenario.server.advance(merged.step, self.server_state, merged.delta)
+        self.theta = self.theta + merged.delta
+        self.t = self.t + 1  # not in place: it may be a tensor that is being traced
+
+    def _look(self) -> Prospect:
+        """Everything that follows from the shared parameters."""
+        theta, ground, model, dataset = self.theta, self._ground, self._ground.model, self._ground.splits.dataset
+        logits, *probe_logits = model.logits(theta, ground.held_x).split(ground.held_sizes, dim=1)  # (E, rows, C) each
+        log_share = log_softmax(logits)
+        mean_log_share = rights(log_share, ground.validation.column)[..., 0].mean(dim=-1)
+        utility = mean_log_share if self.scenario.utility == "neg_log_loss" else accuracy(logits, ground.validation.y)
+        value_losses, value_gradients = losses_and_gradients(self.values, ground.probes, probe_logits, model, theta, dataset)
+        proposals = self.scenario.substrate.propose(model, theta, self.lots, self._keys, self.t)
+        norm = vector_norm(proposals.updates, dim=-1)  # (E, N, K)
+        finite = norm < torch.inf
+        if not usually(finite):
+            proposals = replace(proposals, updates=torch.where(finite[..., None], proposals.updates, 0.0))
+        directions = torch.cat([value_gradients, self._memory.past.step[:, None]], dim=1)  # (E, M + 1, P): one pass over the updates
+        products = predicted_harm(directions, proposals.updates)
+        harm, along = products[..., :-1], products[..., -1]  # (E, N, K, M), (E, N, K)
+        profiles = self.profiles.at(value_losses, value_losses if self.profiles.start is None else None)  # or it begins here
+        verdicts, mended = ground.screener.judge(
+            theta, proposals.updates, norm, finite, harm, self.lots, profiles, value_losses, value_gradients
+        )
+        return Prospect(
+            proposals=proposals,
+            along=along,
+            verdicts=verdicts,
+            filtered=mended,
+            available=proposals.available,
+            value_gradients=value_gradients,
+            value_losses=value_losses,
+            left=profiles.nothing_limited if profiles.remaining is None else profiles.remaining,
+            left_share=profiles.nothing_limited_in_shares if profiles.remaining_share is None else profiles.remaining_share,
+            log_share=log_share,
+            validation_loss=-mean_log_share,
+            utility=utility,
+        )
+
+    def _predicted_gain(self) -> Tensor:
+        """First-order gain ⟨∇U, Δ⟩ of every update as proposed, ``(E, N, K)``."""
+        return predicted_harm(self._ground.utility.gradient(self.theta)[:, None], self.prospect.proposals.updates)[..., 0]
+
+    def _lot_game(self) -> LotGame:
+        """What the coming round would gain with any set of lots."""
+        look = self.prospect
+        step = self._round_step(torch.zeros_like(look.proposals.share)).of_lots(look.proposals.share, look.filtered.updates)
+        utility = self._ground.utility
+        value = UtilityGame(step, utility.name, utility.rows, look.log_share).value_of_lots
+        return LotGame(value, look.available & look.passes)
+
+    def _observe(self) -> Tensor:
+        """What every proxy sees."""
+        money = self.treasury.features(self.t, self.device, self.dtype) if self.treasury is not None and self.layout.settles else ()
+        gains = [marginal_gains(self._lot_game(), self._memory.past.contributed)] if self.layout.informed else ()
+        return self._memory.observe(self.t, self.theta, self.prospect, self.profiles.holds, money, gains)
+
+    def _settle(self, credit: Tensor) -> Turnover | None:
+        """Book what the round earned, and split it if it is time; ``None`` where the scenario has no money."""
+        return None if self.treasury is None else self.treasury.close(self.t - 1, credit, self.prospect.utility)
+
+    def _cost(self, contributed: Tensor, own_admissible: Tensor) -> Tensor:
+        """Costs and fines of the round, ``(E, N)``, in reward units."""
+        reward = self.scenario.reward
+        n_lots = contributed.sum(dim=-1, dtype=self.dtype)
+        n_violations = (contributed > own_admissible).sum(dim=-1, dtype=self.dtype)
+        return reward.contribution_cost * n_lots + reward.violation_penalty * n_violations
+
+    def _rewards(self, pay: Pay, turnover: Turnover | None) -> Tensor:
+        """What each agent is rewarded with, ``(E, N)``, in reward units."""
+        terms, scale, public_share = self.scenario.settlement, self.reward_scale, self.scenario.reward.public_share
+        if turnover is not None and terms is not None and terms.reward == "settlement":
+            return turnover.worth.to(pay.credit) + scale * public_share * pay.gain[:, None] - pay.cost
+        return scale * (pay.credit + public_share * pay.gain[:, None] if public_share else pay.credit) - pay.cost
+
+    def _result(self, before: Prospect, entry: Entry, merged: Merged, pay: Pay, turnover: Turnover | None, rewards: Tensor) -> RoundResult:
+        """The record of the round."""
+        return RoundResult(
+            observations=self.observations,
+            rewards=rewards,
+            credit=pay.credit,
+            lot_credit=pay.lot_credit,
+            contributed=entry.contributed,
+            admitted=entry.admitted,
+            blocked_by=before.blocked_by,
+            harm=before.verdicts.harm,
+            kept=before.filtered.kept * entry.admitted,
+            tolerance=before.verdicts.profiles.strictest_tolerance,
+            bargain=entry.bargain,
+            gain=pay.gain,
+            utility=self.prospect.utility,
+            value_losses=self.prospect.value_losses,
+            left=self.prospect.left.amin(dim=1),
+            step_harm=merged.guarded.harm,
+            violated=merged.guarded.violated,
+            forbidden_used=self._uses_forbidden(entry.admitted),
+            gamma=merged.aggregate.gamma,
+            cost=pay.cost,
+            revenue=None if turnover is None else turnover.revenue,
+            payouts=None if turnover is None else turnover.payouts,
+            evaluations=pay.evaluations,
+            done=self.t == self.horizon,
+        )
+
+    def _uses_forbidden(self, admitted: Tensor) -> Tensor:
+        """Whether what was admitted holds data that somebody forbids, bool ``(E,)``."""
+        if not self.profiles.forbidden.shape[-1]:
+            return self._none
+        return (forbidden_by(self.lots.tags, self.profiles).any(dim=-1) & admitted).any(dim=(1, 2))
