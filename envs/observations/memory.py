@@ -73,7 +73,7 @@ class Memory:
     goes from one to the other in between. An update's norm, and that of the last step, count as at least that much in ``norm`` and
     ``cosine``: updates that the parameters' own rounding hides look alike, and have no direction.
 
-    What it remembers is a :class:`Past`; another takes its place after every round.
+    What it remembers is a ``Past``; another takes its place after every round.
 
     Attributes:
         past: What happened so far.
