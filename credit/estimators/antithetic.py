@@ -63,15 +63,16 @@ class AntitheticPermutations(Estimator):
         v = game.value(tensor(rows[:n_pairs].reshape(-1, n))).double().reshape(-1, n_pairs, 2, n - 1)
         grand = game.grand().double()[:, None, None].expand(-1, n_pairs, 1)
         none = torch.zeros_like(grand)
+        # pairs beyond n_fit are taken because they repeat coalitions: how far they differ says little, unless there is room for all
+        n_told = n_pairs if budget >= 2**n - 1 else n_fit
         forward = marginals(none, v[:, :, 0], grand, joins_at[:n_pairs])  # (E, K, n)
         backward = -marginals(grand, v[:, :, 1], none, joins_at[:n_pairs])
         of_pairs = (forward + backward) / 2
         values = of_pairs.mean(dim=1)
 
         def errors() -> tuple[Tensor, Tensor]:
-            # pairs beyond these were taken because they repeat coalitions: how far they differ says little
-            error = of_pairs[:, :n_fit].std(dim=1) / n_pairs**0.5 if n_fit > 1 else torch.full_like(values, torch.nan)
-            return error, torch.full_like(values, n_fit - 1.0)
+            error = of_pairs[:, :n_told].std(dim=1) / n_pairs**0.5 if n_told > 1 else torch.full_like(values, torch.nan)
+            return error, torch.full_like(values, n_told - 1.0)
 
         return Estimate(
             values,

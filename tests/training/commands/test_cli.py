@@ -158,7 +158,7 @@ def test_a_rule_s_manual_and_what_it_costs_are_printed(run):
     assert "budget=None, seed=0" in out
     assert "64 agents    cannot: Shapley takes at most 20 agents, got 64" in out
     _, out, _ = run("rules", "shapley(budget=60)", "--agents", 10)
-    assert "estimated by kernelshap(by_size=True), 60 coalition evaluations a round" in out
+    assert "estimated by stacked, 60 coalition evaluations a round" in out
     code, out, _ = run("rules", "--agents", 64)
     assert code == 0
     assert "cannot" in out
@@ -186,7 +186,7 @@ def test_a_rule_can_be_put_through_the_suite(run, monkeypatch):
 @pytest.mark.parametrize("rule", ["shapley(budget=30)", "normalised(rule='shapley(budget=30)')"])
 def test_rules_with_arguments_work_in_every_command(run, tmp_path, rule):
     tiny = ["-s", "breast_cancer", "--set", "horizon=2", "--set", "principals=6", "-c", rule]
-    how = f"credit: {rule}, estimated by kernelshap(by_size=True), 30 coalition evaluations a round"
+    how = f"credit: {rule}, estimated by stacked, 30 coalition evaluations a round"
     code, out, err = run("play", *tiny, "--last", "--picture", tmp_path / "round.png")
     assert code == 0, err
     assert out.startswith(how)

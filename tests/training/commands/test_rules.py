@@ -100,7 +100,7 @@ def test_a_manual_is_of_the_rule_with_its_arguments():
     assert "64 agents    cannot: Shapley takes at most 20 agents, got 64 (2**64 coalitions a round)" in exact
     assert "promises     efficient\n" in estimated
     assert "largest N    any" in estimated
-    assert "64 agents    estimated by size_regression, 600 coalition evaluations a round" in estimated
+    assert "64 agents    estimated by stacked, 600 coalition evaluations a round" in estimated
     assert "agents  " not in manual("shapley")
     assert "1 agent    " in manual("equal", 1)
 
@@ -115,7 +115,7 @@ def test_a_rule_without_words_of_its_own_does_not_borrow_the_interface_s(registr
 
 
 def test_how_a_rule_works_is_one_line():
-    how = "estimated by kernelshap(by_size=True), 60 coalition evaluations a round"
+    how = "estimated by stacked, 60 coalition evaluations a round"
     how += "; rounds that have a surrogate: estimated by their difference to it"
     assert working("shapley(budget=60)", 10) == f"shapley(budget=60), {how}"
     assert working("shapley", 6) == "shapley, exact, 64 coalition evaluations a round"
