@@ -62,12 +62,12 @@ class Design:
     @cached_property
     def kept(self) -> Tensor:
         """Share of each draw's residual that its own pull on the regression leaves, ``(m,)``, above 0."""
-        return self.kept_with(self.x)
+        return self.kept_by(self.solve, self.x)
 
-    def kept_with(self, columns: Tensor) -> Tensor:
-        """The same of a regression on other columns, ``(m, k)``."""
-        leverage = (self.solve_with(columns).T * columns).sum(dim=1)
-        return (1 - leverage).clamp(min=1e-3)
+    @staticmethod
+    def kept_by(solve: Tensor, columns: Tensor) -> Tensor:
+        """The same of a regression on other columns ``(m, k)``, by its matrix ``(k, m)``."""
+        return (1 - (solve.T * columns).sum(dim=1)).clamp(min=1e-3)
 
     def solve_with(self, columns: Tensor) -> Tensor:
         """Matrix of a regression on other columns, ``(m, k)``: ``(k, m)``."""

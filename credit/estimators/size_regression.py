@@ -94,8 +94,10 @@ def _levels(design: Design, y: Tensor) -> tuple[Tensor, Tensor]:
     bow = t * (1 - t)  # b is 0 for nobody and for all
     smooth = torch.stack([bow, bow * (1 - 2 * t), bow * (1 - 2 * t).square()], dim=1)  # (m, 3)
     columns = torch.cat([design.x, smooth], dim=1)
-    found = y @ design.solve_with(columns).T  # (E, n + 3)
+    solve = design.solve_with(columns)
+    found = y @ solve.T  # (E, n + 3)
     rough = y - found @ columns.T
     of_size = torch.nn.functional.one_hot(design.size, n).double()  # (m, n)
     count = of_size.sum(dim=0) + 1  # one draw more, at the smooth level
-    return found[:, n:] @ smooth.T + (rough @ of_size / count)[:, design.size], design.kept_with(columns) * (1 - 1 / count[design.size])
+    kept = design.kept_by(solve, columns) * (1 - 1 / count[design.size])
+    return found[:, n:] @ smooth.T + (rough @ of_size / count)[:, design.size], kept

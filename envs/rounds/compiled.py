@@ -213,7 +213,7 @@ def _with_tensors(engine: Cooperatives, real: Sequence[Tensor], new: Sequence[Te
     """The engine with other tensors: of its ground, and of its state. What is done to it leaves the engine alone."""
     other = object.__new__(type(engine))
     vars(other).update(vars(engine))
-    keep = [engine.scenario, engine._ground.scenario, *engine.values.values(), *_datasets(engine)]
+    keep = [engine.scenario, engine._ground.scenario, *engine.values.values(), engine.splits.dataset]
     memo: dict[int, Any] = {id(thing): thing for thing in keep}
     memo |= {id(tensor): replaced for tensor, replaced in zip(real, new, strict=True)}
     other._ground = deepcopy(engine._ground, memo)
@@ -222,10 +222,6 @@ def _with_tensors(engine: Cooperatives, real: Sequence[Tensor], new: Sequence[Te
     other.reward_scale, other.t = rest
     other._memory._reward_scale = other.reward_scale
     return other
-
-
-def _datasets(engine: Cooperatives) -> list[Any]:
-    return [engine.splits.dataset]
 
 
 def _tensors_in(thing: object, seen: dict[int, object] | None = None) -> Iterator[Tensor]:
