@@ -73,10 +73,15 @@ def parse(rule: str) -> tuple[str, dict[str, object]]:
     # text after the closing bracket makes it something other than a call; positional and starred arguments have no name
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args or any(k.arg is None for k in call.keywords):
         raise ValueError(problem)
-    try:
-        arguments = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-    except (ValueError, TypeError, SyntaxError):
-        raise ValueError(problem) from None
+    arguments = dict[str, object]()
+    for keyword in call.keywords:
+        try:
+            arguments[str(keyword.arg)] = ast.literal_eval(keyword.value)
+        except (ValueError, TypeError, SyntaxError):
+            what = ast.unparse(keyword.value)
+            raise ValueError(
+                f"credit rule {rule!r}: {keyword.arg}={what} is no value: write a number, True, False, None, or text in quotes, {what!r}"
+            ) from None
     if len(arguments) < len(call.keywords):
         raise ValueError(f"credit rule {rule!r}: an argument is given twice")
     return name.strip(), arguments

@@ -64,6 +64,7 @@ class PlayedRound:
             lot_updates=self.lot_updates,
             screening=self.let_through,
             utility_curvature=self.utility_curvature,
+            utility_expansion=self.utility_expansion,
             peer_gains=self.peer_gains,
             class_head=self.utility.model.class_head,
         )
@@ -75,6 +76,10 @@ class PlayedRound:
     def utility_curvature(self, direction: Tensor) -> Tensor:
         """The Hessian of U at the same parameters times a direction, ``(E, P)`` → ``(E, P)``."""
         return self.utility.curvature(self.aggregate.start, direction)
+
+    def utility_expansion(self, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """Both, ``(E, P)`` each."""
+        return self.utility.expansion(self.aggregate.start, direction)
 
     def value_of_lots(self, sets: Tensor) -> Tensor:
         """What sets of lots would have gained, bool ``(E, C, N, K)`` → ``(E, C)``."""

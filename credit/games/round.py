@@ -49,6 +49,7 @@ class Round:
         screening: From coalitions, bool ``(C, N)``, to the lots that the coalition's members would let through if only they were
             there, bool ``(E, C, N, K)``; by default those to which none of them objects.
         utility_curvature: ``(E, P) -> (E, P)``: the utility's Hessian, at the same parameters, times a direction.
+        utility_expansion: ``(E, P) -> (E, P), (E, P)``: gradient and curvature, where the two cost less together.
         peer_gains: ``() -> (E, N, N)``: by how much agent i's part in the step, alone, lowers the mean loss on agent j's own data, at
             ``[:, j, i]``.
         class_head: Which class each parameter of the last layer gives its answer for, int64 ``(P,)``; −1 for other parameters.
@@ -70,6 +71,7 @@ class Round:
         lot_updates: Callable[[], Tensor] | None = None,
         screening: Callable[[Tensor], Tensor] | None = None,
         utility_curvature: Callable[[Tensor], Tensor] | None = None,
+        utility_expansion: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
         peer_gains: Callable[[], Tensor] | None = None,
         class_head: Tensor | None = None,
     ) -> None:
@@ -86,6 +88,7 @@ class Round:
         self._lot_updates = lot_updates
         self._screening = screening
         self._utility_curvature = utility_curvature
+        self._utility_expansion = utility_expansion
         self._peer_gains = peer_gains
         self._class_head = class_head
 
@@ -145,6 +148,16 @@ class Round:
             ValueError: If the round does not know it.
         """
         return _there(self._utility_curvature, "utility_curvature")(direction)
+
+    def utility_expansion(self, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`utility_gradient` and :meth:`utility_curvature` along a direction, ``(E, P)`` each, for less than the two apart.
+
+        Raises:
+            ValueError: If the round does not know the curvature.
+        """
+        if self._utility_expansion is not None:
+            return self._utility_expansion(direction)
+        return self.utility_gradient(), self.utility_curvature(direction)
 
     @property
     def lots(self) -> LotGame:

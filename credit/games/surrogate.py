@@ -77,15 +77,24 @@ def quadratic(linear: Tensor, curvature: Tensor, weight: Tensor | None = None, n
         The surrogate, in double precision.
 
     Raises:
-        ValueError: If a weight is above 0 and below 1e-8 of the sum.
+        ValueError: If the shapes do not fit together, or a weight is negative, not finite, or above 0 and below 1e-8 of the sum.
     """
+    if linear.dim() != 2:
+        raise ValueError(f"linear has shape {tuple(linear.shape)}, must be (n_envs, n)")
+    n_envs, n = linear.shape
+    for what, one, shape in (("curvature", curvature, (n_envs, n, n)), ("weight", weight, (n_envs, n))):
+        if one is not None and one.shape != shape:
+            raise ValueError(f"{what} has shape {tuple(one.shape)}, must be {shape} for linear of shape {(n_envs, n)}")
     linear, curvature = linear.double(), curvature.double()
     if weight is not None:
         weight = weight.double()
         least = _LEAST_SHARE * weight.sum(dim=1, keepdim=True)
-        if ((weight > 0) & (weight < least)).any():
+        wrong = ~(weight.isfinite() & ((weight == 0) | (weight >= least))) | (weight < 0)
+        if wrong.any():
+            env, player = (int(at) for at in wrong.nonzero()[0])
             raise ValueError(
-                f"weight={weight.tolist()}: a weight above 0 must be at least {_LEAST_SHARE:g} of the sum of its environment's"
+                f"weight[{env}, {player}]={float(weight[env, player]):g}: must be 0, or positive and at least {_LEAST_SHARE:g} of the sum "
+                f"of its environment's, which is {float(weight[env].sum()):g}"
             )
         there = (weight > 0).double()  # who has no weight is in no step
         linear, curvature = linear * there, curvature * there[:, :, None] * there[:, None]

@@ -74,4 +74,5 @@ class InRun(LotRule):
         """What a unit of each parameter is worth, ``(E, P)``: the gradient, halfway along the step for order 2."""
         if self.order == 1:
             return round.utility_gradient()
-        return round.utility_gradient() + 0.5 * round.utility_curvature(round.updates.sum(dim=1))
+        gradient, product = round.utility_expansion(round.updates.sum(dim=1))
+        return gradient + 0.5 * product

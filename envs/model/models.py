@@ -116,6 +116,11 @@ class Model(ABC):
             ``(B, P)``, in nats per squared unit of the parameters, times the direction's unit.
         """
 
+    def expansion(self, theta: Tensor, x: Tensor, y: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient of the mean cross-entropy, and :meth:`curvature` along a direction, ``(B, P)`` each; arguments as there."""
+        error = residual(self.logits(theta, x), y)  # (B, R, C)
+        return self.pullback(theta, x, error / len(x)), self.curvature(theta, x, y, direction)
+
 
 class SoftmaxRegression(Model):
     r"""Multinomial logistic regression, :math:`\text{logits} = [x, 1]\,W` with W of shape (D + 1, C), flattened; starts at zero."""
@@ -186,7 +191,7 @@ class ModuleModel(Model):
 
     Raises:
         ValueError: If the module has no parameters, lazy ones or ones that are not finite, has buffers (the batch statistics of which
-            principal should they be?), does not map two rows ``(2, D)`` to logits ``(2, C)``, or does not work under ``vmap``.
+            principal should they be?), normalises over the batch, does not map two rows ``(2, D)`` to logits ``(2, C)``, or does not work under ``vmap``.
     """
 
     def __init__(self, module: nn.Module, n_features: int, n_classes: int) -> None:
@@ -194,6 +199,11 @@ class ModuleModel(Model):
             raise ValueError(f"model: got a {type(module).__name__}, must be an nn.Module")
         if list(module.buffers()):
             raise ValueError("model: the module has buffers (batch normalisation?): use layers whose only state is their parameters")
+        if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules()):
+            raise ValueError(
+                "model: the module has batch normalisation without statistics of its own (track_running_stats=False): its answer to a row "
+                "depends on the other rows; use layer or group normalisation"
+            )
         if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in module.parameters()):
             raise ValueError("model: the module has lazy layers, whose shapes are not known yet: give them their numbers of inputs")
         module = copy.deepcopy(module)  # a factory may give the same one again, and which are frozen must still be seen then
@@ -277,13 +287,18 @@ class ModuleModel(Model):
 
     def curvature(self, theta: Tensor, x: Tensor, y: Tensor, direction: Tensor) -> Tensor:
         """By differentiating twice, ``(B, P)``. With ReLU units the second derivative exists almost everywhere."""
+        return self.expansion(theta, x, y, direction)[1]
 
-        def slope(theta: Tensor, direction: Tensor) -> Tensor:
+    def expansion(self, theta: Tensor, x: Tensor, y: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """With one forward and one backward pass for both, and a pass back through these for the curvature."""
+
+        def slope(theta: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
             gradient: Tensor = grad(lambda parameters: cross_entropy(self._one(parameters, x), y).mean())(theta)
-            return (gradient * direction).sum()
+            return (gradient * direction).sum(), gradient
 
-        products: Tensor = vmap(grad(slope))(theta, direction)
-        return products
+        products: Tensor
+        products, gradients = vmap(grad(slope, has_aux=True))(theta, direction)
+        return gradients, products
 
     def _one(self, theta: Tensor, x: Tensor) -> Tensor:
         parts = theta.split([shape.numel() for shape in self.shapes.values()])

@@ -84,6 +84,13 @@ class HeldOutUtility:
         self._require_smooth()
         return -self.model.curvature(theta, self.rows.x, self.rows.y, direction)
 
+    @torch.no_grad()
+    def expansion(self, theta: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`gradient` and :meth:`curvature`, for less than the two apart; raises as they do."""
+        self._require_smooth()
+        gradient, product = self.model.expansion(theta, self.rows.x, self.rows.y, direction)
+        return -gradient, -product
+
     def _require_smooth(self) -> None:
         if self.name != "neg_log_loss":
             raise ValueError(f"utility={self.name!r} has no gradient: use utility: neg_log_loss")

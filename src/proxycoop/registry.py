@@ -95,10 +95,12 @@ class Registry(Generic[T]):
             ValueError: If the name is unknown or the constructor does not take these arguments.
         """
         factory = self[name]
+        signature = inspect.signature(factory)
         try:
-            inspect.signature(factory).bind(**kwargs)
+            signature.bind(**kwargs)
         except TypeError as error:
-            raise ValueError(f"{self.kind} {name!r} does not take these arguments ({error}): {kwargs!r}") from None
+            takes = ", ".join(str(one) for one in signature.parameters) or "none"
+            raise ValueError(f"{self.kind} {name!r} does not take these arguments ({error}): {kwargs!r}; it takes {takes}") from None
         return factory(**kwargs)
 
     def _entry_points(self) -> dict[str, EntryPoint]:

@@ -340,6 +340,9 @@ def test_curvature_is_what_the_gradient_does_along_a_direction(kind: str) -> Non
         assert not curvature.requires_grad
         torch.testing.assert_close(curvature, expected, rtol=0, atol=1e-8)
         assert curvature.norm(dim=1).min() > 1e-4
+        gradient, along = now.round.utility_expansion(direction)  # the same two, together
+        torch.testing.assert_close(gradient, now.round.utility_gradient(), rtol=0, atol=1e-14)
+        assert torch.equal(along, curvature)
 
 
 def test_curvature_by_default_is_at_the_shared_parameters_linear_and_symmetric() -> None:

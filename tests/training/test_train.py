@@ -141,6 +141,8 @@ def test_the_discrete_form_trains_too(small, tmp_path):
         ("nope", f"known ones are {', '.join(RULES)}"),
         ("shapley(60)", "write a name, or a name with arguments"),
         ("shapley(budgte=60)", "does not take these arguments"),
+        ("shapley(budgte=60)", "it takes budget: int | None = None, seed: int = 0, surrogate: bool = True"),
+        ("shapley(surrogate=maybe)", "surrogate=maybe is no value: write a number, True, False, None, or text in quotes, 'maybe'"),
         ("normalised(rule='nope')", "unknown credit rule 'nope'"),
         ("shapley(budget=2)", "budget=2 is too small for .* with 3 players"),
         ("owen(unions=[[0], [1]])", "of 2 players, but there are 3"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from ..terminal import add_row, remark, say, show, table_of
+from ..terminal import add_row, complain, remark, say, show, table_of
 from .options import load_scenario, outputs_of
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from ..analysis.calibrate import Calibration
 
 _TRAINING = 120_000  # agent-steps, the default of `train`
+_QUIET = 10.0
+"""Seconds after which a line tells what is measured, where there is no terminal for a bar."""
 
 
 def examine(loaded: Scenario, name: str) -> None:
@@ -65,10 +68,16 @@ def calibrate_scenario(
     blocked = BLOCKED if blocked is None else blocked
     with tqdm(unit=" parts", dynamic_ncols=True, delay=1, disable=None) as bar:
 
+        due = monotonic() + _QUIET
+
         def move(done: int, total: int, what: str) -> None:
+            nonlocal due
             bar.total = total
             bar.set_postfix_str(what)
             bar.update(done - bar.n)
+            if bar.disable and monotonic() > due:  # there is no terminal to show it
+                due = monotonic() + _QUIET
+                complain(f"{done} of {total} parts are done, now {what}\n")
 
         try:
             made = calibrate(loaded, rule=rule or RULE, blocked=blocked, episodes=episodes, seed=seed or 0, progress=move)

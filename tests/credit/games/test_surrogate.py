@@ -147,6 +147,20 @@ def test_small_weights_and_players_without_one(least):
     assert torch.allclose(near.solve(chances("shapley", 6)), expected, rtol=0, atol=3e-9 * float(expected.abs().max()))
 
 
-def test_a_weight_that_is_too_small_is_refused():
-    with pytest.raises(ValueError, match="a weight above 0 must be at least 1e-08 of the sum"):
-        quadratic(torch.ones(1, 2), torch.ones(1, 2, 2), torch.tensor([[1.0, 1e-9]]))
+@pytest.mark.parametrize("weight", [1e-9, -0.5, torch.nan, torch.inf])
+def test_a_weight_that_is_too_small_or_none_is_refused_by_its_place(weight):
+    with pytest.raises(ValueError, match=r"weight\[1, [01]\]=.*: must be 0, or positive and at least 1e-08 of the sum"):
+        quadratic(torch.ones(2, 2), torch.ones(2, 2, 2), torch.tensor([[1.0, 0.0], [1.0, weight]]))
+
+
+@pytest.mark.parametrize(
+    ("linear", "curvature", "weight", "complaint"),
+    [
+        ((2,), (1, 2, 2), None, r"linear has shape \(2,\), must be \(n_envs, n\)"),
+        ((1, 2), (2, 2), None, r"curvature has shape \(2, 2\), must be \(1, 2, 2\) for linear of shape \(1, 2\)"),
+        ((1, 2), (1, 2, 2), (2,), r"weight has shape \(2,\), must be \(1, 2\) for linear of shape \(1, 2\)"),
+    ],
+)
+def test_shapes_that_do_not_fit_together_are_refused(linear, curvature, weight, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        quadratic(torch.ones(linear), torch.ones(curvature), None if weight is None else torch.ones(weight))

@@ -120,6 +120,7 @@ def test_the_start_of_a_cooperative_depends_on_the_split_seed_alone() -> None:
     ("module", "complaint"),
     [
         (nn.Sequential(nn.Linear(D, C), nn.BatchNorm1d(C)), "buffer"),
+        (nn.Sequential(nn.Linear(D, C), nn.BatchNorm1d(C, track_running_stats=False)), r"depends on the other rows"),
         (nn.ReLU(), "no parameters"),
         (nn.Linear(D, C + 1), r"maps \(2, 5\) to \(2, 4\), must be \(2, 3\)"),
     ],

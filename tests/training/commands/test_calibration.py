@@ -8,6 +8,7 @@ from proxycoop.envs import scenario
 from proxycoop.training.analysis import calibrate as module
 from proxycoop.training.analysis import diagnosis
 from proxycoop.training.analysis.calibrate import calibrate
+from proxycoop.training.commands import calibration as commands
 
 SMALL = ("--set", "horizon=2", "--set", "principals=4")
 WRONG = ("--set", "start.steps=0", "--set", "profiles=[{holders: 1, tolerances: {eights: 90}}, {holders: 1, limits: {nines: 0.1}}]")
@@ -71,6 +72,14 @@ def test_the_proposal_is_printed_and_written_and_is_the_one_of_the_function(run,
     assert code == 0
     printed = out[out.index("# Measured by") :]
     assert printed.replace("extends: ", "").splitlines()[3:] == file.read_text().splitlines()[3:]
+
+
+def test_without_a_terminal_lines_tell_how_far_the_work_is(run, monkeypatch):
+    monkeypatch.setattr(commands, "_QUIET", 0.0)
+    code, _, err = run("scenarios", "digits", *SMALL, "--calibrate", "--rule", "equal", "--episodes", 2)
+    assert code == 0
+    assert "1 of 16 parts are done, now starts\n" in err
+    assert "15 of 16 parts are done, now the speed under equal\n" in err
 
 
 def test_more_rows_are_blocked_where_more_is_asked(run, tmp_path):
