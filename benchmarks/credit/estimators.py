@@ -105,7 +105,7 @@ def real_rounds(kind: str, n: int, n_games: int) -> Iterator[tuple[CoalitionGame
         else:
             rule = credit.make("shapley", budget=1000 * n, seed=seed)
         values = rule.values(game)[0]
-        if values.any():  # something was admitted
+        if values.norm() > 1e-9:  # something was admitted
             yield game, values
 
 

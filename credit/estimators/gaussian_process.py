@@ -13,10 +13,11 @@ The game is taken to be drawn from a Gaussian process over coalitions. Its covar
 First all players have the same λ. It and b are those under which the draws are likeliest, from a small grid. Then players matter by what
 they are worth: :math:`\lambda_j = f \lambda\, r_j^\gamma / \overline{r^\gamma}`, where :math:`r_j = |\phi_j| / \max |\phi| + 0.05` by the
 first fit. f and γ are the likeliest again; :math:`\gamma = 0, f = 1` is the first fit. No λ is above .98. All are selected on some 320 of
-the draws, if there are more. A millionth of the variance is added to the diagonal of the covariance matrix. The process's variance is the
-likeliest, times m over the degrees of freedom that these choices and the players leave, without which standard errors of few draws would be
-too small. A difference to a surrogate that is known to be small at some coalitions is conditioned on them: they do not say how large it is
-elsewhere.
+the draws, if there are more. A millionth of the variance is added to the diagonal of the covariance matrix. For standard errors the
+process's variance is the mean square by which each draw differs from the mean given the others, in units of its own variance, times m over
+the degrees of freedom that these choices and the players leave. Where the covariance is not the right one, that says more of what is left
+than the likeliest variance. A difference to a surrogate that is known to be small at some coalitions is conditioned on them: they do not
+say how large it is elsewhere.
 
 **Its Shapley value is known in closed form**, since φ is linear and :math:`k(\cdot, T)` is a game whose value is known. Of the first part
 it is :math:`\int_0^1 (a_i - b_i) \prod_{j \ne i} (p\,a_j + (1 - p)\,b_j)\,dp`, where a_j and b_j are the factors of player j when it is in
@@ -24,8 +25,10 @@ and when it is out (Owen's multilinear extension); Gauss and Legendre's rule is 
 of these, and the posterior variance of the value, which gives the standard error, is known in the same way.
 
 References:
-    Ours. Gaussian processes, and a scale for every input: Rasmussen & Williams (2006), *Gaussian processes for machine learning*. Owen
-    (1972), *Multilinear extensions of games*, Management Science 18.
+    Ours. Gaussian processes, and a scale for every input: Rasmussen & Williams (2006), *Gaussian processes for machine learning*. The
+    variance by cross-validation: Bachoc (2013), *Cross validation and maximum likelihood estimations of hyper-parameters of Gaussian
+    processes with model misspecification*, Computational Statistics & Data Analysis 66. Owen (1972), *Multilinear extensions of games*,
+    Management Science 18.
 """
 
 from __future__ import annotations
@@ -71,8 +74,7 @@ class GaussianProcess(SingleDraws):
 
     Costs ``budget`` evaluations, and in each environment the factorisation of a matrix of as many rows, of which a second does some ten of
     1,000 rows. Efficient but for rounding. Symmetric and null-player in expectation only. With a budget of all coalitions the value is
-    exact. Standard errors are the process's own: right where the game is as smooth as the process takes it to be. Of the difference to a
-    surrogate that is exact at some sizes, 95 % intervals hold the value in about 90 % of the cases, since it varies more at other sizes.
+    exact. Standard errors are the process's own: right where the game is as smooth as the process takes it to be.
 
     Known failure: games that jump, such as a vote with a quota, which no smooth process describes.
 
@@ -258,7 +260,8 @@ class _Posterior:
     def errors(self, y: Tensor) -> Tensor:
         """Standard deviation of every player's value, ``(E, n)``."""
         left = (self.covariances.variance() - self.basis.square().sum(dim=-2)).clamp(min=0)
-        spread = self.white(y[..., None])[..., self.given :, :].square().sum(dim=(-2, -1)) / _freedom(self.rows, self.given)  # (E,)
+        residual = self.weights(y).square() / self.precision  # squared distances from the mean given the others, over their variances
+        spread = residual[..., self.given :].sum(dim=-1) / _freedom(self.rows, self.given)  # (E,)
         return (spread[:, None] * left).sqrt()
 
     def likelihood(self, white: Tensor) -> Tensor:
@@ -269,16 +272,26 @@ class _Posterior:
 
     def left_out(self, y: Tensor) -> Tensor:
         """How far each draw is from the mean given the others, ``(E, m)``."""
-        inverse = torch.cholesky_inverse(self.factor)
-        return (inverse @ y[..., None])[..., 0] / inverse.diagonal(dim1=-2, dim2=-1)
+        return self.weights(y) / self.precision
+
+    def weights(self, y: Tensor) -> Tensor:
+        """K⁻¹ y, ``(E, m)``."""
+        return torch.cholesky_solve(y[..., None], self.factor)[..., 0]
+
+    @cached_property
+    def precision(self) -> Tensor:
+        """One over the variance of each draw given the others, by a process of variance 1, ``(..., m)``."""
+        found: Tensor = torch.cholesky_inverse(self.factor).diagonal(dim1=-2, dim2=-1)
+        return found
 
 
 def _freedom(rows: Tensor, given: int) -> float:
-    """Degrees of freedom of the process's variance: the draws, less one for each player, the size, λ and b.
+    """Degrees of freedom of the process's variance: the d draws, less one for each of n players, the size, λ and b.
 
-    Where some are conditioned on, these tell who is worth what.
+    Draws that are conditioned on are not among them. They tell who is worth what, too, so that players take only n d/(n + d) then.
     """
-    return float(max(len(rows) - (given or rows.shape[1]) - 3, 1))
+    n, drawn = rows.shape[1], len(rows) - given
+    return max(drawn**2 / (drawn + n) - 3, 2.0) if given else float(max(drawn - n - 3, 1))
 
 
 def _exactly(rows: Tensor, y: Tensor) -> Tensor:

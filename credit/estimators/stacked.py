@@ -33,8 +33,9 @@ class Stacked(SingleDraws):
     either. The constants .9 and 4 were chosen on games of other seeds than those that ``benchmarks/credit/estimators.py`` reports on.
 
     Costs ``budget`` evaluations, and the factorisation of a matrix of as many rows. Efficient but for rounding. Symmetric and null-player
-    in expectation only. With a budget of all coalitions the value is exact. Standard errors are the two estimates' weighted mean. That is
-    the most that they can be together, for given weights.
+    in expectation only. With a budget of all coalitions the value is exact. Standard errors are the larger of two: the two estimates'
+    weighted mean, which is the most that they can be together for given weights; and the regression's, times how much smaller r is for the
+    mean of both than for the regression alone, which does not rest on the process's covariance.
 
     Known failure: games that jump, of many players, with few evaluations: the regression needs more than five a player there, and the
     process describes no jumps.
@@ -69,7 +70,11 @@ class Stacked(SingleDraws):
             return smooth
         left_out = smooth.left_out(), linear.left_out()
         counts = (design.weight.square() * design.left).to(left_out[0].device)
-        ours, theirs = ((counts * residual.square()).sum(dim=1).sqrt() for residual in left_out)
+
+        def size(residual: Tensor) -> Tensor:
+            return (counts * residual.square()).sum(dim=1).sqrt()
+
+        ours, theirs = (size(residual) for residual in left_out)
         ratio = (ours / (_EVEN * theirs)).nan_to_num(1.0)  # both are 0 where all worths are
         weight = 1 / (1 + ratio**_SHARPNESS)[:, None]  # (E, 1)
 
@@ -78,7 +83,8 @@ class Stacked(SingleDraws):
 
         def errors() -> tuple[Tensor, Tensor]:
             (error, degrees), (other, others_degrees) = smooth.estimate.errors(), linear.estimate.errors()
-            return mean(error, other), torch.minimum(degrees, others_degrees)
+            smaller = (size(mean(*left_out)) / theirs).nan_to_num(1.0)[:, None]
+            return torch.maximum(mean(error, other), smaller * other), torch.minimum(degrees, others_degrees)
 
         values = mean(smooth.estimate.values, linear.estimate.values)
         method = f"Gaussian process and regression on size and membership, {len(design.members)} coalitions"

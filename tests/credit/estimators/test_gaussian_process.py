@@ -8,7 +8,7 @@ import torch
 
 from proxycoop import credit
 from proxycoop.credit import coalition_matrix, games
-from proxycoop.credit.estimators.gaussian_process import _NUGGET, _SIZE_WEIGHT, FALLS, _Covariances
+from proxycoop.credit.estimators.gaussian_process import _NUGGET, _SIZE_WEIGHT, FALLS, _Covariances, _Posterior
 
 KINDS = [(0.2, 0.0), ([0.4, 0.2, 0.05, 0.01, 0.3, 0.1, 0.8], 1.0), ([0.01, 0.6, 0.3, 0.3, 0.1, 0.02, 0.2], 10.0)]
 """λ of each player (of the first ones, if they are fewer), and b."""
@@ -61,6 +61,24 @@ def test_a_game_that_is_drawn_from_the_process_is_found_and_its_error_foretold()
     z = (found.values - credit.shapley_values(v)) / found.standard_error
     assert 0.85 < float(z.std()) < 1.15
     assert abs(float(z.mean())) < 0.15
+
+
+@pytest.mark.parametrize(("given", "degrees"), [(0, 20 - 5 - 3), (6, 14**2 / 19 - 3), (18, 2.0)])
+def test_its_errors_and_what_is_left_out_are_those_of_leaving_each_draw_out_in_turn(given, degrees):
+    n, kernels = 5, covariances(KINDS[1:2], 5)
+    rows = coalition_matrix(n)[torch.randperm(32, generator=torch.Generator().manual_seed(2))[:20]]
+    y = torch.randn(1, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    posterior = _Posterior(kernels, rows, given)
+    k, value = kernels.matrix(rows)[0], kernels.values(rows)[0]
+    spread = 0.0
+    for i in range(20):
+        others = torch.arange(20) != i
+        weights = torch.linalg.solve(k[others][:, others], k[others, i])
+        off, variance = float(y[0, i] - weights @ y[0, others]), float(k[i, i] - weights @ k[others, i])
+        assert float(posterior.left_out(y)[0, i]) == pytest.approx(off, rel=1e-9)
+        spread += off**2 / variance if i >= given else 0.0
+    left = kernels.variance()[0] - (value * torch.linalg.solve(k, value)).sum(dim=0)
+    assert torch.allclose(posterior.errors(y)[0], (spread / degrees * left).sqrt(), rtol=1e-9)
 
 
 def test_with_all_coalitions_it_is_exact():

@@ -31,8 +31,11 @@ def test_it_is_the_mean_by_its_formula(kind):
     w = 1 / (1 + (r[0] / (0.9 * r[1])) ** 4)
     expected = w * smooth.estimate.values + (1 - w) * linear.estimate.values
     assert torch.allclose(both.estimate.values, expected, rtol=1e-12)
-    error = w * smooth.estimate.standard_error + (1 - w) * linear.estimate.standard_error
-    assert torch.allclose(both.estimate.standard_error, error, rtol=1e-12)
+    mean = w * smooth.estimate.standard_error + (1 - w) * linear.estimate.standard_error
+    left = float((counts * (w * smooth.left_out()[0] + (1 - w) * linear.left_out()[0]).square()).sum().sqrt())
+    scaled = left / r[1] * linear.estimate.standard_error
+    assert torch.allclose(both.estimate.standard_error, torch.maximum(mean, scaled), rtol=1e-12)
+    assert (mean < scaled).any() or kind == "saturating"
 
 
 def test_what_is_left_out_is_what_the_others_foretell():
