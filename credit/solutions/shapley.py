@@ -111,22 +111,23 @@ class Shapley(Estimator):
         """The estimator of the value for so many players within the budget; ``None`` if the value is exact."""
         if self.budget is None or self.budget >= 2**n_players - 1:
             return None
-        few = self.budget + 1 < 5 * n_players  # v(∅) costs nothing here, but counts elsewhere
-        return self._smooth(n_players, self.budget) if few else self._best(self.budget)
+        return self._serving(n_players, self.budget)
 
-    def _permutations(self, n_players: int, budget: int) -> Estimator:
-        """Orders of joining: each with its reverse, if the budget allows it."""
-        if budget >= 2 * n_players - 1:
-            return AntitheticPermutations(budget, self.seed)
-        return TruncatedMonteCarlo(budget, self.seed, tolerance=0.0, patience=n_players)
-
-    def _smooth(self, n_players: int, budget: int) -> Estimator:
-        """A Gaussian process, if its matrix is not too large; it takes n + 1 evaluations."""
-        return GaussianProcess(budget, self.seed) if n_players < budget <= LARGEST_PROCESS else self._permutations(n_players, budget)
-
-    def _best(self, budget: int) -> Estimator:
-        """The best where there are five evaluations a player and more."""
-        return Stacked(budget, self.seed) if budget <= LARGEST_PROCESS else SizeRegression(budget, self.seed)
+    def _serving(self, n_players: int, budget: int, near: Surrogate | None = None) -> Estimator:
+        """The estimator for so many players within a budget, of the game or of its difference to a surrogate."""
+        total = budget + (0 if near is None else near.evaluations)
+        paired, known = (False, False) if near is None else (near.paired, near.known)
+        fits = total <= LARGEST_PROCESS  # or the process's matrix is too large
+        each = (total + 1) / n_players  # v(∅) costs nothing here, but counts elsewhere
+        if each < 5 and not (paired and each < 3) and fits and (known or budget > n_players):
+            return GaussianProcess(budget, self.seed)
+        if each < 5:  # orders of joining, each with its reverse if the budget allows it
+            if budget >= 2 * n_players - 1:
+                return AntitheticPermutations(budget, self.seed)
+            return TruncatedMonteCarlo(budget, self.seed, tolerance=0.0, patience=n_players)
+        if fits:
+            return Stacked(budget, self.seed)
+        return KernelShap(budget, self.seed, by_size=True) if paired else SizeRegression(budget, self.seed)
 
     def least_budget(self, n_players: int) -> int:
         """The least budget of the estimator; 1 if the value is exact."""
@@ -165,18 +166,7 @@ class Shapley(Estimator):
 
     def sample_rest(self, game: CoalitionGame, budget: int, generator: np.random.Generator, near: Surrogate) -> Estimate:
         """See the class."""
-        n, total = game.n_players, budget + near.evaluations
-        fits = total <= LARGEST_PROCESS
-        estimator: Estimator
-        if total + 1 < (3 if near.paired else 0) * n:
-            estimator = self._permutations(n, budget)
-        elif total + 1 < 5 * n:
-            estimator = GaussianProcess(budget, self.seed) if near.known and fits else self._smooth(n, budget)
-        elif fits:
-            estimator = Stacked(budget, self.seed)
-        else:
-            estimator = KernelShap(budget, self.seed, by_size=True) if near.paired else SizeRegression(budget, self.seed)
-        return estimator.sample_rest(game, budget, generator, near)
+        return self._serving(game.n_players, budget, near).sample_rest(game, budget, generator, near)
 
     def at(self, game: CoalitionGame, episode: int, t: int) -> Estimate:
         """The value, or its estimate from the coalitions that are drawn for this round of this episode."""

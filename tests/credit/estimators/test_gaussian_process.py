@@ -100,16 +100,6 @@ def test_it_is_closer_than_others_on_smooth_games(kind):
     assert error("gaussian_process") < 0.7 * min(error("kernelshap"), error("size_regression"), error("antithetic"))
 
 
-def test_each_environment_has_the_covariance_that_fits_it_and_does_not_depend_on_the_others():
-    smooth, rough = games.random_game("saturating", 8, 2), games.random_game("unanimity_sum", 8, 3)
-    together = credit.CoalitionGame(lambda c: torch.stack([smooth.value(c), rough.value(c)]), 8)
-    both = credit.make("gaussian_process", budget=90).estimate(together)
-    for e, game in enumerate((smooth, rough)):
-        alone = credit.make("gaussian_process", budget=90).estimate(game.game())
-        assert torch.allclose(both.values[e], alone.values[0], atol=1e-9)
-        assert torch.allclose(both.standard_error[e], alone.standard_error[0], rtol=1e-6)
-
-
 def test_a_game_of_zeros_and_one_of_infinite_worth_have_their_values():
     zeros = credit.make("gaussian_process", budget=20).estimate(credit.CoalitionGame(lambda c: torch.zeros(len(c)), 5))
     assert zeros.values.abs().max() == 0.0

@@ -67,12 +67,13 @@ def test_where_one_is_far_better_it_is_that_one_nearly(kind, winner):
     assert errors["stacked"] < 1.15 * errors[winner]
 
 
-def test_each_environment_has_its_own_weight_and_does_not_depend_on_the_others():
+@pytest.mark.parametrize("name", ["stacked", "gaussian_process"])
+def test_each_environment_has_its_own_fit_and_does_not_depend_on_the_others(name):
     smooth, rough = games.random_game("saturating", 8, 2), games.random_game("weighted_majority", 8, 3)
     together = credit.CoalitionGame(lambda c: torch.stack([smooth.value(c), rough.value(c)]), 8)
-    both = credit.make("stacked", budget=90).estimate(together)
+    both = credit.make(name, budget=90).estimate(together)
     for e, game in enumerate((smooth, rough)):
-        alone = credit.make("stacked", budget=90).estimate(game.game())
+        alone = credit.make(name, budget=90).estimate(game.game())
         assert torch.allclose(both.values[e], alone.values[0], atol=1e-9)
         assert torch.allclose(both.standard_error[e], alone.standard_error[0], rtol=1e-6)
 
