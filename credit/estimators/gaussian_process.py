@@ -1,19 +1,26 @@
 r"""The Shapley value of a Gaussian process that was fitted to sampled coalitions.
 
-The game is taken to be drawn from a Gaussian process over coalitions. Its covariance has three parts:
+The game is taken to be drawn from a Gaussian process over coalitions. Its covariance has four parts:
 
-.. math:: k(S, T) = \prod_{j \in S \triangle T} \rho_j + 3\,\kappa(|S|, |T|) + b\,\kappa(|S|, |T|)\,\tfrac4n \langle x_S, x_T \rangle,
-    \qquad \kappa(s, t) = e^{-\frac12 \left(\frac{s - t}{0.3\,n}\right)^2}, \quad x_S = 1_S - |S|/n
+.. math:: k(S, T) = \prod_{j \in S \triangle T} \rho_j + 3\,\kappa(|S|, |T|) + b\,\kappa(|S|, |T|)\,\tfrac4n \langle x_S, x_T \rangle
+    + \sum_{k=1}^n g_k\, [S \cap B_k \ne \emptyset]\,[T \cap B_k \ne \emptyset],
+
+    \kappa(s, t) = e^{-\frac12 \left(\frac{s - t}{0.3\,n}\right)^2}, \qquad x_S = 1_S - |S|/n
 
 - The first falls with the players in whom two coalitions differ. In the Walsh expansion of a game it gives an interaction of the players
   in A a variance in proportion to :math:`\prod_{j \in A} \lambda_j`, :math:`\rho_j = (1 - \lambda_j)/(1 + \lambda_j)`.
 - The second is a curve over coalition sizes.
 - The third is who is in, with a slope that varies smoothly with the size.
+- The fourth is who is the best that is in; :math:`B_k` are the k players that are worth the most. Where a coalition is worth what its best
+  member is, as in airport games, the worth is a sum of such steps.
 
 First all players have the same λ. It and b are those under which the draws are likeliest, from a small grid. Then players matter by what
 they are worth: :math:`\lambda_j = f \lambda\, r_j^\gamma / \overline{r^\gamma}`, where :math:`r_j = |\phi_j| / \max |\phi| + 0.05` by the
-first fit. f and γ are the likeliest again; :math:`\gamma = 0, f = 1` is the first fit. No λ is above .98. All are selected on some 320 of
-the draws, if there are more. A millionth of the variance is added to the diagonal of the covariance matrix. For standard errors the
+first fit. f and γ are the likeliest again; :math:`\gamma = 0, f = 1` is the first fit. No λ is above .98. Last, players are put in order by
+that fit's values, :math:`\phi_{(1)} \ge \phi_{(2)} \ge \dots`, with :math:`g_k = w\,h_k^2 / \sum_l h_l^2`, where :math:`h_k - .05` is
+:math:`k\,|\phi_{(k)} - \phi_{(k+1)}|` as a share of the largest of these, and :math:`\phi_{(n+1)} = 0`: these are the steps of the airport
+game that has such values. w is the likeliest, 0 among others; and once more, with the order by what that finds. All are selected on some
+320 of the draws, if there are more. A millionth of the variance is added to the diagonal of the covariance matrix. For standard errors the
 process's variance is the mean square by which each draw differs from the mean given the others, in units of its own variance, times m over
 the degrees of freedom that these choices and the players leave. Where the covariance is not the right one, that says more of what is left
 than the likeliest variance. A difference to a surrogate that is known to be small at some coalitions is conditioned on them: they do not
@@ -56,8 +63,11 @@ SLOPES = (0.0, 1.0, 10.0)
 """b: weight of slopes that vary with the size."""
 RELEVANCES = ((0.0, 1.0), (0.5, 1.0), (0.5, 2.0), (1.0, 1.0), (1.0, 2.0))
 """γ and f: how strongly a player's λ follows what it is worth, and by what factor the mean of all changes."""
+BESTS = (0.0, 10.0, 100.0)
+"""w: weight of who is the best member."""
 _SIZE_WEIGHT, _SIZE_SCALE, _NUGGET = 3.0, 0.3, 1e-6
-_LEAST_RELEVANCE, _LARGEST_FALL = 0.05, 0.98
+_LEAST_RELEVANCE, _LARGEST_FALL, _LEAST_STEP = 0.05, 0.98, 0.05
+_ORDERED = 2  # times that players are put in order
 _SELECTED_ON = 320  # draws on which λ, b, γ and f are selected
 _MOST_NUMBERS = 1 << 24  # in the covariance matrices that are worked on at once
 
@@ -148,29 +158,65 @@ class GaussianProcess(SingleDraws):
         first = _Posterior(_Covariances(falls[:, None].expand(-1, n), slopes), rows, given)
         white = first.white(y.T)  # (grid, m, E)
         best = first.likelihood(white.mT).argmax(dim=0)  # (E,)
-        worth = torch.einsum("emn,em->en", first.basis[best], white[best, :, everyone]).abs()
-        relevance = (worth / worth.amax(dim=1, keepdim=True)).nan_to_num(0.0) + _LEAST_RELEVANCE
+        worth = torch.einsum("emn,em->en", first.basis[best], white[best, :, everyone])
+        relevance = (worth.abs() / worth.abs().amax(dim=1, keepdim=True)).nan_to_num(0.0) + _LEAST_RELEVANCE
         powers, factors = (torch.tensor(part, dtype=torch.float64).to(y.device) for part in zip(*RELEVANCES, strict=True))
         powered = relevance[:, None] ** powers[:, None]  # (E, γ, n)
         fall = falls[best, None, None] * factors[:, None] * powered / powered.mean(dim=-1, keepdim=True)
-        second = _Covariances(fall.clamp(max=_LARGEST_FALL), slopes[best, None].expand(-1, len(powers)))
-        chosen = []
-        for some in everyone.split(max(_MOST_NUMBERS // (len(powers) * len(rows) ** 2), 1)):
-            posterior = _Posterior(second.of(some), rows, given)
-            chosen.append(posterior.likelihood(posterior.white(y[some, None, :, None])[..., None, :, 0])[..., 0].argmax(dim=1))
-        return _Covariances(second.fall[everyone, torch.cat(chosen)], slopes[best])
+        fall = fall.clamp(max=_LARGEST_FALL)  # (E, γ, n)
+
+        def likeliest(among: _Covariances) -> _Covariances:
+            """The likeliest for each environment, of some for each."""
+
+            def which(posterior: _Posterior, some: Tensor) -> Tensor:
+                return posterior.likelihood(posterior.white(y[some, None, :, None])[..., None, :, 0])[..., 0].argmax(dim=1)
+
+            return among.of(everyone, self._by_parts(which, among, rows, given, among.fall.shape[1]))
+
+        found = likeliest(_Covariances(fall, slopes[best, None].expand(fall.shape[:2])))
+        weight = torch.tensor(BESTS, dtype=torch.float64).to(y.device)
+        for _ in range(_ORDERED):
+            place, step = _ordered(self._by_parts(lambda posterior, some: posterior.values(y[some]), found, rows, given, 1))
+            fall, slope, place = (part[:, None].expand(-1, len(weight), *part.shape[1:]) for part in (found.fall, found.slope, place))
+            found = likeliest(_Covariances(fall, slope, place, weight[:, None] * step[:, None]))
+        return found
+
+    @staticmethod
+    def _by_parts(part: Callable[[_Posterior, Tensor], Tensor], of: _Covariances, rows: Tensor, given: int, each: int) -> Tensor:
+        """What is asked of every environment's posteriors, of which there are so many each, as many environments at once as fit memory."""
+        everyone = torch.arange(len(of.fall)).to(rows.device)
+        at_once = everyone.split(max(_MOST_NUMBERS // (each * len(rows) ** 2), 1))
+        return torch.cat([part(_Posterior(of.of(some), rows, given), some) for some in at_once])
+
+
+def _ordered(worth: Tensor) -> tuple[Tensor, Tensor]:
+    """Each player's place by what it is worth, from 0, and the steps g for w = 1, by place: ``(E, n)`` each."""
+    ranked, order = worth.sort(dim=1, descending=True)
+    steps = (ranked - torch.nn.functional.pad(ranked[:, 1:], (0, 1))).abs() * torch.arange(1, worth.shape[1] + 1).to(worth)
+    height = ((steps / steps.amax(dim=1, keepdim=True)).nan_to_num(0.0) + _LEAST_STEP).square()
+    return order.argsort(dim=1), height / height.sum(dim=1, keepdim=True)
 
 
 @dataclass(frozen=True)
 class _Covariances:
-    """Covariances k over coalitions of n players: λ of each player, double ``(..., n)``, and b, ``(...)``."""
+    """Covariances k over coalitions of n players.
+
+    Attributes:
+        fall: λ of each player, double ``(..., n)``.
+        slope: b, ``(...)``.
+        place: Each player's place in the order, int64 ``(..., n)``; ``None`` for w = 0.
+        step: g, by place, ``(..., n)``; ``None`` for w = 0.
+    """
 
     fall: Tensor
     slope: Tensor
+    place: Tensor | None = None
+    step: Tensor | None = None
 
-    def of(self, some: Tensor) -> _Covariances:
-        """Those at some indices of the first dimension."""
-        return _Covariances(self.fall[some], self.slope[some])
+    def of(self, *index: Tensor) -> _Covariances:
+        """Those at some indices of the first dimensions."""
+        ordered = () if self.place is None or self.step is None else (self.place[index], self.step[index])
+        return _Covariances(self.fall[index], self.slope[index], *ordered)
 
     @property
     def n(self) -> int:
@@ -182,6 +228,18 @@ class _Covariances:
         """By which factor the first part falls if coalitions differ in a player, ``(..., n)``."""
         return (1 - self.fall) / (1 + self.fall)
 
+    def _best(self, rows: Tensor) -> Tensor:
+        """The first place among a coalition's members, ``(..., m)``; n for the empty one."""
+        assert self.place is not None
+        return torch.where(rows, self.place[..., None, :], self.n).amin(dim=-1)
+
+    def _steps_from(self, place: Tensor, power: int) -> Tensor:
+        """Sum of the steps from a place on, each over the number of players before it to some power: ``(..., m, k)`` → the same."""
+        assert self.step is not None
+        parts = self.step / torch.arange(1, self.n + 1).to(self.step) ** power
+        tails = torch.nn.functional.pad(parts.flip(-1).cumsum(dim=-1).flip(-1), (0, 1))  # (..., n + 1)
+        return tails[..., None, :].expand(*place.shape[:-1], -1).gather(-1, place)
+
     def matrix(self, rows: Tensor) -> Tensor:
         """k of all pairs, and a little more on the diagonal, double ``(..., m, m)``."""
         members = rows.double()
@@ -191,7 +249,12 @@ class _Covariances:
         by_size = _by_size(self.n).to(members)[size][:, size]
         slope = self.slope[..., None, None]
         found: Tensor = (one_way + one_way.mT).exp() + by_size * (_SIZE_WEIGHT + slope * 4 / self.n * (x @ x.T))
-        found.diagonal(dim1=-2, dim2=-1).add_(_NUGGET * (1 + _SIZE_WEIGHT + self.slope[..., None]))
+        largest = 1 + _SIZE_WEIGHT + self.slope[..., None]
+        if self.step is not None:
+            best = self._best(rows)
+            found = found + self._steps_from(torch.maximum(best[..., :, None], best[..., None, :]), 0)
+            largest = largest + self.step.sum(dim=-1, keepdim=True)
+        found.diagonal(dim1=-2, dim2=-1).add_(_NUGGET * largest)
         return found
 
     def values(self, rows: Tensor) -> Tensor:
@@ -207,6 +270,8 @@ class _Covariances:
         by_size = _by_size(n).to(members)
         found += (_SIZE_WEIGHT / n * (by_size[n] - by_size[0]))[size, None]
         found += self.slope[..., None, None] * (4 / n * _slope(n).to(members)[size, None] * (members - members.mean(dim=1, keepdim=True)))
+        if self.step is not None and self.place is not None:  # the players of B_k share its step
+            found += self._steps_from(torch.maximum(self._best(rows)[..., :, None], self.place[..., None, :]), 1)
         return found
 
     def variance(self) -> Tensor:
@@ -222,6 +287,8 @@ class _Covariances:
         second = _SIZE_WEIGHT * 2 * (size[n, n] - size[n, 0]) / n**2
         third = 4 / n * float((slope[1:] * (1 - (t + 1) / n) + slope[:-1] * t / n).mean())
         found: Tensor = 2 * (1 - rho) * first + second + third * self.slope[..., None]
+        if self.place is not None:
+            found = found + self._steps_from(self.place[..., None, :], 2)[..., 0, :]
         return found
 
 

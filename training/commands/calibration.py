@@ -67,7 +67,6 @@ def calibrate_scenario(
     episodes = EPISODES if episodes is None else episodes
     blocked = BLOCKED if blocked is None else blocked
     with tqdm(unit=" parts", dynamic_ncols=True, delay=1, disable=None) as bar:
-
         due = monotonic() + _QUIET
 
         def move(done: int, total: int, what: str) -> None:
