@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..envs.engine import Engine
 from ..envs.metrics import episode_metrics
@@ -110,9 +111,10 @@ class Agent(ABC):
             )
 
     def act(self, observations: Tensor) -> Tensor:
-        """Choose, for every proxy, which lots to contribute: ``(E, N, size)`` → bool ``(E, N, K)``.
+        """Choose, for every proxy, which lots to contribute: ``(E, N, size)`` → bool ``(E, N, I)``.
 
-        The policy gets a copy of the observations, which it may change.
+        The policy gets a copy of the observations, which it may change. One that answers for the K lots alone forges nothing, and pulls no
+        lever, where the scenario has ``conduct``.
 
         Raises:
             RuntimeError: If no episode was begun.
@@ -122,17 +124,19 @@ class Agent(ABC):
         if not hasattr(self, "layout"):
             raise RuntimeError(f"agent {name} was not begun: call begin first, and in a begin of your own super().begin(layout, keys)")
         answer, shape = self.choose(observations.clone()), (*observations.shape[:-1], self.layout.n_lots)
-        if not isinstance(answer, Tensor) or tuple(answer.shape) != shape:
+        whole = (*shape[:-1], self.layout.n_items)
+        if not isinstance(answer, Tensor) or tuple(answer.shape) not in (shape, whole):
             came = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-            raise ValueError(f"agent {name} answered with {came}: choose must return a tensor of shape (E, N, K) = {shape}")
+            items = f" for lots alone, or (E, N, I) = {whole} for lots, {', '.join(self.layout.items)}" if self.layout.items else ""
+            raise ValueError(f"agent {name} answered with {came}: choose must return a tensor of shape (E, N, K) = {shape}{items}")
         if answer.dtype != torch.bool and not ((answer == 0) | (answer == 1)).all():
             raise ValueError(f"agent {name} answered with numbers other than 0 (withhold) and 1 (contribute): draw or compare them first")
         self.t += 1
-        return answer.bool()
+        return pad(answer.bool(), (0, whole[-1] - answer.shape[-1]))
 
     @abstractmethod
     def choose(self, observations: Tensor) -> Tensor:
-        """The policy itself, which :meth:`act` calls: ``(E, N, size)`` → bool ``(E, N, K)``."""
+        """The policy itself, which :meth:`act` calls: ``(E, N, size)`` → bool ``(E, N, K)`` or ``(E, N, I)``."""
 
     def round_keys(self) -> Tensor:
         """A new key per environment for this round, int64 ``(E,)``."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor
 
 from ..checks import whole_number
@@ -85,7 +84,7 @@ class BestReply(PrivilegedAgent):
         del observations
         engine, own = self.engine, list(self.seats)
         history = engine.history
-        start = history[-1].contributed.clone() if history else torch.zeros_like(engine.prospect.available)
+        start = start_of(engine, "last" if history else "none")
         start[:, own] = start_of(engine, self.start)[:, own]
         replies = best_replies(engine, start, seats=own, sweeps=self.sweeps)
         self.converged.append(replies.converged)

@@ -37,6 +37,8 @@ Start = Literal["last", "none", "all", "clean"]
 lot. ``clean``: the clean lots that will be admitted."""
 STARTS: tuple[Start, ...] = get_args(Start)
 
+MOST_ITEMS = 14
+"""Largest number of items of a proxy of which best replies try all choices."""
 MOST_PROFILES = 2**16
 """Largest number of choices of all proxies that :func:`equilibria` enumerates in each environment, by default."""
 _PROFILES_AT_ONCE = 2**13
@@ -98,16 +100,16 @@ def start_of(engine: Engine, start: Start) -> Tensor:
     Raises:
         ValueError: If there is no such start.
     """
-    look = engine.prospect
+    look, items = engine.prospect, engine.items
     match start:
         case "last":
-            return engine.history[-1].contributed if engine.history else torch.zeros_like(look.available)
+            return engine.history[-1].chosen.clone() if engine.history else torch.zeros_like(look.choosable)
         case "none":
-            return torch.zeros_like(look.available)
+            return torch.zeros_like(look.choosable)
         case "all":
-            return look.available.clone()
+            return items.lots(look.available)
         case "clean":
-            return ~engine.lots.corrupt & look.passes & look.available
+            return items.lots(look.passes & look.available) & items.whole(~engine.lots.corrupt)
     raise ValueError(f"start={start!r}: must be one of {', '.join(STARTS)}")
 
 
@@ -153,9 +155,9 @@ def best_replies(
     replying = range(n_agents) if seats is None else sorted({whole_number("seat", seat, 0, n_agents - 1) for seat in seats})
     most = max(n_agents + 1, 4) if sweeps is None else whole_number("sweeps", sweeps, 1)
     choices = (start if isinstance(start, Tensor) else start_of(engine, start)).to(engine.device, torch.bool)
-    if tuple(choices.shape) != (n_envs, n_agents, engine.num_lots):
-        raise ValueError(f"start has shape {tuple(choices.shape)}: must be (E, N, K) = {(n_envs, n_agents, engine.num_lots)}")
-    choices = choices & engine.prospect.available
+    if tuple(choices.shape) != (n_envs, n_agents, engine.num_items):
+        raise ValueError(f"start has shape {tuple(choices.shape)}: must be (E, N, I) = {(n_envs, n_agents, engine.num_items)}")
+    choices = choices & engine.prospect.choosable
     stale = torch.zeros(n_envs, n_agents, dtype=torch.bool, device=choices.device)  # whose choice may not be a best reply
     stale[:, list(replying)] = True
     swept = torch.zeros(n_envs, dtype=torch.int64, device=choices.device)
@@ -194,7 +196,7 @@ def equilibria(engine: Engine, *, most: int = MOST_PROFILES, starts: Sequence[St
     engine.require_running()
     if not starts:
         raise ValueError(f"starts={starts!r}: name at least one of {', '.join(STARTS)}")
-    n_bits = engine.num_agents * engine.num_lots
+    n_bits = engine.num_agents * engine.num_items
     if n_bits <= 62 and 2**n_bits <= whole_number("most", most, 1):
         return _enumerated(engine)
     found = [best_replies(engine, start) for start in starts]
@@ -205,7 +207,7 @@ def equilibria(engine: Engine, *, most: int = MOST_PROFILES, starts: Sequence[St
 
 def _reply(engine: Engine, choices: Tensor, seat: int, where: Tensor) -> Tensor:
     """Best replies of one proxy in some environments ``(W,)``, bool ``(W, K)``."""
-    table, code_at = _choices_of(engine.num_lots)
+    table, code_at = _choices_of(engine.num_items)
     table, n_choices = table.to(choices.device), len(table)
     offered = (table & ~_matters(engine)[where, seat][:, None]).any(dim=2).logical_not()  # (W, 2^K)
     rows, which = offered.nonzero(as_tuple=True)
@@ -214,8 +216,8 @@ def _reply(engine: Engine, choices: Tensor, seat: int, where: Tensor) -> Tensor:
     rewards = engine.theta.new_full((len(where), n_choices), -math.inf)
     rewards[rows, which] = try_out(engine, where[rows], tried).rewards[:, seat]
     enough = rewards >= (rewards.amax(dim=1) - _rounding(engine)[where])[:, None]
-    current = choices[where, seat] & engine.prospect.available[where, seat]
-    code = code_at.to(choices.device)[(current * (1 << torch.arange(engine.num_lots, device=choices.device))).sum(dim=1)]
+    current = choices[where, seat] & engine.prospect.choosable[where, seat]
+    code = code_at.to(choices.device)[(current * (1 << torch.arange(engine.num_items, device=choices.device))).sum(dim=1)]
     best = enough.to(torch.uint8).argmax(dim=1)  # the first of them, which has the fewest lots
     stays = enough.gather(1, code[:, None])[:, 0]
     return table[torch.where(stays, code, best)]
@@ -223,7 +225,7 @@ def _reply(engine: Engine, choices: Tensor, seat: int, where: Tensor) -> Tensor:
 
 def _enumerated(engine: Engine) -> Equilibria:
     """All choices of all proxies, tried."""
-    n_envs, n_agents, n_lots = engine.num_envs, engine.num_agents, engine.num_lots
+    n_envs, n_agents, n_lots = engine.num_envs, engine.num_agents, engine.num_items
     table, _ = _choices_of(n_lots)
     n_own = len(table)
     index = torch.cartesian_prod(*[torch.arange(n_own)] * n_agents).reshape(-1, n_agents)  # (S, N)
@@ -273,8 +275,8 @@ def _matters(engine: Engine) -> Tensor:
     """Lots whose contribution may change more than costs, bool ``(E, N, K)``: for the others every choice without them is as good."""
     look = engine.prospect
     if engine.scenario.screening.governance == "negotiate" or not reads_game_alone(bare(engine.rule)):
-        return look.available
-    return look.available & look.passes
+        return look.choosable
+    return torch.cat([look.available & look.passes, look.choosable[..., engine.items.n_updates :]], dim=-1)
 
 
 def _rounding(engine: Engine) -> Tensor:
@@ -285,7 +287,15 @@ def _rounding(engine: Engine) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _choices_of(n_lots: int) -> tuple[Tensor, Tensor]:
-    """All choices of a proxy, bool ``(2^K, K)``, those with fewer lots first; and where each code (bit k = lot k) is among them."""
+    """All choices of a proxy, bool ``(2^K, K)``, those with fewer lots first; and where each code (bit k = lot k) is among them.
+
+    Raises:
+        ValueError: If there are too many.
+    """
+    if n_lots > MOST_ITEMS:
+        raise ValueError(
+            f"best replies try all choices of a proxy, and with {n_lots} items these are 2^{n_lots}: have {MOST_ITEMS} at most"
+        )
     codes = sorted(range(2**n_lots), key=lambda code: (code.bit_count(), code))
     place = torch.empty(2**n_lots, dtype=torch.int64)
     place[torch.tensor(codes)] = torch.arange(2**n_lots)

@@ -78,7 +78,7 @@ class Learned(Agent):
             ValueError: If the observations have other features than those that the policy was trained on.
         """
         super().begin(layout, keys)
-        self._normalise = Normaliser(self._trained_on["mean"], self._trained_on["variance"], len(layout.lot_features), layout.n_lots)
+        self._normalise = Normaliser(self._trained_on["mean"], self._trained_on["variance"], len(layout.lot_features), layout.n_items)
 
     @torch.no_grad()
     def probabilities(self, observations: Tensor) -> Tensor:

@@ -19,14 +19,16 @@ class Oracle(PrivilegedAgent):
     def choose(self, observations: Tensor) -> Tensor:
         """The lots that are clean and will be admitted."""
         del observations
-        return ~self.engine.lots.corrupt & self.engine.prospect.passes
+        passes = self.engine.prospect.passes[..., : self.engine.num_lots]
+        return ~self.engine.lots.corrupt & passes
 
 
 @AGENTS.register("planner")
 class Planner(PrivilegedAgent):
     r"""For reference only: contributes the lots whose true first-order gain on the validation set exceeds their cost.
 
-    Lot (i, k) is contributed iff it will be admitted and
+    Where the scenario has forgeries, it sends those that do so, too: it may use every update. Lot (i, k) is contributed iff it will be
+    admitted and
     :math:`\text{scale} \cdot p_{ik} \langle \nabla U(\theta), \Delta_{ik} \rangle > \text{cost}`.
 
     It predicts. Three things make it fall short of the best that could be done: lots are judged one by one, so that of many lots which say
@@ -49,8 +51,8 @@ class Planner(PrivilegedAgent):
         engine = self.engine
         proposals, updates = engine.prospect.proposals, engine.prospect.filtered.updates
         gain = (updates @ engine.utility_gradient()[:, None, :, None])[..., 0]  # (E, N, K)
-        worth = engine.reward_scale * proposals.share * gain > engine.scenario.reward.contribution_cost
-        return torch.logical_and(worth, engine.prospect.passes)
+        worth = engine.reward_scale * proposals.share * gain > _costs(engine)
+        return engine.items.whole(worth & engine.prospect.passes & engine.prospect.available)
 
 
 class GreedySearch(PrivilegedAgent):
@@ -71,17 +73,17 @@ class GreedySearch(PrivilegedAgent):
     def choose(self, observations: Tensor) -> Tensor:
         """A set of lots that no single lot improves, bool ``(E, N, K)``."""
         engine, game = self.engine, self.engine.lot_game()
-        scale, cost = engine.reward_scale, engine.scenario.reward.contribution_cost
+        scale, cost = engine.reward_scale, _costs(engine)
 
         def worth(sets: Tensor) -> Tensor:
             """W, ``(E, C, N, K)`` → ``(E, C)``."""
-            return scale * game.value(sets) - cost * sets.sum(dim=(2, 3))
+            return scale * game.value(sets) - (sets.sum(dim=2) * cost).sum(dim=-1)
 
         starts = [torch.zeros_like(game.candidates), game.candidates]
         if Planner.plays(engine.scenario):
             first_order = Planner()
             first_order.watch(engine)
-            starts.append(first_order.choose(observations))
+            starts.append(first_order.choose(observations)[..., : engine.items.n_updates])
         sets = torch.stack(starts, dim=1)  # (E, 2 or 3, N, K)
         best, which = worth(sets).max(dim=1)
         chosen = _picked(sets, which)
@@ -95,7 +97,7 @@ class GreedySearch(PrivilegedAgent):
             highest, lot = worths.max(dim=1)
             rises = highest > best + least
             if not rises.any():
-                return chosen
+                return engine.items.whole(chosen)
             best = torch.where(rises, highest, best)
             chosen = torch.where(rises[:, None, None], chosen ^ flip[lot], chosen)
 
@@ -136,7 +138,14 @@ class MeasuringPlanner(PrivilegedAgent):
 
     def choose(self, observations: Tensor) -> Tensor:
         """What the reference that did best in a cooperative contributes there, bool ``(E, N, K)``."""
-        return _picked(torch.stack([agent.choose(observations) for agent in self.tried], dim=1), self.best)
+        choices = [self.engine.items.whole(agent.choose(observations)) for agent in self.tried]
+        return _picked(torch.stack(choices, dim=1), self.best)
+
+
+def _costs(engine: Engine) -> Tensor:
+    """What each update costs if it is sent, ``(U,)``, in reward units."""
+    shares = engine.items.costs[: engine.items.n_updates]
+    return engine.scenario.reward.contribution_cost * torch.tensor(shares, dtype=torch.float64).to(engine.theta)
 
 
 def _picked(sets: Tensor, which: Tensor) -> Tensor:

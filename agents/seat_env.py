@@ -61,7 +61,7 @@ class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
         self.seat = whole_number("seat", seat, 0, last, f"seats go from 0 to {last}")
         self.others = make(others) if isinstance(others, str) else _own_copy(checked_agent("others", others))
         self.render_mode = render_mode
-        self._codec = ActionCodec(actions, self.engine.num_lots)
+        self._codec = ActionCodec(actions, self.engine.num_items)
         self.observation_space: Any = observation_space(self.engine.layout)
         self.action_space = self._codec.space()
 
@@ -114,7 +114,7 @@ class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
         return observation
 
     def _info(self) -> dict[str, Any]:
-        return {"action_mask": self._codec.flat_mask(self.engine.prospect.available[0, self.seat])}
+        return {"action_mask": self._codec.flat_mask(self.engine.prospect.choosable[0, self.seat])}
 
 
 def _own_copy(agent: Agent) -> Agent:

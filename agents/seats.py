@@ -126,7 +126,7 @@ class Company:
 
     def join(self, engine: Engine, choices: Tensor) -> Tensor:
         """Everybody's choices in the coming round, ``(E, N, K)``, from the learner's, ``(E, len(learners), K)``. Call it once a round."""
-        everyone = torch.empty(engine.num_envs, engine.num_agents, engine.num_lots, dtype=torch.bool, device=choices.device)
+        everyone = torch.empty(engine.num_envs, engine.num_agents, engine.num_items, dtype=torch.bool, device=choices.device)
         everyone[:, self.learners] = choices.bool()
         for seat, agent in self._agents.items():
             everyone[:, seat] = agent.act(engine.observations)[:, seat]

@@ -125,7 +125,7 @@ class _Copies(Engine):
         if rows is None:  # each cooperative once
             return
         self.num_envs = len(rows)
-        for name in ("server_state", "prospect", "lots", "profiles"):
+        for name in ("server_state", "prospect", "lots", "profiles", "standing"):
             setattr(self, name, taken(getattr(engine, name), name))
         for name, part in vars(engine).items():
             if isinstance(part, Tensor) and part.dim() and len(part) == engine.num_envs and name != "observations":
@@ -133,10 +133,9 @@ class _Copies(Engine):
 
     def pay(self, choices: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Credit ``(R, N)``, gain ``(R,)``, costs ``(R, N)`` and, where settlements reward, the utility after the round ``(R,)``."""
-        entry = self._screen(choices & self.prospect.available)
-        merged = self._aggregate(entry.admitted)
+        entry, merged, cost = self._advance(choices)
         self.round = self._as_played(entry, merged.aggregate).as_round()
-        pay = self._pay(self._cost(entry.contributed, self.prospect.own_admissible))
+        pay = self._pay(cost)
         utility = self.prospect.utility
         if _settles(self):
             utility = self.utility.of_logits(self.model.logits(self.theta + merged.delta, self.utility.rows.x))

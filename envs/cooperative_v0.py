@@ -215,7 +215,7 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
         self.state_space = state_space(self.engine.layout, self.engine.num_agents)
         self._infos = checked_info_form(infos)
         self._pay = Pay(rewards)
-        self._codec = ActionCodec(actions, self.engine.num_lots)
+        self._codec = ActionCodec(actions, self.engine.num_items)
         if ledger is None and ledger_name is not None:
             raise ValueError(f"ledger_name={ledger_name!r} names the cooperatives in a ledger: give ledger= too")
         self._bookkeeper = None
@@ -349,7 +349,7 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
 
     def _all_infos(self) -> Infos:
         engine = self.engine
-        masks = self._codec.masks(engine.prospect.available[0])
+        masks = self._codec.masks(engine.prospect.choosable[0])
         infos: Infos = {agent: {"action_mask": mask} for agent, mask in zip(self.agents, masks, strict=True)}
         if self._infos == "mask":
             return infos

@@ -33,6 +33,7 @@ from .. import credit as credit_rules
 from ..checks import whole_number
 from ..credit import CreditRule, LotGame
 from ..strict_yaml import read_text
+from .conduct import Items, Standing
 from .data.names import Names
 from .data.sources import Splits
 from .devices import checked_device, plain_torch
@@ -98,7 +99,8 @@ class Engine(RoundSteps):
                 raise ValueError(f"names={names}: seats of a vertical cooperative hold columns, which only one name can offer")
         self.names = names
         self.num_agents = scenario.principals if names is None else len(names.owner)
-        self.num_lots = scenario.lots.per_principal
+        self.items = Items(scenario.conduct, scenario.lots.per_principal)
+        self.num_lots, self.num_items = self.items.n_lots, len(self.items)
         self.horizon = scenario.horizon
         self.dtype, self.device = dtype, checked_device(device)
         if not isinstance(credit, (str, CreditRule)) and credit is not None:
@@ -166,7 +168,8 @@ class Engine(RoundSteps):
         self.server_state = self.scenario.server.start(self.theta)
         self.t = 0
         self.history = []
-        self._memory = Memory(self.scenario, self.layout, self.reward_scale, self.theta, self.num_agents)
+        self._memory = Memory(self.scenario, self.items, self.layout, self.reward_scale, self.theta, self.num_agents)
+        self.standing = Standing.start(self.theta, self.num_agents)
         if self.rule is not None:
             self.rule.reset(self.num_envs, self.num_agents)
             self._rule_mark = self._mark_rule(self.rule)
@@ -185,7 +188,8 @@ class Engine(RoundSteps):
         """Play one round.
 
         Args:
-            actions: Which lots are contributed, bool or 0/1, ``(E, N, K)``, on any device. A lot that is not ``available`` adds nothing.
+            actions: Which items are chosen, bool or 0/1, ``(E, N, I)``, on any device: the K lots, and where the scenario has ``conduct``
+                its forgeries and levers after them. An item that is not ``choosable`` does nothing.
 
         Raises:
             RuntimeError: Before the first :meth:`reset`, after the episode's last round, or if another engine shares the object of a
@@ -407,11 +411,12 @@ class Engine(RoundSteps):
         return seats
 
     def _checked_actions(self, actions: Tensor) -> Tensor:
-        shape = (self.num_envs, self.num_agents, self.num_lots)
+        shape = (self.num_envs, self.num_agents, self.num_items)
         if not isinstance(actions, Tensor):
             raise ValueError(f"actions is {type(actions).__name__}: must be a torch tensor {shape}, as in torch.as_tensor(actions)")
+        of = f"num_items: {self.num_lots} lots, {', '.join(self.items.names)}" if self.items else "num_lots"
         if tuple(actions.shape) != shape:
-            raise ValueError(f"actions have shape {tuple(actions.shape)}, must be (num_envs, num_agents, num_lots) = {shape}")
+            raise ValueError(f"actions have shape {tuple(actions.shape)}, must be (num_envs, num_agents, {of}) = {shape}")
         if actions.dtype != torch.bool and not ((actions == 0) | (actions == 1)).all():
             raise ValueError("actions must be 0 (withhold) or 1 (contribute) for every lot")
         return actions.to(self.device, torch.bool)
@@ -430,7 +435,7 @@ def _reference(scenario_yaml: str, made_by: tuple[object, ...]) -> Tensor:
 
 def reference(scenario: Scenario) -> Tensor:
     """Utilities in 32 fixed episodes of all clean lots without screening, start included, ``(T + 1, 32)``."""
-    plain = scenario.model_copy(update={"settlement": None, "observations": Observations()})
+    plain = scenario.model_copy(update={"settlement": None, "observations": Observations(), "conduct": None})
     return _reference(plain.to_yaml(), recipe(scenario))
 
 

@@ -38,7 +38,7 @@ def round_infos(engine: Engine) -> dict[str, NDArray[Any]]:
     """
     last = engine.history[-1] if engine.history else None
     by_agent = engine.num_envs, engine.num_agents
-    by_lot = *by_agent, engine.num_lots
+    by_lot = *by_agent, engine.items.n_updates
     infos = {
         "credit": np.zeros(by_agent) if last is None else _copied(last.credit),
         "contributed": np.zeros(by_lot, dtype=bool) if last is None else _copied(last.contributed),
@@ -75,6 +75,9 @@ def metric_names(scenario: Scenario) -> list[str]:
     """Names of the :func:`episode_metrics` of a scenario, in their order, without playing a round."""
     names = ["return", "cost", "welfare", "utility", "gain", "clean_share", "corrupt_share", "admitted_share", "violations", "kept"]
     names += ["imbalance", "evaluations"]
+    if scenario.conduct is not None:
+        n_forgeries = len(scenario.conduct.forgeries)
+        names += [f"{'sent' if i < n_forgeries else 'pulled'}/{name}" for i, name in enumerate(scenario.conduct.names)]
     if scenario.settlement is not None:
         names += ["revenue", "paid"]
     if scenario.screening.governance == "negotiate":
@@ -105,6 +108,8 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
         * ``kept``: mean over admitted updates of the share of the update's norm that was admitted, below 1 if the filter changed any;
         * ``imbalance``: sum of credit minus sum of v(N), in reward units; 0 for an efficient rule;
         * ``evaluations``: coalitions evaluated per round;
+        * where the scenario has conduct, ``sent/<forgery>`` and ``pulled/<lever>``: share of all agents' rounds in which the item was
+          chosen; of ``strict`` and ``lax`` among the agents whose profile has a tolerance;
         * where the scenario has a settlement, ``revenue``: what was earned, ``(E,)``, and ``paid``: what each agent was paid of it,
           ``(E, N)``, both float64, in minor units;
         * under governance negotiate, ``negotiated/<measure>``: how satisfied the principals were with the negotiated sets, and
@@ -117,7 +122,8 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
     history = engine.history
     if not history:
         raise RuntimeError("episode_metrics needs at least one round: call step first")
-    contributed = torch.stack([result.contributed for result in history])  # (T, E, N, K)
+    contributed = torch.stack([result.contributed for result in history])  # (T, E, N, U)
+    lots = contributed[..., : engine.num_lots]
     admitted = torch.stack([result.admitted for result in history])
     credit = torch.stack([result.credit for result in history])  # (T, E, N)
     cost = torch.stack([result.cost for result in history]).sum(dim=0)  # (E, N)
@@ -129,14 +135,16 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
         "welfare": engine.reward_scale * (engine.prospect.utility - engine.initial_utility) - cost.sum(dim=1),
         "utility": engine.prospect.utility,
         "gain": engine.prospect.utility - engine.initial_utility,
-        "clean_share": _share(contributed, ~corrupt, gain.dtype),
-        "corrupt_share": _share(contributed, corrupt, gain.dtype),
+        "clean_share": _share(lots, ~corrupt, gain.dtype),
+        "corrupt_share": _share(lots, corrupt, gain.dtype),
         "admitted_share": admitted.sum(dim=(0, 2, 3)).to(gain.dtype) / contributed.sum(dim=(0, 2, 3)).clamp(min=1),
         "violations": torch.stack([result.violated | result.forbidden_used for result in history]).to(gain.dtype).mean(dim=0),
         "kept": torch.stack([result.kept for result in history]).sum(dim=(0, 2, 3)) / admitted.sum(dim=(0, 2, 3)).clamp(min=1),
         "imbalance": engine.reward_scale * (credit.sum(dim=(0, 2)) - gain.sum(dim=0)),
         "evaluations": torch.full_like(gain[0], sum(result.evaluations for result in history) / len(history)),
     }
+    if engine.items:
+        metrics |= _items_chosen(engine, contributed)
     if engine.treasury is not None:
         revenue = [result.revenue for result in history if result.revenue is not None]
         payouts = [result.payouts for result in history if result.payouts is not None]
@@ -157,6 +165,21 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
     beyond = torch.stack([(result.left < -rounding).any(dim=-1) for result in history])
     metrics["beyond_limits"] = beyond.to(gain.dtype).mean(dim=0)
     return metrics | {f"limit_used/{name}": used[..., engine.layout.values.index(name)].amax(dim=0) for name in engine.scenario.limited}
+
+
+def _items_chosen(engine: Engine, contributed: Tensor) -> dict[str, Tensor]:
+    """Share of agents' rounds in which each forgery and lever was chosen, ``(E,)`` each, from the updates sent, ``(T, E, N, U)``."""
+    items, dtype = engine.items, engine.dtype
+    pulled = torch.stack([result.pulled for result in engine.history if result.pulled is not None])
+    chosen = torch.cat([contributed[..., engine.num_lots :], pulled], dim=-1)
+    whose = torch.ones_like(chosen[0])
+    tolerates = engine.profiles.tolerates
+    for at, lever in enumerate(items.conduct.levers, items.n_updates - items.n_lots):
+        if lever.kind in ("strict", "lax"):
+            whose[..., at] = tolerates
+    shares = (chosen & whose).sum(dim=(0, 2)).to(dtype) / (len(chosen) * whose.sum(dim=1)).clamp(min=1)
+    n_forgeries = len(items.conduct.forgeries)
+    return {f"{'sent' if i < n_forgeries else 'pulled'}/{name}": shares[:, i] for i, name in enumerate(items.names)}
 
 
 def limits_used(engine: Engine) -> Tensor:

@@ -55,7 +55,7 @@ class PlayedRound:
             contributed=self.contributed,
             admitted=self.admitted,
             blocked_by=self.before.blocked_by,
-            samples=self.lots.samples,
+            samples=self.lots.samples if self.before.claimed is None else self.before.claimed,
             updates=self.aggregate.applied_updates,
             utility_gradient=self.utility_gradient,
             t=self.t,

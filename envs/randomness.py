@@ -39,6 +39,7 @@ class Purpose(IntEnum):
     NOISE = 11
     DRIFT = 12
     HOLDERS = 13
+    FORGERY = 14
 
 
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # as a signed 64-bit number

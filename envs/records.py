@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from .model.coalitions import RoundStep
@@ -16,7 +17,7 @@ from .screening.verdicts import Verdicts
 
 @dataclass(frozen=True)
 class RoundResult:
-    """What happened in a round.
+    """What happened in a round. With forgeries, updates have an axis of U instead of K: the lots', and then the forged ones.
 
     Attributes:
         observations: What proxies see next, float32 ``(E, N, layout.size)``.
@@ -46,6 +47,7 @@ class RoundResult:
             if the scenario has no settlement.
         evaluations: Coalitions evaluated for the credit, in each environment.
         done: Whether this was the episode's last round.
+        pulled: Which levers were pulled, bool ``(E, N, L)``; ``None`` in a scenario without conduct.
     """
 
     observations: Tensor
@@ -72,11 +74,19 @@ class RoundResult:
     payouts: Tensor | None
     evaluations: int
     done: bool
+    pulled: Tensor | None = None
+
+    @property
+    def chosen(self) -> Tensor:
+        """Which items were chosen and did something, bool ``(E, N, I)``."""
+        return self.contributed if self.pulled is None else torch.cat([self.contributed, self.pulled], dim=-1)
 
 
 @dataclass(frozen=True)
 class Prospect:
     """What is known at the start of a round, before the proxies choose. All of it is computed from the shared parameters.
+
+    With forgeries, updates have an axis of U instead of K: the lots', and then the forged ones.
 
     Attributes:
         proposals: Every lot's update. An update that is not finite is replaced by zeros and never admitted.
@@ -91,6 +101,8 @@ class Prospect:
         log_share: Log-softmax of the shared model on the validation set, ``(E, V, C)``.
         validation_loss: Mean cross-entropy on the validation set, ``(E,)``, in nats.
         utility: U(θ), ``(E,)``.
+        pullable: Which levers do anything in the coming round, bool ``(E, N, L)``; ``None`` in a scenario without conduct.
+        claimed: Rows that each update claims, ``(E, N, U)``; ``None`` where these are the lots' own.
     """
 
     proposals: Proposals
@@ -105,6 +117,13 @@ class Prospect:
     log_share: Tensor
     validation_loss: Tensor
     utility: Tensor
+    pullable: Tensor | None = None
+    claimed: Tensor | None = None
+
+    @property
+    def choosable(self) -> Tensor:
+        """Which items there is anything to choose of, bool ``(E, N, I)``: updates that are available, and levers that do anything."""
+        return self.available if self.pullable is None else torch.cat([self.available, self.pullable], dim=-1)
 
     @property
     def harm(self) -> Tensor:
@@ -151,12 +170,14 @@ class Entry:
         admitted: Those of them that are admitted, bool ``(E, N, K)``.
         candidates: Lots that would have been admitted if contributed, bool ``(E, N, K)``.
         bargain: What was negotiated and why, under governance negotiate; else ``None``.
+        pulled: Which levers were pulled, bool ``(E, N, L)``; ``None`` in a scenario without conduct.
     """
 
     contributed: Tensor
     admitted: Tensor
     candidates: Tensor
     bargain: Bargain | None = None
+    pulled: Tensor | None = None
 
 
 @dataclass(frozen=True)

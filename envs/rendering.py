@@ -74,6 +74,8 @@ class _View:
     unit: str
     values: list[str]
     profiles: list[str]
+    items: list[str]  # (K,), numbers of the lots, and after them names of the forged updates: K counts both
+    pulled: list[list[str]]  # (N, …), names of the levers that each proxy pulled
     status: NDArray[np.int64]  # (N, K)
     kept: NDArray[np.float64]  # (N, K), norm of what was admitted over the update's norm
     blockers: list[list[list[int]]]  # (N, K), for each lot the principals who block it
@@ -93,9 +95,10 @@ class _View:
         if not 0 <= e < engine.num_envs:
             raise ValueError(f"environment={e}: must be from 0 to {engine.num_envs - 1}")
         history, last = engine.history, engine.history[-1] if engine.history else None
-        status, verdict, negotiated = np.full((engine.num_agents, engine.num_lots), _UNDECIDED), "", list[str]()
+        n_updates = engine.items.n_updates
+        status, verdict, negotiated = np.full((engine.num_agents, n_updates), _UNDECIDED), "", list[str]()
         kept = np.ones(status.shape)
-        blockers: list[list[list[int]]] = [[[] for _ in range(engine.num_lots)] for _ in range(engine.num_agents)]
+        blockers: list[list[list[int]]] = [[[] for _ in range(n_updates)] for _ in range(engine.num_agents)]
         if last is not None:
             admitted, contributed = (lots[e].cpu().numpy() for lots in (last.admitted, last.contributed))
             status = np.where(admitted, _ADMITTED, np.where(contributed, _SCREENED, _WITHHELD))
@@ -110,7 +113,7 @@ class _View:
             guard = f" · guard γ = {last.gamma[e].item():.3f}" if engine.scenario.screening.guard else ""
             broken = ["VIOLATES a profile"] * bool(last.violated[e]) + ["uses FORBIDDEN data"] * bool(last.forbidden_used[e])
             verdict = (" and ".join(broken) or "within every profile") + guard
-        earned = [[""] * engine.num_lots for _ in range(engine.num_agents)]
+        earned = [[""] * n_updates for _ in range(engine.num_agents)]
         if last is not None and last.lot_credit is not None:
             for i, k in last.admitted[e].nonzero().tolist():
                 earned[i][k] = f"{engine.reward_scale * last.lot_credit[e, i, k].item():+z.2f}"
@@ -129,6 +132,8 @@ class _View:
             unit=_UNITS[engine.scenario.utility],
             values=[one_line(name) for name in engine.values],
             profiles=[_profile(engine, e, i) for i in range(engine.num_agents)],
+            items=[*map(str, range(engine.num_lots)), *engine.items.names[: n_updates - engine.num_lots]],
+            pulled=_pulled(engine, e),
             status=status,
             kept=kept,
             blockers=blockers,
@@ -142,6 +147,14 @@ class _View:
             accounts=accounts,
             currency=currency,
         )
+
+
+def _pulled(engine: Engine, e: int) -> list[list[str]]:
+    """Names of the levers that each proxy pulled in the last round."""
+    last = engine.history[-1].pulled if engine.history else None
+    levers = engine.items.names[len(engine.items.names) - engine.items.n_levers :]
+    rows = [[False] * len(levers)] * engine.num_agents if last is None else last[e].tolist()
+    return [[name for name, one in zip(levers, row, strict=True) if one] for row in rows]
 
 
 def _money(engine: Engine, e: int) -> tuple[list[list[str]], NDArray[np.float64], list[str], str]:
@@ -197,7 +210,7 @@ def render_text(engine: Engine, environment: int = 0) -> str:
         kept = [f"{share:.0%}" if status == _MENDED else "" for status, share in zip(view.status[i], view.kept[i], strict=True)]
         lots = " ".join(_LETTERS[status] + part + earned for status, part, earned in zip(view.status[i], kept, view.earned[i], strict=True))
         screened = np.flatnonzero(np.isin(view.status[i], (_SCREENED, _MENDED)))
-        out = " ".join(f"{k}:{','.join(_ranges(view.blockers[i][k])) or 'nobody'}" for k in screened)
+        out = " ".join(f"{view.items[k]}:{','.join(_ranges(view.blockers[i][k])) or 'nobody'}" for k in screened)
         rows.append([f"proxy_{i}", view.profiles[i], lots, paid, f"{total:+z.2f}", cost, *(view.payouts[i] if view.payouts else []), out])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     others = sum(widths) - widths[1] + 2 * (len(widths) - 1)
@@ -218,13 +231,22 @@ def render_text(engine: Engine, environment: int = 0) -> str:
         outcome.append(f"applied step: {view.verdict}")
         outcome += textwrap.wrap(rises_in_words(view.risen, view.used), _WIDTH)
         outcome += [f"the bargain {text}" for text in view.bargain]
+    outcome += textwrap.wrap(_levers_in_words(view), _WIDTH)
     outcome += view.accounts
     outcome += textwrap.wrap(view.deadlock, _WIDTH)
     after = "A or M" if mended else "A"
     numbers = f"(credit, total, cost, and after {after} what the lot earned: reward units)" if any(map(any, view.earned)) else ""
     symbols = [f"{letter} {meaning}" for letter, meaning in zip(_LETTERS, _MEANINGS, strict=True)][: len(_LETTERS) - (not mended)]
     legend = "  ".join(symbols) + ("\n" if mended else "  ") + (numbers or "(credit, total, cost: reward units)")
+    if forged := [name for name in view.items if not name.isdigit()]:
+        legend += f"\nafter the {len(view.items) - len(forged)} lots: {', '.join(forged)}"
     return "\n".join([f"{view.title} · {view.round}", "", *table, "", *outcome, "", legend])
+
+
+def _levers_in_words(view: _View) -> str:
+    """Who pulled which levers; empty if nobody did."""
+    who = [f"proxy_{i} {', '.join(names)}" for i, names in enumerate(view.pulled) if names]
+    return f"pulled: {'; '.join(who)}" if who else ""
 
 
 def render_picture(engine: Engine, environment: int = 0, *, width: int = 960, height: int = 640) -> NDArray[np.uint8]:
@@ -324,13 +346,14 @@ def _draw_lots(ax: Axes, view: _View, cell: tuple[float, float]) -> None:
         ax.text(k + 0.5, i + 0.5, text, ha="center", va="center", fontsize=size, linespacing=1.05, color=colour, bbox=background)
     n_lines = 2 if cell[1] >= 44 else 1  # of 6.5 points, in the lower half of a row
     profiles = [textwrap.fill(text.replace(" in all", "\u00a0in\u00a0all"), 22) for text in shortened(view.profiles, 20 * n_lines)]
+    names = [" · ".join([f"proxy_{i}", *pulled]) for i, pulled in enumerate(view.pulled)]
     for i in range(0, n_agents, math.ceil(16 / cell[1])):  # label only some rows if they are lower than a line of text
         profile = profiles[i] if cell[1] >= 26 and view.profiles[i] != "-" else ""
         style: dict[str, Any] = {"xy": (0, i + 0.5), "textcoords": "offset points", "ha": "right", "parse_math": False}
-        ax.annotate(f"proxy_{i}", xytext=(-5, 1 if profile else 0), va="bottom" if profile else "center", fontsize=8.5, **style)
+        ax.annotate(names[i], xytext=(-5, 1 if profile else 0), va="bottom" if profile else "center", fontsize=8.5, **style)
         ax.annotate(profile, xytext=(-5, -1), va="top", fontsize=6.5, color="#444444", **style)
     ax.set(xlim=(0, n_lots), ylim=(n_agents, 0), yticks=[])
-    ax.set_xticks(np.arange(n_lots) + 0.5, [f"lot {k}" if cell[0] >= 28 else str(k) for k in range(n_lots)])
+    ax.set_xticks(np.arange(n_lots) + 0.5, [f"lot {name}" if name.isdigit() and cell[0] >= 28 else name for name in view.items])
     ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False, pad=2, labelsize=8 if cell[0] >= 40 else 7)
     ax.spines[:].set_edgecolor("#808080")
 

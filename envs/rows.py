@@ -67,7 +67,7 @@ class Rows:
         compile: bool = False,
     ) -> None:
         self.engine = Engine(scenario, credit, whole_number("num_cooperatives", num_cooperatives, 1), device=device, compile=compile)
-        self.codec = ActionCodec(actions, self.engine.num_lots)
+        self.codec = ActionCodec(actions, self.engine.num_items)
         self._pay = Pay(rewards)
         self._others = others
         self._seats: slice | list[int] = slice(None) if others is None else others.learners
@@ -106,4 +106,4 @@ class Rows:
     def masks(self) -> NDArray[np.bool_]:
         """Action masks side by side, ``(E·N, 2K)`` or ``(E·N, 2**K)`` by form; see :meth:`ActionCodec.flat_mask`."""
         self.engine.require_begun("action_masks")
-        return self.codec.flat_mask(self.engine.prospect.available[:, self._seats].cpu()).reshape(len(self), -1)
+        return self.codec.flat_mask(self.engine.prospect.choosable[:, self._seats].cpu()).reshape(len(self), -1)

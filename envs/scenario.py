@@ -36,6 +36,7 @@ from .. import strict_yaml
 from ..registry import unknown_name
 from ..settings import LATER, Settings, left_out, misplaced, models_in, problems
 from ..text import one_line
+from .conduct.settings import Conduct
 from .data.lots import Lots
 from .data.mixtures import DirichletMixture
 from .data.sources import Data
@@ -172,6 +173,11 @@ class Scenario(Settings):
         json_schema_extra=LATER,
         description="What the cooperative earns in money, and how it is split. none: there is no money. `settlement: {}`: the defaults.",
     )
+    conduct: Conduct | None = Field(
+        None,
+        json_schema_extra=LATER,
+        description="What proxies may do beside contributing their lots: forge updates, and pull levers. none: nothing.",
+    )
     _origin: _Origin = PrivateAttr(default_factory=_Origin)
 
     @model_validator(mode="after")
@@ -199,6 +205,9 @@ class Scenario(Settings):
                 "use utility: neg_log_loss, or another governance"
             )
         self.lots.samples(self.principals)
+        if self.conduct is not None:
+            tolerates = any(profile.tolerances or profile.relative_tolerances for profile in self.profiles)
+            self.conduct.check(self.lots.per_principal, self.screening.governance, self.screening.filter, tolerates=tolerates)
         if isinstance(self.substrate, Vertical):
             self._check_vertical()
         elif self.lots.corruption.what == "links":
@@ -230,6 +239,7 @@ class Scenario(Settings):
         lots, corruption = self.lots, self.lots.corruption
         n_wrong = round(corruption.least_rate * lots.rows) if isinstance(lots.rows, int) else 0
         for does_not_apply, why in (
+            (self.conduct is not None, "conduct: principals hold columns there, and no updates of all parameters; leave it out"),
             (
                 self.model.kind != "softmax",
                 f"model.kind={self.model.kind}: only in a linear model do parameters belong to columns; use softmax",

@@ -34,6 +34,7 @@ from .. import __version__, credit
 from ..agents import AGENTS, Agent
 from ..agents.seats import seated, seats_named
 from ..checks import items_of
+from ..envs.observations.layout import ObservationLayout
 from ..envs.scenario import Scenario
 from ..envs.shared import require_served, shared
 from ..files import output_folder, read_json, write_json, write_text
@@ -202,7 +203,7 @@ def cells(
 def tried(scenario: Scenario, rule: str) -> int:
     """Coalitions that agents bound to a rule evaluate in a round and environment when each of N replies once: N·2^K times the rule's."""
     n_agents = scenario.principals
-    each: int = 2**scenario.lots.per_principal
+    each: int = 2 ** ObservationLayout.of(scenario).n_items
     return n_agents * each * max(credit.make(rule).cost(n_agents), 1)
 
 
@@ -351,7 +352,7 @@ def _work(cell: Cell) -> int:
     steps = 4 * each * len(cell.evaluation_splits)
     if cell.agent == "learned":
         return steps + cell.settings.total_steps + each * cell.settings.splits
-    return steps // 2 * 2**cell.settings.scenario.lots.per_principal if cell.agent in RULE_BOUND else steps
+    return steps // 2 * 2 ** ObservationLayout.of(cell.settings.scenario).n_items if cell.agent in RULE_BOUND else steps
 
 
 def _move(bar: tqdm[Any], progress: Any) -> None:

@@ -265,7 +265,7 @@ def _on_split(scenario: Scenario, credit: CreditRule | str, new_agent: Callable[
     samples["jain"], samples["gini"] = _jain(credit_sum), _gini(credit_sum)
     samples["credit_microseconds"] = torch.tensor([rule.seconds / engine.horizon / episodes * 1e6])
     series = _series(engine)
-    chosen = [result.contributed for result in engine.history]
+    chosen = [result.chosen for result in engine.history]
     stuck = deadlock(engine)
 
     if unscreened:
@@ -373,7 +373,7 @@ def _series(engine: Engine) -> dict[str, list[Any]]:
     credit = engine.reward_scale * torch.stack([result.credit for result in history]).cumsum(dim=0)  # (T, E, N)
     ranked = credit.gather(2, order.expand(credit.shape))
     utility = torch.stack([engine.initial_utility, *(result.utility for result in history)])  # (T + 1, E)
-    contributed = torch.stack([result.contributed for result in history])  # (T, E, N, K)
+    contributed = torch.stack([result.contributed for result in history])[..., : engine.num_lots]  # (T, E, N, K)
 
     assert engine.profiles.kind is not None
 

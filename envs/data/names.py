@@ -83,8 +83,14 @@ class Names:
         return drawn.seated(self.owner).only(self._held(drawn.samples.device))
 
     def choices(self, chosen: Tensor) -> Tensor:
-        """What the names contribute if the principals choose these lots, bool ``(…, N, K)``: bool ``(…, n_names, K)``."""
-        return chosen[..., list(self.owner), :] & self._held(chosen.device)
+        """What the names choose if the principals choose these items, bool ``(…, N, I)``: bool ``(…, n_names, I)``.
+
+        What is no lot, such as a forged update, is chosen by a principal's first name alone.
+        """
+        first = torch.tensor([seat == self.owner.index(owner) for seat, owner in enumerate(self.owner)])
+        held = self._held(chosen.device)
+        others = first.to(chosen.device)[:, None].expand(-1, chosen.shape[-1] - held.shape[-1])
+        return chosen[..., list(self.owner), :] & torch.cat([held, others], dim=-1)
 
     def _held(self, device: torch.device) -> Tensor:
         return torch.tensor(self.holds, device=device)

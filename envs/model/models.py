@@ -191,7 +191,8 @@ class ModuleModel(Model):
 
     Raises:
         ValueError: If the module has no parameters, lazy ones or ones that are not finite, has buffers (the batch statistics of which
-            principal should they be?), normalises over the batch, does not map two rows ``(2, D)`` to logits ``(2, C)``, or does not work under ``vmap``.
+            principal should they be?), normalises over the batch, does not map two rows ``(2, D)`` to logits ``(2, C)``, or does not work
+            under ``vmap``.
     """
 
     def __init__(self, module: nn.Module, n_features: int, n_classes: int) -> None:

@@ -63,12 +63,15 @@ _MONEY_FEATURES = (
 class ObservationLayout:
     """The layout of an observation: K blocks of lot features, then the agent's features.
 
+    Forgeries and levers have blocks of the same features, after those of the lots. What does not apply to them is 0.
+
     Attributes:
         n_lots: Number of lots K.
         values: Names of the values.
         settles: Whether agents are rewarded by settlements. If so, there are features about money.
         limited: Names of the values that have limits for the episode. There is a feature about what is left of each.
         informed: Whether proxies see their lots' marginal gains.
+        items: Names of what a proxy may choose beside its lots. There is a block for each, after those of the lots.
         lot_features: Names within a lot's block.
         agent_features: Names within the agent's block.
     """
@@ -78,19 +81,31 @@ class ObservationLayout:
     settles: bool = False
     limited: tuple[str, ...] = ()
     informed: bool = False
+    items: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, scenario: Scenario) -> ObservationLayout:
         """The layout of a scenario's observations."""
         terms = scenario.settlement
         settles = terms is not None and terms.reward == "settlement"
-        return cls(scenario.lots.per_principal, tuple(scenario.values), settles, scenario.limited, scenario.observations.marginal_gains)
+        items = () if scenario.conduct is None else scenario.conduct.names
+        informed = scenario.observations.marginal_gains
+        return cls(scenario.lots.per_principal, tuple(scenario.values), settles, scenario.limited, informed, items)
+
+    @property
+    def n_items(self) -> int:
+        """Number of blocks: one for each lot, forgery and lever."""
+        return self.n_lots + len(self.items)
 
     @cached_property
     def lot_features(self) -> tuple[str, ...]:
-        """Names within a lot's block. ``harm/<value>`` is the harm over the own tolerance (else the strictest one), clipped to ±3."""
+        """Names within a lot's block. ``harm/<value>`` is the harm over the own tolerance (else the strictest one), clipped to ±3.
+
+        ``is/<item>`` says of which kind a block is, where there are others than lots.
+        """
         told = (_MARGINAL_GAIN[0],) if self.informed else ()
-        return (*(name for name, _ in _LOT_FEATURES), *(f"harm/{value}" for value in self.values), *told)
+        kinds = tuple(f"is/{item}" for item in ("lot", *self.items)) if self.items else ()
+        return (*(name for name, _ in _LOT_FEATURES), *(f"harm/{value}" for value in self.values), *told, *kinds)
 
     @cached_property
     def agent_features(self) -> tuple[str, ...]:
@@ -109,12 +124,13 @@ class ObservationLayout:
     @cached_property
     def size(self) -> int:
         """Length of an observation."""
-        return self.n_lots * len(self.lot_features) + len(self.agent_features)
+        return self.n_items * len(self.lot_features) + len(self.agent_features)
 
     @property
     def slices(self) -> dict[str, slice]:
         """The place of every feature, by name: ``lot_0/loss``, …, ``agent/time``, …."""
-        names = [f"lot_{k}/{name}" for k in range(self.n_lots) for name in self.lot_features]
+        blocks = [*(f"lot_{k}" for k in range(self.n_lots)), *self.items]
+        names = [f"{block}/{name}" for block in blocks for name in self.lot_features]
         names += [f"agent/{name}" for name in self.agent_features]
         return {name: slice(i, i + 1) for i, name in enumerate(names)}
 
@@ -130,6 +146,9 @@ class ObservationLayout:
             here: The other layout, that of the scenario at hand. This one is what a policy was made for.
         """
         found = [f"it has {self.n_lots} lots, here are {here.n_lots}"] if self.n_lots != here.n_lots else []
+        if self.items != here.items:
+            has, there = (", ".join(layout.items) or "none" for layout in (self, here))
+            found.append(f"beside its lots it has {has}, here: {there}")
         for part, names, others in (("lot", self.lot_features, here.lot_features), ("agent", self.agent_features, here.agent_features)):
             if difference := features_differ(names, others):
                 found.append(f"of the {part} features {difference}")
@@ -139,6 +158,8 @@ class ObservationLayout:
         """The meaning of each feature, by its name within its block."""
         meaning = dict(_LOT_FEATURES) | dict(_AGENT_FEATURES) | (dict(_MONEY_FEATURES) if self.settles else {})
         meaning |= dict([_MARGINAL_GAIN]) if self.informed else {}
+        meaning |= {f"is/{item}": f"whether the block is that of {item}" for item in self.items}
+        meaning |= {"is/lot": "whether the block is that of a lot"} if self.items else {}
         for value in self.values:
             meaning[f"harm/{value}"] = (
                 f"predicted harm of the update to {value} over the own tolerance (else the strictest one, else 1), clipped to ±3"
@@ -152,13 +173,17 @@ class ObservationLayout:
         return meaning
 
     def split(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """Split observations: ``(..., size)`` → lots ``(..., K, n_lot_features)``, agent ``(..., n_agent_features)``."""
-        cut = self.n_lots * len(self.lot_features)
-        lots = observations[..., :cut].unflatten(-1, (self.n_lots, len(self.lot_features)))
-        return lots, observations[..., cut:]
+        """Split observations: ``(..., size)`` → items ``(..., I, n_lot_features)``, lots first; agent ``(..., n_agent_features)``."""
+        cut = self.n_items * len(self.lot_features)
+        items = observations[..., :cut].unflatten(-1, (self.n_items, len(self.lot_features)))
+        return items, observations[..., cut:]
 
     def lot(self, observations: Tensor, name: str) -> Tensor:
         """One feature of every lot, ``(..., size)`` → ``(..., K)``."""
+        return self.item(observations, name)[..., : self.n_lots]
+
+    def item(self, observations: Tensor, name: str) -> Tensor:
+        """One feature of every lot, forgery and lever, ``(..., size)`` → ``(..., I)``."""
         return self.split(observations)[0][..., self.lot_features.index(name)]
 
     def agent(self, observations: Tensor, name: str) -> Tensor:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from ..conduct import Items
 from ..model.utility import least_divisor
-from ..records import Prospect
+from ..records import Entry, Pay, Prospect
 from ..scenario import Scenario
 from .layout import ObservationLayout
 
@@ -31,6 +32,9 @@ class Past:
         credited: Everybody's cumulative non-negative credit, ``(E, N)``, in the utility's unit.
         credited_from: The size of the utilities whose differences that is, ``(E, 1)``.
         spent: Everybody's costs so far, ``(E, N)``, in reward units.
+        pulled: Which levers were pulled in the last round, bool ``(E, N, L)``; ``None`` where there are none.
+
+    Updates are those of lots, and forged ones after them: K stands for all of them.
     """
 
     step: Tensor
@@ -44,9 +48,10 @@ class Past:
     credited: Tensor
     credited_from: Tensor
     spent: Tensor
+    pulled: Tensor | None = None
 
     @classmethod
-    def none(cls, theta: Tensor, n_agents: int, n_lots: int) -> Past:
+    def none(cls, theta: Tensor, n_agents: int, n_lots: int, n_levers: int = 0) -> Past:
         """Before the first round, with the shared parameters ``(E, P)``."""
         by_agent, by_lot = theta.new_zeros(len(theta), n_agents), theta.new_zeros(len(theta), n_agents, n_lots)
         nothing, nobody = torch.zeros_like(by_lot, dtype=torch.bool), theta.new_zeros(len(theta), 1)
@@ -62,6 +67,7 @@ class Past:
             credited=by_agent,
             credited_from=nobody,
             spent=by_agent,
+            pulled=nothing.new_zeros(*nothing.shape[:2], n_levers) if n_levers else None,
         )
 
 
@@ -80,46 +86,40 @@ class Memory:
 
     Args:
         scenario: The cooperative.
+        items: The items of every proxy.
         layout: The layout of an observation.
         reward_scale: Reward units per unit of utility.
         theta: The shared parameters at the episodes' start, ``(E, P)``.
         n_agents: Number of agents N.
     """
 
-    def __init__(self, scenario: Scenario, layout: ObservationLayout, reward_scale: float, theta: Tensor, n_agents: int) -> None:
+    def __init__(
+        self, scenario: Scenario, items: Items, layout: ObservationLayout, reward_scale: float, theta: Tensor, n_agents: int
+    ) -> None:
         self._scenario = scenario
+        self._items = items
         self._layout = layout
         self._limited = [layout.values.index(name) for name in layout.limited]
         self._all_limited = len(self._limited) == len(layout.values)
         self._reward_scale: float | Tensor = reward_scale
-        self.past = Past.none(theta, n_agents, scenario.lots.per_principal)
+        self._kinds = items.one_hot(theta) if items else None
+        self._worst = sum(items.costs) if items else scenario.lots.per_principal  # costs of a round, in units of a lot
+        self.past = Past.none(theta, n_agents, items.n_updates, items.n_levers)
 
     def begin(self, utility: Tensor) -> None:
         """Remember the utility with which the episode begins, ``(E,)``."""
         self.past = replace(self.past, utility=utility)
 
-    def remember(
-        self,
-        contributed: Tensor,
-        admitted: Tensor,
-        credit: Tensor,
-        lot_credit: Tensor | None,
-        cost: Tensor,
-        step: Tensor,
-        utility: Tensor,
-    ) -> None:
+    def remember(self, entry: Entry, pay: Pay, step: Tensor, utility: Tensor) -> None:
         """Remember a round.
 
         Args:
-            contributed: Which lots were contributed, bool ``(E, N, K)``.
-            admitted: Which lots were admitted, bool ``(E, N, K)``.
-            credit: Each agent's credit, ``(E, N)``, in the utility's unit.
-            lot_credit: Each lot's part of it, ``(E, N, K)``; ``None`` under rules that do not credit single lots.
-            cost: Each agent's costs, ``(E, N)``, in reward units.
+            entry: What was contributed and what was admitted.
+            pay: Credit and costs.
             step: What was added to the shared parameters, ``(E, P)``.
             utility: Utility before the round, ``(E,)``.
         """
-        past = self.past
+        past, contributed, admitted, credit, lot_credit = self.past, entry.contributed, entry.admitted, pay.credit, pay.lot_credit
         scaled = self._reward_scale * credit
         if lot_credit is None:  # the proxy cannot know more, so it takes its admitted lots to have earned equally
             n_admitted = admitted.sum(dim=-1, keepdim=True).clamp_(min=1)  # (E, N, 1)
@@ -137,7 +137,8 @@ class Memory:
             credit=scaled,
             credited=past.credited + credit.clamp(min=0),
             credited_from=past.credited_from + utility.abs().clamp_(min=1)[:, None],
-            spent=past.spent + cost,
+            spent=past.spent + pay.cost,
+            pulled=entry.pulled,
         )
 
     def observe(
@@ -163,14 +164,15 @@ class Memory:
             float32 ``(E, N, layout.size)``.
         """
         scenario, scale, past, dtype = self._scenario, self._reward_scale, self.past, look.utility.dtype
-        n_envs, n_agents, n_lots = past.contributed.shape
+        n_envs, n_agents, _ = past.contributed.shape
         finite = look.verdicts.finite
         least_norm = least_divisor(vector_norm(theta, dim=-1)).clamp_(min=1e-12).reshape(-1, 1, 1)
         norm = look.verdicts.norm.nan_to_num(0.0, 0.0, 0.0).maximum(least_norm)  # one lot that overflows must not spoil the mean norm
         mean_norm = norm.sum(dim=(1, 2), keepdim=True) / finite.sum(dim=(1, 2), keepdim=True).clamp_(min=1)
         last_norm = vector_norm(past.step, dim=-1).reshape(-1, 1, 1).maximum(least_norm)
         n_offered = past.contributed.sum(dim=(1, 2))
-        worst_cost = (scenario.reward.contribution_cost + scenario.reward.violation_penalty) * n_lots * scenario.horizon
+        reward = scenario.reward
+        worst_cost = (reward.contribution_cost * self._worst + reward.violation_penalty * self._items.n_updates) * scenario.horizon
         lots = [
             look.proposals.loss,
             look.proposals.loss - look.validation_loss.reshape(-1, 1, 1),
@@ -189,9 +191,15 @@ class Memory:
             (scale / n_agents) * (look.utility - past.utility),
             past.admitted.sum(dim=(1, 2), dtype=dtype) / n_offered.clamp_(min=1),
         ]
-        own = [past.credit, self._payout_share(), past.spent / max(worst_cost, 1e-12), past.contributed.mean(dim=-1, dtype=dtype)]
+        own = [
+            past.credit,
+            self._payout_share(),
+            past.spent / max(worst_cost, 1e-12),
+            past.contributed[..., : self._items.n_lots].mean(dim=-1, dtype=dtype),
+        ]
+        features = [torch.stack(lots, dim=-1), harm, *((scale * gain)[..., None] for gain in gains)]
         return self._layout.join(
-            [torch.stack(lots, dim=-1), harm, *((scale * gain)[..., None] for gain in gains)],
+            features if self._kinds is None else self._of_items(features),
             [
                 torch.stack(announced, dim=-1)[:, None],
                 torch.stack(own, dim=-1),
@@ -202,6 +210,14 @@ class Memory:
             ],
             (n_envs, n_agents),
         )
+
+    def _of_items(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """The updates' features, ``(E, N, U, ·)`` each, with rows for the levers, ``(E, N, I, ·)``; and of which kind each item is."""
+        assert self._kinds is not None
+        made = self._items.padded(features)
+        if self.past.pulled is not None:
+            made[0][..., self._items.n_updates :, self._layout.lot_features.index("last_contributed")] = self.past.pulled.to(made[0])
+        return [*made, self._kinds.expand(*made[0].shape[:2], -1, -1)]
 
     def _payout_share(self) -> Tensor:
         """Everybody's share of all cumulative positive credit, as far as it is more than rounding, ``(E, N)``."""

@@ -204,6 +204,8 @@ def _course(scenario: Scenario) -> str:
         return "under screening.governance: negotiate, principals bargain in as many moves as it takes"
     if screening.filter != "reject":
         return f"screening.filter: {screening.filter} mends updates in as many passes as it takes"
+    if scenario.conduct is not None and scenario.conduct.names:
+        return "conduct leads to rounds that depend on those before them"
     if scenario.substrate.kind == "traversal":
         return "substrate traversal draws a batch of its own in every round"
     return ""

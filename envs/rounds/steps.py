@@ -21,10 +21,12 @@ from torch.linalg import vector_norm
 
 from ...credit import CreditRule, LotGame, LotRule, Round
 from ..compiled.assumptions import usually
+from ..conduct import Items, Standing, forge, remember
 from ..data.lots import DrawnLots
 from ..model.coalitions import RoundStep, UtilityGame
 from ..model.likelihood import log_softmax, rights
 from ..model.server import ServerState
+from ..model.substrates import Proposals
 from ..model.utility import accuracy
 from ..money.settlement import Treasury, Turnover
 from ..observations.layout import ObservationLayout
@@ -35,7 +37,7 @@ from ..records import Entry, Merged, Pay, Prospect, RoundResult
 from ..scenario import Scenario
 from ..screening.harm import predicted_harm
 from ..screening.profiles import Profiles
-from ..screening.verdicts import forbidden_by
+from ..screening.verdicts import admissible, forbidden_by
 from ..shared import Ground
 from ..values.gradients import losses_and_gradients
 from ..values.interface import Value
@@ -72,6 +74,8 @@ class RoundSteps:
     _everyone: Tensor
     _unguarded: Tensor
     _none: Tensor
+    items: Items
+    standing: Standing
 
     def _open(self) -> None:
         """Look at where the episode begins."""
@@ -80,9 +84,36 @@ class RoundSteps:
         self._memory.begin(self.prospect.utility)
 
     def _advance(self, chosen: Tensor) -> tuple[Entry, Merged, Tensor]:
-        """What enters of the chosen lots, bool ``(E, N, K)``; the step that it makes; and everybody's cost ``(E, N)``."""
+        """What enters of the chosen items, bool ``(E, N, I)``; the step that it makes; and everybody's cost ``(E, N)``."""
+        pulled = None
+        if self.items:
+            chosen = chosen & self.prospect.choosable
+            chosen, pulled = chosen[..., : self.items.n_updates], chosen[..., self.items.n_updates :]
+            self.prospect = self._pull(pulled)
         entry = self._screen(chosen & self.prospect.available)
-        return entry, self._aggregate(entry.admitted), self._cost(entry.contributed, self.prospect.own_admissible)
+        if pulled is not None:
+            entry = replace(entry, pulled=pulled)
+        return entry, self._aggregate(entry.admitted), self._cost(entry, self.prospect.own_admissible)
+
+    def _pull(self, pulled: Tensor) -> Prospect:
+        """The round as it stands once these levers are pulled, bool ``(E, N, L)``."""
+        look, items = self.prospect, self.items
+        factor = items.claims(pulled)[..., None]  # (E, N, 1)
+        assert look.claimed is not None
+        look = replace(
+            look,
+            claimed=look.claimed * factor.to(look.claimed),
+            proposals=replace(look.proposals, share=look.proposals.share * factor.to(look.proposals.share)),
+        )
+        leaves, blocks = items.who(pulled, "quit"), items.who(pulled, "block")
+        if leaves is not None:
+            self.standing = replace(self.standing, gone=self.standing.gone | leaves)
+            look = replace(look, available=look.available & ~leaves[..., None])
+        if blocks is not None:
+            verdicts = replace(look.verdicts, blocks=blocks if leaves is None else blocks & ~leaves)
+            passes = admissible(verdicts, self.scenario.screening)
+            look = replace(look, verdicts=verdicts, filtered=replace(look.filtered, passes=passes, kept=passes.to(look.filtered.kept)))
+        return look
 
     def _close(self, entry: Entry, merged: Merged, pay: Pay) -> RoundResult:
         """Apply the step, look at where it leads, and record the round."""
@@ -94,7 +125,11 @@ class RoundSteps:
         """Apply the step, remember the round, and look at where it leads."""
         self._apply(merged)
         utility = self.prospect.utility
-        self._memory.remember(entry.contributed, entry.admitted, pay.credit, pay.lot_credit, pay.cost, merged.delta, utility)
+        self._memory.remember(entry, pay, merged.delta, utility)
+        if entry.pulled is not None:
+            forgeries, updates = self.items.conduct.forgeries, self.prospect.proposals.updates
+            sent = remember(self.standing.sent, forgeries, entry.contributed, updates, self.num_lots)
+            self.standing = replace(self.standing, declared=self.items.declared(entry.pulled).to(self.theta), sent=sent)
         self.prospect = self._look()
 
     def _told(self, before: Prospect, entry: Entry, merged: Merged, pay: Pay) -> RoundResult:
@@ -170,7 +205,7 @@ class RoundSteps:
             return self._no_credit(), None
         shape: tuple[int, ...]
         if by_lot := isinstance(self.rule, LotRule):
-            answer, shape = self.rule.assign_lots(self.round), (self.num_envs, self.num_agents, self.num_lots)
+            answer, shape = self.rule.assign_lots(self.round), (self.num_envs, self.num_agents, self.items.n_updates)
         else:
             answer, shape = self.rule.assign(self.round), (self.num_envs, self.num_agents)
         if not isinstance(answer, Tensor) or tuple(answer.shape) != shape:
@@ -181,7 +216,11 @@ class RoundSteps:
             if not self.round.gain.isfinite().all():
                 raise ValueError(f"the shared model diverged in round {self.t}: lower the learning rates of the substrate and the server")
             raise ValueError(f"credit rule {self.rule_name} answered with numbers that are not finite in round {self.t}")
-        return credit.to(self.theta), None if lot_credit is None else lot_credit.to(self.theta)
+        credit, lot_credit = credit.to(self.theta), None if lot_credit is None else lot_credit.to(self.theta)
+        if self.items:  # who has left is paid nothing
+            credit = credit.masked_fill(self.standing.gone, 0.0)
+            lot_credit = None if lot_credit is None else lot_credit.masked_fill(self.standing.gone[..., None], 0.0)
+        return credit, lot_credit
 
     def _no_credit(self) -> Tensor:
         """No credit for anybody, ``(E, N)``."""
@@ -203,15 +242,31 @@ class RoundSteps:
         value_losses, value_gradients = losses_and_gradients(self.values, ground.probes, probe_logits, model, theta, dataset)
         proposals = self.scenario.substrate.propose(model, theta, self.lots, self._keys, self.t)
         norm = vector_norm(proposals.updates, dim=-1)  # (E, N, K)
+        if self.items.conduct.forgeries:
+            proposals = self._with_forgeries(proposals, norm, -mean_log_share)
+            norm = vector_norm(proposals.updates, dim=-1)  # (E, N, U)
         finite = norm < torch.inf
         if not usually(finite):
             proposals = replace(proposals, updates=torch.where(finite[..., None], proposals.updates, 0.0))
         directions = torch.cat([value_gradients, self._memory.past.step[:, None]], dim=1)  # (E, M + 1, P): one pass over the updates
         products = predicted_harm(directions, proposals.updates)
         harm, along = products[..., :-1], products[..., -1]  # (E, N, K, M), (E, N, K)
-        profiles = self.profiles.at(value_losses, value_losses if self.profiles.start is None else None)  # or it begins here
+        profiles = self.profiles
+        if self.items:
+            proposals = replace(proposals, available=proposals.available & ~self.standing.gone[..., None])
+            profiles = profiles.declared(self.standing.declared, self.standing.gone)
+        profiles = profiles.at(value_losses, value_losses if profiles.start is None else None)  # or it begins here
         verdicts, mended = ground.screener.judge(
-            theta, proposals.updates, norm, finite, harm, self.lots, profiles, value_losses, value_gradients
+            theta,
+            proposals.updates,
+            norm,
+            finite,
+            harm,
+            self.items.tags(self.lots),
+            self.lots.samples,
+            profiles,
+            value_losses,
+            value_gradients,
         )
         return Prospect(
             proposals=proposals,
@@ -226,6 +281,21 @@ class RoundSteps:
             log_share=log_share,
             validation_loss=-mean_log_share,
             utility=utility,
+            pullable=self.items.pullable(self.standing.gone, self.profiles.tolerates) if self.items else None,
+            claimed=self.items.samples(self.lots).double().expand(self.num_envs, -1, -1) if self.items else None,
+        )
+
+    def _with_forgeries(self, proposals: Proposals, norm: Tensor, validation_loss: Tensor) -> Proposals:
+        """The lots' proposals, and after them the forged ones, whose loss is taken to be that of the validation rows."""
+        keys, past, t = self._keys, self._memory.past, int(self.t)
+        updates, can = forge(self.items.conduct.forgeries, proposals.updates, norm, past.step, self.standing.sent, keys, t)
+        share = self.items.samples(self.lots) / self.lots.samples.sum()
+        share = share[:, self.num_lots :].to(updates).expand(len(updates), -1, -1)
+        return Proposals(
+            updates=torch.cat([proposals.updates, updates], dim=2),
+            share=torch.cat([proposals.share, share], dim=2),
+            loss=torch.cat([proposals.loss, validation_loss[:, None, None].expand_as(share)], dim=2),
+            available=torch.cat([proposals.available, can], dim=2),
         )
 
     def _predicted_gain(self) -> Tensor:
@@ -250,11 +320,15 @@ class RoundSteps:
         """Book what the round earned, and split it if it is time; ``None`` where the scenario has no money."""
         return None if self.treasury is None else self.treasury.close(self.t - 1, credit, self.prospect.utility)
 
-    def _cost(self, contributed: Tensor, own_admissible: Tensor) -> Tensor:
+    def _cost(self, entry: Entry, own_admissible: Tensor) -> Tensor:
         """Costs and fines of the round, ``(E, N)``, in reward units."""
-        reward = self.scenario.reward
-        n_lots = contributed.sum(dim=-1, dtype=self.dtype)
+        reward, contributed = self.scenario.reward, entry.contributed
         n_violations = (contributed > own_admissible).sum(dim=-1, dtype=self.dtype)
+        if entry.pulled is None:
+            n_lots = contributed.sum(dim=-1, dtype=self.dtype)
+        else:  # in units of a lot
+            costs = torch.tensor(self.items.costs, dtype=self.dtype).to(self.device)
+            n_lots = (torch.cat([contributed, entry.pulled], dim=-1) * costs).sum(dim=-1)
         return reward.contribution_cost * n_lots + reward.violation_penalty * n_violations
 
     def _rewards(self, pay: Pay, turnover: Turnover | None) -> Tensor:
@@ -291,10 +365,11 @@ class RoundSteps:
             payouts=None if turnover is None else turnover.payouts,
             evaluations=pay.evaluations,
             done=self.t == self.horizon,
+            pulled=entry.pulled,
         )
 
     def _uses_forbidden(self, admitted: Tensor) -> Tensor:
         """Whether what was admitted holds data that somebody forbids, bool ``(E,)``."""
         if not self.profiles.forbidden.shape[-1]:
             return self._none
-        return (forbidden_by(self.lots.tags, self.profiles).any(dim=-1) & admitted).any(dim=(1, 2))
+        return (forbidden_by(self.items.tags(self.lots), self.profiles).any(dim=-1) & admitted).any(dim=(1, 2))

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from ..data.lots import DrawnLots
 from .bargaining import Bargain, Offers, negotiate
 from .filters import Filtered, filtered, largest
 from .harm import Harm, beside
@@ -63,7 +62,8 @@ class Screener:
         norm: Tensor,
         finite: Tensor,
         first_order: Tensor,
-        lots: DrawnLots,
+        tags: Tensor,
+        samples: Tensor,
         profiles: Profiles,
         value_losses: Tensor,
         value_gradients: Tensor,
@@ -76,7 +76,8 @@ class Screener:
             norm: Norm of the updates, ``(E, N, K)``; not finite for an update that is not finite.
             finite: Whether that norm is finite, bool ``(E, N, K)``.
             first_order: First-order harm of the updates, ``(E, N, K, M)``.
-            lots: The lots from which the updates come.
+            tags: Tag of each update, int64 ``(E, N, K)``.
+            samples: Rows of each lot, ``(N, K)``.
             profiles: Everybody's profiles in this round.
             value_losses: Value losses at θ, ``(E, M)``.
             value_gradients: Their gradients at θ, ``(E, M, P)``.
@@ -86,7 +87,7 @@ class Screener:
             return self.harm.along(theta, some, value_losses, value_gradients)
 
         harm = first_order if self.harm.linear else self.harm(theta, updates, value_losses, value_gradients)
-        verdicts = Verdicts(harm, norm, lots.tags, profiles, weights_of(self.screening, profiles, lots.samples))
+        verdicts = Verdicts(harm, norm, tags, profiles, weights_of(self.screening, profiles, samples))
         vars(verdicts)["finite"] = finite
         mended = filtered(updates, verdicts, self.screening, value_gradients, None if self.harm.linear else along)
         return verdicts, mended

@@ -143,6 +143,33 @@ class Profiles:
         by_seat = {name: getattr(self, name) for name in _BY_SEAT}
         return replace(self, **{name: table[:, index] for name, table in by_seat.items() if table is not None})
 
+    def declared(self, factor: Tensor, gone: Tensor) -> Profiles:
+        """The profiles that proxies declare: all tolerances times a factor, ``(E, N)``. Of those who are gone, bool ``(E, N)``: none."""
+        gone, factor = gone[..., None], factor[..., None]
+
+        def told(limit: Tensor | None) -> Tensor | None:
+            return None if limit is None else (limit * factor).masked_fill(gone, math.inf)
+
+        def kept(limit: Tensor | None) -> Tensor | None:
+            return None if limit is None else limit.masked_fill(gone, math.inf)
+
+        return replace(
+            self,
+            tolerance=self.tolerance.mul(factor).masked_fill(gone, math.inf),
+            relative=told(self.relative),
+            forbidden=self.forbidden & ~gone,
+            max_norm=self.max_norm.masked_fill(gone[..., 0], math.inf),
+            follows=None if self.follows is None else self.follows & ~gone,
+            max_rise=kept(self.max_rise),
+            relative_rise=kept(self.relative_rise),
+        )
+
+    @property
+    def tolerates(self) -> Tensor:
+        """Whose profile has a tolerance, bool ``(E, N)``."""
+        has = self.tolerance.isfinite()
+        return (has if self.relative is None else has | self.relative.isfinite()).any(dim=-1)
+
     @cached_property
     def direction_of_each(self) -> Tensor:
         """Everybody's direction over values, ``(E, N, M)``; zeros for principals without a direction."""

@@ -140,6 +140,7 @@ class Verdicts:
         tags: Tag of each lot, int64 ``(E, N, K)``.
         profiles: Everybody's profiles in this round.
         weight: Weight of each principal's verdict, ``(E, N)``, summing to 1, under governance weighted; ``None`` under others.
+        blocks: Who objects to all updates of others, bool ``(E, N)``; ``None`` if nobody does.
     """
 
     harm: Tensor
@@ -147,6 +148,7 @@ class Verdicts:
     tags: Tensor
     profiles: Profiles
     weight: Tensor | None = None
+    blocks: Tensor | None = None
 
     @cached_property
     def blocked_by(self) -> Tensor:
@@ -156,7 +158,11 @@ class Verdicts:
     @cached_property
     def admissible_to(self) -> Tensor:
         """Which principal finds which update admissible, bool ``(E, N, K, N)``."""
-        return admissible_to(self.harm, self.norm, self.tags, self.profiles)
+        found = admissible_to(self.harm, self.norm, self.tags, self.profiles)
+        if self.blocks is None:
+            return found
+        own = torch.eye(found.shape[1], dtype=torch.bool, device=found.device)[:, None]  # (N, 1, N)
+        return found & (own | ~self.blocks[:, None, None])
 
     @cached_property
     def finite(self) -> Tensor:

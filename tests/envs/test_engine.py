@@ -65,7 +65,7 @@ CLOSE += ("left",)
 @pytest.mark.parametrize("size", [5, *(pytest.param(size, marks=pytest.mark.slow) for size in (2, 11))])
 @pytest.mark.parametrize("kind", COOPERATIVES)
 def test_environment_e_of_a_batch_is_the_single_environment_with_its_seed(kind: str, size: int) -> None:
-    assert {"evaluations", "done", "lot_credit", "bargain", "revenue", "payouts", *EXACT, *CLOSE} == {
+    assert {"evaluations", "done", "pulled", "lot_credit", "bargain", "revenue", "payouts", *EXACT, *CLOSE} == {
         field.name for field in fields(RoundResult)
     }
     made, seeds = load(kind), SEEDS[:size]

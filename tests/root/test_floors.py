@@ -47,7 +47,7 @@ FLOORS = {
         people
         screening
         values
-        model
+        conduct model
         data money
         compiled devices randomness
     """,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ...agents import Agent, play
 from ...credit import CreditRule
@@ -40,7 +41,7 @@ class Audit:
         seeds: The seed of each episode.
         directions: The directions in words, in order.
         kind: Which profile a principal holds, int64 ``(E, N)``; C for none.
-        corrupt: Whether a lot is corrupt, bool ``(E, N, K)``.
+        corrupt: Whether a lot is corrupt, bool ``(E, N, K)``; forged updates, which come after the lots, count as corrupt.
         contributed: Whether a lot's update was contributed, bool ``(T, E, N, K)``.
         admitted: Whether it was admitted, bool ``(T, E, N, K)``.
         kept: Norm of what entered over the update's norm, ``(T, E, N, K)``: 1 if it entered unchanged, 0 if it was not admitted.
@@ -199,7 +200,7 @@ class _Recorder:
             seeds=tuple(seeds),
             directions=tuple(direction_in_short(profile.direction) for profile in scenario.profiles if profile.direction),
             kind=kind,
-            corrupt=engine.lots.corrupt,
+            corrupt=pad(engine.lots.corrupt, (0, engine.items.n_updates - engine.num_lots), value=True),
             contributed=torch.stack([result.contributed for result in history]),
             admitted=torch.stack([result.admitted for result in history]),
             kept=torch.stack([result.kept for result in history]),

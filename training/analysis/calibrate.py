@@ -386,7 +386,7 @@ def _two_digits(number: float) -> float:
 def _speed(scenario: Scenario, rule: str) -> float:
     """Agent-steps a CPU second of rounds in which all lots are contributed, in as many cooperatives as a training steps at once."""
     engine = Engine(scenario, rule, num_envs=TrainSettings.model_fields["num_cooperatives"].default)
-    everything = torch.ones(engine.num_envs, engine.num_agents, engine.num_lots, dtype=torch.bool)
+    everything = engine.items.whole(torch.ones(engine.num_envs, engine.num_agents, engine.num_lots, dtype=torch.bool))
     engine.reset(range(engine.num_envs))
     engine.step(everything)  # what is made once is made
     rounds, began = 0, time.process_time()

@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ...agents import Agent, play
 from ...agents.seats import seated
@@ -127,12 +128,12 @@ class Blinkered(Agent):
         super().begin(layout, keys)
         self.agent.begin(layout, keys)
         n_lot, n_agent = len(layout.lot_features), len(layout.agent_features)
-        entry = torch.cat([torch.arange(n_lot).repeat(layout.n_lots), n_lot + torch.arange(n_agent)])  # each entry's feature
+        entry = torch.cat([torch.arange(n_lot).repeat(layout.n_items), n_lot + torch.arange(n_agent)])  # each entry's feature
         self._seen = self.seen[:, None, entry]  # (E, 1, size)
 
     def probabilities(self, observations: Tensor) -> Tensor:
-        """Probability of contributing each lot in this round, ``(E, N, size)`` → ``(E, N, K)``."""
-        total = observations.new_zeros(*observations.shape[:2], self.layout.n_lots)
+        """Probability of choosing each item in this round, ``(E, N, size)`` → ``(E, N, I)``."""
+        total = observations.new_zeros(*observations.shape[:2], self.layout.n_items)
         for number in range(self.draws):
             drawn = self.background.draw(self.keys, observations.shape[1], self.t, number)
             total += self._asked(torch.where(self._seen, observations, drawn))
@@ -147,7 +148,8 @@ class Blinkered(Agent):
         if isinstance(self.agent, Stochastic):
             return self.agent.probabilities(observations)
         self.agent.t = self.t
-        return self.agent.choose(observations).to(observations.dtype)
+        chosen = self.agent.choose(observations).to(observations.dtype)
+        return pad(chosen, (0, self.layout.n_items - chosen.shape[-1]))
 
 
 def features(layout: ObservationLayout) -> tuple[str, ...]:

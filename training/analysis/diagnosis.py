@@ -158,6 +158,7 @@ def look(scenario: Scenario, *, episodes: int = EPISODES, seed: int = 0, splits:
     plain = {
         "settlement": None,
         "observations": Observations(),
+        "conduct": None,
         "data": scenario.data.model_copy(update={"splits": n_splits}),
     }
     engine = Engine(scenario.unscreened(reward_scale=1.0).model_copy(update=plain), None, num_envs=episodes)

@@ -277,7 +277,7 @@ def explain_features(situations: MaskedFeatures, played: Callable[[Tensor], Tens
 
         def mean_over(kind: Tensor) -> Tensor:
             count = len(blind) * kind.sum(dim=(1, 2))
-            mean: Tensor = (probability * kind[..., None]).sum(dim=(0, 2, 3)) / count[:, None]
+            mean: Tensor = (probability[..., : kind.shape[-1], :] * kind[..., None]).sum(dim=(0, 2, 3)) / count[:, None]
             return mean  # NaN where there are none
 
         return (mean_over(~corrupt) - mean_over(corrupt))[None]

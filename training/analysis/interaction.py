@@ -166,7 +166,9 @@ def games(scenario: Scenario, seeds: Sequence[int], *, clean: float = CLEAN_SHAR
         if not 0 <= share <= 1:
             raise ValueError(f"{name}={share}: must be a probability, from 0 to 1")
     reward = scenario.reward.model_copy(update={"scale": 1.0})  # it does not matter here, and a reference episode would be played for it
-    engine = Engine(scenario.model_copy(update={"reward": reward, "settlement": None}), None, len(seeds), dtype=torch.float64)
+    engine = Engine(
+        scenario.model_copy(update={"reward": reward, "settlement": None, "conduct": None}), None, len(seeds), dtype=torch.float64
+    )
     engine.reset(seeds)
     assert engine.seeds is not None
     probability = torch.where(engine.lots.corrupt, corrupt, clean)

@@ -43,7 +43,7 @@ class MaskedFeatures:
         draws: int,
         progress: Callable[[int], None],
     ) -> None:
-        horizon, self._lots = len(observations), observations[0, ..., 0].numel() * layout.n_lots
+        horizon, self._lots = len(observations), observations[0, ..., 0].numel() * layout.n_items
         n_rounds = min(horizon, max(1, MOST_LOTS // self._lots))
         self.rounds = torch.linspace(0, horizon - 1, n_rounds).round().long().tolist()
         self.observations = observations[self.rounds]  # (T', E, N, size)

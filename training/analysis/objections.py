@@ -347,9 +347,13 @@ class Findings:
         share = f"{one.kept:.0%}" if one.kept < 0.995 else "over 99%"
         done += f" to {share} of its length" if one.outcome != "rejected" else ""
         by = f"{done} by {who}" if self.audit.scenario.screening.governance in ("own", "unanimous") else f"{done}, {who} objecting"
-        kind = "corrupt" if one.corrupt else "clean"
+        n_lots, conduct = self.audit.scenario.lots.per_principal, self.audit.scenario.conduct
+        if one.lot < n_lots or conduct is None:
+            sent = f"lot {one.lot} ({'corrupt' if one.corrupt else 'clean'})"
+        else:
+            sent = f"{conduct.names[one.lot - n_lots]} (forged)"
         return (
-            f"seed {one.episode}, round {one.round}: proxy_{one.proxy}'s lot {one.lot} ({kind}) would have {what} "
+            f"seed {one.episode}, round {one.round}: proxy_{one.proxy}'s {sent} would have {what} "
             f"{realised if what.startswith('gone') else abs(realised):.3g} (predicted {predicted:.3g}, allowed {tolerance:.3g}): {by}"
         )
 

@@ -55,7 +55,7 @@ def sample(loaded: Scenario, pairs: int, persons: int = 1, seed: int = 0) -> Com
     a_round = loaded.principals * loaded.lots.per_principal // 2 or 1
     batch = max(4, min(64, math.ceil(2 * wanted / (a_round * loaded.horizon))))
     # a fixed reward scale saves the reference episodes; rewards do not matter here
-    unpaid = loaded.model_copy(update={"reward": loaded.reward.model_copy(update={"scale": 1.0})})
+    unpaid = loaded.model_copy(update={"reward": loaded.reward.model_copy(update={"scale": 1.0}), "conduct": None})
     engine = Engine(unpaid, None, batch, dtype=torch.float64)
     first, second = [], []
     episode = found = 0

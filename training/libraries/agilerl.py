@@ -54,7 +54,7 @@ def learn(run: Run) -> Trained:
     )
     layout = env.rows.engine.layout
     mean, variance = reference_statistics(settings.scenario, settings.credit)
-    normalise = Normaliser(mean, variance, len(layout.lot_features), layout.n_lots)
+    normalise = Normaliser(mean, variance, len(layout.lot_features), layout.n_items)
     view = _View(LotNetwork(len(layout.lot_features), len(layout.agent_features), settings.hidden), normalise, env.rows.action_space)
     if isinstance(settings, PPOSettings):
         network = _ippo(run, settings, env, view)

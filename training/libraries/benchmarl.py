@@ -110,7 +110,7 @@ class CooperativeTask(TaskClass):  # type: ignore[misc]  # BenchMARL ships no ty
 
     def get_env_transforms(self, env: EnvBase) -> list[Transform]:
         """The normalisation of observations and state."""
-        normaliser = Normaliser(*self.statistics, self.layout.sizes["n_lot_features"], self.layout.n_lots)
+        normaliser = Normaliser(*self.statistics, self.layout.sizes["n_lot_features"], self.layout.n_items)
         return [NormaliseObservations(normaliser.to(env.device), env.engine.num_agents)]
 
     def supports_continuous_actions(self) -> bool:

@@ -77,7 +77,7 @@ def learn(run: Run) -> Trained:
     layout, device, pay = engine.layout, engine.device, Pay(settings.rewards)
     company = settings.company()  # who plays the seats that do not learn
     learners = slice(None) if company is None else company.learners
-    n_rounds, n_envs, n_agents, n_lots = engine.horizon, engine.num_envs, settings.n_learners, engine.num_lots
+    n_rounds, n_envs, n_agents, n_lots = engine.horizon, engine.num_envs, settings.n_learners, engine.num_items
     n_rows = n_rounds * n_envs * n_agents
     n_updates = math.ceil(settings.total_steps / n_rows)
     n_minibatches = math.ceil(n_rows / settings.batch_size)
@@ -117,7 +117,7 @@ def learn(run: Run) -> Trained:
             for t in range(n_rounds):
                 seen.update(*pooled(layout, observation), n_envs * n_agents)
                 observations[t] = seen.normalise(observation)
-                available[t] = engine.prospect.available[:, learners]
+                available[t] = engine.prospect.choosable[:, learners]
                 logit, value = closed.forward(observations[t].flatten(end_dim=1))  # (E·N, K), (E·N,)
                 logits[t], values[t] = logit.view_as(logits[t]), value.view_as(values[t])
                 coins = torch.rand(n_envs, n_agents, n_lots, generator=generator, device=device)
@@ -279,4 +279,4 @@ def pooled(layout: ObservationLayout, observations: Tensor) -> tuple[Tensor, Ten
     lots, own = layout.split(observations.double())  # (E, N, K, F), (E, N, G)
     lot_variance, lot_mean = torch.var_mean(lots, dim=(0, 1, 2), correction=0)
     own_variance, own_mean = torch.var_mean(own, dim=(0, 1), correction=0)
-    return torch.cat([lot_mean.repeat(layout.n_lots), own_mean]), torch.cat([lot_variance.repeat(layout.n_lots), own_variance])
+    return torch.cat([lot_mean.repeat(layout.n_items), own_mean]), torch.cat([lot_variance.repeat(layout.n_items), own_variance])

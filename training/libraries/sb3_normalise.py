@@ -21,8 +21,8 @@ class PooledMeanStd(RunningMeanStd):
 
     def __init__(self, layout: ObservationLayout) -> None:
         super().__init__(shape=(layout.size,))
-        self._n_lots = layout.n_lots
-        self._cut = layout.n_lots * len(layout.lot_features)
+        self._n_lots = layout.n_items
+        self._cut = layout.n_items * len(layout.lot_features)
 
     def update_from_moments(self, batch_mean: Floats, batch_var: Floats, batch_count: float) -> None:
         """Add a batch with these moments of every entry, ``(size,)`` each."""

@@ -77,7 +77,7 @@ class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no 
         self.engine = engine
         self.group_map = {GROUP: [f"{GROUP}_{i}" for i in range(engine.num_agents)]}
         self._pay = Pay(rewards)
-        self._codec = ActionCodec("discrete", engine.num_lots)
+        self._codec = ActionCodec("discrete", engine.num_items)
         self._codes = self._codec.table.to(engine.device)  # (2**K, K)
         self._next_seeds: list[int] | None = None
         self._unknown = torch.full((*self._each, 1), torch.nan, dtype=torch.float32, device=engine.device)
@@ -149,7 +149,7 @@ class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no 
         over = engine.t == engine.horizon
         of_proxies = entries | {
             "observation": engine.observations,
-            "action_mask": ~(self._codes & ~engine.prospect.available[..., None, :]).any(dim=-1),
+            "action_mask": ~(self._codes & ~engine.prospect.choosable[..., None, :]).any(dim=-1),
             "info": self._episode() if over else dict.fromkeys(self._metrics, self._unknown),
         }
         done = torch.full((engine.num_envs, 1), over, device=self.device)
