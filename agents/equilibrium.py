@@ -156,7 +156,8 @@ def best_replies(
     most = max(n_agents + 1, 4) if sweeps is None else whole_number("sweeps", sweeps, 1)
     choices = (start if isinstance(start, Tensor) else start_of(engine, start)).to(engine.device, torch.bool)
     if tuple(choices.shape) != (n_envs, n_agents, engine.num_items):
-        raise ValueError(f"start has shape {tuple(choices.shape)}: must be (E, N, I) = {(n_envs, n_agents, engine.num_items)}")
+        axes = "(E, N, I)" if engine.items else "(E, N, K)"
+        raise ValueError(f"start has shape {tuple(choices.shape)}: must be {axes} = {(n_envs, n_agents, engine.num_items)}")
     choices = choices & engine.prospect.choosable
     stale = torch.zeros(n_envs, n_agents, dtype=torch.bool, device=choices.device)  # whose choice may not be a best reply
     stale[:, list(replying)] = True

@@ -78,7 +78,8 @@ def forge(
     def random(f: int, size: Tensor) -> Tensor:
         """A random direction of some length, ``(E, N)``."""
         drawn = randomness.normal(fold(keys, Purpose.FORGERY, t, f), n_agents, n_parameters).to(updates)
-        return drawn * (size / vector_norm(drawn, dim=-1))[..., None]
+        scaled: Tensor = drawn * (size / vector_norm(drawn, dim=-1))[..., None]
+        return scaled
 
     made: list[Tensor] = []
     can: list[Tensor] = []
