@@ -8,6 +8,8 @@ one or many.
 Rewards that differ by less than rounding count as equal. A proxy that is indifferent keeps its choice; if it must change, it takes the
 fewest lots. What happens in later rounds is not looked at: a best reply is myopic.
 
+Where the scenario has ``conduct``, a choice is one of all items: K counts forgeries and levers, too.
+
 References:
     Nash (1951), *Non-cooperative games*, Annals of Mathematics 54(2). Monderer & Shapley (1996), *Potential games*, Games and Economic
     Behavior 14(1), for games in which best replies one after another end in an equilibrium. Koutsoupias & Papadimitriou (1999), *Worst-case
