@@ -134,7 +134,7 @@ class GaussianProcess(SingleDraws):
 
         def errors() -> tuple[Tensor, Tensor]:
             error = of_all(_Posterior.errors)
-            return error, torch.full_like(error, _freedom(rows, given))
+            return error, likeliest.freedom(len(rows), given)[:, None].expand_as(error)
 
         def left_out() -> Tensor:
             found = of_all(_Posterior.left_out)
@@ -227,6 +227,20 @@ class _Covariances:
     def rho(self) -> Tensor:
         """By which factor the first part falls if coalitions differ in a player, ``(..., n)``."""
         return (1 - self.fall) / (1 + self.fall)
+
+    def freedom(self, n_rows: int, given: int) -> Tensor:
+        """Degrees of freedom of the process's variance, ``(...)``: the d draws, less one for each of n players, the size, λ and b.
+
+        Draws that are conditioned on are not among them. They tell who is worth what, too, so that players take only n d/(n + d) then.
+        Steps take as many again.
+        """
+        drawn = n_rows - given
+        shrunk = self.n * drawn / (self.n + drawn)
+        plain = max(drawn - shrunk - 3, 2.0) if given else float(max(drawn - self.n - 3, 1))
+        found = torch.full_like(self.slope, plain)
+        if self.step is None:
+            return found
+        return torch.where(self.step.sum(dim=-1) > 0, max(plain - shrunk, min(plain, 2.0)), found)
 
     def _best(self, rows: Tensor) -> Tensor:
         """The first place among a coalition's members, ``(..., m)``; n for the empty one."""
@@ -328,7 +342,7 @@ class _Posterior:
         """Standard deviation of every player's value, ``(E, n)``."""
         left = (self.covariances.variance() - self.basis.square().sum(dim=-2)).clamp(min=0)
         residual = self.weights(y).square() / self.precision  # squared distances from the mean given the others, over their variances
-        spread = residual[..., self.given :].sum(dim=-1) / _freedom(self.rows, self.given)  # (E,)
+        spread = residual[..., self.given :].sum(dim=-1) / self.covariances.freedom(len(self.rows), self.given)  # (E,)
         return (spread[:, None] * left).sqrt()
 
     def likelihood(self, white: Tensor) -> Tensor:
@@ -350,15 +364,6 @@ class _Posterior:
         """One over the variance of each draw given the others, by a process of variance 1, ``(..., m)``."""
         found: Tensor = torch.cholesky_inverse(self.factor).diagonal(dim1=-2, dim2=-1)
         return found
-
-
-def _freedom(rows: Tensor, given: int) -> float:
-    """Degrees of freedom of the process's variance: the d draws, less one for each of n players, the size, λ and b.
-
-    Draws that are conditioned on are not among them. They tell who is worth what, too, so that players take only n d/(n + d) then.
-    """
-    n, drawn = rows.shape[1], len(rows) - given
-    return max(drawn**2 / (drawn + n) - 3, 2.0) if given else float(max(drawn - n - 3, 1))
 
 
 def _exactly(rows: Tensor, y: Tensor) -> Tensor:

@@ -95,6 +95,17 @@ def test_its_errors_and_what_is_left_out_are_those_of_leaving_each_draw_out_in_t
     assert torch.allclose(posterior.errors(y)[0], (spread / degrees * left).sqrt(), rtol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "given", "plain", "with_steps"), [(40, 0, 32, 32 - 200 / 45), (20, 6, 196 / 19 - 3, 196 / 19 - 3 - 70 / 19)]
+)
+def test_steps_take_degrees_of_freedom_as_players_do(n_rows, given, plain, with_steps):
+    found = covariances(KINDS, 5, ordered=True).freedom(n_rows, given)  # the first has steps of height 0
+    assert torch.allclose(found, torch.tensor([plain, with_steps, with_steps], dtype=torch.float64))
+    assert covariances(KINDS, 5).freedom(n_rows, given).tolist() == pytest.approx([plain] * 3)
+    assert covariances(KINDS, 5, ordered=True).freedom(10, 0).tolist() == [2.0, 2.0, 2.0]
+    assert covariances(KINDS, 5, ordered=True).freedom(9, 0).tolist() == [1.0, 1.0, 1.0]
+
+
 def test_with_all_coalitions_it_is_exact():
     game = games.random_game("saturating", 5, seed=1)
     found = credit.make("gaussian_process", budget=31).estimate(game.game())
