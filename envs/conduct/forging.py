@@ -19,7 +19,7 @@ class Sent:
     """What an episode's rounds so far leave for forgeries.
 
     Attributes:
-        total: Sum of the updates that each agent sent in the last round, admitted or not, ``(E, N, P)``.
+        total: Sum of the updates that each agent sent in the last round, admitted or not, double ``(E, N, P)``.
         count: How many these were, ``(E, N)``.
         earlier: What the lots proposed in the rounds before this one, the last round first, ``(E, N, K, P)`` each, as far back as the
             forgeries reach.
@@ -32,7 +32,7 @@ class Sent:
     @classmethod
     def none(cls, theta: Tensor, n_agents: int) -> Sent:
         """Before the first round, with the shared parameters ``(E, P)``."""
-        nothing = torch.zeros_like(theta)[:, None].expand(-1, n_agents, -1)
+        nothing = torch.zeros_like(theta, dtype=torch.float64)[:, None].expand(-1, n_agents, -1)
         return cls(nothing, nothing[..., 0])
 
 
@@ -49,13 +49,20 @@ def remember(sent: Sent, forgeries: Sequence[AnyForgery], contributed: Tensor, u
     reach = max((one.rounds for one in forgeries if isinstance(one, Stale)), default=0)
     total, count = sent.total, sent.count
     if any(isinstance(one, Blend) for one in forgeries):
-        members = contributed.to(updates)
-        total, count = (members[..., None, :] @ updates)[..., 0, :], members.sum(dim=-1)
+        members = contributed.double()  # another's huge update must not hide what the rest sent
+        total, count = (members[..., None, :] @ updates.double())[..., 0, :], members.sum(dim=-1)
     return Sent(total, count, (updates[:, :, :n_lots], *sent.earlier)[:reach])
 
 
 def forge(
-    forgeries: Sequence[AnyForgery], updates: Tensor, norm: Tensor, step: Tensor, sent: Sent, keys: Tensor, t: int
+    forgeries: Sequence[AnyForgery],
+    updates: Tensor,
+    norm: Tensor,
+    available: Tensor,
+    step: Tensor,
+    sent: Sent,
+    keys: Tensor,
+    t: int,
 ) -> tuple[Tensor, Tensor]:
     """The forged updates of a round.
 
@@ -63,6 +70,7 @@ def forge(
         forgeries: What to forge.
         updates: The lots' updates, ``(E, N, K, P)``.
         norm: Their norms, ``(E, N, K)``.
+        available: Which lots have something to contribute, bool ``(E, N, K)``.
         step: The step that was applied last, ``(E, P)``; zeros before the first.
         sent: What earlier rounds leave.
         keys: One key per environment and episode, int64 ``(E,)``.
@@ -71,7 +79,7 @@ def forge(
     Returns:
         Updates ``(E, N, F, P)``, zeros where there is nothing to forge from; and where there is something, bool ``(E, N, F)``.
     """
-    finite = norm < torch.inf
+    finite = (norm < torch.inf) & available
     mean_norm = torch.where(finite, norm, 0.0).sum(dim=(1, 2)) / finite.sum(dim=(1, 2)).clamp(min=1)  # (E,)
     _, n_agents, _, n_parameters = updates.shape
 
@@ -94,12 +102,12 @@ def forge(
                 one, there = random(f, size), size > 0
             case Blend():
                 others = sent.count.sum(dim=1, keepdim=True) - sent.count  # (E, N)
-                one = (sent.total.sum(dim=1, keepdim=True) - sent.total) / others.clamp(min=1)[..., None]
-                there = others > 0
+                of_others = (sent.total.sum(dim=1, keepdim=True) - sent.total) / others.clamp(min=1)[..., None]
+                one, there = of_others.to(updates), others > 0
             case Stale():
                 long_ago = len(sent.earlier) >= forgery.rounds
                 one = sent.earlier[forgery.rounds - 1][:, :, forgery.of] if long_ago else torch.zeros_like(updates[:, :, 0])
-                there = torch.full_like(finite[..., 0], long_ago)
+                there = vector_norm(one, dim=-1) > 0  # it proposed something then
             case _:
                 one, there = updates[:, :, forgery.of], finite[..., forgery.of]
                 if isinstance(forgery, NearTwin):

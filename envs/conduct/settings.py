@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
-from ...settings import Settings, misplaced
+from ...settings import Settings, misplaced, models_in
 
 
 class Forgery(Settings):
@@ -126,6 +127,18 @@ class Conduct(Settings):
     forgeries: tuple[AnyForgery, ...] = Field((), description="Updates that every proxy may send in place of honest ones.")
     levers: tuple[AnyLever, ...] = Field((), description="What every proxy may do that sends no update.")
 
+    @field_validator("forgeries", "levers", mode="before")
+    @classmethod
+    def _listed(cls, given: Any, info: ValidationInfo) -> Any:
+        """Refuse what is no list of mappings with a kind, in words of YAML."""
+        kinds = [one.model_fields["kind"].default for one in models_in(cls.model_fields[str(info.field_name)].annotation)]
+        if not isinstance(given, list | tuple):
+            raise ValueError(f"must be a list, such as [{{kind: {kinds[0]}}}] (got {given!r})")
+        for one in given:
+            if not isinstance(one, BaseModel) and not (isinstance(one, Mapping) and "kind" in one):
+                raise ValueError(f"each must have a kind, as in {{kind: {kinds[0]}}}, one of {', '.join(kinds)} (got {one!r})")
+        return given
+
     @model_validator(mode="after")
     def _check(self) -> Conduct:
         if len(self.names) > self.MOST:
@@ -151,7 +164,7 @@ class Conduct(Settings):
         for i, forgery in enumerate(self.forgeries):
             if isinstance(forgery, OfALot) and forgery.of >= n_lots:
                 raise misplaced(("conduct", "forgeries", i, "of"), f"of={forgery.of}: lots go from 0 to {n_lots - 1}")
-        counts = governance in ("none", "unanimous", "quorum", "weighted") and filter == "reject"
+        counts = governance in ("unanimous", "quorum", "weighted") and filter == "reject"
         for i, lever in enumerate(self.levers):
             why = ""
             if isinstance(lever, Block) and not counts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,6 +19,8 @@ from .layout import BOUND, ObservationLayout
 ActionForm = Literal["multi_discrete", "discrete"]
 RewardForm = Literal["own", "team"]
 """``own``: every proxy gets what its credit and costs come to; ``team``: all get the mean of that, as fully cooperative learners assume."""
+MOST_BITS = 16
+"""Most items of a proxy for which every set of them has a code of its own."""
 InfoForm = Literal["full", "mask"]
 """``full``: all that a face tells of the round; ``mask``: only the action mask, for libraries that take no more, and for speed."""
 
@@ -62,15 +65,24 @@ class ActionCodec:
         n_lots: Lots K.
 
     Raises:
-        ValueError: If the form is unknown.
+        ValueError: If the form is unknown, or there are too many sets of lots for ``discrete``.
     """
 
     def __init__(self, form: ActionForm, n_lots: int) -> None:
         if form not in get_args(ActionForm):
             raise unknown_name("action form", form, list(get_args(ActionForm)))
+        if form == "discrete" and n_lots > MOST_BITS:
+            raise ValueError(
+                f"actions='discrete' has a code for every set of a proxy's items, and with {n_lots} lots, forgeries and levers these are "
+                f"2**{n_lots}: have {MOST_BITS} at most (lots.per_principal, conduct), or use actions='multi_discrete'"
+            )
         self.form = form
         self.n_lots = n_lots
-        self.table = coalition_matrix(n_lots)  # (2**K, K): every set of lots
+
+    @cached_property
+    def table(self) -> Tensor:
+        """Every set of lots, bool ``(2**K, K)``, by its code."""
+        return coalition_matrix(self.n_lots)
 
     def space(self) -> spaces.Space[Any]:
         """A fresh action space."""

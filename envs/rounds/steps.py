@@ -288,7 +288,9 @@ class RoundSteps:
     def _with_forgeries(self, proposals: Proposals, norm: Tensor, validation_loss: Tensor) -> Proposals:
         """The lots' proposals, and after them the forged ones, whose loss is taken to be that of the validation rows."""
         keys, past, t = self._keys, self._memory.past, int(self.t)
-        updates, can = forge(self.items.conduct.forgeries, proposals.updates, norm, past.step, self.standing.sent, keys, t)
+        updates, can = forge(
+            self.items.conduct.forgeries, proposals.updates, norm, proposals.available, past.step, self.standing.sent, keys, t
+        )
         share = self.items.samples(self.lots) / self.lots.samples.sum()
         share = share[:, self.num_lots :].to(updates).expand(len(updates), -1, -1)
         return Proposals(
@@ -334,9 +336,12 @@ class RoundSteps:
     def _rewards(self, pay: Pay, turnover: Turnover | None) -> Tensor:
         """What each agent is rewarded with, ``(E, N)``, in reward units."""
         terms, scale, public_share = self.scenario.settlement, self.reward_scale, self.scenario.reward.public_share
+        if self.items and public_share:  # who has left has no part in what the others gain
+            public_share = public_share * (~self.standing.gone).to(pay.credit)
         if turnover is not None and terms is not None and terms.reward == "settlement":
             return turnover.worth.to(pay.credit) + scale * public_share * pay.gain[:, None] - pay.cost
-        return scale * (pay.credit + public_share * pay.gain[:, None] if public_share else pay.credit) - pay.cost
+        shared = isinstance(public_share, Tensor) or public_share > 0
+        return scale * (pay.credit + public_share * pay.gain[:, None] if shared else pay.credit) - pay.cost
 
     def _result(self, before: Prospect, entry: Entry, merged: Merged, pay: Pay, turnover: Turnover | None, rewards: Tensor) -> RoundResult:
         """The record of the round."""

@@ -148,14 +148,14 @@ class Profiles:
         gone, factor = gone[..., None], factor[..., None]
 
         def told(limit: Tensor | None) -> Tensor | None:
-            return None if limit is None else (limit * factor).masked_fill(gone, math.inf)
+            return None if limit is None else torch.where(limit.isfinite(), limit * factor, math.inf).masked_fill(gone, math.inf)
 
         def kept(limit: Tensor | None) -> Tensor | None:
             return None if limit is None else limit.masked_fill(gone, math.inf)
 
         return replace(
             self,
-            tolerance=self.tolerance.mul(factor).masked_fill(gone, math.inf),
+            tolerance=torch.where(self.tolerance.isfinite(), self.tolerance * factor, math.inf).masked_fill(gone, math.inf),
             relative=told(self.relative),
             forbidden=self.forbidden & ~gone,
             max_norm=self.max_norm.masked_fill(gone[..., 0], math.inf),

@@ -89,9 +89,14 @@ class Audit:
 
     @property
     def accounts(self) -> tuple[str, ...]:
-        """The accounts, that is, reasons to object: values, directions, the norm, each tag, and numbers that are not finite."""
+        """The accounts, that is, reasons to object: values, directions, the norm, each tag, numbers that are not finite; and the lever
+        ``block``, where there is one.
+        """
         directions = (f"direction {name}" for name in self.directions)
-        return (*self.scenario.values, *directions, "norm", *(f"tag {tag}" for tag in self.scenario.lots.tags), "not finite")
+        tags = (f"tag {tag}" for tag in self.scenario.lots.tags)
+        levers = () if self.scenario.conduct is None else self.scenario.conduct.levers
+        block = ("block",) if any(lever.kind == "block" for lever in levers) else ()
+        return (*self.scenario.values, *directions, "norm", *tags, "not finite", *block)
 
     @property
     def profile_names(self) -> tuple[str, ...]:
@@ -166,6 +171,7 @@ class _Recorder:
         """Measure the round's updates at the parameters before the round."""
         prospect, result = self._prospect, engine.history[-1]
         verdicts = prospect.verdicts
+        blocks = None if result.pulled is None else engine.items.who(result.pulled, "block")
         updates, mended = prospect.proposals.updates, prospect.filtered.updates
         realised = self._measured(self._on_test, updates)
         is_mended = result.admitted & (result.kept < 1)
@@ -179,7 +185,7 @@ class _Recorder:
                 on_probe=effects(self._measured(self._on_probe, updates)),
                 entered=effects(entered),
                 limit=verdicts.profiles.limit,
-                objections=_objections(verdicts, result.contributed, engine.t - 1),
+                objections=_objections(verdicts, result.contributed, engine.t - 1, blocks),
             )
         )
         if result.bargain is not None and len(self.bargains) < BARGAINS_TOLD:
@@ -226,10 +232,17 @@ class _Recorder:
         return harm(self._theta, updates, harm.losses(self._theta), self._prospect.value_gradients)
 
 
-def _objections(verdicts: Verdicts, contributed: Tensor, t: int) -> Tensor:
-    """Every objection to a contributed update, int64 ``(n, 6)``: round, episode, proxy, lot, who objects, account."""
+def _objections(verdicts: Verdicts, contributed: Tensor, t: int, blocks: Tensor | None) -> Tensor:
+    """Every objection to a contributed update, int64 ``(n, 6)``: round, episode, proxy, lot, who objects, account.
+
+    ``blocks`` says who objects to all that others send, bool ``(E, N)``.
+    """
     finite = verdicts.finite[..., None, None]
     not_finite = (~finite).expand(*verdicts.blocked_by.shape, 1)
     objects = torch.cat([verdicts.objects & finite, not_finite], dim=-1)  # (E, N, K, N, A + 1)
+    if blocks is not None:
+        others = ~torch.eye(blocks.shape[1], dtype=torch.bool, device=blocks.device)[:, None]  # (N, 1, N)
+        blocked = (blocks[:, None, None] & others).expand(verdicts.blocked_by.shape)
+        objects = torch.cat([objects, blocked[..., None]], dim=-1)
     where = (objects & contributed[..., None, None]).nonzero()  # (n, 5)
     return torch.cat([torch.full_like(where[:, :1], t), where], dim=1)

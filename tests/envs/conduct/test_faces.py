@@ -38,6 +38,17 @@ def test_pettingzoo_s_checkers_pass(tempted, actions):
         api_test(cooperative_v0.env(**made), num_cycles=20)
 
 
+def test_many_items_are_played_bit_by_bit_and_too_many_for_codes_are_refused():
+    made = scenario.load("digits", conduct={"forgeries": [{"kind": "noise"}] * 16}, **{"reward.scale": 1.0, "lots.per_principal": 8})
+    env = cooperative_v0.parallel_env(made, "loo")
+    env.reset(seed=0)
+    env.step({agent: env.action_space(agent).sample() for agent in env.agents})
+    with pytest.raises(
+        ValueError, match=r"actions='discrete' has a code for every set .*2\*\*24: have 16 at most \(lots.per_principal, conduct\)"
+    ):
+        cooperative_v0.parallel_env(made, "loo", actions="discrete")
+
+
 def test_gymnasium_s_checker_passes(tempted):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

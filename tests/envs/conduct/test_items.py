@@ -11,6 +11,9 @@ from torch import Tensor
 
 from proxycoop import agents
 from proxycoop.envs import Engine, episode_metrics, scenario
+from proxycoop.envs.data.names import Names
+from proxycoop.training.analysis.audit import audit
+from proxycoop.training.analysis.objections import Findings
 
 FORGERIES = ("echo", "noise", "twin", "near_twin", "boost", "flip", "stale", "blend")
 LEVERS = ("claim", "strict", "lax", "block", "quit")
@@ -213,6 +216,71 @@ def test_a_declared_tolerance_holds_in_the_next_round_for_the_own_profile_alone(
     assert torch.equal(engine.profiles.tolerance, true)
 
 
+def test_a_tolerance_declared_as_nothing_is_nothing_and_leaves_other_values_alone():
+    engine = Engine(engine_of("digits", "strict", strict={"factor": 0.0}).scenario.unlimited(), "shapley", 2, dtype=torch.float64)
+    engine.reset([5, 6])
+    true = engine.profiles.tolerance
+    engine.step(engine.items.whole(torch.zeros(2, 4, engine.num_lots, dtype=torch.bool)) | only(engine, 0, "strict"))
+    declared = engine.prospect.verdicts.profiles.tolerance
+    assert torch.equal(declared[:, 0], torch.where(true[:, 0].isfinite(), 0.0, true[:, 0]))
+    assert torch.equal(declared[:, 1:], true[:, 1:])
+
+
+@pytest.mark.parametrize("kind", ["twin", "near_twin", "boost", "flip", "stale"])
+def test_of_a_lot_that_has_nothing_nothing_is_forged(kind):
+    made = engine_of("digits", kind, "noise", **{kind: {"of": 0}}).scenario
+    engine = Engine(made, "data_size", 1, names=Names.split(4, 4), dtype=torch.float64)  # the last seat has no lot 0
+    engine.reset([1])
+    for _ in range(3):
+        look, k = engine.prospect, engine.num_lots
+        there = look.available[0, :, :k]
+        assert not look.available[0, 4, k]
+        assert bool(look.available[0, 1, k]) == (kind != "stale" or engine.t > 0)
+        mean_norm = look.norm[0, :, :k][there].mean()
+        assert torch.allclose(look.norm[0, :, k + 1], mean_norm)  # noise is as long as the lots that there are
+        engine.step(look.choosable)
+
+
+def test_another_s_huge_update_does_not_hide_what_the_rest_sent():
+    made = engine_of("digits", "noise", "blend", noise={"size": 1e7}).scenario
+    engine = Engine(made, "loo", 1)
+    engine.reset([3])
+    update = engine.prospect.proposals.updates[:, 1, 2]
+    engine.step(only(engine, 0, "noise") | only(engine, 1, 2))
+    torch.testing.assert_close(engine.prospect.proposals.updates[:, 0, -1], update, rtol=1e-5, atol=1e-8)
+
+
+def test_who_has_left_has_no_public_share():
+    made = scenario.load("digits", principals=4, horizon=4, conduct=conduct("quit"), **{"reward.scale": 100.0, "reward.public_share": 0.5})
+    engine = Engine(made, "loo", 2)
+    engine.reset([0, 1])
+    lots = engine.items.lots(engine.prospect.available)
+    result = engine.step(lots | only(engine, 1, "quit"))
+    for _ in range(2):
+        assert not result.rewards[:, 1].any()
+        shared = 100 * (result.credit + 0.5 * result.gain[:, None]) - result.cost
+        torch.testing.assert_close(result.rewards[:, [0, 2, 3]], shared[:, [0, 2, 3]])
+        result = engine.step(lots)
+
+
+def test_an_audit_names_the_lever_as_the_reason():
+    made = scenario.load("digits", principals=4, horizon=2, profiles=[], conduct=conduct("block"), **{"reward.scale": 1.0})
+
+    class Blocking(agents.Agent):
+        made_for = "any"
+
+        def choose(self, observations: Tensor) -> Tensor:
+            chosen = torch.ones(*observations.shape[:2], self.layout.n_items, dtype=torch.bool)
+            chosen[:, 1:, -1] = False
+            return chosen
+
+    found = Findings(audit(made, Blocking, credit="loo", episodes=2))
+    assert found.totals.contributed[0] == 2 * 2 * 16
+    assert found.totals.objected[0] == found.totals.blocked[0] == 2 * 2 * 12
+    assert found.totals.left_out[0] == 0
+    assert [(account.account, account.objected) for account in found.accounts] == [("block", 48)]
+
+
 def test_strict_and_lax_together_multiply():
     engine = engine_of("digits", "strict", "lax")
     engine.reset([5, 6])
@@ -382,6 +450,10 @@ def test_metrics_have_the_share_of_rounds_of_each_item():
         ({"conduct": {"levers": [{"kind": "lax"}]}, "profiles": []}, r"'lax' declares other tolerances, and here is none"),
         ({"conduct": {"levers": [{"kind": "claim", "cost": -1}]}}, r"cost.*greater than or equal to 0"),
         ({"conduct": {"forgeries": [{"kind": "echo"}] * 17}}, r"17 forgeries and levers: there may be 16 at most"),
+        ({"conduct": {"levers": [{"kind": "block"}]}, "screening": {"governance": "none"}}, r"'block' needs .*governance unanimous"),
+        ({"conduct": {"levers": [{"factor": 2}]}}, r"levers: each must have a kind, as in {kind: claim}, one of claim, strict, lax, block"),
+        ({"conduct": {"forgeries": {"kind": "echo"}}}, r"forgeries: must be a list, such as \[{kind: echo}\]"),
+        ({"conduct": {"forgeries": ["echo"]}}, r"each must have a kind, as in {kind: echo}, one of echo, noise, .* \(got 'echo'\)"),
         ({"conduct": {"forgery": []}}, r"unknown key 'conduct.forgery'; did you mean 'forgeries'"),
     ],
 )
