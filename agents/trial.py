@@ -71,7 +71,11 @@ def try_out(engine: Engine, rows: Tensor, choices: Tensor) -> Tried:
             for whole, part in zip(wholes, _Copies(engine, rows[here]).pay(choices[here]), strict=True):
                 whole[here] = part
     credit, gain, cost, utility = wholes
-    rewards = _Copies(engine).rewarded(Pay(credit, None, gain, cost, 0), _settled(engine, rows, credit, utility))
+    gone = None
+    if engine.items:
+        leaves = engine.items.who(choices[..., engine.items.n_updates :], "quit")
+        gone = engine.standing.gone[rows] if leaves is None else engine.standing.gone[rows] | leaves
+    rewards = _Copies(engine).rewarded(Pay(credit, None, gain, cost, 0), _settled(engine, rows, credit, utility), gone)
     return Tried(rewards, engine.reward_scale * gain - cost.sum(dim=1))
 
 
@@ -141,9 +145,9 @@ class _Copies(Engine):
             utility = self.utility.of_logits(self.model.logits(self.theta + merged.delta, self.utility.rows.x))
         return pay.credit, pay.gain, pay.cost, utility
 
-    def rewarded(self, pay: Pay, turnover: Turnover | None) -> Tensor:
-        """What each agent is rewarded with, ``(R, N)``, in reward units."""
-        return self._rewards(pay, turnover)
+    def rewarded(self, pay: Pay, turnover: Turnover | None, gone: Tensor | None) -> Tensor:
+        """What each agent is rewarded with, ``(R, N)``, in reward units; those who are gone, bool ``(R, N)``, by credit and costs alone."""
+        return self._rewards(pay, turnover, gone)
 
 
 def _settles(engine: Engine) -> bool:

@@ -135,7 +135,7 @@ class RoundSteps:
     def _told(self, before: Prospect, entry: Entry, merged: Merged, pay: Pay) -> RoundResult:
         """Book what the round earned, let the proxies observe, and record the round."""
         turnover = self._settle(pay.credit)
-        rewards = self._rewards(pay, turnover)
+        rewards = self._rewards(pay, turnover, self.standing.gone if self.items else None)
         self.observations = self._observe()
         return self._result(before, entry, merged, pay, turnover, rewards)
 
@@ -333,15 +333,15 @@ class RoundSteps:
             n_lots = (torch.cat([contributed, entry.pulled], dim=-1) * costs).sum(dim=-1)
         return reward.contribution_cost * n_lots + reward.violation_penalty * n_violations
 
-    def _rewards(self, pay: Pay, turnover: Turnover | None) -> Tensor:
-        """What each agent is rewarded with, ``(E, N)``, in reward units."""
+    def _rewards(self, pay: Pay, turnover: Turnover | None, gone: Tensor | None) -> Tensor:
+        """What each agent is rewarded with, ``(E, N)``, in reward units. Those who are gone have no part in what the others gain."""
         terms, scale, public_share = self.scenario.settlement, self.reward_scale, self.scenario.reward.public_share
-        if self.items and public_share:  # who has left has no part in what the others gain
-            public_share = public_share * (~self.standing.gone).to(pay.credit)
+        gain = pay.gain[:, None]
+        if gone is not None and public_share:
+            gain = gain * ~gone
         if turnover is not None and terms is not None and terms.reward == "settlement":
-            return turnover.worth.to(pay.credit) + scale * public_share * pay.gain[:, None] - pay.cost
-        shared = isinstance(public_share, Tensor) or public_share > 0
-        return scale * (pay.credit + public_share * pay.gain[:, None] if shared else pay.credit) - pay.cost
+            return turnover.worth.to(pay.credit) + scale * public_share * gain - pay.cost
+        return scale * (pay.credit + public_share * gain if public_share else pay.credit) - pay.cost
 
     def _result(self, before: Prospect, entry: Entry, merged: Merged, pay: Pay, turnover: Turnover | None, rewards: Tensor) -> RoundResult:
         """The record of the round."""

@@ -407,8 +407,11 @@ def test_references_may_use_every_item_and_do_no_worse_than_without(agent):
 
 def test_a_best_reply_pays_as_what_it_tried():
     """Nothing that one proxy could do alone would have paid it more."""
-    engine = engine_of("digits", "boost", "claim", rule="data_size", num_envs=1)
-    play(engine, 2)
+    made = engine_of("digits", "boost", "claim", "quit").scenario
+    share = made.model_copy(update={"reward": made.reward.model_copy(update={"public_share": 0.3})})
+    engine = Engine(share, "data_size", 1, dtype=torch.float64)
+    engine.reset([5])
+    engine.step(engine.items.lots(engine.prospect.available) | only(engine, 3, "quit"))
     chosen = torch.zeros(1, 4, engine.num_items, dtype=torch.bool)
     chosen[:, :, 1] = True
     reply = agents.equilibrium.best_reply(engine, chosen, 2)
