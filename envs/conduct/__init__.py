@@ -7,6 +7,47 @@
 
 from .forging import Sent, forge, remember
 from .items import Items, Standing
-from .settings import Conduct
+from .settings import (
+    Blend,
+    Block,
+    Boost,
+    Claim,
+    Conduct,
+    Echo,
+    Flip,
+    Forgery,
+    Lax,
+    Lever,
+    NearTwin,
+    Noise,
+    OfALot,
+    Quit,
+    Stale,
+    Strict,
+    Twin,
+)
 
-__all__ = ["Conduct", "Items", "Sent", "Standing", "forge", "remember"]
+__all__ = [
+    "Blend",
+    "Block",
+    "Boost",
+    "Claim",
+    "Conduct",
+    "Echo",
+    "Flip",
+    "Forgery",
+    "Items",
+    "Lax",
+    "Lever",
+    "NearTwin",
+    "Noise",
+    "OfALot",
+    "Quit",
+    "Sent",
+    "Stale",
+    "Standing",
+    "Strict",
+    "Twin",
+    "forge",
+    "remember",
+]

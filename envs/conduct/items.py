@@ -14,8 +14,7 @@ from ..data.lots import DrawnLots
 from .forging import Sent
 from .settings import Claim, Conduct, Lax, OfALot, Strict
 
-NO_TAG = -1
-"""The provenance that a forged update claims if it is made of no lot: one that nobody forbids."""
+_NO_TAG = -1
 
 
 @dataclass(frozen=True)
@@ -72,10 +71,10 @@ class Items:
         return len(self.conduct.levers)
 
     def tags(self, lots: DrawnLots) -> Tensor:
-        """Provenance of every update, int64 ``(E, N, U)``. Made of a lot, it is that lot's; else :data:`NO_TAG`."""
+        """Provenance of every update, int64 ``(E, N, U)``. Made of a lot, it is that lot's; else −1, which nobody forbids."""
         if not self.conduct.forgeries:
             return lots.tags
-        none = torch.full_like(lots.tags[..., 0], NO_TAG)
+        none = torch.full_like(lots.tags[..., 0], _NO_TAG)
         return torch.cat(
             [lots.tags, *(lots.tags[..., f.of, None] if isinstance(f, OfALot) else none[..., None] for f in self.conduct.forgeries)], dim=-1
         )

@@ -159,7 +159,7 @@ class Conduct(Settings):
             tolerates: Whether any profile has a tolerance.
 
         Raises:
-            PydanticCustomError: If a forgery is made of a lot that there is not, or a lever would do nothing. The error has its place.
+            ValueError: If a forgery is made of a lot that there is not, or a lever would do nothing. The error has its place.
         """
         for i, forgery in enumerate(self.forgeries):
             if isinstance(forgery, OfALot) and forgery.of >= n_lots:
