@@ -69,7 +69,8 @@ class Learned(Agent):
         """
         for part, features in (("lot", layout.lot_features), ("agent", layout.agent_features)):
             if difference := features_differ(self._trained_on[f"{part}_features"], features):
-                raise ValueError(f"the policy was trained on other {part} features than this scenario has: {difference}")
+                hint = "; forgeries and levers must be those of its scenario (conduct)" if "is/" in difference else ""
+                raise ValueError(f"the policy was trained on other {part} features than this scenario has: {difference}{hint}")
 
     def begin(self, layout: ObservationLayout, keys: Tensor) -> None:
         """Begin an episode.

@@ -80,7 +80,8 @@ def parse(rule: str) -> tuple[str, dict[str, object]]:
         except (ValueError, TypeError, SyntaxError):
             what = ast.unparse(keyword.value)
             raise ValueError(
-                f"credit rule {rule!r}: {keyword.arg}={what} is no value: write a number, True, False, None, or text in quotes, {what!r}"
+                f"credit rule {rule!r}: {keyword.arg}={what} is no value: write a number, True, False, None, a list, or text in quotes, "
+                "as in shapley(budget=60) or normalised(rule='loo')"
             ) from None
     if len(arguments) < len(call.keywords):
         raise ValueError(f"credit rule {rule!r}: an argument is given twice")

@@ -207,7 +207,7 @@ class Scenario(Settings):
         self.lots.samples(self.principals)
         if self.conduct is not None:
             tolerates = any(profile.tolerances or profile.relative_tolerances for profile in self.profiles)
-            self.conduct.check(self.lots.per_principal, self.screening.governance, self.screening.filter, tolerates=tolerates)
+            self.conduct.check(self.lots.per_principal, self.horizon, self.screening.governance, self.screening.filter, tolerates=tolerates)
         if isinstance(self.substrate, Vertical):
             self._check_vertical()
         elif self.lots.corruption.what == "links":

@@ -38,7 +38,7 @@ from torch import Tensor
 
 from .game import Chances, CoalitionGame, Surrogate
 
-_LEAST_SHARE = 1e-8
+_LEAST_SHARE, _ASYMMETRY = 1e-8, 1e-4
 _STEP, _FIRST, _LAST = 0.35, -3.2, math.log(30 / _LEAST_SHARE) + 2.5
 """Points of the integral over t, in logarithms: an error below 1e-9 where no weight above 0 is a smaller share of the sum."""
 _CHUNK = 2**21  # numbers that a temporary tensor may hold: 16 MiB
@@ -77,7 +77,8 @@ def quadratic(linear: Tensor, curvature: Tensor, weight: Tensor | None = None, n
         The surrogate, in double precision.
 
     Raises:
-        ValueError: If the shapes do not fit together, or a weight is negative, not finite, or above 0 and below 1e-8 of the sum.
+        ValueError: If the shapes do not fit together, the curvature is not symmetric, or a weight is negative, not finite, or above 0 and
+            below 1e-8 of the sum.
     """
     if linear.dim() != 2:
         raise ValueError(f"linear has shape {tuple(linear.shape)}, must be (n_envs, n)")
@@ -86,10 +87,16 @@ def quadratic(linear: Tensor, curvature: Tensor, weight: Tensor | None = None, n
         if one is not None and one.shape != shape:
             raise ValueError(f"{what} has shape {tuple(one.shape)}, must be {shape} for linear of shape {(n_envs, n)}")
     linear, curvature = linear.double(), curvature.double()
+    off = (curvature - curvature.mT).abs().amax() if n_envs * n else torch.tensor(0.0)
+    if off > _ASYMMETRY * curvature.abs().amax():
+        raise ValueError(f"curvature must be symmetric, and differs from its transpose by {float(off):g}: pass (Q + Q.mT) / 2")
     if weight is not None:
         weight = weight.double()
+        if not weight.isfinite().all():
+            env, player = (int(at) for at in (~weight.isfinite()).nonzero()[0])
+            raise ValueError(f"weight[{env}, {player}]={float(weight[env, player]):g}: must be finite")
         least = _LEAST_SHARE * weight.sum(dim=1, keepdim=True)
-        wrong = ~(weight.isfinite() & ((weight == 0) | (weight >= least))) | (weight < 0)
+        wrong = (weight < 0) | ((weight > 0) & (weight < least))
         if wrong.any():
             env, player = (int(at) for at in wrong.nonzero()[0])
             raise ValueError(

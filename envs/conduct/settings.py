@@ -88,6 +88,13 @@ class Claim(Lever):
     kind: Literal["claim"] = "claim"
     factor: float = Field(3.0, gt=0, description="By how much the rows are multiplied.")
 
+    @field_validator("factor")
+    @classmethod
+    def _claims(cls, factor: float) -> float:
+        if factor == 1:
+            raise ValueError("factor=1 claims what there is: must be above 1, or below to claim less")
+        return factor
+
 
 class Strict(Lever):
     """In the next round the proxy declares less than its principal tolerates."""
@@ -149,11 +156,12 @@ class Conduct(Settings):
                 raise ValueError(f"levers has {kind!r} {counted[kind]} times, and it does the same each time: name it once")
         return self
 
-    def check(self, n_lots: int, governance: str, filter: str, *, tolerates: bool) -> None:
+    def check(self, n_lots: int, horizon: int, governance: str, filter: str, *, tolerates: bool) -> None:
         """Refuse what does not go with the rest of a scenario.
 
         Args:
             n_lots: Number of lots K of each proxy.
+            horizon: Number of rounds T.
             governance: The screening's.
             filter: The screening's.
             tolerates: Whether any profile has a tolerance.
@@ -164,6 +172,10 @@ class Conduct(Settings):
         for i, forgery in enumerate(self.forgeries):
             if isinstance(forgery, OfALot) and forgery.of >= n_lots:
                 raise misplaced(("conduct", "forgeries", i, "of"), f"of={forgery.of}: lots go from 0 to {n_lots - 1}")
+            if isinstance(forgery, Stale) and forgery.rounds >= horizon:
+                raise misplaced(
+                    ("conduct", "forgeries", i, "rounds"), f"rounds={forgery.rounds}: an episode has {horizon} rounds: must be fewer"
+                )
         counts = governance in ("unanimous", "quorum", "weighted") and filter == "reject"
         for i, lever in enumerate(self.levers):
             why = ""

@@ -99,7 +99,7 @@ class Registry(Generic[T]):
         try:
             signature.bind(**kwargs)
         except TypeError as error:
-            takes = ", ".join(str(one) for one in signature.parameters) or "none"
+            takes = ", ".join(signature.parameters) or "none"
             raise ValueError(f"{self.kind} {name!r} does not take these arguments ({error}): {kwargs!r}; it takes {takes}") from None
         return factory(**kwargs)
 

@@ -154,6 +154,6 @@ def as_yaml(made: Calibration, base: str, overrides: Iterable[str] | None, out: 
     level = f"{made.blocked:.0%} of the updates" if made.levels else "no update"
     head = (
         f"# Measured by `proxycoop scenarios --calibrate`: {made.searched} brings two thirds of the best gain, and each tolerance and\n"
-        f"# limit would block {level}.\n"
+        f"# limit would block {level}, but for limits that are raised to the tolerance for the same value.\n"
     )
     return head + strict_yaml.write({"extends": extends, "name": f"{made.scenario.name[:50]}-calibrated", **changed})

@@ -147,9 +147,21 @@ def test_small_weights_and_players_without_one(least):
     assert torch.allclose(near.solve(chances("shapley", 6)), expected, rtol=0, atol=3e-9 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("weight", [1e-9, -0.5, torch.nan, torch.inf])
-def test_a_weight_that_is_too_small_or_none_is_refused_by_its_place(weight):
-    with pytest.raises(ValueError, match=r"weight\[1, [01]\]=.*: must be 0, or positive and at least 1e-08 of the sum"):
+def test_a_curvature_that_is_not_symmetric_is_refused():
+    with pytest.raises(ValueError, match=r"curvature must be symmetric, and differs from its transpose by 6"):
+        quadratic(torch.zeros(1, 2), torch.tensor([[[0.0, 6.0], [0.0, 0.0]]]))
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [
+        (1e-9, "must be 0, or positive and at least 1e-08 of the sum"),
+        (-0.5, "must be 0, or positive"),
+        *((x, "finite") for x in (torch.nan, torch.inf)),
+    ],
+)
+def test_a_weight_that_is_too_small_or_none_is_refused_by_its_place(weight, said):
+    with pytest.raises(ValueError, match=rf"weight\[1, 1\]=.*: .*{said}"):
         quadratic(torch.ones(2, 2), torch.ones(2, 2, 2), torch.tensor([[1.0, 0.0], [1.0, weight]]))
 
 

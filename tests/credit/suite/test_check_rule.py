@@ -510,7 +510,7 @@ def test_a_rule_s_own_error_is_not_swallowed_and_says_where_it_came_up():
         (lambda: 3, "builds int: must be a CreditRule"),
         (lambda rule=Fair(): rule, "returns the same rule again"),  # noqa: B008 - the mistake
         ("fiar", "unknown credit rule"),
-        ("coopetition(interdependence=[[0] * 20] * 20)", "write a name"),
+        ("coopetition(interdependence=[[0] * 20] * 20)", "is no value: write a number"),
         (lambda: credit.Owen([[*range(20)]]), r"serves none of the battery's numbers of agents \(1, 2, .*64\)"),
     ],
 )

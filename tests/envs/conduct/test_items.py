@@ -457,6 +457,8 @@ def test_metrics_have_the_share_of_rounds_of_each_item():
         ({"conduct": {"levers": [{"factor": 2}]}}, r"levers: each must have a kind, as in {kind: claim}, one of claim, strict, lax, block"),
         ({"conduct": {"forgeries": {"kind": "echo"}}}, r"forgeries: must be a list, such as \[{kind: echo}\]"),
         ({"conduct": {"forgeries": ["echo"]}}, r"each must have a kind, as in {kind: echo}, one of echo, noise, .* \(got 'echo'\)"),
+        ({"conduct": {"levers": [{"kind": "claim", "factor": 1}]}}, r"factor=1 claims what there is"),
+        ({"conduct": {"forgeries": [{"kind": "stale", "rounds": 16}]}}, r"rounds=16: an episode has 16 rounds: must be fewer"),
         ({"conduct": {"forgery": []}}, r"unknown key 'conduct.forgery'; did you mean 'forgeries'"),
     ],
 )
