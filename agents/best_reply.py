@@ -83,8 +83,7 @@ class BestReply(PrivilegedAgent):
         """Everybody's best reply in the seats of this agent, and the last contributions in the others, bool ``(E, N, K)``."""
         del observations
         engine, own = self.engine, list(self.seats)
-        history = engine.history
-        start = start_of(engine, "last" if history else "none")
+        start = start_of(engine, "last")
         start[:, own] = start_of(engine, self.start)[:, own]
         replies = best_replies(engine, start, seats=own, sweeps=self.sweeps)
         self.converged.append(replies.converged)

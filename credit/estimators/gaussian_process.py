@@ -126,11 +126,13 @@ class GaussianProcess(SingleDraws):
             return Fit(exact, lambda: torch.zeros_like(worth))
         given = n_free + 2 if n_free else 0
         likeliest = self._likeliest(rows, y, n_free + 2, given, generator)
-        at_once = torch.arange(len(y)).to(y.device).split(max(_MOST_NUMBERS // len(rows) ** 2, 1))
-        kept = _Posterior(likeliest, rows, given) if len(at_once) == 1 else None  # else factors would fill the memory
+        fits = len(y) <= max(_MOST_NUMBERS // len(rows) ** 2, 1)
+        kept = _Posterior(likeliest, rows, given) if fits else None  # else factors would fill the memory
 
         def of_all(part: Callable[[_Posterior, Tensor], Tensor]) -> Tensor:
-            return torch.cat([part(kept or _Posterior(likeliest.of(some), rows, given), y[some]) for some in at_once])
+            if kept is not None:
+                return part(kept, y)
+            return self._by_parts(lambda posterior, some: part(posterior, y[some]), likeliest, rows, given, 1)
 
         def errors() -> tuple[Tensor, Tensor]:
             error = of_all(_Posterior.errors)

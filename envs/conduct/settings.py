@@ -23,18 +23,22 @@ class OfALot(Forgery):
     of: int = Field(0, ge=0, description="Which of the proxy's lots it is made of, from 0.")
 
 
-class Echo(Forgery):
+class OfASize(Forgery):
+    """A forgery that is as long as one likes."""
+
+    size: float = Field(1.0, gt=0, description="Its norm, as a share of the mean norm of all lots' updates in the round.")
+
+
+class Echo(OfASize):
     """The step that was applied last, sent back."""
 
     kind: Literal["echo"] = "echo"
-    size: float = Field(1.0, gt=0, description="Its norm, as a share of the mean norm of all lots' updates in the round.")
 
 
-class Noise(Forgery):
+class Noise(OfASize):
     """A random direction, drawn anew every round."""
 
     kind: Literal["noise"] = "noise"
-    size: float = Field(1.0, gt=0, description="Its norm, as a share of the mean norm of all lots' updates in the round.")
 
 
 class Twin(OfALot):
