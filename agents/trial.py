@@ -59,7 +59,7 @@ def try_out(engine: Engine, rows: Tensor, choices: Tensor) -> Tried:
     """
     engine.require_running()
     zeros, n_rows, n_agents = engine.theta.new_zeros, len(rows), engine.num_agents
-    wholes = zeros(n_rows, n_agents), zeros(n_rows), zeros(n_rows, n_agents), zeros(n_rows)
+    wholes = zeros(n_rows, n_agents), zeros(n_rows), zeros(n_rows, n_agents), zeros(n_rows), zeros(n_rows, n_agents)
     if remembers(bare(engine.rule)):
         for here in _layers(rows):
             chosen = choices.new_zeros(engine.num_envs, *choices.shape[1:])
@@ -70,12 +70,12 @@ def try_out(engine: Engine, rows: Tensor, choices: Tensor) -> Tried:
         for here in torch.arange(n_rows, device=rows.device).split(_AT_ONCE) if n_rows else ():
             for whole, part in zip(wholes, _Copies(engine, rows[here]).pay(choices[here]), strict=True):
                 whole[here] = part
-    credit, gain, cost, utility = wholes
+    credit, gain, cost, utility, suffered = wholes
     gone = None
     if engine.items:
         leaves = engine.items.who(choices[..., engine.items.n_updates :], "quit")
         gone = engine.standing.gone[rows] if leaves is None else engine.standing.gone[rows] | leaves
-    rewards = _Copies(engine).rewarded(Pay(credit, None, gain, cost, 0), _settled(engine, rows, credit, utility), gone)
+    rewards = _Copies(engine).rewarded(Pay(credit, None, gain, cost, 0), _settled(engine, rows, credit, utility), gone, suffered)
     return Tried(rewards, engine.reward_scale * gain - cost.sum(dim=1))
 
 
@@ -135,19 +135,27 @@ class _Copies(Engine):
             if isinstance(part, Tensor) and part.dim() and len(part) == engine.num_envs and name != "observations":
                 setattr(self, name, taken(part, name))
 
-    def pay(self, choices: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Credit ``(R, N)``, gain ``(R,)``, costs ``(R, N)`` and, where settlements reward, the utility after the round ``(R,)``."""
+    def pay(self, choices: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Credit ``(R, N)``, gain ``(R,)`` and costs ``(R, N)``; where settlements reward, the utility after the round ``(R,)``; where
+        loyalty counts, what principals suffered ``(R, N)``.
+        """
         entry, merged, cost = self._advance(choices)
         self.round = self._as_played(entry, merged.aggregate).as_round()
         pay = self._pay(cost)
-        utility = self.prospect.utility
+        utility, suffered = self.prospect.utility, torch.zeros_like(pay.cost)
         if _settles(self):
             utility = self.utility.of_logits(self.model.logits(self.theta + merged.delta, self.utility.rows.x))
-        return pay.credit, pay.gain, pay.cost, utility
+        if self.scenario.reward.loyalty:
+            losses = self._value_losses(self.theta + merged.delta)
+            suffered = self.profiles.suffered(self.prospect.value_losses, losses, self.horizon)
+        return pay.credit, pay.gain, pay.cost, utility, suffered
 
-    def rewarded(self, pay: Pay, turnover: Turnover | None, gone: Tensor | None) -> Tensor:
-        """What each agent is rewarded with, ``(R, N)``, in reward units; those who are gone, bool ``(R, N)``, by credit and costs alone."""
-        return self._rewards(pay, turnover, gone)
+    def rewarded(self, pay: Pay, turnover: Turnover | None, gone: Tensor | None, suffered: Tensor) -> Tensor:
+        """What each agent is rewarded with, ``(R, N)``, in reward units.
+
+        Those who are gone, bool ``(R, N)``, have no part in what the others gain. What principals suffered counts where loyalty does.
+        """
+        return self._rewards(pay, turnover, gone, suffered if self.scenario.reward.loyalty else None)
 
 
 def _settles(engine: Engine) -> bool:

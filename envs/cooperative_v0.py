@@ -13,7 +13,7 @@ Each of N principals delegates to one *proxy*, ``proxy_0`` … ``proxy_{N-1}``. 
 Agents         ``proxy_0`` … ``proxy_{N-1}``. All act in every round, and none leaves before the end.
 Actions        ``MultiDiscrete([2] * K)``, 1 = contribute; or ``Discrete(2**K)`` with ``actions="discrete"`` (bit k = lot k)
 Observations   ``Box(-10, 10, (size,), float32)``; :meth:`CooperativeEnv.observation_layout` names every entry
-Rewards        ``scale·credit − contribution_cost·lots − violation_penalty·violations + public_share·scale·v(N)``. With
+Rewards        ``scale·credit − contribution_cost·lots − violation_penalty·violations + public_share·scale·v(N) − loyalty·harm``. With
                ``rewards="team"`` every proxy gets the mean of all rewards. Under ``settlement.reward: settlement`` the payout, in reward
                units, takes the place of ``scale·credit``; in rounds without a settlement that term is 0.
 End            after ``horizon`` rounds, by truncation; ``agents`` is then empty

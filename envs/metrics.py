@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,8 @@ def metric_names(scenario: Scenario) -> list[str]:
         spread = measures(torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.int64))
         names += [f"{which}/{name}" for which in ("negotiated", "unanimous") for name in spread]
     names += [f"value_change/{name}" for name in scenario.values]
+    if any(profile.bounds for profile in scenario.profiles):
+        names += ["own_harm", "principal_welfare"]
     return names + ["beyond_limits", *(f"limit_used/{name}" for name in scenario.limited)] * bool(scenario.limited)
 
 
@@ -102,6 +105,9 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
         * ``violations``: share of rounds with a violation: the applied step's harm, as the screening predicts it, or its norm was beyond
           somebody's limit, or the step used data that somebody forbids;
         * ``value_change/<name>``: change of each value loss on its probe set, in the value's unit;
+        * where a profile has a tolerance or a limit, ``own_harm``, ``(E, N)``: how far the losses of the own principal's values rose, in
+          its tolerances for one update; and ``principal_welfare``, ``(E, N)``: the return without what loyalty takes, less that harm, so
+          that one tolerance counts as one reward unit;
         * where profiles have limits, ``limit_used/<name>``: the largest rise of the value's loss over its start, at the end of any round,
           as a share of the strictest limit on it, above 1 beyond the limit; and ``beyond_limits``: share of rounds after which a loss was
           beyond a limit, by more than rounding;
@@ -158,6 +164,10 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
             metrics |= {f"{which}/{name}": torch.stack([one[name] for one in spread]).mean(dim=0) for name in spread[0]}
     change = engine.prospect.value_losses - engine.initial_value_losses  # (E, M)
     metrics |= {f"value_change/{name}": change[:, m] for m, name in enumerate(engine.values)}
+    if any(profile.bounds for profile in engine.scenario.profiles):
+        harm = own_harm(engine)
+        without_loyalty = metrics["return"] + engine.scenario.reward.loyalty * harm
+        metrics |= {"own_harm": harm, "principal_welfare": without_loyalty - harm}
     if not engine.scenario.limited:
         return metrics
     used = limits_used(engine)  # (T, E, M)
@@ -178,6 +188,16 @@ def _items_chosen(engine: Engine, contributed: Tensor) -> dict[str, Tensor]:
     shares = (chosen & whose).sum(dim=(0, 2)).to(dtype) / (len(chosen) * whose.sum(dim=1)).clamp(min=1)
     n_forgeries = len(items.conduct.forgeries)
     return {f"{'sent' if i < n_forgeries else 'pulled'}/{name}": shares[:, i] for i, name in enumerate(items.names)}
+
+
+def own_harm(engine: Engine) -> Tensor:
+    """How far the losses of the values of each principal rose in the episode so far, in its own tolerances, ``(E, N)``.
+
+    See :meth:`~proxycoop.envs.screening.profiles.Profiles.suffered`.
+    """
+    losses = [engine.initial_value_losses, *(result.value_losses for result in engine.history)]
+    profiles, n_rounds = engine.profiles, engine.horizon
+    return torch.stack([profiles.suffered(*pair, n_rounds) for pair in pairwise(losses)]).sum(dim=0)
 
 
 def limits_used(engine: Engine) -> Tensor:

@@ -59,7 +59,8 @@ class Start(Settings):
 
 
 class Reward(Settings):
-    """From credit to reward: r = scale·credit − contribution_cost·lots − violation_penalty·violations + public_share·scale·v(N).
+    """From credit to reward: r = scale·credit − contribution_cost·lots − violation_penalty·violations + public_share·scale·v(N) −
+    loyalty·harm.
 
     Under ``settlement.reward: settlement`` an agent's payout, in reward units, takes the place of scale·credit.
     """
@@ -74,6 +75,14 @@ class Reward(Settings):
         0.1, ge=0, description="Fine for contributing an update that violates the own principal's profile, in reward units."
     )
     public_share: float = Field(0.0, ge=0, description="Share of the cooperative's whole gain that every agent gets, whatever its credit.")
+    loyalty: float = Field(
+        0.0,
+        ge=0,
+        json_schema_extra=LATER,
+        description="What a proxy loses for the harm that a round did to the values of its own principal, in reward units per tolerance: "
+        "the rise of each loss over the principal's tolerance for one update (else over its limit divided by the number of rounds), summed "
+        "over values. A fall counts as a gain.",
+    )
 
     @field_validator("scale")
     @classmethod
@@ -205,6 +214,8 @@ class Scenario(Settings):
                 "use utility: neg_log_loss, or another governance"
             )
         self.lots.samples(self.principals)
+        if self.reward.loyalty:
+            self._check_loyalty()
         if self.conduct is not None:
             tolerates = any(profile.tolerances or profile.relative_tolerances for profile in self.profiles)
             self.conduct.check(self.lots.per_principal, self.horizon, self.screening.governance, self.screening.filter, tolerates=tolerates)
@@ -233,6 +244,20 @@ class Scenario(Settings):
                 f"governance {self.screening.governance} each holder has a veto, so nothing could ever be admitted: leave one tag that "
                 "nobody forbids"
             )
+
+    def _check_loyalty(self) -> None:
+        """Refuse loyalty where harm cannot be measured in principals' own tolerances."""
+        loyalty = self.reward.loyalty
+        if not any(profile.bounds for profile in self.profiles):
+            raise ValueError(
+                f"reward.loyalty={loyalty:g} weighs harm in principals' own tolerances, and no profile has any: give profiles tolerances "
+                "or limits, or leave loyalty out"
+            )
+        for i, profile in enumerate(self.profiles):
+            for kind, value in ((kind, value) for kind, of in profile.bounds for value, most in of.items() if most == 0):
+                raise misplaced(
+                    ("profiles", i, kind, value), f"must be above 0 with reward.loyalty={loyalty:g}, which weighs harm as multiples of it"
+                )
 
     def _check_vertical(self) -> None:
         """Refuse settings that make no sense where principals hold columns of the same rows."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..credit import CreditRule
 from ..envs import Engine, Scenario
 from ..envs.data.names import Names
+from ..envs.metrics import own_harm
 
 PRINCIPAL = 0
 """The principal with a second name. Lots are drawn anew in each episode, and so are profiles by default, so any one would do."""
@@ -30,8 +31,8 @@ def second_name_gains(
       data of which a lot's weight is a share: with fixed weights everybody's lots weigh :math:`D / (D + D_0)` of what they did, D rows in
       all and :math:`D_0` of the principal. Contributing the copies costs as much as contributing the lots.
 
-    Each is the return of both names together less the return of the one name, and above 0 if the second name pays. The public share, which
-    a principal has by itself, is counted once.
+    Each is the return of both names together less the return of the one name, and above 0 if the second name pays. The public share and
+    what loyalty takes, which a principal has by itself, are counted once.
 
     Args:
         scenario: The cooperative.
@@ -68,4 +69,7 @@ def _return_under(names: Names, scenario: Scenario, rule: CreditRule, seeds: Seq
     seats = names.names_of(PRINCIPAL)
     own = torch.stack([result.rewards for result in engine.history]).sum(dim=0)[:, seats].sum(dim=1)  # (E,)
     gain = torch.stack([result.gain for result in engine.history]).sum(dim=0)  # (E,)
-    return own - (len(seats) - 1) * engine.reward_scale * scenario.reward.public_share * gain
+    once = engine.reward_scale * scenario.reward.public_share * gain
+    if loyalty := scenario.reward.loyalty:
+        once = once - loyalty * own_harm(engine)[:, PRINCIPAL]
+    return own - (len(seats) - 1) * once

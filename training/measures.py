@@ -101,6 +101,15 @@ MEASURES: Mapping[str, Measure] = {
     "copy_gain": Measure(REWARD, "What a principal gains by offering the same lots under two names, over having one name."),
     "return": Measure(REWARD, "Sum of the rewards of a proxy: mean over proxies."),
     "cost": Measure(REWARD, "Sum of the costs and fines of a proxy: mean over proxies."),
+    "own_harm": Measure(
+        "tolerances",
+        "Rise over the episode of the losses of the values of a proxy's own principal, as multiples of its tolerance for one update, summed "
+        "over values: mean over proxies. Below 0 if they fell.",
+    ),
+    "principal_welfare": Measure(
+        REWARD,
+        "Return of a proxy, without what reward.loyalty takes, less own_harm: mean over proxies. One tolerance counts as one reward unit.",
+    ),
     "utility": Measure(UTILITY, "Utility after the last round, on the validation set from which credit is computed."),
     "gain": Measure(UTILITY, "Change of the utility over the episode, on the validation set."),
     "revenue": Measure("minor units of the currency", "What the cooperative earned in the episode."),

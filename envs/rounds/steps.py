@@ -135,7 +135,10 @@ class RoundSteps:
     def _told(self, before: Prospect, entry: Entry, merged: Merged, pay: Pay) -> RoundResult:
         """Book what the round earned, let the proxies observe, and record the round."""
         turnover = self._settle(pay.credit)
-        rewards = self._rewards(pay, turnover, self.standing.gone if self.items else None)
+        suffered = None
+        if self.scenario.reward.loyalty:
+            suffered = self.profiles.suffered(before.value_losses, self.prospect.value_losses, self.horizon)
+        rewards = self._rewards(pay, turnover, self.standing.gone if self.items else None, suffered)
         self.observations = self._observe()
         return self._result(before, entry, merged, pay, turnover, rewards)
 
@@ -285,6 +288,15 @@ class RoundSteps:
             claimed=self.items.samples(self.lots).double().expand(self.num_envs, -1, -1) if self.items else None,
         )
 
+    def _value_losses(self, theta: Tensor) -> Tensor:
+        """Value losses on the probe sets at some parameters, ``(E, P)`` → ``(E, M)``."""
+        model, dataset = self._ground.model, self._ground.splits.dataset
+        losses = [
+            value.loss(model.logits(theta, probe.x), probe, dataset)
+            for value, probe in zip(self.values.values(), self._ground.probes, strict=True)
+        ]
+        return torch.stack(losses, dim=1).to(theta)
+
     def _with_forgeries(self, proposals: Proposals, norm: Tensor, validation_loss: Tensor) -> Proposals:
         """The lots' proposals, and after them the forged ones, whose loss is taken to be that of the validation rows."""
         keys, past, t = self._keys, self._memory.past, int(self.t)
@@ -333,15 +345,20 @@ class RoundSteps:
             n_lots = (torch.cat([contributed, entry.pulled], dim=-1) * costs).sum(dim=-1)
         return reward.contribution_cost * n_lots + reward.violation_penalty * n_violations
 
-    def _rewards(self, pay: Pay, turnover: Turnover | None, gone: Tensor | None) -> Tensor:
-        """What each agent is rewarded with, ``(E, N)``, in reward units. Those who are gone have no part in what the others gain."""
+    def _rewards(self, pay: Pay, turnover: Turnover | None, gone: Tensor | None, suffered: Tensor | None) -> Tensor:
+        """What each agent is rewarded with, ``(E, N)``, in reward units. Those who are gone have no part in what the others gain.
+
+        What principals suffered, ``(E, N)``, counts with ``reward.loyalty``.
+        """
         terms, scale, public_share = self.scenario.settlement, self.reward_scale, self.scenario.reward.public_share
         gain = pay.gain[:, None]
         if gone is not None and public_share:
             gain = gain * ~gone
         if turnover is not None and terms is not None and terms.reward == "settlement":
-            return turnover.worth.to(pay.credit) + scale * public_share * gain - pay.cost
-        return scale * (pay.credit + public_share * gain if public_share else pay.credit) - pay.cost
+            rewards = turnover.worth.to(pay.credit) + scale * public_share * gain - pay.cost
+        else:
+            rewards = scale * (pay.credit + public_share * gain if public_share else pay.credit) - pay.cost
+        return rewards if suffered is None else rewards - self.scenario.reward.loyalty * suffered
 
     def _result(self, before: Prospect, entry: Entry, merged: Merged, pay: Pay, turnover: Turnover | None, rewards: Tensor) -> RoundResult:
         """The record of the round."""

@@ -79,10 +79,14 @@ class Profile(Settings):
 
     def tightened(self, factor: float) -> Profile:
         """The same profile with all tolerances and limits, absolute and relative, multiplied by a factor ≥ 0."""
-        kinds = [kind for kind in BY_VALUE if kind != "direction"]
         return Profile.model_validate(
-            self.model_dump() | {kind: {value: factor * most for value, most in getattr(self, kind).items()} for kind in kinds}
+            self.model_dump() | {kind: {value: factor * most for value, most in of.items()} for kind, of in self.bounds}
         )
+
+    @property
+    def bounds(self) -> list[tuple[str, Mapping[str, float]]]:
+        """The tolerances and limits for values, by setting and then by value; settings without any are left out."""
+        return [(kind, getattr(self, kind)) for kind in BY_VALUE if kind != "direction" and getattr(self, kind)]
 
     @property
     def limited(self) -> tuple[str, ...]:
@@ -169,6 +173,30 @@ class Profiles:
         """Whose profile has a tolerance, bool ``(E, N)``."""
         has = self.tolerance.isfinite()
         return (has if self.relative is None else has | self.relative.isfinite()).any(dim=-1)
+
+    def suffered(self, before: Tensor, after: Tensor, n_rounds: int) -> Tensor:
+        r"""The harm that a round did to the values of each principal, in its own tolerances.
+
+        .. math:: H_j = \sum_m \frac{\ell_m(\theta_{t+1}) - \ell_m(\theta_t)}{\tau_{jm}}
+
+        :math:`\tau_{jm}` is the principal's tolerance for one update; where it has a limit :math:`\lambda` alone, :math:`\lambda / T`. A
+        value that its profile does not name so, or with a tolerance that rounding hides, is left out. A fall of a loss is negative harm.
+
+        Args:
+            before: Value losses at the round's start, ``(E, M)``.
+            after: Value losses at its end, ``(E, M)``.
+            n_rounds: Number of rounds T of an episode.
+
+        Returns:
+            ``(E, N)``, in tolerances.
+        """
+        unit = self.tolerance
+        if self.relative is not None:
+            unit = torch.minimum(unit, _shares_of(before, self.relative))
+        if self.is_limited:
+            unit = torch.where(unit.isfinite(), unit, self.largest_rise / n_rounds)
+        unit = torch.where(unit > least_divisor(before.abs().clamp(min=1))[:, None], unit, math.inf)
+        return ((after - before)[:, None] / unit).sum(dim=-1)
 
     @cached_property
     def direction_of_each(self) -> Tensor:
