@@ -16,6 +16,7 @@ The modules:
 
 * ``agent``: the base class of all policies, :func:`make` to find one by name, :func:`play` to play an episode;
 * ``scripted``: rules of thumb (``all``, ``none``, ``random``, ``honest``);
+* ``adversaries``: proxies that cheat (``free_rider``, ``doubler``, ``hypocrite`` …);
 * ``privileged``: references that see what no proxy can see (``oracle``, ``planner``, ``measuring_planner``);
 * ``best_reply``: selfish proxies that know the true gain and the credit rule (``best_reply``); ``equilibrium``: best replies and the
   equilibria of one round; ``trial``: what a round would pay, tried out;
@@ -29,6 +30,7 @@ if __name__ != "proxycoop.agents":
 
 import gymnasium
 
+from . import adversaries
 from .agent import AGENTS, Agent, PrivilegedAgent, make, play
 from .best_reply import BestReply
 from .equilibrium import Equilibria, Replies, best_replies, equilibria
@@ -37,7 +39,7 @@ from .network import LotNetwork
 from .privileged import MeasuringPlanner, Oracle, Planner
 from .scripted import All, Honest, Nothing, Random
 from .seat_env import SeatEnv
-from .seats import Seats
+from .seats import Mixture, Seats
 
 if "proxycoop/seat-v0" not in gymnasium.registry:
     gymnasium.register("proxycoop/seat-v0", entry_point="proxycoop.agents:SeatEnv")
@@ -52,6 +54,7 @@ __all__ = [
     "Learned",
     "LotNetwork",
     "MeasuringPlanner",
+    "Mixture",
     "Nothing",
     "Oracle",
     "Planner",
@@ -60,6 +63,7 @@ __all__ = [
     "Replies",
     "SeatEnv",
     "Seats",
+    "adversaries",
     "best_replies",
     "equilibria",
     "make",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from ..envs.metrics import episode_metrics
 from ..envs.observations.layout import ObservationLayout
 from ..envs.randomness import Purpose, fold
 from ..envs.scenario import Scenario
-from ..registry import Registry
+from ..registry import Registry, with_arguments
 
 AGENTS: Registry[Agent] = Registry("agent", "proxycoop.agents")
 
@@ -24,13 +24,37 @@ def make(name: str, /, **kwargs: object) -> Agent:
     """The agent called ``name``.
 
     Args:
-        name: A registered name, such as ``"honest"``.
+        name: A registered name, such as ``"honest"``, which may be followed by arguments, as in ``"random(probability=0.9)"``.
         **kwargs: The agent's own parameters, such as ``path`` for ``"learned"``.
 
     Raises:
-        ValueError: If the name is unknown (the message lists the known names), or if the agent does not take these parameters.
+        ValueError: If the name is unknown (the message lists the known names), if the agent does not take these parameters, or if one is
+            given twice.
     """
-    return AGENTS.make(name, **kwargs)
+    known, arguments = parse(name)
+    if both := sorted(arguments.keys() & kwargs.keys()):
+        raise ValueError(f"agent {name!r}: {both[0]} is given twice, in the name and beside it: leave one")
+    return AGENTS.make(known, **arguments, **kwargs)
+
+
+def parse(name: str) -> tuple[str, dict[str, object]]:
+    """Name and arguments of an agent: ``"random(probability=0.9)"`` → ``("random", {"probability": 0.9})``.
+
+    Raises:
+        ValueError: If it is no text, or the name is followed by anything but ``(argument=value, …)``.
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"agent={name!r}: must be the name of an agent as text, such as 'honest' or 'random(probability=0.9)'")
+    return with_arguments("agent", name, "random(probability=0.9) or learned(path='out/run')")
+
+
+def class_of(name: str) -> Any:
+    """The class, or the function that makes it, of an agent that is named with or without arguments.
+
+    Raises:
+        ValueError: If the name is unknown; the message lists the known names.
+    """
+    return AGENTS[parse(name)[0]]
 
 
 def checked_agent(argument: str, came: object) -> Agent:

@@ -18,6 +18,7 @@ from ..envs.observations.spaces import ActionCodec, ActionForm, observation_spac
 from ..envs.randomness import fold
 from ..envs.scenario import Scenario
 from .agent import Agent, checked_agent, make
+from .seats import populated
 
 
 class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
@@ -32,8 +33,8 @@ class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
         credit: A credit rule, or its name (with arguments, if it takes any).
         seat: The seat of the proxy that you act for, from 0 to N − 1. Lots are drawn anew in every episode, and so, by default, is who
             holds which profile.
-        others: The policy of the other seats: an agent or its name. The environment plays a copy of the agent, so that environments
-            which were given the same agent do not share what it remembers.
+        others: The policy of the other seats, apart from those of the scenario's population: an agent or its name. The environment plays a
+            copy of the agent, so that environments which were given the same agent do not share what it remembers.
         actions: Form of the actions.
         render_mode: ``ansi`` or ``rgb_array``; both show the whole cooperative.
 
@@ -59,7 +60,8 @@ class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
             raise ValueError(f"render_mode={render_mode!r}: must be one of {', '.join(self.metadata['render_modes'])}, or None")
         last = self.engine.num_agents - 1
         self.seat = whole_number("seat", seat, 0, last, f"seats go from 0 to {last}")
-        self.others = make(others) if isinstance(others, str) else _own_copy(checked_agent("others", others))
+        own = make(others) if isinstance(others, str) else _own_copy(checked_agent("others", others))
+        self.others = populated(own, self.engine.scenario)
         self.render_mode = render_mode
         self._codec = ActionCodec(actions, self.engine.num_items)
         self.observation_space: Any = observation_space(self.engine.layout)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ..checks import whole_number
+from ..envs.conduct.population import members_named, seats_taken
 from ..envs.engine import Engine
 from ..envs.observations.layout import ObservationLayout
 from ..envs.randomness import fold
-from ..registry import unknown_name
-from .agent import AGENTS, Agent, checked_agent, make
+from ..envs.scenario import Scenario
+from .agent import Agent, checked_agent, class_of, make
 
 
 class Seats(Agent):
@@ -67,11 +68,52 @@ class Seats(Agent):
         return choices
 
 
-def seats_named(assignments: Iterable[str], n_agents: int) -> dict[int, str]:
-    """Who plays which seat, from texts such as ``"0=none"``. All other seats are the policy's.
+class Mixture(Agent):
+    """Different policies in different seats of each cooperative of a batch: for playing many populations at once.
 
     Args:
-        assignments: A seat's number and the name of an agent, each.
+        policies: The policies.
+        plays: Which of them plays, by environment and seat, int64 ``(E, N)``.
+
+    Raises:
+        ValueError: If a policy is no agent or is privileged, or an entry of ``plays`` is none of theirs. When it plays, if the batch has
+            another size.
+    """
+
+    made_for = "any"
+
+    def __init__(self, policies: Sequence[Agent], plays: Tensor) -> None:
+        self.policies = [checked_agent(f"policies[{i}]", policy) for i, policy in enumerate(policies)]
+        if sighted := [type(policy).__name__ for policy in self.policies if policy.privileged]:
+            raise ValueError(f"policies holds {', '.join(sighted)}, which sees what no proxy could: give agents that play by observations")
+        if plays.dim() != 2 or not ((plays >= 0) & (plays < len(self.policies))).all():
+            raise ValueError(f"plays must be (environments, seats) of numbers from 0 to {len(self.policies) - 1}, one for each policy")
+        self.plays = plays
+
+    def begin(self, layout: ObservationLayout, keys: Tensor) -> None:
+        """Begin an episode for every policy."""
+        super().begin(layout, keys)
+        for policy in self.policies:
+            policy.begin(layout, keys)
+
+    def choose(self, observations: Tensor) -> Tensor:
+        """The choice of the policy that plays there.
+
+        Raises:
+            ValueError: If the batch has another size than ``plays``.
+        """
+        if observations.shape[:2] != self.plays.shape:
+            raise ValueError(f"plays is for {tuple(self.plays.shape)} environments and seats, here are {tuple(observations.shape[:2])}")
+        chosen = torch.stack([policy.act(observations) for policy in self.policies])  # (policies, E, N, I)
+        which = self.plays.to(chosen.device)[None, ..., None].expand(1, *chosen.shape[1:])
+        return chosen.gather(0, which)[0]
+
+
+def seats_named(assignments: Iterable[str], n_agents: int) -> dict[int, str]:
+    """Who plays which seat, from texts such as ``"0=none"`` or ``"count:2=plagiarist"``. All other seats are the policy's.
+
+    Args:
+        assignments: Seats and the name of an agent, each; see :func:`~proxycoop.envs.conduct.population.members_named`.
         n_agents: Number of seats N.
 
     Returns:
@@ -80,24 +122,51 @@ def seats_named(assignments: Iterable[str], n_agents: int) -> dict[int, str]:
     Raises:
         ValueError: If a text is written otherwise, a seat does not exist or is named twice, or there is no such agent.
     """
-    seats: dict[int, str] = {}
-    for assignment in assignments:
-        number, _, name = assignment.partition("=")
-        if not (number.isascii() and number.isdigit() and name):
-            raise ValueError(f"seat {assignment!r}: write a seat's number and an agent's name, such as 0=none")
-        if not int(number) < n_agents:
-            raise ValueError(f"seat {assignment!r}: seats go from 0 to {n_agents - 1}")
-        if int(number) in seats:
-            raise ValueError(f"seat {assignment!r}: seat {int(number)} is {seats[int(number)]!r} already: name each seat once")
-        if name not in AGENTS:
-            raise unknown_name("agent", name, AGENTS.names())
-        seats[int(number)] = name
-    return dict(sorted(seats.items()))
+    population = [members_named(assignment) for assignment in assignments]
+    for entry in population:
+        class_of(entry.agent)
+    return seats_taken(population, n_agents)
 
 
-def seated(policy: Agent, seats: Mapping[int, str]) -> Agent:
-    """The policy, with agents of these names in some seats."""
-    return Seats(policy, {seat: make(name) for seat, name in seats.items()}) if seats else policy
+def require_playable(name: str, scenario: Scenario, where: str) -> None:
+    """Refuse an agent that cannot play a scenario.
+
+    Args:
+        name: The agent's name.
+        scenario: The scenario.
+        where: What asked for it, for the message, such as ``"--seat 2=plagiarist"``.
+
+    Raises:
+        ValueError: If it cannot. The message says what the scenario lacks, if the agent knows.
+    """
+    agent = class_of(name)
+    if not getattr(agent, "plays", Agent.plays)(scenario):
+        lacks = getattr(agent, "lacks", None)
+        raise ValueError(f"{where}: {lacks(scenario) if lacks else f'agent {name!r} cannot play scenario {scenario.name!r}'}")
+
+
+def populated(policy: Agent, scenario: Scenario) -> Agent:
+    """The policy, with the scenario's population in its seats. What is seated already (:class:`Seats`) stays as it is.
+
+    Raises:
+        ValueError: If an agent of the population is unknown, or cannot play the scenario.
+    """
+    if isinstance(policy, Seats):
+        return policy
+    for seat, name in scenario.company.items():
+        require_playable(name, scenario, f"population: {seat}={name}")
+    return seated(policy, scenario.company)
+
+
+def seated(policy: Agent, seats: Mapping[int, str], *, instead: bool = False) -> Agent:
+    """The policy, with agents of these names in some seats.
+
+    Args:
+        policy: The policy of all other seats.
+        seats: Names of agents by seat.
+        instead: Whether these seats take the place of a scenario's population even if there are none.
+    """
+    return Seats(policy, {seat: make(name) for seat, name in seats.items()}) if seats or instead else policy
 
 
 class Company:

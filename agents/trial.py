@@ -21,7 +21,7 @@ from ..envs.records import Pay
 
 _AT_ONCE = 512
 """Rounds in one batch, so that memory is bounded."""
-_SAME_FOR_ALL = ("present", "samples", "directions", "_everyone")
+_SAME_FOR_ALL = ("present", "samples", "directions", "_everyone", "spared", "fellows")
 """Tensors without an axis over environments."""
 _ROWS_OF_LOTS = ("x", "inputs", "y", "rows")
 """What is large in a drawn lot. Only rules that ask agents to try updates on their own data need it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from ..checks import whole_number
-from ..registry import Registry, unknown_name
+from ..registry import Registry, unknown_name, with_arguments
 from .arguments import checked_players
 from .games.game import CoalitionGame, GameLike, as_game
 from .games.round import REMEDIES, Need, Round
@@ -62,30 +61,7 @@ def parse(rule: str) -> tuple[str, dict[str, object]]:
     """
     if not isinstance(rule, str):
         raise ValueError(f"rule={rule!r}: must be the name of a credit rule as text, such as 'shapley' or 'shapley(budget=60)'")
-    name, bracket, rest = rule.partition("(")
-    if not bracket:
-        return rule, {}
-    problem = f"credit rule {rule!r}: write a name, or a name with arguments such as shapley(budget=60) or normalised(rule='loo')"
-    try:
-        call = ast.parse(f"rule({rest}", mode="eval").body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        raise ValueError(problem) from None
-    # text after the closing bracket makes it something other than a call; positional and starred arguments have no name
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args or any(k.arg is None for k in call.keywords):
-        raise ValueError(problem)
-    arguments = dict[str, object]()
-    for keyword in call.keywords:
-        try:
-            arguments[str(keyword.arg)] = ast.literal_eval(keyword.value)
-        except (ValueError, TypeError, SyntaxError):
-            what = ast.unparse(keyword.value)
-            raise ValueError(
-                f"credit rule {rule!r}: {keyword.arg}={what} is no value: write a number, True, False, None, a list, or text in quotes, "
-                "as in shapley(budget=60) or normalised(rule='loo')"
-            ) from None
-    if len(arguments) < len(call.keywords):
-        raise ValueError(f"credit rule {rule!r}: an argument is given twice")
-    return name.strip(), arguments
+    return with_arguments("credit rule", rule, "shapley(budget=60) or normalised(rule='loo')")
 
 
 _OF_PLAYERS = ("cost", "method", "check", "least_budget", "estimator")

@@ -60,8 +60,9 @@ class Engine(RoundSteps):
         num_envs: Number of environments E.
         dtype: Type of all numbers but observations, which are float32; float64 costs about twice as much.
         device: Where all tensors live: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …; rules that need a solver on the CPU answer there.
-        names: Under which names the principals take part: for measuring what a second name gains. By default each has one. Agents are then
-            the names; lots, profiles and the reward scale are those of the scenario's principals.
+        names: Under which names the principals take part: for measuring what a second name gains. By default those of the scenario
+            (``conduct.identities``), or else one each. Agents are the names; lots, profiles and the reward scale are those of the
+            scenario's principals.
         compile: Whether rounds are compiled by ``torch.compile``, for the CPU or for CUDA; ``proxycoop.envs.rounds.compiled`` says what
             of them. The numbers are those of ``compile=False`` to rounding, and what is within rounding of a limit may fall on its other
             side. The first rounds take a minute or two, once a process, scenario and ``num_envs``. Credit rules run as they are; one that
@@ -94,10 +95,14 @@ class Engine(RoundSteps):
         if names is not None:
             if not isinstance(names, Names):
                 raise ValueError(f"names={names!r}: must be a Names, as from Names.split(n_principals, n_lots), or None")
+            if scenario.names is not None:
+                raise ValueError(
+                    f"names={names}: scenario {scenario.name!r} has conduct.identities, which say who has which names: leave one out"
+                )
             names.check(scenario.principals, scenario.lots.per_principal)
             if scenario.substrate.kind == "vertical":
                 raise ValueError(f"names={names}: seats of a vertical cooperative hold columns, which only one name can offer")
-        self.names = names
+        self.names = names = scenario.names if names is None else names
         self.num_agents = scenario.principals if names is None else len(names.owner)
         self.items = Items(scenario.conduct, scenario.lots.per_principal)
         self.num_lots, self.num_items = self.items.n_lots, len(self.items)
@@ -435,7 +440,7 @@ def _reference(scenario_yaml: str, made_by: tuple[object, ...]) -> Tensor:
 
 def reference(scenario: Scenario) -> Tensor:
     """Utilities in 32 fixed episodes of all clean lots without screening, start included, ``(T + 1, 32)``."""
-    plain = scenario.model_copy(update={"settlement": None, "observations": Observations(), "conduct": None})
+    plain = scenario.model_copy(update={"settlement": None, "observations": Observations(), "conduct": None, "population": ()})
     return _reference(plain.to_yaml(), recipe(scenario))
 
 

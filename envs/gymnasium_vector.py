@@ -264,7 +264,7 @@ def vector_env(
     if unknown := [name for name in arguments if name not in known]:
         raise unknown_name("argument of proxycoop/cooperative-v0", unknown[0], ["num_envs", *known])
     scenario = scenario if isinstance(scenario, Scenario) else load(scenario)
-    n_agents = scenario.principals
+    n_agents = scenario.n_agents
     if num_cooperatives is None:
         if isinstance(num_envs, bool) or not isinstance(num_envs, (int, np.integer)) or num_envs < 1 or num_envs % n_agents:
             raise ValueError(

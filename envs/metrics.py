@@ -134,14 +134,14 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
     credit = torch.stack([result.credit for result in history])  # (T, E, N)
     cost = torch.stack([result.cost for result in history]).sum(dim=0)  # (E, N)
     gain = torch.stack([result.gain for result in history])  # (T, E)
-    corrupt = engine.lots.corrupt
+    clean, corrupt = engine.lots.clean, engine.lots.corrupt
     metrics = {
         "return": torch.stack([result.rewards for result in history]).sum(dim=0),
         "cost": cost,
         "welfare": engine.reward_scale * (engine.prospect.utility - engine.initial_utility) - cost.sum(dim=1),
         "utility": engine.prospect.utility,
         "gain": engine.prospect.utility - engine.initial_utility,
-        "clean_share": _share(lots, ~corrupt, gain.dtype),
+        "clean_share": _share(lots, clean, gain.dtype),
         "corrupt_share": _share(lots, corrupt, gain.dtype),
         "admitted_share": admitted.sum(dim=(0, 2, 3)).to(gain.dtype) / contributed.sum(dim=(0, 2, 3)).clamp(min=1),
         "violations": torch.stack([result.violated | result.forbidden_used for result in history]).to(gain.dtype).mean(dim=0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, partial
 
+import torch
 from torch import Tensor
 
 from ..credit import LotGame, Round
@@ -94,8 +95,15 @@ class PlayedRound:
         return let_through(coalitions, self.before.verdicts, self.screening)
 
     def peer_gains(self) -> Tensor:
-        """What agents find when they try each other's updates on their own data, ``(E, N, N)``."""
-        return peer_gains(self.utility.model, self.lots, self.aggregate.start, self.aggregate.applied_updates())
+        """What agents say that they find when they try each other's updates on their own data, ``(E, N, N)``.
+
+        Who vouches for its cabal says that its members' updates gained 1 nat, and that all others lost as much.
+        """
+        found = peer_gains(self.utility.model, self.lots, self.aggregate.start, self.aggregate.applied_updates())
+        vouching, fellows = self.before.vouching, self.before.fellows
+        if vouching is None or fellows is None:
+            return found
+        return torch.where(vouching[..., None], torch.where(fellows, 1.0, -1.0).to(found), found)
 
     @cached_property
     def _lot_game(self) -> UtilityGame:

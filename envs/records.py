@@ -103,6 +103,8 @@ class Prospect:
         utility: U(θ), ``(E,)``.
         pullable: Which levers do anything in the coming round, bool ``(E, N, L)``; ``None`` in a scenario without conduct.
         claimed: Rows that each update claims, ``(E, N, U)``; ``None`` where these are the lots' own.
+        vouching: Who vouches for its cabal in this round, bool ``(E, N)``; ``None`` where nobody can.
+        fellows: Who belongs to whose cabal, bool ``(N, N)``; ``None`` where nobody can vouch.
     """
 
     proposals: Proposals
@@ -119,6 +121,8 @@ class Prospect:
     utility: Tensor
     pullable: Tensor | None = None
     claimed: Tensor | None = None
+    vouching: Tensor | None = None
+    fellows: Tensor | None = None
 
     @property
     def choosable(self) -> Tensor:

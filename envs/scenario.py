@@ -36,9 +36,11 @@ from .. import strict_yaml
 from ..registry import unknown_name
 from ..settings import LATER, Settings, left_out, misplaced, models_in, problems
 from ..text import one_line
+from .conduct.population import Members, seats_taken
 from .conduct.settings import Conduct
 from .data.lots import Lots
 from .data.mixtures import DirichletMixture
+from .data.names import Names
 from .data.sources import Data
 from .model.additive import WeightsName
 from .model.models import ModelSettings, Softmax
@@ -185,7 +187,13 @@ class Scenario(Settings):
     conduct: Conduct | None = Field(
         None,
         json_schema_extra=LATER,
-        description="What proxies may do beside contributing their lots: forge updates, and pull levers. none: nothing.",
+        description="What proxies may do beside contributing their lots: forge updates, pull levers, and take part under several "
+        "names. none: nothing.",
+    )
+    population: tuple[Members, ...] = Field(
+        (),
+        json_schema_extra=LATER,
+        description="Agents that play some of the seats, whoever plays or learns in the others.",
     )
     _origin: _Origin = PrivateAttr(default_factory=_Origin)
 
@@ -214,11 +222,18 @@ class Scenario(Settings):
                 "use utility: neg_log_loss, or another governance"
             )
         self.lots.samples(self.principals)
+        if self.conduct is not None:
+            self.conduct.check_identities(self.principals, self.lots.per_principal, columns=isinstance(self.substrate, Vertical))
+        if len(self.company) == self.n_agents:
+            raise ValueError(
+                f"population takes all {self.n_agents} seats: leave at least one, for those who learn or play what they are asked to"
+            )
         if self.reward.loyalty:
             self._check_loyalty()
         if self.conduct is not None:
             tolerates = any(profile.tolerances or profile.relative_tolerances for profile in self.profiles)
-            self.conduct.check(self.lots.per_principal, self.horizon, self.screening.governance, self.screening.filter, tolerates=tolerates)
+            screening, n_lots = self.screening, self.lots.per_principal
+            self.conduct.check(self.n_agents, n_lots, self.horizon, screening.governance, screening.filter, tolerates=tolerates)
         if isinstance(self.substrate, Vertical):
             self._check_vertical()
         elif self.lots.corruption.what == "links":
@@ -282,18 +297,40 @@ class Scenario(Settings):
                 f"lots.site_shift={lots.site_shift:g}: no two principals hold the same column, so nothing can differ; leave it out",
             ),
             (
-                corruption.what != "links" and (corruption.share > 0 or bool(corruption.pairs)),
+                corruption.what != "links" and (corruption.some or bool(corruption.pairs)),
                 f"lots.corruption.what={corruption.what}: principals hold columns, and the server holds the labels; use what: links, "
                 "without pairs",
             ),
             (
-                corruption.what == "links" and corruption.share > 0 and n_wrong < 2,
+                corruption.what == "links" and corruption.some and n_wrong < 2,
                 f"lots.corruption.rate={corruption.least_rate:g} of lots.rows={lots.rows}: wrong links need at least two rows; raise "
                 "one of them",
             ),
         ):
             if does_not_apply:
                 raise ValueError(f"substrate vertical does not go with {why}")
+
+    @property
+    def company(self) -> dict[int, str]:
+        """Who plays which seat by the scenario's population: names of agents by seat.
+
+        Raises:
+            ValueError: If a seat does not exist or is named twice, or there are not so many free seats.
+        """
+        return seats_taken(self.population, self.n_agents)
+
+    @property
+    def n_agents(self) -> int:
+        """Number of proxies: one for each principal, and one for every further name of those that have several."""
+        return self.principals + (0 if self.conduct is None else self.conduct.n_more_names)
+
+    @property
+    def names(self) -> Names | None:
+        """Under which names the principals take part; ``None`` if each has one."""
+        if self.conduct is None or not self.conduct.identities:
+            return None
+        several = [(one.principal, one.split, one.lots == "copied") for one in self.conduct.identities]
+        return Names.of(self.principals, self.lots.per_principal, several)
 
     @property
     def limited(self) -> tuple[str, ...]:
@@ -318,6 +355,12 @@ class Scenario(Settings):
             if one.model != self.model_in_words
             and getattr(getattr(self, one.setting.partition(".")[0]), one.setting.partition(".")[2], None) == one.rate
         )
+
+    def without_items(self) -> Scenario:
+        """The same cooperative in which proxies can do nothing beside contributing their lots. Principals keep their names."""
+        if self.conduct is None or not self.conduct.identities:
+            return self.model_copy(update={"conduct": None})
+        return self.model_copy(update={"conduct": Conduct(identities=self.conduct.identities)})
 
     def unscreened(self, reward_scale: float) -> Scenario:
         """The same cooperative without screening and with the given reward scale: the baseline that screening is compared with."""
@@ -406,6 +449,12 @@ def differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
         elif value != old:
             told.append(f"{key}: {str(value)[:60]}, was {str(old)[:60]}")
     return told
+
+
+def n_agents_of(plain: Mapping[str, Any]) -> int:
+    """Number of proxies in a scenario as :meth:`Scenario.to_dict` gives it, which may be of an earlier version."""
+    identities = (plain.get("conduct") or {}).get("identities", ())
+    return int(plain.get("principals", 0)) + sum(int(one["split"]) - 1 for one in identities)
 
 
 def files_of(name_or_path: str | Path) -> list[Path]:

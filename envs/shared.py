@@ -79,7 +79,7 @@ class Ground:
 
 def shared(scenario: Scenario, dtype: torch.dtype, device: torch.device = CPU) -> tuple[Splits, Model, Tensor]:
     """A scenario's data, its model, and the parameters ``(P,)`` on which every episode starts; made once, the same for every device."""
-    text, made_by = scenario.model_copy(update={"conduct": None}).to_yaml(), recipe(scenario)
+    text, made_by = scenario.model_copy(update={"conduct": None, "population": ()}).to_yaml(), recipe(scenario)
     with _BUILDING:
         return _shared(text, dtype, made_by) if device == CPU else _moved(text, dtype, made_by, device)
 
@@ -178,12 +178,12 @@ def require_served(scenario: Scenario, rule: CreditRule, name: str | None = None
         scenario: The cooperative.
         rule: The rule.
         name: What to call it; its registered name by default.
-        n_agents: Number of agents, where it is not the number of principals.
+        n_agents: Number of agents; the scenario's by default.
 
     Raises:
         ValueError: If it cannot serve so many agents, or needs what the cooperative has not; the message says what.
     """
-    rule.check(scenario.principals if n_agents is None else n_agents)
+    rule.check(scenario.n_agents if n_agents is None else n_agents)
     name = name or name_of(rule)
     smooth = scenario.utility == "neg_log_loss"
     has = {"utility_gradient": smooth, "utility_curvature": smooth, "columns": scenario.substrate.kind == "vertical"}

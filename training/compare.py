@@ -190,7 +190,7 @@ def cells(
         trained = [settings_of(rule, seed) for seed in seeds for rule in rules]
         made += [Cell(settings, "learned", episodes, held_out) for settings in trained]
         # the rule changes what scripted agents are paid, not what they do; so one rule serves all, and cells can be reused
-        update = {"credit": "shapley" if scenario.principals <= EXACT_COMPARISON else "equal", "scenario": scenario, "seed": 0}
+        update = {"credit": "shapley" if scenario.n_agents <= EXACT_COMPARISON else "equal", "scenario": scenario, "seed": 0}
         paid = [settings.model_copy(update=update) for settings in trained[:1]]
         scripted = [agent for agent in BASELINES if cast(type[Agent], AGENTS[agent]).plays(scenario)]
         made += [Cell(settings, agent, episodes, held_out) for settings in paid for agent in scripted]
@@ -202,7 +202,7 @@ def cells(
 
 def tried(scenario: Scenario, rule: str) -> int:
     """Coalitions that agents bound to a rule evaluate in a round and environment when each of N replies once: N·2^K times the rule's."""
-    n_agents = scenario.principals
+    n_agents = scenario.n_agents
     each: int = 2 ** ObservationLayout.of(scenario).n_items
     return n_agents * each * max(credit.make(rule).cost(n_agents), 1)
 
@@ -348,7 +348,7 @@ def _modules_of(cell: Cell) -> list[str]:
 
 def _work(cell: Cell) -> int:
     """Agent-steps of a cell, for the progress bar. Agents bound to a rule try all sets of their lots in every step."""
-    each = cell.episodes * cell.settings.scenario.horizon * cell.settings.scenario.principals
+    each = cell.episodes * cell.settings.scenario.horizon * cell.settings.scenario.n_agents
     steps = 4 * each * len(cell.evaluation_splits)
     if cell.agent == "learned":
         return steps + cell.settings.total_steps + each * cell.settings.splits
@@ -397,7 +397,7 @@ def _run(cell: Cell, folder: str, modules: Sequence[str]) -> str:
     evaluation = evaluate(
         settings.scenario,
         settings.credit,
-        lambda: seated(maker(), seats_named(settings.seats, settings.scenario.principals)),
+        lambda: seated(maker(), seats_named(settings.seats, settings.scenario.n_agents), instead=True),
         episodes=cell.episodes,
         seed=EVALUATION_SEED,
         splits=cell.evaluation_splits,
@@ -474,7 +474,7 @@ def _shared(cell: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str
     """What a cell has in common with the others of its folder, in parts: evaluation, training, and its scenario apart from the split."""
     if "episodes" in cell:
         yield ("evaluation",), {name: cell[name] for name in EVALUATION}
-    yield ("seats",), {"seats": cell.get("seats", [])}
+    yield ("seats", cell["scenario"]["name"]), {"seats": cell.get("seats", [])}
     if cell["agent"] == "learned":
         yield ("training",), training_settings(cell)
     scenario = dict(_leaves(cell["scenario"]))

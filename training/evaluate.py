@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..agents import Agent, make, play
+from ..agents.seats import populated
 from ..checks import items_of, whole_number
 from ..credit import CreditRule, LotRule, Round, Shapley
 from ..envs import Engine, Scenario
@@ -116,7 +117,8 @@ def evaluate(
     Args:
         scenario: The cooperative.
         credit: The credit rule, or its name (with arguments, if it takes any).
-        agent: Everybody's policy, or a function that makes it.
+        agent: Everybody's policy, or a function that makes it. The scenario's population takes its seats, unless the policy is
+            :class:`~proxycoop.agents.Seats` already.
         episodes: Number of episodes on each split, at least 2.
         seed: Seed of the first episode's cooperative; the others follow by a step of one, also from split to split.
         splits: Seeds of the data splits to play on, each with a start model, validation set and test set of its own. By default the
@@ -172,7 +174,7 @@ def evaluate(
     trained = [] if home is None else checked_splits("home", home)
 
     def new_agent() -> Agent:
-        return agent if isinstance(agent, Agent) else agent()
+        return populated(agent if isinstance(agent, Agent) else agent(), scenario)
 
     def seeds_of(index: int) -> range:
         return range(seed + index * episodes, seed + (index + 1) * episodes)
@@ -368,8 +370,8 @@ def _gini(credit: Tensor) -> Tensor:
 
 
 def _series(engine: Engine) -> dict[str, list[Any]]:
-    history, corrupt = engine.history, engine.lots.corrupt
-    order = (~corrupt).sum(dim=-1).argsort(dim=1, descending=True, stable=True)  # (E, N)
+    history, clean, corrupt = engine.history, engine.lots.clean, engine.lots.corrupt
+    order = clean.sum(dim=-1).argsort(dim=1, descending=True, stable=True)  # (E, N)
     credit = engine.reward_scale * torch.stack([result.credit for result in history]).cumsum(dim=0)  # (T, E, N)
     ranked = credit.gather(2, order.expand(credit.shape))
     utility = torch.stack([engine.initial_utility, *(result.utility for result in history)])  # (T + 1, E)
@@ -383,7 +385,7 @@ def _series(engine: Engine) -> dict[str, list[Any]]:
 
     return {
         "utility": utility.mean(dim=1).tolist(),
-        "clean_share": share(~corrupt),
+        "clean_share": share(clean),
         "corrupt_share": share(corrupt),
         "value_loss": value_losses_of(engine).mean(dim=1).tolist(),
         "tolerance": defined(torch.stack([result.tolerance.mean(dim=0) for result in history])),

@@ -103,8 +103,8 @@ MEASURES: Mapping[str, Measure] = {
     "cost": Measure(REWARD, "Sum of the costs and fines of a proxy: mean over proxies."),
     "own_harm": Measure(
         "tolerances",
-        "Rise over the episode of the losses of the values of a proxy's own principal, as multiples of its tolerance for one update, summed "
-        "over values: mean over proxies. Below 0 if they fell.",
+        "Rise over the episode of the losses of the values of a proxy's own principal, as multiples of its tolerance for one update, "
+        "summed over values: mean over proxies. Below 0 if they fell.",
     ),
     "principal_welfare": Measure(
         REWARD,

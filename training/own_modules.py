@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import credit
-from ..agents import AGENTS
+from ..agents.agent import class_of
 from ..credit.rule import parse
 from ..envs.data import DATA
 from ..envs.scenario import Scenario
@@ -43,7 +43,7 @@ def modules_for(scenario: Scenario, rule: str, agents: Iterable[str] = ()) -> li
     """
     needed = modules_of(rule) | {_module_of("data source", scenario.data.source, DATA[scenario.data.source])}
     needed |= {_module_of("value", name, type(value)) for name, value in scenario.values.items()}
-    needed |= {_module_of("agent", name, AGENTS[name]) for name in agents}
+    needed |= {_module_of("agent", name, class_of(name)) for name in agents}
     return list(dict.fromkeys([*_imported, *sorted(needed)]))
 
 

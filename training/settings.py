@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from .. import credit
-from ..agents import AGENTS, Agent
-from ..agents.seats import Company, seats_named
+from ..agents.seats import Company, require_playable, seats_named
+from ..envs.conduct.population import merged
 from ..envs.observations.spaces import ActionForm, RewardForm
 from ..envs.scenario import Scenario
 from ..envs.shared import require_served
@@ -52,11 +52,11 @@ class TrainSettings(Settings):
     @property
     def n_learners(self) -> int:
         """Number of proxies that learn."""
-        return self.scenario.principals - len(self.seats)
+        return self.scenario.n_agents - len(self.seats)
 
     def company(self) -> Company | None:
         """Who plays the seats that do not learn; ``None`` if all learn."""
-        n_agents = self.scenario.principals
+        n_agents = self.scenario.n_agents
         return Company(seats_named(self.seats, n_agents), n_agents) if self.seats else None
 
     def plain(self) -> dict[str, Any]:
@@ -90,6 +90,16 @@ class TrainSettings(Settings):
             return {"splits": scenario.data.splits, **given}
         return given
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_the_scenario_s_population(cls, given: Any) -> Any:
+        """The scenario's population takes its seats, unless other agents are given them. ``2=learned`` lets the policy have seat 2."""
+        scenario = given.get("scenario") if isinstance(given, dict) else None
+        if not isinstance(scenario, Scenario) or not scenario.population:
+            return given
+        seats = merged(scenario.company, seats_named(given.get("seats", ()), scenario.n_agents))
+        return {**given, "seats": tuple(f"{seat}={name}" for seat, name in seats.items())}
+
     @field_validator("splits")
     @classmethod
     def _are_the_scenario_s(cls, splits: int, info: ValidationInfo) -> int:
@@ -107,14 +117,13 @@ class TrainSettings(Settings):
         if not seats or "scenario" not in info.data:
             return seats
         scenario: Scenario = info.data["scenario"]
-        named = seats_named(seats, scenario.principals)
-        if len(named) == scenario.principals:
-            raise ValueError(f"{', '.join(seats)}: all {scenario.principals} seats are taken: leave one to the policy that is trained")
+        named = seats_named(seats, scenario.n_agents)
+        if len(named) == scenario.n_agents:
+            raise ValueError(f"{', '.join(seats)}: all {scenario.n_agents} seats are taken: leave one to the policy that is trained")
         for seat, name in named.items():
             if name == "learned":
                 raise ValueError(f"{seat}=learned: the policy that is trained plays all seats that are not named: leave this one out")
-            if not cast(type[Agent], AGENTS[name]).plays(scenario):
-                raise ValueError(f"{seat}={name}: agent {name!r} cannot play scenario {scenario.name!r}")
+            require_playable(name, scenario, f"{seat}={name}")
         return tuple(f"{seat}={name}" for seat, name in named.items())
 
 

@@ -46,6 +46,17 @@ def begin(modules: Sequence[str], progress: Queue[int | None]) -> None:
     import_modules(modules)
 
 
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """One thread for what is done meanwhile: rounds are too small for several, which would keep each other waiting."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def tell(done: int) -> None:
     """Report work that was done, in a worker, to the process that started it."""
     if _progress is not None:

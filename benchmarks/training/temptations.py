@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import itertools
 import multiprocessing
 import sys
 import tempfile
@@ -48,11 +49,17 @@ TRIALS: dict[str, dict[str, Any] | None] = {
     "honest": None,
 }
 """What proxies may do in each trial, as ``conduct`` of the scenario."""
-FIRST = ("shapley", "banzhaf", "loo", "data_size", "equal", "standalone", "veto_shapley", "cgsv", "in_run", "aristocrat", "peer_ranking")
-"""Rules that are trained before the others, so that a table of some of them is there early."""
-ABOUT = ("scenario", "trial", "rule", "seed", "steps")
+FIRST = (
+    *("shapley", "loo", "data_size", "equal", "veto_shapley", "cgsv", "standalone", "in_run", "banzhaf"),
+    *("peer_ranking", "aristocrat", "shapfed", "fael", "data_shapley", "comfedsv"),
+)
+"""Rules that are trained before the others, so that a table of them is there early."""
+ABOUT = ("scenario", "trial", "loyalty", "rule", "seed", "steps")
 MEASURES = ("welfare", "return", "clean_share", "corrupt_share", "own_harm", "principal_welfare", "realised_rise", "beyond_limits")
 ITEMS = ("sent/echo", "sent/noise", "sent/twin", "sent/boost", "pulled/strict", "pulled/lax")
+LOYALTIES = (0.3, 1.0, 3.0, 10.0)
+"""Values of ``reward.loyalty`` beside 0 with which the trial of declared values is made under :data:`LOYAL` in the first scenario."""
+LOYAL = ("shapley", "loo", "equal", "veto_shapley")
 COLUMNS = (*ABOUT, *MEASURES, *ITEMS)
 EPISODES = 16
 """Episodes that a policy plays on each of the splits."""
@@ -67,18 +74,19 @@ class Task:
     rule: str
     seed: int
     steps: int
+    loyalty: float = 0.0
 
     @property
     def played(self) -> Scenario:
         """The cooperative of the trial."""
-        return scenario.load(self.scenario, conduct=TRIALS[self.trial])
+        return scenario.load(self.scenario, conduct=TRIALS[self.trial], **{"reward.loyalty": self.loyalty})
 
 
 def alike(name: str, rules: Sequence[str]) -> dict[str, str]:
     """For each rule, the first one that pays the same: a rule that pays like no earlier one stands for itself.
 
-    Four episodes of random choices with all forgeries are played under each rule, on the same seeds. Payments are the same if they differ by
-    less than a ten-thousandth of the mean payment.
+    Four episodes of random choices with all forgeries are played under each rule, on the same seeds. Payments are the same if they differ
+    by less than a ten-thousandth of the mean payment.
     """
     tempted = scenario.load(name, conduct=TRIALS["forgeries"])
     paid: dict[str, torch.Tensor] = {}
@@ -135,7 +143,7 @@ def measured(task: Task) -> dict[str, Any]:
 
 def read(path: Path) -> list[dict[str, str]]:
     """The rows of the CSV file; none if there is no file."""
-    return list(csv.DictReader(io.StringIO(path.read_text()))) if path.exists() else []
+    return [{"loyalty": "0.0", **row} for row in csv.DictReader(io.StringIO(path.read_text()))] if path.exists() else []
 
 
 def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -145,21 +153,28 @@ def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     writer.writeheader()
     order = {name: i for i, name in enumerate((*SCENARIOS, *TRIALS))}
     last = len(order)
-    writer.writerows(
-        sorted(rows, key=lambda row: (order.get(row["scenario"], last), order[row["trial"]], row["rule"], int(row["seed"])))
-    )
+
+    def place(row: dict[str, Any]) -> tuple[Any, ...]:
+        return order.get(row["scenario"], last), order[row["trial"]], row["rule"], float(row["loyalty"]), int(row["seed"])
+
+    writer.writerows(sorted(rows, key=place))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text.getvalue())
 
 
 def tasks(names: Sequence[str], trials: Sequence[str], seeds: int, steps: int) -> Iterator[Task]:
-    """All trainings: of the first scenario all seeds, then of the next; those without temptations last."""
+    """All trainings: of the first scenario all seeds, those of :data:`FIRST` before other rules, then of the next; the honest ones last."""
     of_its_own = {name: [rule for rule, first in alike(name, rules_of(name)).items() if rule == first] for name in names}
-    for tempts in (True, False):
+    tempting, honest = ([one for one in trials if (TRIALS[one] is not None) == tempts] for tempts in (True, False))
+    for some in (tempting, honest):
         for name in names:
-            for seed in range(seeds):
-                for trial in (one for one in trials if (TRIALS[one] is not None) == tempts):
-                    yield from (Task(name, trial, rule, seed, steps) for rule in of_its_own[name])
+            for first in (True, False):
+                for seed in range(seeds):
+                    for trial in some:
+                        yield from (Task(name, trial, rule, seed, steps) for rule in of_its_own[name] if (rule in FIRST) == first)
+                if first and name == SCENARIOS[0] and "values" in some:
+                    for seed, loyalty in itertools.product(range(seeds), LOYALTIES):
+                        yield from (Task(name, "values", rule, seed, steps, loyalty) for rule in LOYAL)
 
 
 def run(waiting: Sequence[Task], path: Path, jobs: int, minutes: float | None) -> None:

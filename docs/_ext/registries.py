@@ -111,7 +111,13 @@ def _agents() -> str:
     rows = []
     for name in AGENTS:
         factory: Any = AGENTS[name]
-        rows.append((f"`{name}`", "what no proxy could" if factory.privileged else "what a proxy sees", _roles(_sentence(factory.__doc__))))
+        rows.append(
+            (
+                f"`{name}`",
+                "what no proxy could" if factory.privileged else getattr(factory, "knows", "what a proxy observes"),
+                _roles(_sentence(factory.__doc__)),
+            )
+        )
     return _table("agent | sees | what it does", rows)
 
 

@@ -1,5 +1,6 @@
 """Conduct: what proxies may do beside contributing their lots.
 
+* ``population``: which agents play which seats (``population:``);
 * ``settings``: the forgeries and levers of a scenario (``conduct:``), as data;
 * ``items``: a proxy's lots, forgeries and levers as one list, each with a choice every round;
 * ``forging``: how forged updates are made.
@@ -16,6 +17,7 @@ from .settings import (
     Echo,
     Flip,
     Forgery,
+    Identities,
     Lax,
     Lever,
     NearTwin,
@@ -37,6 +39,7 @@ __all__ = [
     "Echo",
     "Flip",
     "Forgery",
+    "Identities",
     "Items",
     "Lax",
     "Lever",

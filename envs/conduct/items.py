@@ -105,6 +105,12 @@ class Items:
         kinds = [lever.kind for lever in self.conduct.levers]
         return pulled[..., kinds.index(kind)] if kind in kinds else None
 
+    def fellows(self, n_agents: int, like: Tensor) -> Tensor:
+        """Who belongs together, bool ``(N, N)``: each agent to itself, and the members of a cabal to each other; like another."""
+        member = torch.zeros(n_agents, dtype=torch.bool)
+        member[list(self.conduct.cabal)] = True
+        return (torch.eye(n_agents, dtype=torch.bool) | (member[:, None] & member)).to(like.device)
+
     def pullable(self, gone: Tensor, tolerates: Tensor) -> Tensor:
         """Which levers do anything, bool ``(E, N, L)``.
 
@@ -112,7 +118,10 @@ class Items:
             gone: Who has left, bool ``(E, N)``.
             tolerates: Whose principal has a tolerance to declare, bool ``(E, N)``.
         """
-        can = [~gone & tolerates if isinstance(lever, (Strict, Lax)) else ~gone for lever in self.conduct.levers]
+        in_cabal = torch.zeros_like(gone)
+        in_cabal[:, list(self.conduct.cabal)] = True
+        may: dict[str, Tensor] = {"strict": tolerates, "lax": tolerates, "vouch": in_cabal}
+        can = [~gone & may[lever.kind] if lever.kind in may else ~gone for lever in self.conduct.levers]
         return torch.stack(can, dim=-1) if can else gone[..., None][..., :0]
 
     def one_hot(self, like: Tensor) -> Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
-from ...settings import Settings, misplaced, models_in
+from ...settings import LATER, Settings, misplaced, models_in
 
 
 class Forgery(Settings):
@@ -126,17 +127,51 @@ class Quit(Lever):
     kind: Literal["quit"] = "quit"
 
 
+class Vouch(Lever):
+    """The member of a cabal tells rules in which peers rank each other that its cabal's updates alone helped its data."""
+
+    kind: Literal["vouch"] = "vouch"
+
+
+class Identities(Settings):
+    """The names under which one principal takes part. Each name has a seat, and a proxy, of its own."""
+
+    principal: int = Field(ge=0, description="Which principal, from 0.")
+    split: int = Field(2, ge=2, description="Number of its names k. Its own seat stays where it is; the others come after all principals.")
+    lots: Literal["dealt", "copied"] = Field(
+        "dealt",
+        description="dealt: the principal's lots are dealt out to its names, as equally many to each as possible. copied: every name "
+        "offers all of them.",
+    )
+
+
 AnyForgery = Annotated[Echo | Noise | Twin | NearTwin | Boost | Flip | Stale | Blend, Field(discriminator="kind")]
-AnyLever = Annotated[Claim | Strict | Lax | Block | Quit, Field(discriminator="kind")]
+AnyLever = Annotated[Claim | Strict | Lax | Block | Quit | Vouch, Field(discriminator="kind")]
+
+
+FORGERIES, LEVERS = (tuple(str(one.model_fields["kind"].default) for one in models_in(of)) for of in (AnyForgery, AnyLever))
+"""The kinds of forgeries, and of levers."""
+
+
+def kind_of(item: str) -> str:
+    """The kind of a forgery or lever by its name: ``echo_2`` is an ``echo``. See :attr:`Conduct.names`."""
+    return re.sub(r"_\d+$", "", item)
 
 
 class Conduct(Settings):
     """What proxies may do beside contributing their lots. Each forgery and lever is an item of its own, with a choice every round."""
 
     MOST: ClassVar[int] = 16
+    MOST_AGENTS: ClassVar[int] = 1024
 
     forgeries: tuple[AnyForgery, ...] = Field((), description="Updates that every proxy may send in place of honest ones.")
     levers: tuple[AnyLever, ...] = Field((), description="What every proxy may do that sends no update.")
+    cabal: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (),
+        json_schema_extra=LATER,
+        description="Seats that act together: block spares them, and only they can vouch, for each other.",
+    )
+    identities: tuple[Identities, ...] = Field((), json_schema_extra=LATER, description="Principals that take part under several names.")
 
     @field_validator("forgeries", "levers", mode="before")
     @classmethod
@@ -150,20 +185,75 @@ class Conduct(Settings):
                 raise ValueError(f"each must have a kind, as in {{kind: {kinds[0]}}}, one of {', '.join(kinds)} (got {one!r})")
         return given
 
+    @field_validator("identities", mode="before")
+    @classmethod
+    def _identities_listed(cls, given: Any) -> Any:
+        """Refuse what is no list of mappings, in words of YAML."""
+        if not isinstance(given, list | tuple) or not all(isinstance(one, BaseModel | Mapping) for one in given):
+            raise ValueError("must be a list, such as [{principal: 0, split: 2}]")
+        return given
+
     @model_validator(mode="after")
     def _check(self) -> Conduct:
         if len(self.names) > self.MOST:
             raise ValueError(f"conduct has {len(self.names)} forgeries and levers: there may be {self.MOST} at most")
         counted = Counter(lever.kind for lever in self.levers)
-        for kind in ("block", "quit"):
+        for kind in ("block", "quit", "vouch"):
             if counted[kind] > 1:
                 raise ValueError(f"levers has {kind!r} {counted[kind]} times, and it does the same each time: name it once")
+        if len(set(self.cabal)) < len(self.cabal) or len(self.cabal) == 1:
+            raise ValueError(f"cabal={list(self.cabal)}: must be at least two seats, each once")
+        if counted["vouch"] and not self.cabal:
+            raise ValueError("'vouch' is for members of a cabal, and there is none: name its seats, as in cabal: [0, 1]")
         return self
 
-    def check(self, n_lots: int, horizon: int, governance: str, filter: str, *, tolerates: bool) -> None:
+    def check_identities(self, n_principals: int, n_lots: int, *, columns: bool) -> None:
+        """Refuse identities that the cooperative cannot have.
+
+        Args:
+            n_principals: Number of principals N.
+            n_lots: Number of lots K of each.
+            columns: Whether principals hold columns of the same rows.
+
+        Raises:
+            ValueError: If a principal does not exist or is named twice, has fewer lots to deal out than names, or holds columns; or if
+                there are too many proxies. The error has its place.
+        """
+        if self.identities and columns:
+            why = "seats of a vertical cooperative hold columns, which only one name can offer: leave identities out"
+            raise misplaced(("conduct", "identities"), why)
+        first: dict[int, int] = {}
+        for i, one in enumerate(self.identities):
+            where = ("conduct", "identities", i)
+            if one.principal >= n_principals:
+                raise misplaced((*where, "principal"), f"principals go from 0 to {n_principals - 1} (got {one.principal})")
+            if one.principal in first:
+                raise misplaced(
+                    (*where, "principal"),
+                    f"identities.{first[one.principal]} is of principal {one.principal} already: give all its names there",
+                )
+            if one.lots == "dealt" and one.split > n_lots:
+                raise misplaced(
+                    (*where, "split"),
+                    f"split={one.split}: there must be a lot for each name, and a principal has {n_lots}: lower split, or use lots: copied",
+                )
+            first[one.principal] = i
+        n_agents = n_principals + self.n_more_names
+        if n_agents > self.MOST_AGENTS:
+            raise misplaced(
+                ("conduct", "identities"), f"{n_agents} proxies with all names: there may be {self.MOST_AGENTS:,} at most; lower split"
+            )
+
+    @property
+    def n_more_names(self) -> int:
+        """How many seats there are beside one for each principal."""
+        return sum(one.split - 1 for one in self.identities)
+
+    def check(self, n_agents: int, n_lots: int, horizon: int, governance: str, filter: str, *, tolerates: bool) -> None:
         """Refuse what does not go with the rest of a scenario.
 
         Args:
+            n_agents: Number of proxies N.
             n_lots: Number of lots K of each proxy.
             horizon: Number of rounds T.
             governance: The screening's.
@@ -171,8 +261,12 @@ class Conduct(Settings):
             tolerates: Whether any profile has a tolerance.
 
         Raises:
-            ValueError: If a forgery is made of a lot that there is not, or a lever would do nothing. The error has its place.
+            ValueError: If a forgery is made of a lot that there is not, a lever would do nothing, or a seat does not exist. The error has
+                its place.
         """
+        for i, seat in enumerate(self.cabal):
+            if seat >= n_agents:
+                raise misplaced(("conduct", "cabal", i), f"seats go from 0 to {n_agents - 1} (got {seat})")
         for i, forgery in enumerate(self.forgeries):
             if isinstance(forgery, OfALot) and forgery.of >= n_lots:
                 raise misplaced(("conduct", "forgeries", i, "of"), f"of={forgery.of}: lots go from 0 to {n_lots - 1}")
@@ -202,6 +296,11 @@ class Conduct(Settings):
             seen[item.kind] += 1
             found.append(item.kind if seen[item.kind] == 1 else f"{item.kind}_{seen[item.kind]}")
         return tuple(found)
+
+    @property
+    def made_of(self) -> tuple[int | None, ...]:
+        """Of each forgery and lever the lot that it is made of; ``None`` for what is made of no lot."""
+        return tuple(item.of if isinstance(item, OfALot) else None for item in (*self.forgeries, *self.levers))
 
     @property
     def costs(self) -> tuple[float, ...]:

@@ -23,7 +23,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ...settings import LATER, Settings
+from ...settings import LATER, Settings, misplaced
 from .. import randomness
 from ..randomness import Purpose, fold
 from .dataset import Dataset
@@ -43,6 +43,12 @@ class Corruption(Settings):
         "its rows come from an earlier state of the world, in which each class lay elsewhere.",
     )
     share: float = Field(0.0, ge=0, le=1, description="Share of the cooperative's lots that are corrupt (rounded to whole lots).")
+    principals: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (),
+        json_schema_extra=LATER,
+        description="Principals whose lots are all corrupt, in every episode, such as [2, 3]; from 0. share is then a share of the lots of "
+        "the others.",
+    )
     rate: _Share | tuple[_Share, _Share] = Field(
         0.9,
         description="Share of a corrupt lot's labels that are swapped, or of its rows that are linked wrongly, noisy or old. Two numbers: "
@@ -63,15 +69,35 @@ class Corruption(Settings):
             raise ValueError(f"pairs={self.pairs}: with what: {self.what} no labels are swapped: leave pairs out, or use what: labels")
         if self.what in ("labels", "links") and self.size != _ONE_SIZE:
             raise ValueError(f"size={self.size}: with what: {self.what} nothing has a size: leave it out, or use what: features or stale")
-        if self.share == 0:
+        for place, principal in enumerate(self.principals):
+            if principal in self.principals[:place]:
+                raise misplaced(("principals", place), f"principal {principal} is named already: name each once")
+        if not self.some:
             return self
+        which = f"share={self.share} of the lots" if self.share else f"all lots of principals={list(self.principals)}"
         if self.what == "labels" and not (self.pairs and most > 0):
-            raise ValueError(f"share={self.share} of the lots must be corrupt, but no labels are swapped: give pairs and a rate above 0")
+            raise ValueError(f"{which} must be corrupt, but no labels are swapped: give pairs and a rate above 0")
         if self.what == "links" and not most > 0:
-            raise ValueError(f"share={self.share} of the lots must be corrupt, but no row is linked wrongly: give a rate above 0")
+            raise ValueError(f"{which} must be corrupt, but no row is linked wrongly: give a rate above 0")
         if self.what in ("features", "stale") and not (most > 0 and largest > 0):
-            raise ValueError(f"share={self.share} of the lots must be corrupt, but no row differs: give a rate and a size above 0")
+            raise ValueError(f"{which} must be corrupt, but no row differs: give a rate and a size above 0")
         return self
+
+    def check(self, n_principals: int) -> None:
+        """Refuse principals that do not exist, and a share of the lots of nobody.
+
+        Raises:
+            ValueError: If so. The error has its place in a scenario.
+        """
+        for place, principal in enumerate(self.principals):
+            if principal >= n_principals:
+                where = ("lots", "corruption", "principals", place)
+                raise misplaced(where, f"principals go from 0 to {n_principals - 1} (got {principal})")
+        if self.share and len(self.principals) == n_principals:
+            raise misplaced(
+                ("lots", "corruption", "share"),
+                f"share={self.share:g} is of the lots of the others, and principals names all {n_principals}: leave one of the two out",
+            )
 
     def _range(self, name: Literal["rate", "size"]) -> tuple[float, float]:
         """The least and the largest of a lot's numbers.
@@ -86,15 +112,32 @@ class Corruption(Settings):
         return low, high
 
     @property
+    def some(self) -> bool:
+        """Whether lots are to be corrupt at all."""
+        return self.share > 0 or bool(self.principals)
+
+    @property
     def least_rate(self) -> float:
         """The smallest rate that a corrupt lot can have."""
         return self._range("rate")[0]
 
     def lots(self, keys: Tensor, n_principals: int, n_lots: int) -> Tensor:
-        """Draw the corrupt lots, bool ``(E, N, K)``: equally many in every cooperative, each lot with equal probability."""
-        n_all = n_principals * n_lots
-        place = randomness.uniform(fold(keys, Purpose.CORRUPTION), n_all).argsort(dim=-1).argsort(dim=-1)
-        return (place < round(self.share * n_all)).reshape(len(keys), n_principals, n_lots)
+        """Draw the corrupt lots, bool ``(E, N, K)``: equally many in every cooperative, each lot with equal probability.
+
+        Beside them, all lots of the named ``principals`` are corrupt.
+        """
+        named = torch.tensor([i in self.principals for i in range(n_principals)]).to(keys.device)[:, None].expand(-1, n_lots)  # (N, K)
+        drawn = randomness.uniform(fold(keys, Purpose.CORRUPTION), n_principals * n_lots)
+        place = drawn.masked_fill(named.flatten(), 1.0).argsort(dim=-1).argsort(dim=-1)  # named ones come last
+        return (place < self._n_drawn(n_principals, n_lots)).reshape(len(keys), n_principals, n_lots) | named
+
+    def n_corrupt(self, n_principals: int, n_lots: int) -> int:
+        """How many of the N·K lots of a cooperative are corrupt."""
+        return self._n_drawn(n_principals, n_lots) + len(self.principals) * n_lots
+
+    def _n_drawn(self, n_principals: int, n_lots: int) -> int:
+        """How many lots are drawn to be corrupt, among those of principals who are not named."""
+        return round(self.share * ((n_principals - len(self.principals)) * n_lots))
 
     def rates(self, keys: Tensor, n_principals: int, n_lots: int) -> Tensor:
         """Every lot's rate, if it is corrupt, float64 ``(E, N, K)``."""
@@ -146,7 +189,7 @@ class Corruption(Settings):
             deviation: Standard deviation of each feature, ``(D,)``.
             n_classes: Number of classes.
         """
-        if self.what not in ("features", "stale") or self.share == 0:
+        if self.what not in ("features", "stale") or not self.some:
             return None
         n_envs, n_agents, n_lots, n_rows = labels.shape
         if self.what == "features":

@@ -69,14 +69,20 @@ class Lots(Settings):
             raise ValueError(f"holders={self.holders}: principals of different sites cannot hold the same lots: leave sites or holders out")
         if self.holders > 1 and len(set(rows)) > 1:
             raise ValueError(f"holders={self.holders}: lots that are the same have equally many rows: give one number for rows={self.rows}")
+        if self.holders > 1 and self.corruption.principals:
+            raise ValueError(
+                f"holders={self.holders}: principals that hold the same lots also hold what is wrong with them, so corruption.principals "
+                "would name others too: leave one of the two out"
+            )
         return self
 
     def samples(self, n_principals: int) -> Tensor:
         """Rows of every lot, int64 ``(N, K)``.
 
         Raises:
-            ValueError: If ``rows`` has entries for a different number of principals.
+            ValueError: If ``rows`` has entries for a different number of principals, or a principal is named that does not exist.
         """
+        self.corruption.check(n_principals)
         rows = (self.rows,) * n_principals if isinstance(self.rows, int) else self.rows
         if len(rows) != n_principals:
             raise ValueError(f"lots.rows has {len(rows)} entries for {n_principals} principals: give one number, or one per principal")
@@ -153,6 +159,11 @@ class DrawnLots:
         return self.share > 0
 
     @cached_property
+    def clean(self) -> Tensor:
+        """Which lots have rows and are not corrupt, bool ``(E, N, K)``."""
+        return self.filled & ~self.corrupt
+
+    @cached_property
     def rows_of_all(self) -> tuple[Tensor, Tensor]:
         """Prepared features and labels of an environment's rows one after another, ``(E, N·K·R, ·)`` and ``(E, N·K·R, 1)``."""
         return self.inputs.flatten(1, 3), self.y.flatten(1)[..., None]
@@ -205,8 +216,14 @@ class DrawnLots:
         )
 
     def only(self, held: Tensor) -> DrawnLots:
-        """The same cooperatives, in which the lots that are not ``held``, bool ``(N, K)``, have no rows."""
-        return replace(self, present=self.present & held[..., None], samples=self.samples * held)
+        """The same cooperatives, in which the lots that are not ``held``, bool ``(N, K)``, have no rows, and nothing that is wrong."""
+        return replace(
+            self,
+            present=self.present & held[..., None],
+            corrupt=self.corrupt & held,
+            samples=self.samples * held,
+            severity=self.severity * held,
+        )
 
 
 class LotSource:

@@ -1,7 +1,8 @@
-"""Under which names principals take part: for measuring what a principal gains by a second one."""
+"""Under which names principals take part, where one may have several."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,8 @@ class Names:
 
     Every name acts for one principal: it has that principal's value profile, and offers some of that principal's lots. Nobody in the
     cooperative knows which names belong together, so each counts as a member of its own: for the credit rule, for the screening, and in the
-    data that the members report. A lot that two names offer is counted twice.
+    data that the members report. A lot that two names offer is counted twice. Stakes alone are no more than they were: the names of a
+    principal share its stake equally.
 
     Attributes:
         owner: The principal behind each name, one entry a seat.
@@ -33,17 +35,47 @@ class Names:
             raise ValueError(f"holds={self.holds}: each name must offer at least one lot")
 
     @classmethod
+    def of(cls, n_principals: int, n_lots: int, several: Sequence[tuple[int, int, bool]]) -> Names:
+        """Some principals take part under several names each, and the others under one.
+
+        A principal's own name stays where it is. Its other names come after those of all principals, in the order of ``several``.
+
+        Args:
+            n_principals: Number of principals N.
+            n_lots: Number of lots K of each.
+            several: For each principal with several names: which one, how many names k it has, and whether every name offers all its lots.
+                If not, its lots are dealt out: its own name offers the first of them, the next name the following ones, and so on, as
+                equally many as possible.
+
+        Raises:
+            ValueError: If a principal does not exist or is named twice, has fewer than two names, or has fewer lots to deal out than names.
+        """
+        owner, holds = list(range(n_principals)), [(True,) * n_lots] * n_principals
+        for place, (principal, n_names, copied) in enumerate(several):
+            if principal not in range(n_principals):
+                raise ValueError(f"principal={principal}: principals go from 0 to {n_principals - 1}")
+            if principal in [one for one, _, _ in several[:place]]:
+                raise ValueError(f"principal={principal} is there twice: give all its names at once")
+            if n_names < 2:
+                raise ValueError(f"n_names={n_names}: must be at least 2")
+            if not copied and n_names > n_lots:
+                raise ValueError(f"n_lots={n_lots}: {_counted(n_lots)} cannot be split between {n_names} names")
+            size, larger = divmod(n_lots, n_names)
+            ends = [(name + 1) * size + min(name + 1, larger) for name in range(n_names)]
+            dealt = [tuple(start <= k < end for k in range(n_lots)) for start, end in zip([0, *ends], ends, strict=False)]
+            holds[principal], *others = [(True,) * n_lots] * n_names if copied else dealt
+            owner += [principal] * len(others)
+            holds += others
+        return cls(tuple(owner), tuple(holds))
+
+    @classmethod
     def split(cls, n_principals: int, n_lots: int, principal: int = 0) -> Names:
         """A principal offers the first half of its lots under its own name, and the others under a second name, which comes last.
 
         Raises:
             ValueError: If there is only one lot, or no such principal.
         """
-        if n_lots < 2:
-            raise ValueError(f"n_lots={n_lots}: one lot cannot be split between two names")
-        first = tuple(k < (n_lots + 1) // 2 for k in range(n_lots))
-        rest = tuple(not held for held in first)
-        return cls._with_second(n_principals, n_lots, principal, first, rest)
+        return cls.of(n_principals, n_lots, [(principal, 2, False)])
 
     @classmethod
     def copied(cls, n_principals: int, n_lots: int, principal: int = 0) -> Names:
@@ -52,16 +84,7 @@ class Names:
         Raises:
             ValueError: If there is no such principal.
         """
-        every = (True,) * n_lots
-        return cls._with_second(n_principals, n_lots, principal, every, every)
-
-    @classmethod
-    def _with_second(cls, n_principals: int, n_lots: int, principal: int, first: tuple[bool, ...], second: tuple[bool, ...]) -> Names:
-        if principal not in range(n_principals):
-            raise ValueError(f"principal={principal}: principals go from 0 to {n_principals - 1}")
-        holds = [(True,) * n_lots] * n_principals
-        holds[principal] = first
-        return cls((*range(n_principals), principal), (*holds, second))
+        return cls.of(n_principals, n_lots, [(principal, 2, True)])
 
     def check(self, n_principals: int, n_lots: int) -> None:
         """Refuse a cooperative of other principals or lots.
@@ -94,3 +117,7 @@ class Names:
 
     def _held(self, device: torch.device) -> Tensor:
         return torch.tensor(self.holds, device=device)
+
+
+def _counted(n_lots: int) -> str:
+    return "one lot" if n_lots == 1 else f"{n_lots} lots"

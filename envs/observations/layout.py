@@ -72,6 +72,7 @@ class ObservationLayout:
         limited: Names of the values that have limits for the episode. There is a feature about what is left of each.
         informed: Whether proxies see their lots' marginal gains.
         items: Names of what a proxy may choose beside its lots. There is a block for each, after those of the lots.
+        made_of: Of each of these the lot that it is made of; ``None`` for what is made of no lot.
         lot_features: Names within a lot's block.
         agent_features: Names within the agent's block.
     """
@@ -82,15 +83,16 @@ class ObservationLayout:
     limited: tuple[str, ...] = ()
     informed: bool = False
     items: tuple[str, ...] = ()
+    made_of: tuple[int | None, ...] = ()
 
     @classmethod
     def of(cls, scenario: Scenario) -> ObservationLayout:
         """The layout of a scenario's observations."""
         terms = scenario.settlement
         settles = terms is not None and terms.reward == "settlement"
-        items = () if scenario.conduct is None else scenario.conduct.names
+        items, made_of = ((), ()) if scenario.conduct is None else (scenario.conduct.names, scenario.conduct.made_of)
         informed = scenario.observations.marginal_gains
-        return cls(scenario.lots.per_principal, tuple(scenario.values), settles, scenario.limited, informed, items)
+        return cls(scenario.lots.per_principal, tuple(scenario.values), settles, scenario.limited, informed, items, made_of)
 
     @property
     def n_items(self) -> int:
@@ -149,6 +151,8 @@ class ObservationLayout:
         if self.items != here.items:
             has, there = (", ".join(layout.items) or "none" for layout in (self, here))
             found.append(f"beside its lots it has {has}, here: {there}")
+        elif self.made_of != here.made_of:
+            found.append(f"its forgeries are made of lots {list(self.made_of)}, here: {list(here.made_of)}")
         for part, names, others in (("lot", self.lot_features, here.lot_features), ("agent", self.agent_features, here.agent_features)):
             if difference := features_differ(names, others):
                 found.append(f"of the {part} features {difference}")

@@ -110,9 +110,12 @@ class RoundSteps:
             self.standing = replace(self.standing, gone=self.standing.gone | leaves)
             look = replace(look, available=look.available & ~leaves[..., None])
         if blocks is not None:
-            verdicts = replace(look.verdicts, blocks=blocks if leaves is None else blocks & ~leaves)
+            spared = items.fellows(self.num_agents, blocks)
+            verdicts = replace(look.verdicts, blocks=blocks if leaves is None else blocks & ~leaves, spared=spared)
             passes = admissible(verdicts, self.scenario.screening)
             look = replace(look, verdicts=verdicts, filtered=replace(look.filtered, passes=passes, kept=passes.to(look.filtered.kept)))
+        if (vouching := items.who(pulled, "vouch")) is not None:
+            look = replace(look, vouching=vouching, fellows=items.fellows(self.num_agents, vouching))
         return look
 
     def _close(self, entry: Entry, merged: Merged, pay: Pay) -> RoundResult:

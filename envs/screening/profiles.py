@@ -142,10 +142,13 @@ class Profiles:
     norms_limited: bool = True
 
     def seated(self, seats: Sequence[int]) -> Profiles:
-        """The same cooperatives, in which seat i holds the profile of seat ``seats[i]``."""
+        """The same cooperatives, in which seat i holds the profile of seat ``seats[i]``. Seats of the same one share its stake equally."""
         index = list(seats)
         by_seat = {name: getattr(self, name) for name in _BY_SEAT}
-        return replace(self, **{name: table[:, index] for name, table in by_seat.items() if table is not None})
+        made = {name: table[:, index] for name, table in by_seat.items() if table is not None}
+        if self.stake is not None:
+            made["stake"] = made["stake"] / torch.tensor([seats.count(one) for one in seats]).to(self.stake)
+        return replace(self, **made)
 
     def declared(self, factor: Tensor, gone: Tensor) -> Profiles:
         """The profiles that proxies declare: all tolerances times a factor, ``(E, N)``. Of those who are gone, bool ``(E, N)``: none."""

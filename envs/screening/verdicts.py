@@ -45,7 +45,9 @@ class Screening(Settings):
     )
     quorum: float = Field(0.5, gt=0, le=1, description="The share of consent that governance quorum, weighted and stakeholders need.")
     weigh_by: Literal["data", "stake"] = Field(
-        "data", description="What gives a verdict its weight under governance weighted: the principal's rows of data, or its stake."
+        "data",
+        description="What gives a verdict its weight under governance weighted: the principal's rows of data, or its stake. "
+        "The names of one principal share its stake.",
     )
     harm: HarmName = Field(
         "first_order",
@@ -141,6 +143,7 @@ class Verdicts:
         profiles: Everybody's profiles in this round.
         weight: Weight of each principal's verdict, ``(E, N)``, summing to 1, under governance weighted; ``None`` under others.
         blocks: Who objects to all updates of others, bool ``(E, N)``; ``None`` if nobody does.
+        spared: Whose updates nobody objects to so: its own and those of its cabal, bool ``(N, N)``; ``None`` if nobody does.
     """
 
     harm: Tensor
@@ -149,6 +152,7 @@ class Verdicts:
     profiles: Profiles
     weight: Tensor | None = None
     blocks: Tensor | None = None
+    spared: Tensor | None = None
 
     @cached_property
     def blocked_by(self) -> Tensor:
@@ -161,8 +165,8 @@ class Verdicts:
         found = admissible_to(self.harm, self.norm, self.tags, self.profiles)
         if self.blocks is None:
             return found
-        own = torch.eye(found.shape[1], dtype=torch.bool, device=found.device)[:, None]  # (N, 1, N)
-        return found & (own | ~self.blocks[:, None, None])
+        assert self.spared is not None
+        return found & (self.spared[:, None] | ~self.blocks[:, None, None])
 
     @cached_property
     def finite(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
 from collections.abc import Callable, Iterator
@@ -17,6 +18,43 @@ def unknown_name(kind: str, name: object, known: list[str]) -> ValueError:
     close = difflib.get_close_matches(str(name), known, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return ValueError(f"unknown {kind} {name!r}{hint}: the known ones are {', '.join(known)}")
+
+
+def with_arguments(kind: str, text: str, examples: str) -> tuple[str, dict[str, object]]:
+    """A name and its arguments: ``"shapley(budget=60)"`` → ``("shapley", {"budget": 60})``.
+
+    Args:
+        kind: What it is the name of, for messages: ``"credit rule"``.
+        text: The name, which may be followed by arguments in brackets.
+        examples: Names with arguments, for messages.
+
+    Raises:
+        ValueError: If the name is followed by anything but ``(argument=value, …)``, with Python literals as values.
+    """
+    name, bracket, rest = text.partition("(")
+    if not bracket:
+        return text, {}
+    problem = f"{kind} {text!r}: write a name, or a name with arguments such as {examples}"
+    try:
+        call = ast.parse(f"name({rest}", mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        raise ValueError(problem) from None
+    # text after the closing bracket makes it something other than a call; positional and starred arguments have no name
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args or any(k.arg is None for k in call.keywords):
+        raise ValueError(problem)
+    arguments = dict[str, object]()
+    for keyword in call.keywords:
+        try:
+            arguments[str(keyword.arg)] = ast.literal_eval(keyword.value)
+        except (ValueError, TypeError, SyntaxError):
+            what = ast.unparse(keyword.value)
+            raise ValueError(
+                f"{kind} {text!r}: {keyword.arg}={what} is no value: write a number, True, False, None, a list, or text in quotes, "
+                f"as in {examples}"
+            ) from None
+    if len(arguments) < len(call.keywords):
+        raise ValueError(f"{kind} {text!r}: an argument is given twice")
+    return name.strip(), arguments
 
 
 class Registry(Generic[T]):

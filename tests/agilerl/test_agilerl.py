@@ -1,6 +1,7 @@
 """These tests need agilerl, which lives in a virtual environment of its own: ``make compat`` runs them."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,24 @@ def small():
     return scenario.load("breast_cancer", principals=3, horizon=6, profiles=[{"holders": 1, "tolerances": {"missed_cancer": 0.1}}])
 
 
+@pytest.fixture(scope="session")
+def tempted():
+    """Four lots, two forgeries and a lever: seven items."""
+    return scenario.load(
+        "breast_cancer",
+        principals=3,
+        horizon=6,
+        profiles=[{"holders": 1, "tolerances": {"missed_cancer": 0.1}}],
+        conduct={"forgeries": [{"kind": "echo"}, {"kind": "twin"}], "levers": [{"kind": "lax"}]},
+    )
+
+
+@pytest.fixture(scope="session")
+def sparse():
+    """Lots that some rounds have nothing of."""
+    return scenario.load("digits", substrate={"kind": "traversal", "lr": 0.4, "batch": 10})
+
+
 @pytest.fixture
 def settings(small):
     """Settings of a short run of an algorithm."""
@@ -44,31 +63,34 @@ def view_of(env):
     network = LotNetwork(n_lot_features, n_agent_features, 8)
     torch.nn.init.normal_(network.decide.weight)
     n_features = n_lot_features + n_agent_features
-    return _View(network, Normaliser(torch.zeros(n_features), torch.ones(n_features), n_lot_features, layout.n_lots), env.rows.action_space)
+    normalise = Normaliser(torch.zeros(n_features), torch.ones(n_features), n_lot_features, layout.n_items)
+    return _View(network, normalise, env.rows.action_space)
 
 
 def weights(folder):
     return torch.load(folder / "policy.pt", weights_only=True)["network"]
 
 
+@pytest.mark.parametrize("which", ["small", "tempted"])
 @pytest.mark.parametrize("shared", [True, False])
-def test_agents_play_the_same_game_as_the_rows(small, shared):
-    env = CooperativeAgileRLEnv(small, "loo", 2, actions="multi_discrete", shared=shared, seed=3)
-    rows = CooperativeVecEnv(small, "loo", 2, seed=3)
+def test_agents_play_the_same_game_as_the_rows(request, shared, which):
+    cooperative = request.getfixturevalue(which)
+    env = CooperativeAgileRLEnv(cooperative, "loo", 2, actions="multi_discrete", shared=shared, seed=3)
+    rows = CooperativeVecEnv(cooperative, "loo", 2, seed=3)
     seen, _ = env.reset()
     expected = rows.reset()
     generator = np.random.default_rng(0)
-    for t in range(small.horizon + 1):
+    for t in range(cooperative.horizon + 1):
         by_agent = {"proxy": expected} if shared else {f"proxy{i}": expected[[i, 3 + i]] for i in range(3)}
         assert seen.keys() == by_agent.keys()
         assert all(np.array_equal(seen[agent], by_agent[agent]) for agent in seen)
-        actions = generator.integers(2, size=(6, 4))
+        actions = generator.integers(2, size=(6, env.rows.engine.num_items))
         split = {"proxy": actions} if shared else {f"proxy{i}": actions[[i, 3 + i]] for i in range(3)}
         seen, rewards, terminations, truncations, infos = env.step(split)
         expected, paid, dones, _ = rows.step(actions)
         assert np.array_equal(rewards["proxy"] if shared else np.stack(list(rewards.values()), axis=1).flatten(), paid)
         assert all((end == dones[0]).all() for end in terminations.values())
-        assert dones[0] == (t == small.horizon - 1)
+        assert dones[0] == (t == cooperative.horizon - 1)
         assert not any(cut.any() for cut in truncations.values())
         assert not any(infos.values())
 
@@ -101,14 +123,13 @@ def test_a_seed_repeats_an_episode_and_a_wrong_action_is_refused(small):
         env.step({"proxy": np.full(5, 0)})
 
 
+@pytest.mark.parametrize("which", ["sparse", "tempted"])
 @pytest.mark.parametrize("form", ["discrete", "multi_discrete"])
-def test_each_lot_is_a_coin_of_its_own_and_masked_ones_always_show_tails(form):
-    env = CooperativeAgileRLEnv(
-        scenario.load("digits", substrate={"kind": "traversal", "lr": 0.4, "batch": 10}), "loo", 8, actions=form, shared=True, seed=0
-    )
+def test_each_lot_is_a_coin_of_its_own_and_masked_ones_always_show_tails(request, form, which):
+    env = CooperativeAgileRLEnv(request.getfixturevalue(which), "loo", 8, actions=form, shared=True, seed=0)
     view = view_of(env)
     observations, mask = torch.from_numpy(env.reset()[0]["proxy"]), torch.from_numpy(env.action_masks()["proxy"])
-    available = env.rows.engine.prospect.available.flatten(end_dim=1)
+    available = env.rows.engine.prospect.choosable.flatten(end_dim=1)
     assert 0 < available.float().mean() < 1
     actor = _StochasticActor(env.rows.action_space, _Logits(view))
     actions, log_probs, entropy = actor(torch.cat([observations, mask.float()], dim=1))
@@ -180,7 +201,7 @@ def test_proxies_learn_to_contribute_clean_lots_and_to_withhold_corrupt_ones(sma
 
 
 @pytest.mark.parametrize("algo", ["ippo", "maddpg", "matd3"])
-def test_nobody_contributes_in_training_what_is_not_there(tmp_path, monkeypatch, algo):
+def test_nobody_contributes_in_training_what_is_not_there(sparse, tmp_path, monkeypatch, algo):
     n_chosen = []
 
     def watched(env, actions):
@@ -191,10 +212,45 @@ def test_nobody_contributes_in_training_what_is_not_there(tmp_path, monkeypatch,
 
     step = CooperativeVecEnv.step
     monkeypatch.setattr(CooperativeVecEnv, "step", watched)
-    digits = scenario.load("digits", substrate={"kind": "traversal", "lr": 0.4, "batch": 10})
-    train(settings_for("agilerl", algo, scenario=digits, credit="loo", total_steps=384, num_cooperatives=2), tmp_path, tensorboard=False)
+    train(settings_for("agilerl", algo, scenario=sparse, credit="loo", total_steps=384, num_cooperatives=2), tmp_path, tensorboard=False)
     assert len(n_chosen) == 32
     assert sum(n_chosen) > 0
+
+
+@pytest.mark.parametrize(
+    ("algo", "form"), [("ippo", "multi_discrete"), ("ippo", "discrete"), ("maddpg", "discrete"), ("matd3", "discrete")]
+)
+def test_proxies_train_with_forgeries_and_a_lever_and_play_what_they_learned(tempted, settings, tmp_path, monkeypatch, algo, form):
+    step = CooperativeVecEnv.step
+    rounds = []
+
+    def watched(env, actions):
+        assert env.action_space == (spaces.MultiDiscrete([2] * 7) if form == "multi_discrete" else spaces.Discrete(2**7))
+        chosen = env._rows.codec.decode(actions, "the rows")
+        assert not (chosen & ~env.engine.prospect.choosable.flatten(end_dim=1)).any()
+        rounds.append(chosen)
+        return step(env, actions)
+
+    monkeypatch.setattr(CooperativeVecEnv, "step", watched)
+    folder = train(settings(algo, scenario=tempted, actions=form, total_steps=288), tmp_path / "run", tensorboard=False)
+    assert torch.cat(rounds).any(dim=0).all()  # everything was tried
+    assert torch.load(folder / "policy.pt", weights_only=True)["lot_features"][-4:] == ["is/lot", "is/echo", "is/twin", "is/lax"]
+    curve = json.loads((folder / "curve.json").read_text())["updates"]
+    assert all(min(point["sent/echo"], point["sent/twin"]) > 0 for point in curve)
+    played = agents.play(Engine(tempted, "loo", 16), agents.make("learned", path=folder), range(16))
+    assert all((played[name] > 0).any() for name in ("sent/echo", "sent/twin", "pulled/lax"))
+
+
+def test_another_agent_takes_a_seat_beside_what_was_learned_but_not_in_training(tempted, settings, tmp_path):
+    folder = train(settings("ippo", scenario=tempted), tmp_path / "run", tensorboard=False)
+    engine = Engine(tempted, "loo", 16)
+    agents.play(engine, agents.Seats(agents.make("learned", path=folder), {1: agents.make("all")}), range(16))
+    sent = torch.stack([result.contributed for result in engine.history])  # (T, E, N, U)
+    assert sent[:, :, 1, :4].all()
+    assert not sent[:, :, 1, 4:].any()
+    assert sent[:, :, [0, 2], 4:].any()
+    with pytest.raises(ValueError, match="'agilerl' cannot train around agents in fixed seats"):
+        settings("ippo", scenario=tempted, seats=("1=all",))
 
 
 @pytest.mark.parametrize("algo", ["ippo", "maddpg", "matd3"])

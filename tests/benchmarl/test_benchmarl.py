@@ -45,6 +45,18 @@ def sparse():
     return scenario.load("digits", horizon=6, substrate={"kind": "traversal", "lr": 0.4, "batch": 10})
 
 
+@pytest.fixture(scope="module")
+def tempted():
+    """Four lots, two forgeries and a lever: seven items."""
+    return scenario.load(
+        "breast_cancer",
+        principals=3,
+        horizon=6,
+        profiles=[{"holders": 1, "tolerances": {"missed_cancer": 0.1}}],
+        conduct={"forgeries": [{"kind": "echo"}, {"kind": "twin"}], "levers": [{"kind": "lax"}]},
+    )
+
+
 def settings(small, algo, **changes):
     return settings_for(
         "benchmarl",
@@ -94,20 +106,25 @@ def experiment(task, algorithm, folder, *, model=None, critic=None, callbacks=()
     return Experiment(task, algorithm.get_from_yaml(), model, 0, config, critic_model_config=critic, callbacks=list(callbacks))
 
 
+@pytest.mark.parametrize(("which", "n_codes"), [("small", 2**4), ("tempted", 2**7)])
 @pytest.mark.parametrize("num_cooperatives", [1, 8])
-def test_torchrl_finds_nothing_wrong_with_the_environment(small, num_cooperatives):
-    env = CooperativeTorchRLEnv(small, "loo", num_cooperatives)
+def test_torchrl_finds_nothing_wrong_with_the_environment(request, num_cooperatives, which, n_codes):
+    cooperative = request.getfixturevalue(which)
+    env = CooperativeTorchRLEnv(cooperative, "loo", num_cooperatives)
+    assert env.full_action_spec[ACTION].space.n == env.full_observation_spec[MASK].shape[-1] == n_codes
     check_env_specs(env, break_when_any_done="both", seed=0)
-    task = CooperativeTask(small, "loo")
+    task = CooperativeTask(cooperative, "loo")
     check_env_specs(TransformedEnv(env, *task.get_env_transforms(env)), seed=0)
     check_env_specs(TransformedEnv(env, ActionMask(ACTION, MASK)), seed=0)
 
 
+@pytest.mark.parametrize("which", ["small", "tempted"])
 @pytest.mark.parametrize("infos", ["full", "mask"])
 @pytest.mark.parametrize("form", ["discrete", "multi_discrete"])
 @pytest.mark.filterwarnings("ignore:Creating a tensor from a list of numpy.ndarrays:UserWarning")
-def test_torchrl_finds_nothing_wrong_with_the_pettingzoo_face(small, form, infos):
-    env = PettingZooWrapper(cooperative_v0.parallel_env(small, "loo", actions=form, infos=infos), return_state=True)
+def test_torchrl_finds_nothing_wrong_with_the_pettingzoo_face(request, form, infos, which):
+    face = cooperative_v0.parallel_env(request.getfixturevalue(which), "loo", actions=form, infos=infos)
+    env = PettingZooWrapper(face, return_state=True)
     check_env_specs(env, seed=0)
     for _ in range(2):
         rollout = env.rollout(100)
@@ -127,18 +144,20 @@ def test_the_page_on_torchrl_shows_what_runs(capsys):
             assert got.startswith(want.rstrip("…"))
 
 
+@pytest.mark.parametrize("which", ["sparse", "tempted"])
 @pytest.mark.parametrize("rewards", ["own", "team"])
-def test_the_environment_plays_what_the_other_vectorised_face_plays(sparse, rewards):
-    env = CooperativeTorchRLEnv(sparse, "loo", 4, rewards=rewards, seed=5)
-    rows = CooperativeVecEnv(sparse, "loo", 4, actions="discrete", rewards=rewards, seed=5)
-    codes = torch.Generator().manual_seed(0)
+def test_the_environment_plays_what_the_other_vectorised_face_plays(request, rewards, which):
+    cooperative = request.getfixturevalue(which)
+    env = CooperativeTorchRLEnv(cooperative, "loo", 4, rewards=rewards, seed=5)
+    rows = CooperativeVecEnv(cooperative, "loo", 4, actions="discrete", rewards=rewards, seed=5)
+    codes, n_agents = torch.Generator().manual_seed(0), cooperative.principals
     before = env.reset()
     expected = torch.from_numpy(rows.reset())
     for t in range(2 * 6):
         assert torch.equal(before["proxy", "observation"].flatten(end_dim=1), expected)
         assert torch.equal(before["state"], expected.reshape(4, -1))
         assert torch.equal(before[MASK].flatten(end_dim=1), torch.from_numpy(rows.action_masks()))
-        actions = torch.randint(16, (4, 6), generator=codes)
+        actions = torch.randint(2**env.engine.num_items, (4, n_agents), generator=codes)
         after, following = env.step_and_maybe_reset(before.set(ACTION, actions))
         observations, paid, dones, _ = rows.step(actions.flatten().numpy())
         expected = torch.from_numpy(observations)
@@ -146,7 +165,7 @@ def test_the_environment_plays_what_the_other_vectorised_face_plays(sparse, rewa
         assert after["next", "done"].all() == after["next", "terminated"].all() == dones.all() == (t % 6 == 5)
         told = after["next", "proxy", "info"]
         for name, measure in rows.last_episode.items() if t % 6 == 5 else ():
-            assert torch.allclose(told[name][..., 0], measure.reshape(4, -1).float().expand(4, 6))
+            assert torch.allclose(told[name][..., 0], measure.reshape(4, -1).float().expand(4, n_agents))
         if t % 6 < 5:
             assert all(each.isnan().all() for each in told.values())
         before = following
@@ -220,6 +239,33 @@ def test_proxies_learn_to_contribute_clean_lots_and_to_withhold_corrupt_ones(sma
     assert {path.name for path in folder.iterdir()} == {"run.json", "scenario.yaml", "policy.pt", "curve.json", "proxycoop.json"}
 
 
+@pytest.mark.parametrize("algo", ["ippo", "mappo", "iql", "vdn", "qmix"])
+def test_proxies_train_with_forgeries_and_a_lever_and_play_what_they_learned(tempted, tmp_path, algo):
+    folder = train(settings(tempted, algo, total_steps=300), tmp_path / "run", tensorboard=False)
+    assert torch.load(folder / "policy.pt", weights_only=True)["lot_features"][-4:] == ["is/lot", "is/echo", "is/twin", "is/lax"]
+    curve = json.loads((folder / "curve.json").read_text())["updates"]
+    assert len(curve) == 5
+    assert min(curve[0][name] for name in ("sent/echo", "sent/twin", "pulled/lax")) > 0
+    learned = agents.make("learned", path=folder)
+    played = agents.play(Engine(tempted, "loo", 16), learned, range(16))
+    assert {"sent/echo", "sent/twin", "pulled/lax"} <= played.keys()
+    assert learned.deterministic == (algo in adapter.Q_ALGORITHMS)
+    if not learned.deterministic:
+        assert all((played[name] > 0).any() for name in ("sent/echo", "sent/twin", "pulled/lax"))
+
+
+def test_another_agent_takes_a_seat_beside_what_was_learned_but_not_in_training(tempted, tmp_path):
+    learned = agents.make("learned", path=train(settings(tempted, "ippo"), tmp_path / "run", tensorboard=False))
+    engine = Engine(tempted, "loo", 16)
+    agents.play(engine, agents.Seats(learned, {1: agents.make("all")}), range(16))
+    sent = torch.stack([result.contributed for result in engine.history])  # (T, E, N, U)
+    assert sent[:, :, 1, :4].all()
+    assert not sent[:, :, 1, 4:].any()
+    assert sent[:, :, [0, 2], 4:].any()
+    with pytest.raises(ValueError, match="'benchmarl' cannot train around agents in fixed seats"):
+        settings(tempted, "ippo", seats=("1=all",))
+
+
 @pytest.mark.parametrize("algo", ["ippo", "qmix"])
 def test_the_same_seed_trains_the_same_policy_and_another_seed_another(small, tmp_path, algo):
     first, again, other = (
@@ -230,8 +276,10 @@ def test_the_same_seed_trains_the_same_policy_and_another_seed_another(small, tm
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
+@pytest.mark.parametrize("which", ["small", "tempted"])
 @pytest.mark.parametrize("algo", ["mappo", "iql", "qmix"])
-def test_what_is_saved_chooses_as_what_was_trained(small, tmp_path, algo, monkeypatch):
+def test_what_is_saved_chooses_as_what_was_trained(request, tmp_path, algo, monkeypatch, which):
+    cooperative = request.getfixturevalue(which)
     made = []
 
     class Watched(Experiment):
@@ -240,24 +288,25 @@ def test_what_is_saved_chooses_as_what_was_trained(small, tmp_path, algo, monkey
             made.append(self)
 
     monkeypatch.setattr(adapter, "Experiment", Watched)
-    run_settings = settings(small, algo, learning_rate=0.01)
+    run_settings = settings(cooperative, algo, learning_rate=0.01)
     folder = train(run_settings, tmp_path / "run", tensorboard=False)
     learned = agents.make("learned", path=folder, deterministic=True)
     task = CooperativeTask(run_settings.training_scenario, "loo")
-    env = CooperativeTorchRLEnv(small, "loo", 8, seed=3)
+    env = CooperativeTorchRLEnv(cooperative, "loo", 8, seed=3)
     seen = TransformedEnv(env, *task.get_env_transforms(env)).reset()
     with set_exploration_type(ExplorationType.DETERMINISTIC), torch.no_grad():
         codes = made[0].policy(seen)[ACTION]
     learned.begin(env.engine.layout, env.engine.seeds)
-    choices = learned.choose(env.engine.observations)  # (E, N, K)
-    assert torch.equal((choices * 2 ** torch.arange(4)).sum(dim=-1), codes)
+    choices = learned.choose(env.engine.observations) & env.engine.prospect.choosable  # (E, N, K)
+    assert torch.equal((choices * 2 ** torch.arange(choices.shape[-1])).sum(dim=-1), codes)
     assert 0 < choices.float().mean() < 1
 
 
+@pytest.mark.parametrize("which", ["sparse", "tempted"])
 @pytest.mark.parametrize("algorithm", [IppoConfig, VdnConfig])
-def test_masked_actions_are_never_taken(sparse, tmp_path, algorithm):
+def test_masked_actions_are_never_taken(request, tmp_path, algorithm, which):
     watch = Watch()
-    experiment(CooperativeTask(sparse, "loo"), algorithm, tmp_path, callbacks=[watch], n_iterations=4).run()
+    experiment(CooperativeTask(request.getfixturevalue(which), "loo"), algorithm, tmp_path, callbacks=[watch], n_iterations=4).run()
     masks, actions = (torch.stack([batch[key] for batch in watch.batches]) for key in (MASK, ACTION))
     assert not masks.all()
     assert masks.gather(-1, actions[..., None]).all()
@@ -314,6 +363,16 @@ def test_observations_come_normalised_to_policy_and_mixer_alike(small, tmp_path)
     utility = len(layout.lot_features) + layout.agent_features.index("utility")
     expected = (layout.agent(raw, "utility") - mean[utility]) / variance[utility].sqrt()
     assert torch.allclose(layout.agent(seen["proxy", "observation"][:, 0], "utility"), expected, atol=1e-3)
+
+
+def test_the_normalisation_covers_what_random_forgeries_do_to_the_model():
+    conduct = {"forgeries": [{"kind": kind} for kind in ("twin", "boost", "flip", "blend")], "levers": [{"kind": "claim"}]}
+    forged = scenario.load("breast_cancer", principals=3, horizon=6, profiles=[], conduct=conduct)
+    env = CooperativeTorchRLEnv(forged, "loo", 32, seed=0)
+    task = CooperativeTask(forged, "loo")
+    torch.manual_seed(0)
+    seen = TransformedEnv(env, *task.get_env_transforms(env)).rollout(6)["proxy", "observation"]  # random codes
+    assert (task.layout.agent(seen, "utility").abs() > 5).double().mean() < 0.05
 
 
 def test_models_of_benchmarl_work_on_the_task_too(small, tmp_path):

@@ -71,6 +71,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "accuracy": {"utility": "accuracy"},
     "profiles drawn, sites shifted": {"profiles_drawn": True, "lots.site_shift": 0.1},
     "lots of unequal size": {"lots.rows": [4, 9, 6, 8, 5, 7]},
+    "several names": {
+        "conduct": {"identities": [{"principal": 1, "split": 3}, {"principal": 4, "lots": "copied"}]},
+        "screening": {"governance": "weighted", "weigh_by": "stake"},
+    },
+    "named principals corrupt": {"lots.corruption.principals": [2, 3], "lots.corruption.share": 0.25},
 }
 
 

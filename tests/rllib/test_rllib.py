@@ -15,6 +15,7 @@ import torch
 pytest.importorskip("ray.rllib", reason="ray is an extra: make compat")
 
 import ray
+from gymnasium import spaces
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env.env_context import EnvContext
@@ -40,6 +41,18 @@ def small():
 def scarce():
     """Small batches, so that many a lot has nothing to contribute in a round."""
     return scenario.load("digits", substrate={"kind": "traversal", "lr": 0.4, "batch": 10}, horizon=6)
+
+
+@pytest.fixture(scope="module")
+def tempted():
+    """Four lots, two forgeries and a lever: seven items."""
+    return scenario.load(
+        "breast_cancer",
+        principals=3,
+        horizon=6,
+        profiles=[{"holders": 1, "tolerances": {"missed_cancer": 0.1}}],
+        conduct={"forgeries": [{"kind": "echo"}, {"kind": "twin"}], "levers": [{"kind": "lax"}]},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +89,8 @@ def built(settings):
 
 
 def available(env):
-    """Which lots there is anything to contribute of, as the engine has it: (N, K)."""
-    return env.par_env.engine.prospect.available[0].numpy()
+    """Which lots, forgeries and levers there is anything of, as the engine has it: (N, K)."""
+    return env.par_env.engine.prospect.choosable[0].numpy()
 
 
 def pairs(lots):
@@ -92,10 +105,11 @@ def codes(lots):
     return (every & ~allowed) == 0
 
 
+@pytest.mark.parametrize("which", ["small", "tempted"])
 @pytest.mark.parametrize("masks", [False, True])
 @pytest.mark.parametrize("actions", FORMS)
-def test_rllibs_environment_checker_passes(small, actions, masks):
-    env = environment(small, actions=actions, masks=masks)
+def test_rllibs_environment_checker_passes(request, actions, masks, which):
+    env = environment(request.getfixturevalue(which), actions=actions, masks=masks)
     check_multiagent_environments(env)
     observations, infos = env.reset(seed=1)
     done = False
@@ -106,8 +120,9 @@ def test_rllibs_environment_checker_passes(small, actions, masks):
         done = terminations["__all__"]
 
 
-def test_rllibs_own_wrapper_takes_the_pettingzoo_face_as_it_is(small):
-    check_multiagent_environments(ParallelPettingZooEnv(cooperative_v0.parallel_env(small, "loo")))
+@pytest.mark.parametrize("which", ["small", "tempted"])
+def test_rllibs_own_wrapper_takes_the_pettingzoo_face_as_it_is(request, which):
+    check_multiagent_environments(ParallelPettingZooEnv(cooperative_v0.parallel_env(request.getfixturevalue(which), "loo")))
 
 
 def test_it_plays_what_the_pettingzoo_face_plays_and_ends_by_termination(small):
@@ -151,12 +166,14 @@ def test_runners_play_other_cooperatives_though_rllib_hands_them_the_same_seeds(
     assert seeds[0] != seeds[1]
 
 
+@pytest.mark.parametrize("which", ["scarce", "tempted"])
 @pytest.mark.parametrize("actions", FORMS)
-def test_masks_say_which_lots_there_is_anything_to_contribute_of(scarce, actions):
-    env = environment(scarce, actions=actions, masks=True)
+def test_masks_say_what_there_is_anything_to_choose_of(request, actions, which):
+    cooperative = request.getfixturevalue(which)
+    env = environment(cooperative, actions=actions, masks=True)
     observations, _ = env.reset(seed=0)
     some_are_missing = False
-    for _ in range(scarce.horizon):
+    for _ in range(cooperative.horizon):
         lots = available(env)
         some_are_missing |= not lots.all()
         expected = pairs(lots) if actions == "multi_discrete" else codes(lots)
@@ -203,17 +220,19 @@ def test_the_module_draws_independent_coins_for_the_lots_that_its_mask_allows(sm
     assert all(parameter.grad.isfinite().all() for parameter in (*module.network.actor.parameters(), *module.network.decide.parameters()))
 
 
+@pytest.mark.parametrize(("which", "n_items"), [("scarce", 4), ("tempted", 7)])
 @pytest.mark.parametrize("actions", FORMS)
-def test_no_masked_action_is_taken_in_training(scarce, actions, running_ray):
+def test_no_masked_action_is_taken_in_training(request, actions, which, n_items, running_ray):
+    cooperative = request.getfixturevalue(which)
     taken = {}
     for masks in (False, True):
-        with built(settings(scarce, actions=actions, masks=masks, num_cooperatives=2, total_steps=72)) as algorithm:
+        with built(settings(cooperative, actions=actions, masks=masks, num_cooperatives=2, total_steps=72)) as algorithm:
             env = algorithm.env_runner.env.envs[0].unwrapped
             step, taken[masks] = env.step, 0
 
             def count(action_dict, env=env, step=step, masks=masks):
                 for agent, action in action_dict.items():
-                    lots = np.asarray(action) if actions == "multi_discrete" else int(action) >> np.arange(4) & 1
+                    lots = np.asarray(action) if actions == "multi_discrete" else int(action) >> np.arange(n_items) & 1
                     taken[masks] += int((lots.astype(bool) & ~available(env)[agent]).sum())
                 return step(action_dict)
 
@@ -243,6 +262,33 @@ def test_proxies_learn_to_contribute_clean_lots_and_to_withhold_corrupt_ones(sma
     assert float(learned["corrupt_share"].mean()) < 0.2
     assert float(learned["clean_share"].mean()) > 0.4
     assert float(learned["welfare"].mean()) > float(random["welfare"].mean()) + 5
+
+
+@pytest.mark.parametrize(("actions", "masks"), [("multi_discrete", True), ("discrete", True), ("discrete", False)])
+def test_proxies_train_with_forgeries_and_a_lever_and_play_what_they_learned(tempted, tmp_path, actions, masks, running_ray):
+    space = environment(tempted, actions=actions, masks=masks).get_action_space(0)
+    assert space == (spaces.MultiDiscrete([2] * 7) if actions == "multi_discrete" else spaces.Discrete(2**7))
+    folder = train(settings(tempted, actions=actions, masks=masks), tmp_path / "run", tensorboard=False)
+    assert torch.load(folder / "policy.pt", weights_only=True)["lot_features"][-4:] == ["is/lot", "is/echo", "is/twin", "is/lax"]
+    assert all(min(point["sent/echo"], point["sent/twin"], point["pulled/lax"]) > 0 for point in curve(folder))
+    learned = agents.make("learned", path=folder)
+    played = agents.play(Engine(tempted, "loo", 16), learned, range(16))
+    assert all((played[name] > 0).any() for name in ("sent/echo", "sent/twin", "pulled/lax"))
+
+
+def test_another_agent_takes_a_seat_beside_what_was_learned_but_not_in_training(tempted, tmp_path, running_ray):
+    learned = agents.make("learned", path=train(settings(tempted), tmp_path / "run", tensorboard=False))
+    engine = Engine(tempted, "loo", 16)
+    agents.play(engine, agents.Seats(learned, {1: agents.make("all")}), range(16))
+    sent = torch.stack([result.contributed for result in engine.history])  # (T, E, N, U)
+    assert sent[:, :, 1, :4].all()
+    assert not sent[:, :, 1, 4:].any()
+    assert sent[:, :, [0, 2], 4:].any()
+    with pytest.raises(ValueError, match="'rllib' cannot train around agents in fixed seats: leave out the seats and the scenario's pop"):
+        settings(tempted, seats=("1=all",))
+    populated = scenario.load("breast_cancer", population=[{"agent": "all", "seats": [1]}])
+    with pytest.raises(ValueError, match="'rllib' cannot train around agents in fixed seats"):
+        train(settings(populated), tmp_path / "other", tensorboard=False)
 
 
 def test_steps_and_metrics_are_the_same_whoever_plays(small, tmp_path, running_ray):

@@ -18,6 +18,7 @@ FLOORS = {
     "training": """
         commands
         pages
+        temptations
         analysis
         sweep
         compare
@@ -29,6 +30,7 @@ FLOORS = {
     "agents": """
         seat_env
         seats
+        adversaries
         best_reply learned privileged scripted
         agent equilibrium network
         trial

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxycoop import credit
-from proxycoop.training.commands.rules import manual
+from proxycoop.training.commands.listings.rules import manual
 
 DOCS = Path(__file__).parents[2] / "docs"
 

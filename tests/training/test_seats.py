@@ -11,11 +11,12 @@ import torch
 
 from proxycoop import agents
 from proxycoop.agents.seats import Company, seated, seats_named
-from proxycoop.envs import Engine
+from proxycoop.envs import Engine, Scenario, scenario
 from proxycoop.envs.vector import CooperativeVecEnv
+from proxycoop.training.analysis.audit import audit
 from proxycoop.training.analysis.explain import explain
 from proxycoop.training.compare import cells, compare, results
-from proxycoop.training.evaluate import agent_maker
+from proxycoop.training.evaluate import agent_maker, evaluate
 from proxycoop.training.libraries.registry import LIBRARIES, settings_for
 from proxycoop.training.pages.again import command
 from proxycoop.training.train import train
@@ -45,7 +46,7 @@ def test_seats_are_written_as_on_the_command_line_and_come_in_order():
         (["0="], "seat '0=': write a seat's number"),
         (["3=none"], "seat '3=none': seats go from 0 to 2"),
         (["0=none", "0=all"], "seat '0=all': seat 0 is 'none' already: name each seat once"),
-        (["0=nome"], r"unknown agent 'nome' \(did you mean 'none'\?\): the known ones are all, best_reply, honest"),
+        (["0=nome"], r"unknown agent 'nome' \(did you mean 'none'\?\): the known ones are all, best_reply, blocker"),
     ],
 )
 def test_wrong_seats_are_refused(assignments, message):
@@ -200,3 +201,78 @@ def test_the_command_that_repeats_a_comparison_seats_the_same_agents(small):
     todo = cells([small], ["loo"], [0], seats=["1=none", "0=all"], total_steps=48, episodes=2, library="ippo")
     found = [{"cell": cell.description(), "measures": {}, "series": {}, "curve": []} for cell in todo]
     assert "--seat 0=all --seat 1=none" in command(found, summarise(found))[0]
+
+
+# populations
+
+
+@pytest.fixture
+def peopled(small):
+    """Three proxies, of which the last contributes everything and the first nothing."""
+    members = Scenario.model_validate({"population": [{"agent": "none", "seats": [0]}, {"agent": "all", "count": 1}]}).population
+    return small.model_copy(update={"population": members})
+
+
+def test_a_population_takes_its_seats_in_a_training_and_all_is_as_with_the_same_seats(peopled, small, tmp_path):
+    assert peopled.company == {0: "none", 2: "all"}
+    of_population, by_seats = settings(peopled, seats=()), settings(small, seats=("0=none", "2=all"))
+    assert of_population.seats == ("0=none", "2=all")
+    assert of_population.n_learners == 1
+    policies = [train(one, tmp_path / name, tensorboard=False) for one, name in ((of_population, "a"), (by_seats, "b"))]
+    weights = [agents.make("learned", path=folder)._network.state_dict() for folder in policies]
+    assert all(torch.equal(one, weights[1][name]) for name, one in weights[0].items())
+
+
+def test_seats_that_are_given_take_the_place_of_the_population_s(peopled):
+    assert settings(peopled, seats=("0=learned", "1=random")).seats == ("1=random", "2=all")
+    with pytest.raises(ValueError, match=r"all 3 seats are taken"):
+        settings(peopled, seats=("1=random",))
+
+
+def test_evaluate_audit_and_explain_seat_the_population(peopled, small):
+    given = evaluate(small, "loo", lambda: seated(agents.make("honest"), {0: "none", 2: "all"}), episodes=2)
+    own = evaluate(peopled, "loo", agents.make("honest"), episodes=2)
+    assert own.measures["welfare"] == given.measures["welfare"]
+    plain = evaluate(peopled, "loo", lambda: seated(agents.make("honest"), {}, instead=True), episodes=2)
+    assert plain.measures["welfare"] == evaluate(small, "loo", agents.make("honest"), episodes=2).measures["welfare"]
+    found = audit(peopled, lambda: agents.make("honest"), credit="loo", episodes=2)
+    assert not found.contributed[:, :, 0].any()
+
+
+def test_a_comparison_seats_the_population_of_each_scenario(peopled, small, tmp_path):
+    other = small.model_copy(update={"name": "other"})
+    todo = cells([peopled, other], ["loo"], [0], episodes=2, evaluation_splits=1, library="ippo", total_steps=48, num_cooperatives=4)
+    assert {cell.settings.scenario.name: cell.settings.seats for cell in todo} == {peopled.name: ("0=none", "2=all"), "other": ()}
+    compare([cell for cell in todo if cell.agent in ("learned", "honest")], tmp_path, jobs=1, quiet=True)
+    with (tmp_path / "results.csv").open() as file:
+        seats = {(row["scenario"], row["agent"]): row["seats"] for row in csv.DictReader(file)}
+    assert seats[peopled.name, "honest"] == seats[peopled.name, "learned"] == "0=none 2=all"
+    assert seats["other", "honest"] == ""
+
+
+def test_a_seat_s_environment_leaves_the_population_its_seats(peopled):
+    env = agents.SeatEnv(peopled, "loo", seat=0, others="all")
+    env.reset(seed=1)
+    env.step(np.ones(env.action_space.shape, dtype=np.int64))
+    assert env.engine.history[0].contributed.all()
+    env = agents.SeatEnv(peopled, "loo", seat=1, others="all")
+    env.reset(seed=1)
+    env.step(np.ones(env.action_space.shape, dtype=np.int64))
+    assert not env.engine.history[0].contributed[:, 0].any()
+
+
+@pytest.mark.parametrize(
+    ("population", "said"),
+    [
+        ([{"agent": "none"}], "needs one of seats, all_but, count, share"),
+        ([{"agent": "none", "seats": [0], "count": 1}], "needs one of seats, all_but, count, share"),
+        ([{"agent": "none", "seats": [7]}], "seats go from 0 to 5"),
+        ([{"agent": "none", "seats": []}], "at least one seat"),
+        ([{"agent": "none", "share": 1}], "takes all 6 seats"),
+        ([{"agent": "none", "share": 0}], "greater than 0"),
+        ([{"agent": "none", "seats": [0]}, {"agent": "all", "seats": [0]}], "seat 0 is 'none' already"),
+    ],
+)
+def test_wrong_populations_are_refused(population, said):
+    with pytest.raises(ValueError, match=said):
+        scenario.load("digits", population=population)

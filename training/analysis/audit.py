@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ...agents import Agent, play
+from ...agents.seats import populated
 from ...credit import CreditRule
 from ...envs import Engine, Scenario
 from ...envs.data.sources import Rows
@@ -116,7 +117,7 @@ def audit(
 
     Args:
         scenario: The cooperative.
-        agent: Makes everybody's policy.
+        agent: Makes everybody's policy, apart from the scenario's population.
         credit: The credit rule. It matters to agents that observe their pay.
         episodes: Number of episodes, at least 1. All are played at once.
         seed: Seed of the first episode; the others follow by a step of one.
@@ -129,9 +130,9 @@ def audit(
     seeds = range(seed, seed + episodes)
     engine = Engine(scenario, credit, episodes)
     recorder = _Recorder(engine)
-    play(engine, agent(), seeds, before_round=recorder.before, on_round=recorder.after)
+    play(engine, populated(agent(), scenario), seeds, before_round=recorder.before, on_round=recorder.after)
     unscreened = Engine(scenario.unscreened(engine.reward_scale), engine.rule, episodes)
-    play(unscreened, agent(), seeds)
+    play(unscreened, populated(agent(), scenario), seeds)
     return recorder.audit(seeds, value_losses_of(unscreened))
 
 

@@ -185,7 +185,7 @@ class EpisodeGame(ABC):
     def __call__(self, coalitions: Tensor) -> Tensor:
         """Worth of the coalitions, ``(len(TARGETS), E, m)``; see the class."""
         episodes = len(self.seeds)
-        lots = episodes * self.scenario.principals * self.scenario.lots.per_principal
+        lots = episodes * self.scenario.n_agents * self.scenario.lots.per_principal
         worth = []
         for block in coalitions.split(max(1, LOTS_AT_ONCE // lots)):
             n_envs = len(block) * episodes

@@ -193,7 +193,7 @@ def explain(
         ValueError: If there are too few episodes, draws or coalitions, the agent is privileged (it sees more than a proxy observes), or the
             agent or the rule does not fit the scenario.
     """
-    n = scenario.principals
+    n = scenario.n_agents
     layout = ObservationLayout.of(scenario)
     n_features = len(features(layout))
     budget = PER_FEATURE * n_features if budget is None else budget
@@ -205,7 +205,7 @@ def explain(
     if agent().privileged:
         raise ValueError(f"{type(agent()).__name__} sees what no proxy could: choose an agent that plays by its observations")
 
-    others = dict(seats or {})
+    others = dict(scenario.company if seats is None else seats)
     asked = [seat for seat in range(n) if seat not in others]  # the policy's seats
     if not asked:
         raise ValueError(f"seats={others}: all {n} seats are taken, and none is left to the policy")
@@ -218,8 +218,8 @@ def explain(
     observations = _observed(engine, everyone, seeds)[:, :, asked]
     assert engine.seeds is not None
     assert engine.profiles.kind is not None
-    metrics, corrupt = episode_metrics(engine), engine.lots.corrupt
-    order = (~corrupt).sum(dim=-1).argsort(dim=1, descending=True, stable=True)
+    metrics, clean, corrupt = episode_metrics(engine), engine.lots.clean, engine.lots.corrupt
+    order = clean.sum(dim=-1).argsort(dim=1, descending=True, stable=True)
     counted = _counter("coalitions of proxies", proxy_rule.cost(n) + 1, progress)
     proxies = ProxyWorth(
         worth=attribute(
@@ -229,7 +229,7 @@ def explain(
         ),
         returns=metrics["return"].double().gather(1, order),
         seats=order,
-        clean=(~corrupt).sum(dim=-1).gather(1, order),
+        clean=clean.sum(dim=-1).gather(1, order),
         kind=engine.profiles.kind.gather(1, order),
     )
 
@@ -246,11 +246,13 @@ def explain(
         clean_share=Estimate.of(metrics["clean_share"]),
         corrupt_share=Estimate.of(metrics["corrupt_share"]),
         proxies=proxies,
-        features=explain_features(situations, played, corrupt[:, asked], budget),
+        features=explain_features(situations, played, corrupt[:, asked], budget, clean=clean[:, asked]),
     )
 
 
-def explain_features(situations: MaskedFeatures, played: Callable[[Tensor], Tensor], corrupt: Tensor, budget: int) -> FeatureWorth:
+def explain_features(
+    situations: MaskedFeatures, played: Callable[[Tensor], Tensor], corrupt: Tensor, budget: int, *, clean: Tensor | None = None
+) -> FeatureWorth:
     """What features are worth.
 
     Args:
@@ -258,7 +260,9 @@ def explain_features(situations: MaskedFeatures, played: Callable[[Tensor], Tens
         played: The game in play: from coalitions of features, bool ``(m, n_features)``, to their worth, double ``(R, E, m)``.
         corrupt: Which lots are corrupt, bool ``(E, N, K)``.
         budget: Most coalitions of the features that the policy reads.
+        clean: Which lots are clean, bool ``(E, N, K)``; by default all that are not corrupt.
     """
+    clean = ~corrupt if clean is None else clean
     names = features(situations.layout)
     is_read = situations.is_read()
     read = is_read.nonzero()[:, 0] if is_read.any() else torch.tensor([0])  # if none is read, one null player saves a special case
@@ -280,7 +284,7 @@ def explain_features(situations: MaskedFeatures, played: Callable[[Tensor], Tens
             mean: Tensor = (probability[..., : kind.shape[-1], :] * kind[..., None]).sum(dim=(0, 2, 3)) / count[:, None]
             return mean  # NaN where there are none
 
-        return (mean_over(~corrupt) - mean_over(corrupt))[None]
+        return (mean_over(clean) - mean_over(corrupt))[None]
 
     read_names = tuple(names[f] for f in read.tolist())
     outcomes = attribute(lambda coalitions: played(among_all(coalitions)), read_names, rule)

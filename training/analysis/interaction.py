@@ -157,9 +157,9 @@ def games(scenario: Scenario, seeds: Sequence[int], *, clean: float = CLEAN_SHAR
     Raises:
         ValueError: If there are more than 12 agents, or a probability is not within 0..1.
     """
-    if scenario.principals > MOST_AGENTS:
+    if scenario.n_agents > MOST_AGENTS:
         raise ValueError(
-            f"scenario {scenario.name!r} has {scenario.principals} principals: the whole game is computed for at most {MOST_AGENTS}, "
+            f"scenario {scenario.name!r} has {scenario.n_agents} proxies: the whole game is computed for at most {MOST_AGENTS}, "
             f"because it has 2**N coalitions: use --set principals={MOST_AGENTS}, or another scenario"
         )
     for name, share in (("clean", clean), ("corrupt", corrupt)):
@@ -167,7 +167,7 @@ def games(scenario: Scenario, seeds: Sequence[int], *, clean: float = CLEAN_SHAR
             raise ValueError(f"{name}={share}: must be a probability, from 0 to 1")
     reward = scenario.reward.model_copy(update={"scale": 1.0})  # it does not matter here, and a reference episode would be played for it
     engine = Engine(
-        scenario.model_copy(update={"reward": reward, "settlement": None, "conduct": None}), None, len(seeds), dtype=torch.float64
+        scenario.without_items().model_copy(update={"reward": reward, "settlement": None}), None, len(seeds), dtype=torch.float64
     )
     engine.reset(seeds)
     assert engine.seeds is not None
@@ -211,7 +211,7 @@ def interaction(scenario: Scenario, *, episodes: int = 32, seed: int = 0, screen
     return Interaction(
         scenario=scenario.name,
         screened=screened,
-        agents=scenario.principals,
+        agents=scenario.n_agents,
         episodes=n_envs,
         additive=Estimate.of(share[:, 0]),
         pairs=Estimate.of(share[:, 1:2].sum(dim=1)),

@@ -408,9 +408,10 @@ def _with_derived(result: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _n_corrupt(scenario: Mapping[str, Any]) -> int:
     """How many lots of a cooperative are corrupt."""
-    lots = scenario["lots"]
-    n_corrupt: int = round(lots["corruption"]["share"] * scenario["principals"] * lots["per_principal"])
-    return n_corrupt
+    lots, corruption = scenario["lots"], scenario["lots"]["corruption"]
+    n_named = len(corruption.get("principals", ()))  # all of theirs
+    drawn: int = round(corruption["share"] * (scenario["principals"] - n_named) * lots["per_principal"])
+    return drawn + n_named * int(lots["per_principal"])
 
 
 def _row(name: str, learned: bool, results: Sequence[Mapping[str, Any]], planner: Sequence[Mapping[str, Any]]) -> Row:

@@ -16,12 +16,13 @@ from .comparison_commands import COMPARE_EPILOG, REPORT_EPILOG, compare, report
 from .explain_command import EPILOG as EXPLAIN_EPILOG
 from .explain_command import explain
 from .ledger_commands import ledger
-from .listing_commands import AGENTS_EPILOG, LIBRARIES_EPILOG, RULES_EPILOG, agents, libraries, rules
+from .listings.listing_commands import AGENTS_EPILOG, LIBRARIES_EPILOG, RULES_EPILOG, agents, libraries, rules
 from .profile_commands import profiles
 from .run_commands import AUDIT_EPILOG, EVALUATE_EPILOG, PLAY_EPILOG, TRAIN_EPILOG, audit, evaluate, play, train
 from .scenario_commands import SCENARIOS_EPILOG, scenarios
 from .strict_command import App
 from .sweep_command import SWEEP_EPILOG, sweep
+from .temptation_commands import REDTEAM_EPILOG, SCHELLING_EPILOG, redteam, schelling
 
 app = App(
     name="proxycoop",
@@ -111,6 +112,8 @@ app.command(epilog=COMPARE_EPILOG)(compare)
 app.command(epilog=SWEEP_EPILOG)(sweep)
 app.command(epilog=REPORT_EPILOG)(report)
 app.command(epilog=EXPLAIN_EPILOG)(explain)
+app.command(epilog=REDTEAM_EPILOG)(redteam)
+app.command(epilog=SCHELLING_EPILOG)(schelling)
 app.add_typer(profiles, name="profiles", epilog="Examples: `proxycoop profiles sample --help` · `proxycoop profiles fit choices.csv`")
 app.add_typer(
     ledger, name="ledger", epilog="Examples: `proxycoop ledger init books.db -c clinics --member Ada` · `proxycoop ledger verify books.db`"

@@ -51,7 +51,9 @@ JobsOption = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Pro
 SeatOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--seat", help="Let another agent play this seat: `--seat 0=none`. A seat so taken does not learn. May be repeated, a seat each."
+        "--seat",
+        help="Let another agent play this seat: `--seat 0=none`. Also several: `0,2=none`, `all_but:0=none`, `count:2=none`, "
+        "`share:0.5=none`. A seat so taken does not learn. May be repeated.",
     ),
 ]
 OverwriteOption = Annotated[
@@ -252,14 +254,29 @@ def seats_of(assignments: list[str] | None, scenario: Scenario, run: Path | None
     Raises:
         ValueError: If an assignment is written otherwise, a seat does not exist or is named twice, or there is no such agent or no policy.
     """
+    from ...envs.conduct.population import merged
+
     given = seats_given(assignments, scenario)
     if run is None:
         for seat, name in given.items():
             if name == "learned":
                 raise ValueError(f"--seat {seat}=learned: there is no policy; give the folder of a training run")
-        return given
-    own = {seat: name for seat, name in _own_seats(run).items() if seat < scenario.principals}
-    return {seat: name for seat, name in sorted((own | given).items()) if name != "learned"}
+        return playable(merged(scenario.company, given), scenario)
+    own = {seat: name for seat, name in _own_seats(run).items() if seat < scenario.n_agents}
+    return playable(merged(scenario.company | own, given), scenario)
+
+
+def playable(seats: dict[int, str], scenario: Scenario) -> dict[int, str]:
+    """The same seats, once it is known that their agents can play the scenario.
+
+    Raises:
+        ValueError: If one cannot. The message says what the scenario lacks, if the agent knows.
+    """
+    from ...agents.seats import require_playable
+
+    for seat, name in seats.items():
+        require_playable(name, scenario, f"--seat {seat}={name}")
+    return seats
 
 
 def seats_given(assignments: list[str] | None, scenario: Scenario) -> dict[int, str]:
@@ -271,7 +288,7 @@ def seats_given(assignments: list[str] | None, scenario: Scenario) -> dict[int, 
     from ...agents.seats import seats_named
 
     try:
-        return seats_named(assignments or [], scenario.principals)
+        return seats_named(assignments or [], scenario.n_agents)
     except ValueError as error:
         raise ValueError(f"--{error}" if str(error).startswith("seat ") else f"--seat: {error}") from None
 
@@ -279,9 +296,10 @@ def seats_given(assignments: list[str] | None, scenario: Scenario) -> dict[int, 
 def _own_seats(run: Path) -> dict[int, str]:
     """The seats that did not learn in a training run."""
     from ...agents.seats import seats_named
+    from ...envs.scenario import n_agents_of
 
     settings = settings_of_run(run) if (run / "run.json").exists() else {}
-    return seats_named(settings.get("seats", []), settings.get("scenario", {}).get("principals", 0))
+    return seats_named(settings.get("seats", []), n_agents_of(settings.get("scenario", {})))
 
 
 def in_words(who: str, seats: Mapping[int, str]) -> str:

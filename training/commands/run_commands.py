@@ -33,6 +33,7 @@ from .options import (
     load_scenario,
     named_as_options,
     outputs_of,
+    playable,
     player,
     scenario_of_run,
     seats_given,
@@ -85,13 +86,14 @@ def play(
     from ... import agents as proxies
     from ...envs import Engine
     from ...envs.rendering import render_picture, render_text
-    from .rules import working
+    from .listings.rules import working
 
     everyone = agent_named(agent or ("learned" if policy else "honest"), policy)
     scenario = scenario or (PLAYED_FIRST if policy is None else scenario_of_run(policy))
     loaded = load_scenario(scenario, overrides)
     plays_policy = policy is not None and agent in (None, "learned")
-    seats = seats_of(seat, loaded, policy) if plays_policy or policy is None else seats_given(seat, loaded)
+    by_agent = plays_policy or policy is None
+    seats = seats_of(seat, loaded, policy) if by_agent else playable(loaded.company | seats_given(seat, loaded), loaded)
     others = {place: agent_named(name, policy) for place, name in seats.items()}
     engine = Engine(loaded, credit)
     books = {} if ledger is None else dict.fromkeys(ledger_files(ledger), "the ledger itself")
@@ -105,7 +107,7 @@ def play(
         from ...envs.bookkeeping import Bookkeeper  # brings a database
 
         bookkeeper = Bookkeeper(engine, ledger, cooperative)
-    say(f"credit: {working(credit, loaded.principals)}\n\n")
+    say(f"credit: {working(credit, loaded.n_agents)}\n\n")
 
     def show_round(engine: Engine) -> None:
         if bookkeeper is not None:
@@ -157,14 +159,14 @@ def train(
     from ..libraries.registry import settings_for
     from ..train import tqdm_progress
     from ..train import train as run
-    from .rules import working
+    from .listings.rules import working
 
     loaded, chosen = load_scenario(scenario, overrides), hyperparameters(library, algo, hyper)
     with named_as_options(chosen):
         settings = settings_for(
             library, algo, scenario=loaded, credit=credit, seed=seed, total_steps=steps, seats=tuple(seat or ()), **chosen
         )
-    say(f"credit: {working(credit, settings.scenario.principals)}\n")
+    say(f"credit: {working(credit, settings.scenario.n_agents)}\n")
     examine(loaded, scenario)
     bar, progress = tqdm_progress(f"{settings.scenario.name}, {credit}, {settings.library} {settings.algo}")
     with bar:
@@ -200,7 +202,7 @@ def evaluate(
     from ...files import write_json
     from ..evaluate import evaluate as measure
     from ..evaluate import held_out_splits
-    from .rules import working
+    from .listings.rules import working
 
     if home and evaluation_splits is not None:
         raise ValueError(
@@ -221,9 +223,15 @@ def evaluate(
     outputs = outputs_of("evaluate", overwrite, json_file, scenarios=[scenario], run=run)
     of = f"the training's {len(played)}" if home and trained else f"the scenario's {len(played)}" if home else f"{len(played)} held-out"
     where = f"{episodes} episodes on each of {of} data splits" if len(played) > 1 else f"{episodes} episodes"
-    say(f"credit: {working(credit, loaded.principals)}\n{loaded.name}, {where}, played by {in_words(who, seats)}\n")
+    say(f"credit: {working(credit, loaded.n_agents)}\n{loaded.name}, {where}, played by {in_words(who, seats)}\n")
     evaluation = measure(
-        loaded, credit, lambda: seated(maker(), seats), episodes=episodes, seed=seed, splits=played, home=None if home else trained
+        loaded,
+        credit,
+        lambda: seated(maker(), seats, instead=True),
+        episodes=episodes,
+        seed=seed,
+        splits=played,
+        home=None if home else trained,
     )
     table = table_of("measure", "mean", "± 95 %")
     for name, estimate in evaluation.measures.items():
@@ -266,7 +274,7 @@ def audit(
     who = in_words(who, seats)
     out = run / "audit.html" if out is None and run is not None else out
     outputs = outputs_of("audit", overwrite, csv_file, json_file, out, scenarios=[scenario], run=run)
-    played = play(loaded, lambda: seated(maker(), seats), credit=credit, episodes=episodes, seed=seed)
+    played = play(loaded, lambda: seated(maker(), seats, instead=True), credit=credit, episodes=episodes, seed=seed)
     findings = Findings(played)
     words = [*totals_in_words(findings.totals), *findings.notes()]
     say(f"{loaded.name}, {episodes} episode{'s' * (episodes > 1)}, played by {who}\n\n" + "".join(f"{text}\n" for text in words))

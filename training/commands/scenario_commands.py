@@ -13,7 +13,7 @@ import typer
 
 from ..terminal import add_row, complain, say, show, table_of
 from .calibration import calibrate_scenario, examine
-from .listing_commands import first_sentence
+from .listings.listing_commands import first_sentence
 from .options import OverwriteOption, SetOption, load_scenario, outputs_of
 
 if TYPE_CHECKING:

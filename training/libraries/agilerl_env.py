@@ -105,7 +105,10 @@ class CooperativeAgileRLEnv(PettingZooVecEnv):  # type: ignore[misc]  # not inst
         return self._by_agent(observations), self._by_agent(rewards), ended, going_on, self._infos()
 
     def action_masks(self) -> Arrays:
-        """Which actions each agent may choose, ``(environments, 2**K)`` for discrete actions, else ``(environments, 2K)``."""
+        """Which actions each agent may choose, ``(environments, 2**K)`` for discrete actions, else ``(environments, 2K)``.
+
+        K counts lots, forgeries and levers.
+        """
         return self._by_agent(self.rows.action_masks())
 
     def _by_agent(self, rows: Any) -> Arrays:

@@ -114,11 +114,11 @@ class CooperativeTask(TaskClass):  # type: ignore[misc]  # BenchMARL ships no ty
         return [NormaliseObservations(normaliser.to(env.device), env.engine.num_agents)]
 
     def supports_continuous_actions(self) -> bool:
-        """No: lots are contributed or not."""
+        """No: lots are contributed or not, and so with forgeries and levers."""
         return False
 
     def supports_discrete_actions(self) -> bool:
-        """Yes: actions are codes of sets of lots."""
+        """Yes: actions are codes of sets of lots, forgeries and levers."""
         return True
 
     def max_steps(self, env: EnvBase) -> int:
@@ -284,7 +284,7 @@ def _config(run: Run, folder: str) -> ExperimentConfig:
     A *frame* in BenchMARL is a round of one cooperative: N agent-steps.
     """
     settings = run.settings
-    n_agents, horizon, n_envs = settings.scenario.principals, settings.scenario.horizon, settings.num_cooperatives
+    n_agents, horizon, n_envs = settings.scenario.n_agents, settings.scenario.horizon, settings.num_cooperatives
     frames = n_envs * horizon
     n_iterations = math.ceil(settings.total_steps / (frames * n_agents))
     config = ExperimentConfig.get_from_yaml()
@@ -360,7 +360,7 @@ class _Recorder(Callback):  # type: ignore[misc]  # BenchMARL ships no types
         """Report them."""
         del training_td
         settings, done = self.run.settings, self.experiment.total_frames
-        self.run.report(done * settings.scenario.principals, self.metrics)
+        self.run.report(done * settings.scenario.n_agents, self.metrics)
         if isinstance(settings, PPOSettings):
             remaining = 1 - done / self.experiment.config.get_max_n_frames(on_policy=True)
             for optimiser in self.experiment.optimizers[group].values():

@@ -155,7 +155,10 @@ def learn(run: Run) -> Trained:
                 optimizer.step()
         update += 1
 
-        metrics = {name: measure.float().mean() for name, measure in episode_metrics(engine).items()}
+        measured = episode_metrics(engine)
+        metrics = {name: measure.float().mean() for name, measure in measured.items()}
+        if company is not None:  # what others get is beside the point
+            metrics["learners_return"] = measured["return"][:, learners].float().mean()
         run.report(update * n_rows, dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True)))
         if run.is_due:
             run.keep(

@@ -6,17 +6,26 @@ import torch
 from torch import Tensor
 
 from ...agents import Agent, Honest, Random, play
-from ...envs import Engine, Scenario
+from ...envs import Engine, Scenario, randomness
 
 EPISODES = 16
 """Number of episodes that each agent plays on each split. They give tens of thousands of observed lots."""
+
+
+class _Anything(Random):
+    """Chooses every lot, forgery and lever with the same probability, independently, as a policy does before it has learned."""
+
+    def choose(self, observations: Tensor) -> Tensor:
+        return randomness.uniform(self.round_keys(), observations.shape[1], self.layout.n_items) < self.probability
 
 
 def reference_statistics(scenario: Scenario, credit: str) -> tuple[Tensor, Tensor]:
     """Mean and variance of what proxies observe, measured once, before training.
 
     Half of the episodes are played at random and half by honest proxies, so that the statistics cover models that improve and models that
-    do not. All of the scenario's splits take part. They are the same for all trainings on these splits.
+    do not. Neither forge updates or pull levers. Where the scenario has these, a third part is played by proxies that choose anything at
+    random, as learners do at first: forgeries can spoil a model beyond what lots do. All of the scenario's splits take part. The statistics
+    are the same for all trainings on these splits.
 
     Args:
         scenario: The cooperative.
@@ -32,6 +41,8 @@ def reference_statistics(scenario: Scenario, credit: str) -> tuple[Tensor, Tenso
         seen.append(engine.observations)
 
     players: list[Agent] = [Random(), Honest()]
+    if engine.items:
+        players.append(_Anything())
     for agent in players:
         for index in range(scenario.data.splits):  # each episode is on the next split of the data
             play(engine, agent, None if index else range(EPISODES), before_round=look)

@@ -170,7 +170,10 @@ def settings_for(library: str = "sb3", algo: str | None = None, **fields: Any) -
 def _require_seats(library: str) -> None:
     if not LIBRARIES[library].seats:
         able = ", ".join(name for name, one in LIBRARIES.items() if one.seats)
-        raise ValueError(f"library {library!r} cannot train around agents in fixed seats: leave out the seats, or use one of {able}")
+        raise ValueError(
+            f"library {library!r} cannot train around agents in fixed seats: leave out the seats and the scenario's population, or use one "
+            f"of {able}"
+        )
 
 
 def missing_packages(library: Library) -> list[str]:

@@ -59,7 +59,8 @@ class CooperativeMultiAgentEnv(ParallelPettingZooEnv):  # type: ignore[misc]  # 
     Args:
         config: Arguments of :func:`~proxycoop.envs.cooperative_v0.parallel_env` by name, and two more. ``masks``: whether observations are
             ``{"observations": …, "action_mask": …}``, as in RLlib's own masking modules. The mask is flat: ``(2K,)`` of pairs *withhold,
-            contribute*, or ``(2**K,)``. ``modules``: modules to import first in each process, for what they register.
+            contribute*, or ``(2**K,)``, where K counts lots, forgeries and levers. ``modules``: modules to import first in each process,
+            for what they register.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -134,10 +135,10 @@ class LotModule(TorchRLModule, ValueFunctionAPI):  # type: ignore[misc]  # an ex
             raise ValueError("LotModule does not know its sizes: pass RLModuleSpec(LotModule, model_config=model_config(scenario, credit))")
         width = config["n_lot_features"]
         self._discrete = isinstance(self.action_space, spaces.Discrete)
-        n_lots = int(self.action_space.n).bit_length() - 1 if self._discrete else len(self.action_space.nvec)
+        n_items = int(self.action_space.n).bit_length() - 1 if self._discrete else len(self.action_space.nvec)
         self.network = LotNetwork(width, config["n_agent_features"], config["hidden"])
-        self.normaliser = Normaliser(torch.tensor(config["mean"]), torch.tensor(config["variance"]), width, n_lots)
-        self.action_dist_cls = TorchCategorical if self._discrete else TorchMultiCategorical.get_partial_dist_cls(input_lens=[2] * n_lots)
+        self.normaliser = Normaliser(torch.tensor(config["mean"]), torch.tensor(config["variance"]), width, n_items)
+        self.action_dist_cls = TorchCategorical if self._discrete else TorchMultiCategorical.get_partial_dist_cls(input_lens=[2] * n_items)
 
     def _forward(self, batch: Mapping[str, Any], **kwargs: Any) -> dict[str, Tensor]:
         del kwargs
@@ -218,10 +219,10 @@ def configure(settings: RayPPOSettings) -> PPOConfig:
             "Ray's processes cannot find it: put it into a module"
         )
     runners = max(settings.num_env_runners, 1)
-    episode = settings.scenario.horizon * settings.scenario.principals  # agent-steps
+    episode = settings.scenario.horizon * settings.scenario.n_agents  # agent-steps
     update = settings.num_cooperatives * episode
     # RLlib adds one row per agent and episode, and leaves it out of the loss
-    rows = update + settings.num_cooperatives * settings.scenario.principals
+    rows = update + settings.num_cooperatives * settings.scenario.n_agents
     rounds = settings.num_cooperatives * settings.scenario.horizon * -(-settings.total_steps // update)
     return (
         PPOConfig()

@@ -42,6 +42,8 @@ class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no 
     ``"done"``, ``"terminated"``          (E, 1)        whether the last round is over
     ====================================  ============  ==============================================================================
 
+    K counts a proxy's lots, and after them its forgeries and levers, if the scenario has ``conduct``.
+
     All cooperatives end together, after ``horizon`` rounds, by termination. Proxies observe the time and earn nothing after the horizon, so
     there is nothing to bootstrap from (Pardo et al. 2018, *Time limits in reinforcement learning*, ICML). With TorchRL's transform
     ``ActionMask``, random actions respect the mask.

@@ -68,7 +68,7 @@ def write_audit(findings: Findings, out: Path, *, agents: str, top: int = 10) ->
         rows=[cells(account) for account in findings.accounts],
         worst=findings.worst(top),
         drawings=_drawings(audit),
-        too_many_seats=audit.scenario.principals > MOST_SEATS,
+        too_many_seats=audit.scenario.n_agents > MOST_SEATS,
         version=__version__,
         yaml=audit.scenario.to_yaml(),
     )
@@ -129,12 +129,12 @@ def console_table(accounts: Sequence[Account]) -> Table:
 def _drawings(audit: Audit) -> list[Drawing]:
     """The figures for which there is data."""
     n_values, values = len(audit.scenario.values), list(audit.scenario.values)
-    names, seats = audit.profile_names, [f"proxy_{i}" for i in range(audit.scenario.principals)]
+    names, seats = audit.profile_names, [f"proxy_{i}" for i in range(audit.scenario.n_agents)]
     drawn = []
     with house_style():
         if audit.scenario.profiles and not audit.blocks_by_profile.isnan().all():
             drawn.append(blocks("blocks", audit.blocks_by_profile.numpy(), names, names[:-1], "holders of a profile"))
-            if audit.scenario.principals <= MOST_SEATS:
+            if audit.scenario.n_agents <= MOST_SEATS:
                 drawn.append(blocks("seats", audit.blocks_by_seat.numpy(), seats, seats, "each seat"))
         if n_values:
             screened, free = (losses.transpose(0, 1).double().numpy() for losses in (audit.value_losses, audit.unscreened_value_losses))

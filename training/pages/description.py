@@ -6,18 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...envs.rendering import direction_in_short
+from ...envs.scenario import n_agents_of
 from ...envs.screening.profiles import Profile
 from ...envs.screening.verdicts import Screening
 
 
 def describe(scenario: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The cooperative in short, as names and texts."""
-    lots, reward = scenario["lots"], scenario["reward"]
+    lots, reward, names = scenario["lots"], scenario["reward"], n_agents_of(scenario)
     screening = Screening.model_validate(scenario["screening"])
     values = [f"{name} ({str(value['kind']).replace('_', ' ')})" for name, value in scenario["values"].items()]
     profiles = [_profile(Profile.model_validate(profile)) for profile in scenario["profiles"]]
     return [
-        ("Principals (N)", str(scenario["principals"])),
+        ("Principals (N)", str(scenario["principals"]) + (f", under {names} names" if names > scenario["principals"] else "")),
         ("Lots each (K)", _lots(lots)),
         ("Rounds (T)", str(scenario["horizon"])),
         ("Utility", "minus cross-entropy, nats" if scenario["utility"] == "neg_log_loss" else str(scenario["utility"])),
@@ -39,7 +40,7 @@ def _lots(lots: Mapping[str, Any]) -> str:
         parts.append(f"of {classes} common class{'es' * (classes > 1)}, drawn for each principal")
     if (holders := lots.get("holders", 1)) > 1:
         parts.append(f"the same for {holders} principals")
-    if lots["corruption"]["share"]:
+    if lots["corruption"]["share"] or lots["corruption"].get("principals"):
         parts.append(_corruption(lots["corruption"]))
     return ", ".join(parts)
 
@@ -53,7 +54,11 @@ def _corruption(corruption: Mapping[str, Any]) -> str:
         "features": f"noise of {size} standard deviations in {rate} % of rows",
         "stale": f"{rate} % of rows from before the classes moved by {size} standard deviations",
     }[corruption["what"]]
-    return f"{100 * corruption['share']:.0f} % of them corrupt ({wrong})"
+    share, named = f"{100 * corruption['share']:.0f} %", corruption.get("principals", ())
+    whose = [f"all of principal{'s' * (len(named) > 1)} {', '.join(map(str, named))}"] if named else []
+    if corruption["share"]:
+        whose.append(f"{share} of the others'" if named else f"{share} of them")
+    return f"{' and '.join(whose)} corrupt ({wrong})"
 
 
 def _between(number: float | Sequence[float], factor: int) -> str:

@@ -105,7 +105,7 @@ def sentences(found: Explanation) -> list[str]:
     apart = found.features.discrimination.means[0]
     said = [
         _worth_in_words(found.proxies),
-        *([_pay_in_words(found.proxies.pearson, found.proxies.slope)] if found.scenario.principals > 1 else []),
+        *([_pay_in_words(found.proxies.pearson, found.proxies.slope)] if found.scenario.n_agents > 1 else []),
         f"the policy contributes {_shares_in_words(found)}" + _most(found, apart, "it tells them apart most{} by", percent=True),
     ]
     seen = found.features.outcomes
@@ -262,9 +262,9 @@ def _worth_in_words(part: ProxyWorth) -> str:
 
 def _shares_in_words(found: Explanation) -> str:
     """Which share of the clean and of the corrupt lots is contributed, where there are any."""
-    lots = found.scenario.lots
-    n = found.scenario.principals * lots.per_principal
-    n_corrupt = round(lots.corruption.share * n)
+    lots, n_principals = found.scenario.lots, found.scenario.principals
+    n = n_principals * lots.per_principal
+    n_corrupt = lots.corruption.n_corrupt(n_principals, lots.per_principal)
     kinds = (
         ("clean lots", found.clean_share, n - n_corrupt),
         ("corrupt ones" if n_corrupt < n else "corrupt lots", found.corrupt_share, n_corrupt),

@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 
 from ...envs.rendering import profile_in_short
+from ...envs.scenario import n_agents_of
 from ...envs.screening.profiles import Profile
 from ..analysis.summary import REFERENCES, Row, Table, difference, interval, reference, told
 from ..compare import CLASSIC_RULES
@@ -196,7 +197,7 @@ def _blocks(table: Table, _: Looks) -> Drawing | None:
 
 def _credit(table: Table, styles: Looks) -> Drawing | None:
     """Cumulative credit of the principals with the most and with the fewest clean lots, one panel per rule."""
-    rows, n = table.learned, int(table.scenario["principals"])
+    rows, n = table.learned, n_agents_of(table.scenario)
     if not rows or n < 2:
         return None
     third, n_columns = max(n // 3, 1), min(len(rows), 3)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from ... import strict_yaml
+from ...envs.scenario import n_agents_of
 from ...files import output_folder, write_bytes, write_text
 from ..analysis.latex import latex
 from ..analysis.ranking import Ranking, is_beyond
@@ -153,7 +154,7 @@ def _section(table: Table, styles: Looks) -> dict[str, Any]:
         "meanings": {name: meaning_of(name).meaning for row in table.rows for name in row.measures},
         "yaml": strict_yaml.write(dict(table.scenario)),
         "best": _best_in_words(table),
-        "third": max(int(table.scenario["principals"]) // 3, 1),
+        "third": max(n_agents_of(table.scenario) // 3, 1),
     }
 
 
@@ -429,7 +430,7 @@ def _names(rows: Sequence[Row]) -> str:
 
 def _gain(table: Table, row: Row) -> float:
     """What the cooperative gained in utility, in reward units: welfare plus costs. ``cost`` is a mean over agents."""
-    return row.mean("welfare") + float(table.scenario["principals"]) * row.mean("cost")
+    return row.mean("welfare") + n_agents_of(table.scenario) * row.mean("cost")
 
 
 def _percent(share: float) -> str:

@@ -80,7 +80,11 @@ def test_without_loyalty_nothing_is_taken_to_the_last_bit() -> None:
 
 @pytest.mark.parametrize(
     "more",
-    [{}, {"conduct": {"forgeries": [{"kind": "echo"}], "levers": [{"kind": "lax"}, {"kind": "quit"}]}}, {"settlement": {"reward": "settlement"}}],
+    [
+        {},
+        {"conduct": {"forgeries": [{"kind": "echo"}], "levers": [{"kind": "lax"}, {"kind": "quit"}]}},
+        {"settlement": {"reward": "settlement"}},
+    ],
 )
 def test_a_round_that_is_tried_out_takes_what_the_round_then_takes(more: dict[str, object]) -> None:
     engine = Engine(scenario.load("digits-mean", **LOYAL, **more), "loo", 2, dtype=torch.float64)

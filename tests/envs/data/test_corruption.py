@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from proxycoop import agents
-from proxycoop.envs import Engine, scenario
+from proxycoop.envs import Engine, randomness, scenario
 from proxycoop.envs.data import Data, Splits, split
+from proxycoop.envs.data.corruption import Corruption
 from proxycoop.envs.data.lots import DrawnLots, Lots, LotSource
+from proxycoop.envs.randomness import Purpose, fold
+from proxycoop.training.pages.description import describe
 
 E, N, K, R = 60, 4, 3, 30
 KEYS = torch.arange(E) * 7919 + 13
@@ -141,3 +144,136 @@ def test_loss_hardly_tells_stale_lots_from_recent_ones_though_they_matter() -> N
     }
     assert welfare["all"] < 0.6 * welfare["oracle"]
     assert welfare["honest"] < 0.8 * welfare["oracle"] < welfare["planner"]
+
+
+# principals whose lots are all corrupt
+
+NAMED = [1, 3]
+
+
+def test_all_lots_of_named_principals_are_corrupt_and_a_share_of_the_others(splits: Splits) -> None:
+    alone = draw(splits, share=0.0, principals=NAMED, pairs=PAIRS)
+    assert alone.corrupt[:, NAMED].all()
+    assert not alone.corrupt[:, [0, 2]].any()
+    wrong = (alone.y != splits.train.y[alone.rows]).double().mean(dim=-1)
+    assert float(wrong[:, NAMED].mean()) == pytest.approx(0.9, abs=5 * math.sqrt(0.09 / (E * 2 * K * R)))
+    assert not wrong[:, [0, 2]].any()
+    assert torch.equal(alone.severity, 0.9 * alone.corrupt.double())
+    beside = draw(splits, share=0.5, principals=NAMED, pairs=PAIRS)
+    assert beside.corrupt[:, NAMED].all()
+    drawn = beside.corrupt[:, [0, 2]]
+    assert drawn.sum(dim=(1, 2)).tolist() == [3] * E  # half of the six lots of the others
+    assert float(drawn.double().mean(dim=0).max()) < 0.5 + 5 * math.sqrt(0.25 / E)
+    assert drawn.any(dim=0).all()
+    assert torch.equal(beside.rows, alone.rows)
+
+
+@pytest.mark.parametrize(("share", "n_drawn"), [(0.0, 0), (0.1, 1), (0.4, 2), (0.45, 3), (1.0, 6)])
+def test_the_share_is_rounded_to_lots_of_the_others(splits: Splits, share: float, n_drawn: int) -> None:
+    lots = draw(splits, KEYS[:4], share=share, principals=NAMED, pairs=PAIRS)
+    assert lots.corrupt.sum(dim=(1, 2)).tolist() == [n_drawn + 2 * K] * 4
+    assert Corruption(share=share, principals=NAMED, pairs=PAIRS).n_corrupt(N, K) == n_drawn + 2 * K
+
+
+def test_naming_nobody_changes_nothing(splits: Splits) -> None:
+    one, other = draw(splits, pairs=PAIRS), draw(splits, pairs=PAIRS, principals=[])
+    place = randomness.uniform(fold(KEYS, Purpose.CORRUPTION), N * K).argsort(dim=-1).argsort(dim=-1)
+    assert torch.equal(one.corrupt, (place < 6).reshape(E, N, K))
+    for name in ("corrupt", "y", "rows", "severity"):
+        assert torch.equal(getattr(one, name), getattr(other, name))
+
+
+@pytest.mark.parametrize("what", ["features", "stale"])
+def test_named_principals_features_are_corrupt_too(splits: Splits, what: str) -> None:
+    lots = draw(splits, KEYS[:8], what=what, share=0.0, principals=[2], rate=1.0)
+    moved = (lots.x != splits.train.x[lots.rows]).any(dim=-1)
+    assert moved[:, 2].all()
+    assert not moved[:, [0, 1, 3]].any()
+
+
+def test_named_principals_of_a_vertical_cooperative_have_wrong_links() -> None:
+    made = scenario.load("breast_cancer-vertical", **{"lots.corruption.share": 0, "lots.corruption.principals": [4], "reward.scale": 1.0})
+    clean = scenario.load("breast_cancer-vertical", **{"lots.corruption.share": 0, "reward.scale": 1.0})
+    engine, right = Engine(made, None, 4), Engine(clean, None, 4)
+    engine.reset(range(4))
+    right.reset(range(4))
+    assert engine.lots.corrupt[:, 4].all()
+    assert not engine.lots.corrupt[:, :4].any()
+    differs = (engine.lots.x[:, 0, 0] != right.lots.x[:, 0, 0]).any(dim=1)  # (E, D)
+    assert differs.any(dim=0).tolist() == [False] * 24 + [True] * 6
+
+
+def test_a_flipper_s_batch_is_its_singles_and_each_episode_has_it() -> None:
+    made = scenario.load("digits", **{"lots.corruption.principals": [2, 3], "lots.corruption.share": 0.25, "reward.scale": 1.0})
+    engine, alone = Engine(made, None, 3), Engine(made, None, 1)
+    for episode in range(2):
+        engine.reset([7, 8, 9], episode=episode)
+        alone.reset([8], episode=episode)
+        assert engine.lots.corrupt[:, [2, 3]].all()
+        assert engine.lots.corrupt.sum(dim=(1, 2)).tolist() == [4 + 8] * 3
+        assert torch.equal(engine.lots.corrupt[1], alone.lots.corrupt[0])
+        assert torch.equal(engine.lots.y[1], alone.lots.y[0])
+
+
+def test_named_principals_are_in_files_only_where_there_are_some() -> None:
+    assert "principals:" not in scenario.load("digits").to_yaml().partition("lots:")[2]
+    made = scenario.load("digits", **{"lots.corruption.principals": [2, 3]})
+    assert scenario.Scenario.model_validate(made.to_dict()) == made
+    assert made.lots.corruption.principals == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "corruption", "message"),
+    [
+        ("digits", {"principals": [6]}, r"lots.corruption.principals.0: principals go from 0 to 5 \(got 6\)"),
+        ("digits", {"principals": [0, -1]}, "lots.corruption.principals.1: .*greater than or equal to 0"),
+        ("digits", {"principals": [0.5]}, "lots.corruption.principals.0: .*valid integer"),
+        ("digits", {"principals": [True]}, "lots.corruption.principals: must be a number"),
+        ("digits", {"principals": [1, 2, 1]}, "lots.corruption.principals.2: principal 1 is named already: name each once"),
+        (
+            "digits",
+            {"principals": list(range(6))},
+            "lots.corruption.share: share=0.5 is of the lots of the others, and principals names all 6",
+        ),
+        (
+            "digits",
+            {"principals": [1], "share": 0, "pairs": []},
+            r"all lots of principals=\[1\] must be corrupt, but no labels are swapped",
+        ),
+        ("digits", {"principals": [1], "share": 0, "rate": 0}, "but no labels are swapped: give pairs and a rate above 0"),
+        ("digits", {"principals": [1], "share": 0, "pairs": [], "what": "stale", "size": 0}, "but no row differs: give a rate and a size"),
+        ("redundant", {"principals": [1]}, "holders=3: principals that hold the same lots also hold what is wrong with them"),
+        ("breast_cancer-vertical", {"principals": [1], "share": 0, "rate": 0}, "but no row is linked wrongly: give a rate above 0"),
+        ("breast_cancer-vertical", {"principals": [1], "share": 0, "rate": 0.02}, "wrong links need at least two rows"),
+        (
+            "breast_cancer-vertical",
+            {"principals": [1], "share": 0, "what": "labels", "pairs": [["malignant", "benign"]]},
+            "lots.corruption.what=labels: principals hold columns",
+        ),
+        (
+            "digits",
+            {"principals": [1], "share": 0, "what": "links", "pairs": []},
+            "lots.corruption.what=links needs substrate vertical",
+        ),
+    ],
+)
+def test_principals_that_cannot_be_corrupt_are_refused(name: str, corruption: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        scenario.load(name, **{f"lots.corruption.{key}": value for key, value in corruption.items()})
+
+
+def test_everybody_may_be_corrupt_where_nobody_is_drawn(splits: Splits) -> None:
+    assert draw(splits, share=0.0, principals=[0, 1, 2, 3], pairs=PAIRS).corrupt.all()
+
+
+@pytest.mark.parametrize(
+    ("corruption", "said"),
+    [
+        ({}, "50 % of them corrupt (90 % of labels swapped)"),
+        ({"principals": [2, 3]}, "all of principals 2, 3 and 50 % of the others' corrupt (90 % of labels swapped)"),
+        ({"principals": [2], "share": 0}, "all of principal 2 corrupt (90 % of labels swapped)"),
+    ],
+)
+def test_a_page_says_whose_lots_are_corrupt(corruption: dict[str, object], said: str) -> None:
+    made = scenario.load("digits", **{f"lots.corruption.{key}": value for key, value in corruption.items()})
+    assert dict(describe(made.to_dict()))["Lots each (K)"].endswith(said)

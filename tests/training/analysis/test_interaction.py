@@ -158,7 +158,7 @@ def test_shares_sum_to_one_and_go_into_rows_and_json() -> None:
 
 
 def test_wrong_arguments_are_named() -> None:
-    with pytest.raises(ValueError, match=r"has 13 principals: the whole game is computed for at most 12"):
+    with pytest.raises(ValueError, match=r"has 13 proxies: the whole game is computed for at most 12"):
         interaction(short("digits", principals=13))
     with pytest.raises(ValueError, match=r"clean=1\.5: must be a probability"):
         games(short("digits"), [0], clean=1.5)

@@ -146,6 +146,12 @@ def test_share_of_corrupt_lots_is_undefined_where_there_are_none(corruption: flo
     assert summarise([given])[0].learned[0].measure("corrupt_share").mean == told
 
 
+def test_lots_of_named_principals_are_corrupt_where_none_are_drawn() -> None:
+    given = result("learned", "equal", 0, {"corrupt_share": [0.0, 0.0]}, corruption=0.0)
+    given["cell"]["scenario"]["lots"]["corruption"]["principals"] = [1]
+    assert summarise([given])[0].learned[0].measure("corrupt_share").mean == 0.0
+
+
 def test_accuracy_as_utility_is_shown_in_place_of_cross_entropy() -> None:
     (table,) = summarise([result("learned", "equal", 0, {"test_utility": [0.875, 0.01]}, utility="accuracy")])
     assert columns(table)[0].title == "test accuracy, %"

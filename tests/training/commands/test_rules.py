@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from proxycoop import credit
-from proxycoop.training.commands.rules import manual, table, working
+from proxycoop.training.commands.listings.rules import manual, table, working
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..terminal import add_row, say, show, table_of
-from .options import OPTIONS_OF_THEIR_OWN
+from ...terminal import add_row, say, show, table_of
+from ..options import OPTIONS_OF_THEIR_OWN
 
 RULES_EPILOG = (
     "Examples: `proxycoop rules` · `proxycoop rules --agents 64` (what each costs) · `proxycoop rules shapley` · "
@@ -25,7 +25,7 @@ def rules(
     check: Annotated[bool, typer.Option("--check", help="Test whether the rule keeps what it promises.")] = False,
 ) -> None:
     """List the credit rules with their costs and axioms, print the manual of one, or test one."""
-    from ...credit import RuleViolation, check_rule
+    from ....credit import RuleViolation, check_rule
     from .rules import manual, table
 
     if check:
@@ -54,8 +54,8 @@ def libraries(
     algo: Annotated[str | None, typer.Argument(help="The algorithm. [default: the library's first]")] = None,
 ) -> None:
     """List the RL libraries that can train proxies and whether they are installed, or list the settings of one algorithm."""
-    from ...settings import describe
-    from ..libraries.registry import LIBRARIES, find, missing_packages
+    from ....settings import describe
+    from ...libraries.registry import LIBRARIES, find, missing_packages
 
     if library is not None:
         algo, algorithm = find(library, algo)
@@ -80,12 +80,12 @@ def libraries(
 
 def agents() -> None:
     """List the agents."""
-    from ...agents import AGENTS
+    from ....agents import AGENTS
 
-    table = table_of("agent", "sees", "what it does")
+    table = table_of("agent", "what it may know", "what it does")
     for name in AGENTS:
         factory: Any = AGENTS[name]
-        sees = "what no proxy could: for reference only" if factory.privileged else "what a proxy sees"
+        sees = "what no proxy could: for reference only" if factory.privileged else getattr(factory, "knows", "what a proxy observes")
         add_row(table, name, sees, first_sentence(factory))
     show(table)
 

@@ -9,9 +9,9 @@ from typing import get_args
 
 from rich.table import Table
 
-from ...credit import RULES, CreditRule, make
-from ...credit.rule import Family, parse
-from ..terminal import add_row, table_of
+from ....credit import RULES, CreditRule, make
+from ....credit.rule import Family, parse
+from ...terminal import add_row, table_of
 
 
 def table(n_agents: int | None = None) -> Table:

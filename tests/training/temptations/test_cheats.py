@@ -1,0 +1,143 @@
+"""Manipulation gains, against episodes that are played one by one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from proxycoop import agents
+from proxycoop.credit import RULES, CreditRule
+from proxycoop.envs import Engine, scenario
+from proxycoop.training.evaluate import held_out_splits
+from proxycoop.training.intervals import Estimate
+from proxycoop.training.temptations.cheats import CHEATS, gain_of, gains, pays, tempting
+
+SPLIT = held_out_splits(1)[0]
+
+
+@pytest.fixture(scope="module")
+def tempted(small):
+    return tempting(small, "loo")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def broken():
+    """A rule that pays the first seat twice what leave-one-out pays."""
+
+    class Broken(CreditRule):
+        """Leave-one-out, and twice that for the first seat."""
+
+        def assign(self, round):
+            credit = RULES["loo"]().assign(round).clone()
+            credit[:, 0] *= 2
+            return credit
+
+        def cost(self, n_players):
+            return n_players + 1
+
+    RULES.register("broken_first_seat")(Broken)
+    yield
+    del RULES._factories["broken_first_seat"]
+
+
+def returns(of, rule, seed, seats):
+    """Returns of one episode with some agents in some seats, and honest others."""
+    engine = Engine(of.on_split(SPLIT), rule)
+    play = agents.Seats(agents.make("honest"), {seat: agents.make(name) for seat, name in seats.items()})
+    metrics = agents.play(engine, play, [seed])
+    return metrics["return"][0].double(), float(metrics["welfare"][0]), engine
+
+
+@pytest.mark.parametrize("name", ["free_rider", "doubler", "over_claimer", "sandbagger"])
+def test_gain_is_the_mean_over_seats_of_the_cheat_s_return_less_its_honest_self_s(tempted, name):
+    found = gain_of(CHEATS[name], tempted, "loo", episodes=2, splits=1, seed=5)
+    expected, welfare = [], []
+    for seed in (5, 6):
+        honest, all_honest, _ = returns(tempted, "loo", seed, {})
+        for seat in range(3):
+            cheated, all_cheated, _ = returns(tempted, "loo", seed, {seat: name})
+            expected.append(float(cheated[seat] - honest[seat]))
+            welfare.append(all_cheated - all_honest)
+    assert found.gain.mean == pytest.approx(sum(expected) / 6, abs=1e-3)
+    assert found.welfare.mean == pytest.approx(sum(welfare) / 6, abs=1e-3)
+
+
+def test_who_declares_values_is_measured_where_there_are_values_to_declare(tempted):
+    found = gain_of(CHEATS["hypocrite"], tempted, "loo", episodes=2, splits=1, seed=5)
+    expected = []
+    for seed in (5, 6):
+        honest, _, engine = returns(tempted, "loo", seed, {})
+        (seat,) = engine.profiles.tolerates[0].nonzero().flatten().tolist()
+        expected.append(float(returns(tempted, "loo", seed, {seat: "hypocrite"})[0][seat] - honest[seat]))
+    assert found.gain.mean == pytest.approx(sum(expected) / 2, abs=1e-3)
+
+
+def test_gain_of_a_second_name_under_equal_split_is_the_closed_form(small):
+    """Names change no step, so that a principal gets 2/(n + 1) of each gain in place of 1/n."""
+    shared = small.model_copy(update={"reward": small.reward.model_copy(update={"public_share": 0.3, "loyalty": 0.5})})
+    found = gain_of(CHEATS["two_names"], tempting(shared, "equal"), "equal", episodes=2, splits=1, seed=5)
+    expected = 0.0
+    for seed in (5, 6):
+        _, _, engine = returns(small, "equal", seed, {})
+        gained = engine.reward_scale * sum(float(result.gain[0]) for result in engine.history)
+        expected += gained * (2 / 4 - 1 / 3) / 2
+    assert found.gain.mean == pytest.approx(expected, abs=2e-3)
+    assert found.principal.mean == pytest.approx(expected, abs=2e-3)
+    assert found.welfare.mean == pytest.approx(0.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("rule", ["loo", "shapley", "equal"])
+def test_a_rule_that_treats_seats_alike_pays_no_seat_better(tempted, rule):
+    found = gain_of(CHEATS["best_seat"], tempted, rule, episodes=2, splits=2)
+    assert found.gain.mean == pytest.approx(0.0, abs=1e-4)
+    assert not found.pays
+
+
+def test_a_rule_that_pays_the_first_seat_twice_is_found_out(tempted):
+    found = gain_of(CHEATS["best_seat"], tempted, "broken_first_seat", episodes=2, splits=1, seed=5)
+    expected = []
+    for seed in (5, 6):
+        _, _, engine = returns(tempted, "loo", seed, {})
+        credit = engine.reward_scale * torch.stack([result.credit[0] for result in engine.history]).sum(dim=0)
+        expected.append(float((credit * (2 / 3)).mean()))  # the first seat's advantage over the mean seat is c − c/3
+    assert found.gain.mean == pytest.approx(sum(expected) / 2, abs=1e-3)
+
+
+def test_a_cabal_cheats_together(tempted):
+    found = gain_of(CHEATS["cabal"], tempted, "loo", episodes=1, splits=1, seed=5)
+    honest, cheated = (returns(tempted, "loo", 5, seats)[0] for seats in ({}, {0: "colluder", 1: "colluder"}))
+    assert found.gain.mean == pytest.approx(float((cheated - honest)[:2].mean()), abs=1e-3)
+
+
+def test_wrong_labels_are_compared_with_right_ones(small):
+    found = gain_of(CHEATS["label_flipper"], tempting(small, "loo"), "loo", episodes=1, splits=1, seed=5)
+    corruption = small.lots.corruption.model_copy(update={"principals": (0,)})
+    wrong = small.model_copy(update={"lots": small.lots.model_copy(update={"corruption": corruption})})
+    honest, cheated = returns(small, "loo", 5, {})[0], returns(wrong, "loo", 5, {0: "label_flipper"})[0]
+    assert found.gain.mean == pytest.approx(float(cheated[0] - honest[0]), abs=1e-3)
+
+
+def test_a_tempted_scenario_has_what_fits_it(small):
+    forgeries, levers = ("echo", "noise", "twin", "near_twin", "boost", "flip", "stale", "blend"), ("claim", "strict", "lax", "block")
+    assert tempting(small).conduct.names == forgeries + levers
+    assert tempting(small, "peer_ranking").conduct.names[-1] == "vouch"
+    assert tempting(small, kinds=("twin",)).conduct.names == ("twin",)
+    plain = scenario.load("digits", profiles=[], **{"screening.governance": "none", "screening.guard": False})
+    assert not {"strict", "lax", "block"} & set(tempting(plain).conduct.names)
+    own = scenario.load("digits", conduct={"forgeries": [{"kind": "echo"}]})
+    assert tempting(own) is own
+    with pytest.raises(ValueError, match="vertical does not go with conduct"):
+        tempting(scenario.load("breast_cancer-vertical"))
+
+
+def test_all_cheats_that_fit_are_measured(tempted):
+    assert [one.cheat for one in gains(tempted, "equal", episodes=1, splits=1)] == list(CHEATS)
+    with pytest.raises(ValueError, match="needs echo among the scenario's conduct"):
+        gain_of(CHEATS["free_rider"], tempting(tempted.model_copy(update={"conduct": None}), kinds=("twin",)), "loo")
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "expected"), [(1.0, 0.5, True), (1.0, 1.5, False), (0.005, 0.0, False), (None, None, False), (2.0, None, True)]
+)
+def test_a_gain_pays_if_it_is_beyond_its_interval_and_rounding(mean, half, expected):
+    assert pays(Estimate(mean, half)) == expected

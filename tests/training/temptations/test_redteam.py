@@ -1,0 +1,184 @@
+"""Red teams, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from types import SimpleNamespace
+
+import pytest
+
+from proxycoop.credit import RULES, CreditRule
+from proxycoop.training.intervals import Estimate
+from proxycoop.training.pages.redteam_page import to_dict, write_redteam
+from proxycoop.training.temptations import redteam as redteam_module
+from proxycoop.training.temptations.cheats import CHEATS, Gain, tempting
+from proxycoop.training.temptations.redteam import Defence, Findings, defences
+from proxycoop.training.temptations.words import sentences
+
+QUICK = ("--steps", 72, "--response-steps", 200, "--jobs", 2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """Forked processes, and few episodes."""
+    module = __import__("proxycoop.training.temptations.redteam", fromlist=["redteam"])
+    cheats = __import__("proxycoop.training.temptations.cheats", fromlist=["gain_of"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "multiprocessing", SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork")))
+        patch.setattr(module, "EPISODES", 2)
+        patch.setattr(module, "SPLITS", 2)
+        patch.setitem(cheats.gain_of.__kwdefaults__, "episodes", 1)
+        patch.setitem(cheats.gain_of.__kwdefaults__, "splits", 2)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def broken():
+    class Twice(CreditRule):
+        """Leave-one-out, and twice that for the first seat."""
+
+        def assign(self, round):
+            credit = RULES["loo"]().assign(round).clone()
+            credit[:, 0] *= 2
+            return credit
+
+        def cost(self, n_players):
+            return n_players + 1
+
+    RULES.register("twice_for_the_first")(Twice)
+    yield
+    del RULES._factories["twice_for_the_first"]
+
+
+@pytest.fixture(scope="module")
+def file(small, tmp_path_factory):
+    path = tmp_path_factory.mktemp("scenario") / "small.yaml"
+    path.write_text(small.model_copy(update={"name": "small"}).to_yaml())
+    return path
+
+
+@pytest.fixture(scope="module")
+def found(small, file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("redteam")
+    told = []
+    answers = redteam_module(
+        ["twice_for_the_first", "equal"],
+        small,
+        folder,
+        steps=72,
+        response_steps=200,
+        jobs=2,
+        told=lambda done, total, what: told.append((done, total, what)),
+    )
+    return answers, told, folder
+
+
+def test_a_broken_rule_is_found_out(found):
+    answers, _, _ = found
+    broken, equal = answers
+    best = {one.rule: next(gain for gain in one.gains if gain.cheat == "best_seat") for one in answers}
+    assert abs(best["equal"].gain.mean or 0) < 1e-3
+    assert abs(best["twice_for_the_first"].gain.mean or 0) > 1
+    assert {one.cheat for one in broken.gains} == {name for name, cheat in CHEATS.items() if not cheat.lacks(tempting_of(broken))}
+    assert equal.worlds.keys() == {"tempted", "honest", "planner"}
+    assert "declared" in equal.worlds["tempted"]
+    assert "declared" not in equal.worlds["honest"]
+
+
+def tempting_of(found):
+    del found
+    from proxycoop.envs import scenario
+
+    return tempting(scenario.load("breast_cancer"))
+
+
+def test_it_tells_what_is_tried(found):
+    _, told, _ = found
+    assert told[0][0] == 0
+    assert any("a proxy that sends the last step back" in what for _, _, what in told)
+    assert told[-1][0] == told[-1][1]
+
+
+def test_its_page_and_json_say_what_was_found(found, small, tmp_path):
+    answers, _, _ = found
+    page = write_redteam(answers, tempting(small), tmp_path / "page.html").read_text()
+    assert "twice_for_the_first" in page
+    assert page.count("<figure>") == 2 + 2 * 4
+    data = json.loads(json.dumps(to_dict(answers)))
+    assert [one["rule"] for one in data["findings"]] == ["twice_for_the_first", "equal"]
+    assert all(len(one["sentences"]) >= 3 for one in data["findings"])
+    assert data["findings"][0]["damage"]["welfare"] is not None
+
+
+def test_finished_trainings_are_not_run_again(found, small):
+    answers, _, folder = found
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/policy.pt")}
+    assert len(before) == 2 * 4
+    again = redteam_module(["equal"], small, folder, steps=72, response_steps=200, jobs=2)
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*/policy.pt")} == before
+    assert again[0].responses == answers[1].responses
+
+
+def test_the_command_prints_findings_and_writes_page_and_json(run, file, tmp_path):
+    code, out, err = run("redteam", "equal", "-s", file, "--out", tmp_path / "out", *QUICK)
+    assert code == 0, err
+    assert "scripted cheats" in out
+    assert "equal: all proxies learn, and may cheat" in err
+    assert (tmp_path / "out" / "redteam.html").exists()
+    assert json.loads((tmp_path / "out" / "redteam.json").read_text())["findings"][0]["rule"] == "equal"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nope"], "unknown credit rule 'nope'"),
+        (["loo", "-s", "breast_cancer-vertical"], "vertical does not go with conduct"),
+        (["loo", "--set", "population=[{agent: nope, seats: [0]}]"], "unknown agent 'nope'"),
+    ],
+)
+def test_wrong_words_are_refused_before_anything_is_tried(run, words, said, tmp_path):
+    code, _, err = run("redteam", *words, "--out", tmp_path / "out")
+    assert code == 2
+    assert said in err
+    assert "all proxies learn" not in err
+
+
+def gain(name, mean, half=0.1):
+    return Gain(name, Estimate(mean, half), Estimate(mean, half), Estimate(-1.0, half))
+
+
+def made(found, **changes):
+    import dataclasses
+
+    return dataclasses.replace(found[0][1], **changes)
+
+
+def test_sentences_say_which_cheats_pay_and_what_helps(found):
+    helps = Defence("--set x=1", "doubler", Estimate(0.2, 0.3), 0.05, 0.98)
+    dear = Defence("--set y=1", "doubler", Estimate(0.2, 0.3), 0.05, 0.5)
+    said = " ".join(sentences(made(found, gains=(gain("doubler", 4.0), gain("saboteur", -3.0)), defences=(helps, dear))))
+    assert "1 of 2 scripted cheats pays" in said
+    assert "doubler (a proxy that sends the update of a lot twice) gains 4.0" in said
+    assert "--set x=1 leaves 0.2" in said
+    assert "--set y=1" not in said
+    nothing = " ".join(sentences(made(found, gains=(gain("doubler", -4.0),), defences=())))
+    assert "None of the 1 scripted cheats pays" in nothing
+    assert "nothing to defend against" in nothing
+    assert "nothing that was tried" in " ".join(sentences(made(found, gains=(gain("doubler", 4.0),), defences=(dear,))))
+
+
+def test_damage_and_price_of_anarchy_are_differences_and_shares_of_welfare(found):
+    worlds = {name: {"welfare": Estimate(welfare, 1.0)} for name, welfare in (("tempted", 20.0), ("honest", 50.0), ("planner", 80.0))}
+    one: Findings = made(found, worlds=worlds)
+    assert one.damage("welfare") == pytest.approx(-30.0)
+    assert one.damage("nothing") is None
+    assert one.price_of_anarchy == pytest.approx(0.25)
+    assert made(found, worlds={**worlds, "planner": {"welfare": Estimate(-1.0, None)}}).price_of_anarchy is None
+
+
+def test_defences_are_settings_that_can_be_written(small):
+    tried = defences("loo", tempting(small, "loo"))
+    assert any(what.startswith("--credit") and "clipped" in what for what, _, _ in tried)
+    assert any("max_norm" in what for what, _, _ in tried)
+    assert all(where.to_yaml() for _, _, where in tried)
