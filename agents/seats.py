@@ -88,7 +88,7 @@ class Mixture(Agent):
             raise ValueError(f"policies holds {', '.join(sighted)}, which sees what no proxy could: give agents that play by observations")
         if plays.dim() != 2 or not ((plays >= 0) & (plays < len(self.policies))).all():
             raise ValueError(f"plays must be (environments, seats) of numbers from 0 to {len(self.policies) - 1}, one for each policy")
-        self.plays = plays
+        self.playing = plays
 
     def begin(self, layout: ObservationLayout, keys: Tensor) -> None:
         """Begin an episode for every policy."""
@@ -102,10 +102,10 @@ class Mixture(Agent):
         Raises:
             ValueError: If the batch has another size than ``plays``.
         """
-        if observations.shape[:2] != self.plays.shape:
-            raise ValueError(f"plays is for {tuple(self.plays.shape)} environments and seats, here are {tuple(observations.shape[:2])}")
+        if observations.shape[:2] != self.playing.shape:
+            raise ValueError(f"plays is for {tuple(self.playing.shape)} environments and seats, here are {tuple(observations.shape[:2])}")
         chosen = torch.stack([policy.act(observations) for policy in self.policies])  # (policies, E, N, I)
-        which = self.plays.to(chosen.device)[None, ..., None].expand(1, *chosen.shape[1:])
+        which = self.playing.to(chosen.device)[None, ..., None].expand(1, *chosen.shape[1:])
         return chosen.gather(0, which)[0]
 
 

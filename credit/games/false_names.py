@@ -1,8 +1,8 @@
 r"""False names on games: what a player gains that appears as several.
 
 The worth of a coalition follows from the *lots* that its members hold, :math:`v(S) = w(\bigcup_{i \in S} L_i)`. A player that appears
-under k names hands each of them some of its lots: dealt out, so that each lot has one name, or copied, so that several names hold the same lot. A
-near twin under a name of its own is such a copy. The gain of false names under a value φ is
+under k names hands each of them some of its lots: dealt out, so that each lot has one name, or copied, so that several names hold the same
+lot. A near twin under a name of its own is such a copy. The gain of false names under a value φ is
 
 .. math:: G = \sum_{j = 1}^{k} \varphi_{i_j}(v') - \varphi_i(v)
 

@@ -164,7 +164,7 @@ def schelling_panels(diagrams: Sequence[Diagram]) -> Drawing:
     n_rows = -(-len(diagrams) // n_columns)
     figure, said = Figure((WIDTH, 0.5 + 1.9 * n_rows), layout="constrained"), []
     axes = figure.subplots(n_rows, n_columns, squeeze=False).flatten()
-    looks = (("honest", BLUE, "-", "o"), ("cheating", VERMILION, "--", "s"))
+    looks: tuple[tuple[str, str, Any, str], ...] = (("honest", BLUE, "-", "o"), ("cheating", VERMILION, "--", "s"))
     for ax, one in zip(axes, diagrams, strict=False):
         for which, colour, dashes, marker in looks:
             estimates = getattr(one, which)
