@@ -101,6 +101,10 @@ MEASURES: Mapping[str, Measure] = {
     "copy_gain": Measure(REWARD, "What a principal gains by offering the same lots under two names, over having one name."),
     "return": Measure(REWARD, "Sum of the rewards of a proxy: mean over proxies."),
     "cost": Measure(REWARD, "Sum of the costs and fines of a proxy: mean over proxies."),
+    "sent/<item>": Measure(SHARE, "Share of all proxies' rounds in which the forgery was sent."),
+    "pulled/<item>": Measure(
+        SHARE, "Share of proxies' rounds in which the lever was pulled; of strict and lax among those whose principal has a tolerance."
+    ),
     "own_harm": Measure(
         "tolerances",
         "Rise over the episode of the losses of the values of a proxy's own principal, as multiples of its tolerance for one update, "
@@ -131,8 +135,9 @@ MEASURES: Mapping[str, Measure] = {
     "evaluations": Measure("coalitions", "Coalitions that the credit rule evaluated in a round."),
     "credit_microseconds": Measure("microseconds", "Time of the credit rule per round and cooperative, coalition evaluations included."),
 }
-"""Every measure of an evaluation by its name; ``<value>`` stands for the name of a value. They are means over the episodes of an
-evaluation and its splits. ``planner_share`` and ``test_cross_entropy`` are derived of others, in summaries and reports."""
+"""Every measure of an evaluation by its name; ``<value>`` stands for the name of a value, ``<item>`` for that of a forgery or a lever. They
+are means over the episodes of an evaluation and its splits. ``planner_share`` and ``test_cross_entropy`` are derived of others, in
+summaries and reports."""
 
 CELL: Mapping[str, Measure] = {
     "scenario": Measure("name", "The scenario."),
@@ -164,7 +169,7 @@ def meaning_of(column: str, library: str = "sb3", algo: str | None = None) -> Me
     """
     kind, slash, _ = column.partition("/")
     for known in (CELL, MEASURES):
-        if found := known.get(column) or known.get(f"{kind}{slash}<value>"):
+        if found := known.get(column) or known.get(f"{kind}{slash}<value>") or known.get(f"{kind}{slash}<item>"):
             return found
     try:
         settings: type[TrainSettings] = find(library, algo)[1].settings

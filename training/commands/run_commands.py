@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -40,6 +42,9 @@ from .options import (
     seats_of,
     splits_of_run,
 )
+
+if TYPE_CHECKING:
+    from ...agents import Agent
 
 PLAY_EPILOG = (
     "Examples: `proxycoop play` · `proxycoop play -s digits -c loo --seat 0=none --seat 1=all` · "
@@ -190,6 +195,13 @@ def evaluate(
     ] = False,
     seed: FirstSeedOption = 1_000_000,
     seat: SeatOption = None,
+    cheats: Annotated[
+        bool,
+        typer.Option(
+            "--cheats",
+            help="Measure too what scripted cheats would gain among these agents: those that the scenario has room for (`conduct`).",
+        ),
+    ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all measures and series to this file.")] = None,
     overwrite: OverwriteOption = False,
     overrides: SetOption = None,
@@ -237,11 +249,30 @@ def evaluate(
     for name, estimate in evaluation.measures.items():
         cells = ["–" if number is None else f"{number:.4g}" for number in (estimate.mean, estimate.half_width)]
         add_row(table, name, *cells)
+    found = {}
+    if cheats:
+        from dataclasses import asdict
+
+        from ..temptations.cheats import gains
+
+        everybody = partial(_seated, maker, seats)
+        for one in gains(loaded, credit, seed=seed, others=everybody):
+            found[one.cheat] = asdict(one)
+            cells = ["–" if number is None else f"{number:.4g}" for number in (one.gain.mean, one.gain.half_width)]
+            add_row(table, f"gain/{one.cheat}", *cells)
     show(table)
     say("".join(f"{note}\n" for note in evaluation.notes))
     if json_file is not None:
         with outputs:
-            write_json(json_file, evaluation.to_dict() | {"seats": {str(seat): name for seat, name in seats.items()}})
+            more = {"cheats": found} if cheats else {}
+            write_json(json_file, evaluation.to_dict() | {"seats": {str(seat): name for seat, name in seats.items()}} | more)
+
+
+def _seated(maker: Callable[[], Agent], seats: Mapping[int, str]) -> Agent:
+    """The agent that is evaluated, with the others in their seats."""
+    from ...agents.seats import seated
+
+    return seated(maker(), seats, instead=True)
 
 
 def audit(

@@ -120,7 +120,8 @@ def sweep(
             **({"seats": tuple(seat)} if seat else {}),
             **chosen,
         )
-    require_measure(measure, [value for one in loaded for value in one.values])
+    items = [item for one in loaded if one.conduct is not None for item in one.conduct.names]
+    require_measure(measure, [value for one in loaded for value in one.values], items)
     page, names = out / "sweep.html", [f"{key}{end}" for key in plan.figures for end in (".svg", ".png")]
     inputs = inputs_of(scenario or [])
     outputs = Outputs("sweep", overwrite=overwrite, inputs=inputs)
@@ -185,7 +186,7 @@ def assigned_values(vary: list[str]) -> dict[str, str]:
     return varied
 
 
-def require_measure(measure: str, values: list[str]) -> None:
+def require_measure(measure: str, values: list[str], items: list[str]) -> None:
     """Refuse a measure that no evaluation has, before anything is run.
 
     Raises:
@@ -194,6 +195,10 @@ def require_measure(measure: str, values: list[str]) -> None:
     from ...registry import unknown_name
     from ..measures import MEASURES
 
-    known = [name.replace("<value>", value) for name in MEASURES for value in (values if "<value>" in name else [""])]
+    names = {"<value>": values, "<item>": items}
+    known = []
+    for name in MEASURES:
+        part = next((part for part in names if part in name), None)
+        known += [name] if part is None else [name.replace(part, one) for one in names[part]]
     if measure not in known:
         raise unknown_name("measure", measure, list(dict.fromkeys(known)))

@@ -22,9 +22,10 @@ from ..evaluate import Estimate
 from ..measures import SHARE, meaning_of
 from .again import command, is_resplit
 from .description import describe
-from .drawing import Drawing, Looks
+from .drawing import Drawing, Looks, house_style
 from .figures import FIGURES, figures, looks
 from .page import write_page
+from .temptation_figures import heat_map
 
 _SPAM = 0.05
 """Share of the corrupt lots contributed above which the page speaks of spamming."""
@@ -55,6 +56,7 @@ _GAMED = (
     ("copy_gain", "Copying", "a principal that offers its lots under two names gets more for them"),
 )
 """Measures of what an agent gains by cheating, with a finding for each."""
+_OF_ROUNDS = "share of rounds"
 _UNKNOWN_ORDER = " One seed does not tell which rule comes first on others."
 
 
@@ -115,7 +117,7 @@ def parts(folder: str | Path, out: str | Path, form: Form = "web") -> list[Path]
     written = []
     for table in tables:
         written.append(write_text(place / f"{_stem(table)}{of_table}", markdown(table) if form == "web" else latex(table)))
-        for one in figures(table, styles):
+        for one in (*figures(table, styles), *_conduct(table)):
             drawn = one.svg if form == "web" else one.pdf
             written.append(write_bytes(place / f"{_stem(table)}-{one.key}{of_figure}", drawn))
     return written
@@ -125,7 +127,7 @@ def names_of_parts(folder: str | Path, form: Form = "web") -> list[str]:
     """Names of the files that :func:`parts` may write for a comparison, whether or not there is data for each."""
     of_table, of_figure = _ENDINGS[form]
     stems = [_stem(table) for table in summarise(results(folder))]
-    return [name for stem in stems for name in (f"{stem}{of_table}", *(f"{stem}-{key}{of_figure}" for key in FIGURES))]
+    return [name for stem in stems for name in (f"{stem}{of_table}", *(f"{stem}-{key}{of_figure}" for key in (*FIGURES, "conduct")))]
 
 
 def _stem(table: Table) -> str:
@@ -135,7 +137,7 @@ def _stem(table: Table) -> str:
 
 def _section(table: Table, styles: Looks) -> dict[str, Any]:
     """What the template needs to know of a scenario."""
-    drawings: list[Drawing] = figures(table, styles)
+    drawings = [*figures(table, styles), *_conduct(table)]
     described, rows = columns(table), list(zip(table.rows, cells(table), strict=True))
     groups = [(heading, [[row.name, *texts] for row, texts in rows if row.learned == learned]) for learned, heading in _GROUPS.items()]
     return {
@@ -156,6 +158,20 @@ def _section(table: Table, styles: Looks) -> dict[str, Any]:
         "best": _best_in_words(table),
         "third": max(n_agents_of(table.scenario) // 3, 1),
     }
+
+
+def _conduct(table: Table) -> list[Drawing]:
+    """How often each forgery was sent and each lever pulled, by row, where the scenario has any."""
+    names = [name for name in sorted({name for row in table.rows for name in row.measures}) if name.startswith(("sent/", "pulled/"))]
+    if not names:
+        return []
+    shares = [[row.measure(name).mean for name in names] for row in table.rows]
+    with house_style():
+        return [
+            heat_map(
+                "conduct", [row.label for row in table.rows], [name.partition("/")[2] for name in names], shares, _OF_ROUNDS, share=True
+            )
+        ]
 
 
 def _measures(table: Table) -> list[list[str | tuple[str, str]]]:

@@ -27,6 +27,7 @@ from torch import Tensor
 from ... import credit as credit_rules
 from ...agents import Agent, Mixture, make, play
 from ...agents.agent import class_of
+from ...agents.seats import populated
 from ...envs import Engine, Scenario
 from ...envs.conduct import Conduct
 from ...envs.conduct.settings import FORGERIES, LEVERS
@@ -40,6 +41,8 @@ EPISODES, SPLITS = 4, 12
 LEAST = 0.01
 """What gains are taken to be rounding, in reward units an episode."""
 CABAL = (0, 1)
+Others = Callable[[], Agent]
+_honest: Others = partial(make, "honest")
 
 
 @dataclass(frozen=True)
@@ -86,14 +89,15 @@ class Cheat:
     Attributes:
         name: Its name.
         what: What it does, in a clause that goes on from "who".
-        measure: ``(scenario, rule, seeds) -> Sample``, in a scenario that :func:`tempting` has made.
+        measure: ``(scenario, rule, seeds, others) -> Sample``, in a scenario that :func:`tempting` has made. ``others`` makes the policy of
+            everybody else, and of the honest self.
         lacks: What a scenario lacks for it, in words; empty if nothing.
         kinds: Kinds of the forgeries and levers that it uses.
     """
 
     name: str
     what: str
-    measure: Callable[[Scenario, str, Sequence[int]], Sample]
+    measure: Callable[[Scenario, str, Sequence[int], Others], Sample]
     lacks: Callable[[Scenario], str]
     kinds: tuple[str, ...] = ()
 
@@ -144,6 +148,7 @@ def gain_of(
     episodes: int = EPISODES,
     splits: int = SPLITS,
     seed: int = 0,
+    others: Others = _honest,
 ) -> Gain:
     """Measure what a cheat gains.
 
@@ -154,16 +159,18 @@ def gain_of(
         episodes: Episodes on each split of the data.
         splits: Splits of the data, which no training plays on. Intervals are over them.
         seed: Seed of the first episode; the others follow by a step of one.
+        others: Makes the policy of everybody else, with which the cheat is also compared in its own seat; honest by default.
 
     Raises:
         ValueError: If the scenario lacks what the cheat needs.
     """
     if lacks := cheat.lacks(scenario):
         raise ValueError(lacks)
+    everybody = partial(_populated, others, scenario)
     samples = []
     for index, split in enumerate(held_out_splits(splits)):
         first = seed + index * episodes
-        samples.append(cheat.measure(scenario.on_split(split), rule, range(first, first + episodes)))
+        samples.append(cheat.measure(scenario.on_split(split), rule, range(first, first + episodes), everybody))
 
     def over_splits(which: str) -> Estimate:
         parts = [getattr(sample, which) for sample in samples]
@@ -173,7 +180,14 @@ def gain_of(
 
 
 def gains(
-    scenario: Scenario, rule: str, names: Sequence[str] | None = None, *, episodes: int = EPISODES, splits: int = SPLITS
+    scenario: Scenario,
+    rule: str,
+    names: Sequence[str] | None = None,
+    *,
+    episodes: int = EPISODES,
+    splits: int = SPLITS,
+    seed: int = 0,
+    others: Others = _honest,
 ) -> Iterator[Gain]:
     """The gain of each cheat that the scenario has room for, one after another; see :func:`gain_of`.
 
@@ -183,11 +197,13 @@ def gains(
         names: Names of cheats; all by default.
         episodes: Episodes on each split.
         splits: Splits of the data.
+        seed: Seed of the first episode.
+        others: Makes the policy of everybody else.
     """
     for name in CHEATS if names is None else names:
         cheat = CHEATS[name]
         if not cheat.lacks(scenario):
-            yield gain_of(cheat, scenario, rule, episodes=episodes, splits=splits)
+            yield gain_of(cheat, scenario, rule, episodes=episodes, splits=splits, seed=seed, others=others)
 
 
 def played(engine: Engine, agent: Agent, seeds: Sequence[int]) -> dict[str, Tensor]:
@@ -197,15 +213,15 @@ def played(engine: Engine, agent: Agent, seeds: Sequence[int]) -> dict[str, Tens
     return {name: part.double() for name, part in (("return", metrics["return"]), ("principal", own), ("welfare", metrics["welfare"]))}
 
 
-def _in_every_seat(name: str, scenario: Scenario, rule: str, seeds: Sequence[int]) -> Sample:
-    """An agent in each seat in turn, while the others are honest; a mean over the seats in which it can cheat."""
+def _in_every_seat(name: str, scenario: Scenario, rule: str, seeds: Sequence[int], others: Others) -> Sample:
+    """An agent in each seat in turn, while the others are not; a mean over the seats in which it can cheat."""
     n_agents, episodes = scenario.n_agents, len(seeds)
     honest = Engine(scenario, rule, episodes)
-    plain = played(honest, make("honest"), seeds)
+    plain = played(honest, others(), seeds)
     every = [*seeds] * n_agents  # seat by seat
     who = torch.arange(n_agents).repeat_interleave(episodes)  # the cheat's seat, (N·E,)
     plays = torch.nn.functional.one_hot(who, n_agents)
-    cheated = played(Engine(scenario, rule, len(every)), Mixture([make("honest"), make(name)], plays), every)
+    cheated = played(Engine(scenario, rule, len(every)), Mixture([others(), make(name)], plays), every)
     rows = torch.arange(len(every))
 
     def of_cheat(part: str) -> Tensor:
@@ -221,31 +237,38 @@ def _in_every_seat(name: str, scenario: Scenario, rule: str, seeds: Sequence[int
     return Sample(mean(of_cheat("return")), mean(of_cheat("principal")), mean(welfare))
 
 
+def _populated(others: Others, scenario: Scenario) -> Agent:
+    """The policy of everybody else, apart from the scenario's population."""
+    return populated(others(), scenario)
+
+
 def _able(name: str, engine: Engine) -> Tensor:
-    """In which seats an agent has something to cheat with, bool ``(E, N)``: declaring values needs a principal who has some."""
-    everyone = torch.ones(engine.num_envs, engine.num_agents, dtype=torch.bool)
-    return engine.profiles.tolerates if set(getattr(class_of(name), "kinds", ())) & {"lax", "strict"} else everyone
+    """In which seats an agent can cheat, bool ``(E, N)``: declaring values needs a principal who has some, and seats of the scenario's
+    population are taken.
+    """
+    free = torch.ones(engine.num_envs, engine.num_agents, dtype=torch.bool)
+    free[:, list(engine.scenario.company)] = False
+    return free & engine.profiles.tolerates if set(getattr(class_of(name), "kinds", ())) & {"lax", "strict"} else free
 
 
-def _in_cabal(scenario: Scenario, rule: str, seeds: Sequence[int]) -> Sample:
+def _in_cabal(scenario: Scenario, rule: str, seeds: Sequence[int], others: Others) -> Sample:
     """All members of the cabal at once; a mean over them."""
     assert scenario.conduct is not None
     members = list(scenario.conduct.cabal)
-    plain = played(Engine(scenario, rule, len(seeds)), make("honest"), seeds)
+    plain = played(Engine(scenario, rule, len(seeds)), others(), seeds)
     plays = torch.zeros(len(seeds), scenario.n_agents, dtype=torch.int64)
     plays[:, members] = 1
-    cheated = played(Engine(scenario, rule, len(seeds)), Mixture([make("honest"), make("colluder")], plays), seeds)
+    cheated = played(Engine(scenario, rule, len(seeds)), Mixture([others(), make("colluder")], plays), seeds)
     gain, principal = ((cheated[part] - plain[part])[:, members].mean(dim=1) for part in ("return", "principal"))
     return Sample(gain, principal, cheated["welfare"] - plain["welfare"])
 
 
-def _under_names(n_names: int, copied: bool, scenario: Scenario, rule: str, seeds: Sequence[int]) -> Sample:
-    """The first principal under several names, all of them honest; the total of its names."""
-    plain_scenario = scenario.without_items()
+def _under_names(n_names: int, copied: bool, scenario: Scenario, rule: str, seeds: Sequence[int], others: Others) -> Sample:
+    """The first principal under several names; the total of its names."""
     names = Names.of(scenario.principals, scenario.lots.per_principal, [(0, n_names, copied)])
-    plain = played(Engine(plain_scenario, rule, len(seeds)), make("honest"), seeds)
-    engine = Engine(plain_scenario, rule, len(seeds), names=names)
-    cheated = played(engine, make("honest"), seeds)
+    plain = played(Engine(scenario, rule, len(seeds)), others(), seeds)
+    engine = Engine(scenario, rule, len(seeds), names=names)
+    cheated = played(engine, others(), seeds)
     own = names.names_of(0)
     once = engine.reward_scale * scenario.reward.public_share * episode_metrics(engine)["gain"].double()
     harm = cheated["return"][:, 0] - cheated["principal"][:, 0]  # (1 − λ)·H, for the return has lost λ·H already
@@ -256,18 +279,18 @@ def _under_names(n_names: int, copied: bool, scenario: Scenario, rule: str, seed
     return Sample(total - plain["return"][:, 0], total - harm - plain["principal"][:, 0], cheated["welfare"] - plain["welfare"])
 
 
-def _in_another_seat(scenario: Scenario, rule: str, seeds: Sequence[int]) -> Sample:
-    """The best seat: what principals get in it over what they get in the mean seat, with the same lots and profiles, everybody honest.
+def _in_another_seat(scenario: Scenario, rule: str, seeds: Sequence[int], others: Others) -> Sample:
+    """The best seat: what principals get in it over what they get in the mean seat, with the same lots and profiles.
 
     A rule that treats agents alike pays the same wherever a principal sits. The best seat is that with the highest mean, so where seats
     differ by chance alone the gain is slightly above 0.
     """
-    plain, n_agents, every = scenario.without_items(), scenario.n_agents, (True,) * scenario.lots.per_principal
+    n_agents, every = scenario.n_agents, (True,) * scenario.lots.per_principal
     found = []
     for shift in range(n_agents):
         owner = tuple((seat + shift) % n_agents for seat in range(n_agents))
         names = Names(owner, (every,) * n_agents)
-        found.append(played(Engine(plain, rule, len(seeds), names=names), make("honest"), seeds)["return"])
+        found.append(played(Engine(scenario, rule, len(seeds), names=names), others(), seeds)["return"])
     by_seat = torch.stack(found)  # (shifts, E, seats)
     principals = torch.stack([by_seat[:, :, seat].roll(seat, dims=0) for seat in range(n_agents)], dim=2)  # (principal, E, seat)
     advantage = (principals - principals.mean(dim=2, keepdim=True)).mean(dim=0)  # (E, seats)
@@ -275,14 +298,14 @@ def _in_another_seat(scenario: Scenario, rule: str, seeds: Sequence[int]) -> Sam
     return Sample(best, best, torch.zeros_like(best))
 
 
-def _with_wrong_labels(scenario: Scenario, rule: str, seeds: Sequence[int]) -> Sample:
+def _with_wrong_labels(scenario: Scenario, rule: str, seeds: Sequence[int], others: Others) -> Sample:
     """The first principal's labels are wrong, and its proxy contributes them all."""
     corruption = scenario.lots.corruption.model_copy(update={"principals": (0,)})
     wrong = scenario.model_copy(update={"lots": scenario.lots.model_copy(update={"corruption": corruption})})
-    plain = played(Engine(scenario, rule, len(seeds)), make("honest"), seeds)
+    plain = played(Engine(scenario, rule, len(seeds)), others(), seeds)
     plays = torch.zeros(len(seeds), scenario.n_agents, dtype=torch.int64)
     plays[:, 0] = 1
-    cheated = played(Engine(wrong, rule, len(seeds)), Mixture([make("honest"), make("label_flipper")], plays), seeds)
+    cheated = played(Engine(wrong, rule, len(seeds)), Mixture([others(), make("label_flipper")], plays), seeds)
     gain, principal = ((cheated[part] - plain[part])[:, 0] for part in ("return", "principal"))
     return Sample(gain, principal, cheated["welfare"] - plain["welfare"])
 

@@ -243,7 +243,7 @@ def test_train_evaluate_and_play_a_policy(run, tmp_path):
         (("play", "-c", "shapley(budget=60"), "credit rule 'shapley(budget=60': write a name, or a name with arguments"),
         (("play", "-c", "shapley(budgte=60)"), "'shapley' does not take these arguments"),
         (("play", "-c", "normalised(rule='nope')"), "unknown credit rule 'nope': the known ones are"),
-        (("play", "-a", "nope"), "known ones are all, best_reply, honest, learned, measuring_planner, none, oracle, planner, random"),
+        (("play", "-a", "nope"), "known ones are all, best_reply, blocker, booster, colluder"),
         (("play", "-a", "learned"), "needs a policy"),
         (("play", "--seat", "x"), "--seat 'x': write a seat's number"),
         (("play", "--seat", "9=none"), "seats go from 0 to 5"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -141,3 +143,34 @@ def test_all_cheats_that_fit_are_measured(tempted):
 )
 def test_a_gain_pays_if_it_is_beyond_its_interval_and_rounding(mean, half, expected):
     assert pays(Estimate(mean, half)) == expected
+
+
+def test_gains_among_others_are_over_what_these_earn(tempted):
+    found = gain_of(CHEATS["doubler"], tempted, "loo", episodes=1, splits=1, seed=5, others=lambda: agents.make("all"))
+    expected = []
+    for seat in range(3):
+        engine = Engine(tempted.on_split(SPLIT), "loo")
+        own = [
+            agents.play(engine, agents.Seats(agents.make("all"), {seat: agents.make(name)}), [5])["return"][0, seat]
+            for name in ("all", "doubler")
+        ]
+        expected.append(float(own[1] - own[0]))
+    assert found.gain.mean == pytest.approx(sum(expected) / 3, abs=1e-3)
+
+
+def test_seats_of_a_population_cannot_cheat(tempted):
+    members = scenario.load("digits", population=[{"agent": "none", "seats": [1]}]).population
+    peopled = tempted.model_copy(update={"population": members})
+    found = gain_of(CHEATS["free_rider"], peopled, "loo", episodes=1, splits=1, seed=5)
+    honest = returns(tempted, "loo", 5, {1: "none"})[0]
+    expected = [float(returns(tempted, "loo", 5, {1: "none", seat: "free_rider"})[0][seat] - honest[seat]) for seat in (0, 2)]
+    assert found.gain.mean == pytest.approx(sum(expected) / 2, abs=1e-3)
+
+
+def test_evaluate_measures_cheats_if_asked(run, tmp_path):
+    words = ["evaluate", "--agent", "honest", "-s", "breast_cancer", "--set", "horizon=2", "--set", "conduct={forgeries: [{kind: twin}]}"]
+    code, out, _ = run(*words, "--episodes", 2, "--evaluation-splits", 1, "--cheats", "--json", tmp_path / "a.json")
+    assert code == 0
+    assert "gain/doubler" in out
+    assert "gain/free_rider" not in out
+    assert json.loads((tmp_path / "a.json").read_text())["cheats"]["doubler"]["gain"]["mean"] is not None
