@@ -143,6 +143,10 @@ lessons: $(READY)  ## reproduce what the rules of learning cooperatives teach: d
 	@$(BIN)/proxycoop report $(OUT)/lessons --parts docs/results/lessons --overwrite
 	@$(BIN)/python benchmarks/training/ippo.py --memory --seeds 3 --steps 30000 --markdown docs/results/memory.md
 
+temptations: $(READY)  ## reproduce what rules tempt proxies to do: two trials, all rules, three scenarios, five seeds; loyalty; exploits; five hours
+	@$(BIN)/python benchmarks/training/temptations.py --jobs 2 --markdown docs/results/temptations.md --pictures docs/results
+	@$(BIN)/python benchmarks/training/exploits.py --out $(OUT)/exploits --markdown docs/results/exploitability.md
+
 docs: $(VENV)/.docs  ## build the documentation site into $(SITE)/html, and run its notebooks; warnings are errors
 	@PYTHONPATH=docs/_ext $(BIN)/python -m sphinx -W --keep-going --quiet -b html -d $(SITE)/doctrees docs $(SITE)/html
 	@echo "open $(SITE)/html/index.html"

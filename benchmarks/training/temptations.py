@@ -31,14 +31,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from proxycoop import agents, credit
 from proxycoop.envs import Engine, Scenario, scenario
 from proxycoop.envs.shared import require_served
-from proxycoop.files import write_text
+from proxycoop.files import write_bytes, write_text
+from proxycoop.training.analysis.summary import told
 from proxycoop.training.evaluate import EVALUATION_SEED, held_out_splits
+from proxycoop.training.intervals import Estimate
 from proxycoop.training.libraries.registry import settings_for
+from proxycoop.training.pages.drawing import WIDTH, Drawing, drawing, house_style
+from proxycoop.training.pages.temptation_figures import heat_map
 from proxycoop.training.train import train
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +65,49 @@ ITEMS = ("sent/echo", "sent/noise", "sent/twin", "sent/boost", "pulled/strict", 
 LOYALTIES = (0.3, 1.0, 3.0, 10.0)
 """Values of ``reward.loyalty`` beside 0 with which the trial of declared values is made under :data:`LOYAL` in the first scenario."""
 LOYAL = ("shapley", "loo", "equal", "veto_shapley")
+SHOWN: dict[str, tuple[str, dict[str, str]]] = {
+    "forgeries": (
+        "forged updates",
+        {
+            "welfare": "welfare",
+            "clean": "clean_share",
+            "corrupt": "corrupt_share",
+            **{kind: f"sent/{kind}" for kind in ("echo", "noise", "twin", "boost")},
+        },
+    ),
+    "values": (
+        "declared values",
+        {
+            "welfare": "welfare",
+            "clean": "clean_share",
+            "strict": "pulled/strict",
+            "lax": "pulled/lax",
+            "own harm": "own_harm",
+            "a principal's welfare": "principal_welfare",
+            "largest rise of a loss": "realised_rise",
+        },
+    ),
+    "honest": (
+        "without temptations",
+        {
+            "welfare": "welfare",
+            "clean": "clean_share",
+            "corrupt": "corrupt_share",
+            "own harm": "own_harm",
+            "a principal's welfare": "principal_welfare",
+        },
+    ),
+}
+"""The tables: of each trial its title, and its columns with their measures."""
+UNITS = ("welfare", "return", "principal_welfare")
+"""Measures in reward units, which are shown with one decimal."""
+LOYALTY_COLUMNS = {
+    "lax": "pulled/lax",
+    "strict": "pulled/strict",
+    "own harm": "own_harm",
+    "a principal's welfare": "principal_welfare",
+    "welfare": "welfare",
+}
 COLUMNS = (*ABOUT, *MEASURES, *ITEMS)
 EPISODES = 16
 """Episodes that a policy plays on each of the splits."""
@@ -200,8 +248,99 @@ def run(waiting: Sequence[Task], path: Path, jobs: int, minutes: float | None) -
                 submit()
 
 
+def of(rows: Sequence[dict[str, str]], measure: str, **which: object) -> Estimate:
+    """The mean of a measure over seeds, with its 95 % interval (Student), in some rows."""
+    found = [row[measure] for row in rows if all(row[name] == str(value) for name, value in which.items()) and row[measure]]
+    return Estimate.of(torch.tensor([float(one) for one in found], dtype=torch.float64))
+
+
+def rules_in(rows: Sequence[dict[str, str]], name: str, trial: str) -> list[str]:
+    """The rules of a trial, by welfare, the highest first."""
+    found = {row["rule"] for row in rows if (row["scenario"], row["trial"], row["loyalty"]) == (name, trial, "0.0")}
+    return sorted(found, key=lambda rule: -(of(rows, "welfare", scenario=name, trial=trial, rule=rule, loyalty=0.0).mean or 0.0))
+
+
+def tables(rows: Sequence[dict[str, str]]) -> str:
+    """The tables of both trials in each scenario, and that of loyalty, as Markdown."""
+    lines: list[str] = []
+    for name in (one for one in SCENARIOS if any(row["scenario"] == one for row in rows)):
+        for trial, (title, columns) in SHOWN.items():
+            rules = rules_in(rows, name, trial)
+            if not rules:
+                continue
+            lines += [f"**`{name}`, {title}**", "", f"| rule | seeds | {' | '.join(columns)} |", "|---|---:|" + "---:|" * len(columns)]
+            for rule in rules:
+                here = {"scenario": name, "trial": trial, "rule": rule, "loyalty": 0.0}
+                n_seeds = sum(all(row[key] == str(value) for key, value in here.items()) for row in rows)
+                cells = [told(of(rows, measure, **here), 1 if measure in UNITS else 2) for measure in columns.values()]
+                lines.append(f"| `{rule}` | {n_seeds} | {' | '.join(cells)} |")
+            lines.append("")
+    if loyal := loyalty_rows(rows):
+        lines += ["**`digits-mean`, declared values, by loyalty λ**", ""]
+        lines += ["| rule | λ | seeds | " + " | ".join(LOYALTY_COLUMNS) + " |", "|---|---:|---:|" + "---:|" * len(LOYALTY_COLUMNS)]
+        lines += [f"| `{rule}` | {loyalty:g} | {n_seeds} | {' | '.join(cells)} |" for rule, loyalty, n_seeds, cells in loyal]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def loyalty_rows(rows: Sequence[dict[str, str]]) -> list[tuple[str, float, int, list[str]]]:
+    """By rule and λ: the seeds, and the measures as text; empty if only λ = 0 was trained."""
+    values = [row for row in rows if (row["scenario"], row["trial"]) == (SCENARIOS[0], "values") and row["rule"] in LOYAL]
+    if all(float(row["loyalty"]) == 0 for row in values):
+        return []
+    found = []
+    for rule, loyalty in itertools.product(LOYAL, (0.0, *LOYALTIES)):
+        here = [row for row in values if row["rule"] == rule and float(row["loyalty"]) == loyalty]
+        if here:
+            cells = [told(of(here, measure), 1 if measure in UNITS else 2) for measure in LOYALTY_COLUMNS.values()]
+            found.append((rule, loyalty, len(here), cells))
+    return found
+
+
+def pictures(rows: Sequence[dict[str, str]]) -> list[Drawing]:
+    """Heat maps of both trials in each scenario, and the curves of loyalty."""
+    drawn = []
+    with house_style():
+        for name in (one for one in SCENARIOS if any(row["scenario"] == one for row in rows)):
+            for trial, (_, columns) in SHOWN.items():
+                items = [measure for measure in columns.values() if measure in (*ITEMS, "clean_share", "corrupt_share")]
+                if not (rules := rules_in(rows, name, trial)):
+                    continue
+                shares = [[of(rows, one, scenario=name, trial=trial, rule=rule, loyalty=0.0).mean for one in items] for rule in rules]
+                titles = [one.partition("/")[2] or one.replace("_share", " lots") for one in items]
+                drawn.append(heat_map(f"temptations-{name}-{trial}", rules, titles, shares, "share of rounds", share=True))
+        if loyalty_rows(rows):
+            drawn.append(loyalty_curves(rows))
+    return drawn
+
+
+def loyalty_curves(rows: Sequence[dict[str, str]]) -> Drawing:
+    """Sell-out, own harm and principals' welfare by λ, a curve for each rule."""
+    figure, said = Figure((WIDTH, 6.2), layout="constrained"), []
+    panels = {
+        "pulled/lax": "declare more than true, share",
+        "own_harm": "own harm, tolerances",
+        "principal_welfare": "a principal's welfare",
+    }
+    styles = dict(zip(LOYAL, (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D")), strict=True))
+    for ax, (measure, title) in zip(figure.subplots(len(panels), 1, sharex=True), panels.items(), strict=True):
+        for rule, (colour, dashes, marker) in styles.items():
+            levels = (0.0, *LOYALTIES)
+            estimates = [of(rows, measure, scenario=SCENARIOS[0], trial="values", rule=rule, loyalty=level) for level in levels]
+            known = [(i, one) for i, one in enumerate(estimates) if one.mean is not None]
+            x, mean, half = ([i for i, _ in known], [one.mean or 0.0 for _, one in known], [one.half_width or 0.0 for _, one in known])
+            ax.errorbar(x, mean, half, color=colour, linestyle=dashes, marker=marker, markersize=4, capsize=2, elinewidth=0.7, label=rule)
+            said.append(f"{rule}, {title}: {', '.join(told(one, 2) for _, one in known)}")
+        ax.set_ylabel(title)
+        ax.set_xticks(range(len(LOYALTIES) + 1), [f"{level:g}" for level in (0.0, *LOYALTIES)])
+    ax.set_xlabel("loyalty λ, reward units per tolerance")
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=len(LOYAL))
+    return drawing("temptations-loyalty", figure, said)
+
+
 def main() -> None:
-    """Train what is missing."""
+    """Train what is missing, and write tables and pictures of what is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenarios", nargs="+", default=list(SCENARIOS))
     parser.add_argument("--trials", nargs="+", choices=list(TRIALS), default=list(TRIALS))
@@ -210,12 +349,24 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
     parser.add_argument("--minutes", type=float, help="begin no training after so many minutes")
     parser.add_argument("--csv", type=Path, default=ROOT / "docs" / "results" / "temptations.csv")
+    parser.add_argument("--markdown", type=Path, help="write the tables into this file")
+    parser.add_argument("--pictures", type=Path, help="write the pictures into this folder, as SVG")
+    parser.add_argument("--draw", action="store_true", help="train nothing: only tables and pictures of what the CSV file has")
     arguments = parser.parse_args()
     all_tasks = list(tasks(arguments.scenarios, arguments.trials, arguments.seeds, arguments.steps))
     have = {tuple(str(row[one]) for one in ABOUT) for row in read(arguments.csv)}
     waiting = [task for task in all_tasks if tuple(str(getattr(task, one)) for one in ABOUT) not in have]
     sys.stderr.write(f"{len(waiting)} of {len(all_tasks)} trainings are missing\n")
-    run(waiting, arguments.csv, arguments.jobs, arguments.minutes)
+    if waiting and not arguments.draw:
+        run(waiting, arguments.csv, arguments.jobs, arguments.minutes)
+    rows = read(arguments.csv)
+    text = tables(rows)
+    sys.stdout.write(text)
+    if arguments.markdown is not None:
+        write_text(arguments.markdown, text)
+    for one in pictures(rows) if arguments.pictures is not None else ():
+        arguments.pictures.mkdir(parents=True, exist_ok=True)
+        write_bytes(arguments.pictures / f"{one.key}.svg", one.svg)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..analysis.summary import told
-from ..intervals import Estimate
 from .cheats import CHEATS, Gain, pays
 from .exploit import Response
 from .redteam import Findings
@@ -51,19 +50,18 @@ def _response(response: Response, others: str) -> str:
     changes = sorted(((own - before, name) for name, (own, before) in response.shares.items()), key=lambda pair: -abs(pair[0]))
     named = [f"{name} ({own_before(response, name)})" for change, name in changes[:MOST_NAMED] if abs(change) > _WORTH_NAMING]
     how = f" It chooses {', '.join(named)}." if named else ""
-    harm = response.welfare
-    side = "" if harm.mean is None else f", and the cooperative {'loses' if harm.mean < 0 else 'gains'} {told(_size(harm), 1)}"
+    side = f", and welfare changes by {told(response.welfare, 1)}"
     return f"{what} gains {told(response.gain, 1)}{side}.{how}{unfinished}"
 
 
 def own_before(response: Response, name: str) -> str:
     """How often the best response chooses an item, and how often the policy that it departs from."""
     own, before = response.shares[name]
-    return f"in {own:.0%} of rounds, before {before:.0%}".replace("%", " %")
+    return f"in {_percent(own)} of rounds, before {_percent(before)}"
 
 
-def _size(estimate: Estimate) -> Estimate:
-    return Estimate(None if estimate.mean is None else abs(estimate.mean), estimate.half_width)
+def _percent(share: float) -> str:
+    return f"{100 * share:z.0f} %".replace("-", "−")
 
 
 def _learned(found: Findings) -> list[str]:
@@ -73,7 +71,7 @@ def _learned(found: Findings) -> list[str]:
         f"{told(honest['welfare'], 0)}."
     ]
     sent = sorted(((one.mean or 0.0, name.partition("/")[2]) for name, one in tempted.items() if name.startswith("sent/")), reverse=True)
-    if named := [f"{name} in {share:.0%}".replace("%", " %") for share, name in sent[:MOST_NAMED] if share > _WORTH_NAMING]:
+    if named := [f"{name} in {_percent(share)}" for share, name in sent[:MOST_NAMED] if share > _WORTH_NAMING]:
         said[0] = f"{said[0][:-1]}. They send {', '.join(named)} of rounds."
     if "pulled/lax" in tempted:
         lax, strict = (told(tempted[f"pulled/{kind}"], 0, percent=True) for kind in ("lax", "strict") if f"pulled/{kind}" in tempted)
@@ -83,7 +81,7 @@ def _learned(found: Findings) -> list[str]:
             f"{told(honest['own_harm'], 1)}."
         )
     if (share := found.price_of_anarchy) is not None:
-        said.append(f"That is {share:.0%} of the welfare of a planner that may use everything.".replace("%", " %"))
+        said.append(f"Their welfare is {_percent(share)} of that of a planner that may use everything.")
     return said
 
 
@@ -95,9 +93,7 @@ def _defences(found: Findings) -> str:
         return "Of what the package has against cheats, nothing that was tried takes half of a gain at a tenth of honest welfare."
     best: dict[str, float] = {}
     said: Sequence[str] = [
-        f"{one.what} leaves {told(one.gain, 1)} of the gain of {one.cheat}, and honest proxies {one.welfare:.0%} of their welfare".replace(
-            "%", " %"
-        )
+        f"{one.what} leaves {told(one.gain, 1)} of the gain of {one.cheat}, and honest proxies {_percent(one.welfare)} of their welfare"
         for one in sorted(helping, key=lambda one: one.share)
         if best.setdefault(one.cheat, one.share) == one.share
     ]
