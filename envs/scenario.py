@@ -10,18 +10,14 @@ the other::
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     Field,
     PrivateAttr,
@@ -34,14 +30,17 @@ from pydantic_core import PydanticCustomError
 
 from .. import strict_yaml
 from ..registry import unknown_name
-from ..settings import LATER, Settings, left_out, misplaced, models_in, problems
-from ..text import one_line
+from ..settings import LATER, Settings, misplaced
 from .conduct.population import Members, seats_taken
 from .conduct.settings import Conduct
 from .data.lots import Lots
 from .data.mixtures import DirichletMixture
 from .data.names import Names
 from .data.sources import Data
+from .files.draft import RateOfAnotherModel, model_in_words, read_draft
+from .files.draft import names as names
+from .files.draft import plain as plain_data
+from .files.explain import explain
 from .model.additive import WeightsName
 from .model.models import ModelSettings, Softmax
 from .model.server import ServerSettings, Sgd
@@ -117,23 +116,6 @@ def _value(settings: Any) -> Any:
     if missing := [name for name, one in known.items() if one.default is inspect.Parameter.empty and name not in rest]:
         raise ValueError(f"a value of kind {settings['kind']!r} needs {', '.join(map(repr, missing))}")
     return cls(**rest)
-
-
-@dataclass(frozen=True)
-class RateOfAnotherModel:
-    """A learning rate that a file set for a model of another kind than the scenario's.
-
-    Attributes:
-        setting: Its dotted path, such as ``substrate.local_lr``.
-        rate: The learning rate.
-        model: The model for which it was set, in words: its kind, and of a module the factory.
-        place: File and line.
-    """
-
-    setting: str
-    rate: float
-    model: str
-    place: str
 
 
 @dataclass(frozen=True)
@@ -341,7 +323,7 @@ class Scenario(Settings):
     @property
     def model_in_words(self) -> str:
         """The kind of the model, and of a module the factory."""
-        return _model_in_words(self.model.model_dump())
+        return model_in_words(self.model.model_dump())
 
     @property
     def rates_of_another_model(self) -> tuple[RateOfAnotherModel, ...]:
@@ -387,13 +369,8 @@ class Scenario(Settings):
             full: Whether settings that earlier versions did not have, such as ``settlement``, are there at their defaults too. Records of
                 runs leave them out: those from before they existed have no such keys either, and they are compared with this.
         """
-        plain: dict[str, Any] = _plain(self, full)
+        plain: dict[str, Any] = plain_data(self, full)
         return plain
-
-
-def names() -> list[str]:
-    """Names of the scenarios that come with the package."""
-    return sorted(path.name.removesuffix(".yaml") for path in _folder().iterdir() if path.name.endswith(".yaml"))
 
 
 def load(name_or_path: str | Path, **overrides: Any) -> Scenario:
@@ -425,12 +402,12 @@ def load_overridden(name_or_path: str | Path, overrides: Mapping[str, tuple[Any,
     """
     if not isinstance(name_or_path, (str, Path)):
         raise ValueError(f"scenario={name_or_path!r}: must be the name of a scenario, the path of its YAML file, or a Scenario")
-    draft = _read(name_or_path)
+    draft = read_draft(name_or_path)
     draft.override(overrides)
     try:
         made = Scenario.model_validate(draft.data)
     except ValidationError as error:
-        raise ValueError(_explain(error, draft)) from None
+        raise ValueError(explain(error, draft, Scenario)) from None
     made._origin = _Origin(draft.rates_set())
     return made
 
@@ -463,232 +440,4 @@ def files_of(name_or_path: str | Path) -> list[Path]:
     Raises:
         ValueError: If one cannot be read.
     """
-    return _read(name_or_path).files
-
-
-def _folder() -> Any:
-    return resources.files(__package__) / "scenarios"
-
-
-_KeyPath = strict_yaml.KeyPath
-_RATES: tuple[_KeyPath, ...] = (("start", "lr"), ("substrate", "local_lr"), ("substrate", "lr"), ("server", "lr"))
-"""The settings that are learning rates of the shared model."""
-
-
-def _model_in_words(model: Any) -> str:
-    """The kind of a model, and of a module the factory, by its settings as plain data, which need not be valid yet."""
-    settings = model if isinstance(model, Mapping) else {}
-    return " ".join(str(settings[key]) for key in ("kind", "factory") if key in settings) or "softmax"
-
-
-@dataclass
-class Draft:
-    """A scenario that is being put together, and where each of its keys comes from.
-
-    Attributes:
-        where: The file, for messages.
-        data: What it says so far.
-        places: Of each key: the file and line, or the override, that it was read from last.
-        overridden: The keys that an override has set.
-        files: The files that were read, the one that extends the others last.
-        set_for: Of each learning rate that a file set: the model of the scenario then, in words.
-    """
-
-    where: str
-    data: dict[str, Any]
-    places: dict[_KeyPath, str]
-    overridden: dict[_KeyPath, str] = field(default_factory=dict)
-    files: list[Path] = field(default_factory=list)
-    set_for: dict[_KeyPath, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._mark_rates(self.places)
-
-    def merge(self, data: Mapping[str, Any], places: Mapping[_KeyPath, str]) -> None:
-        """Merge data, mapping by mapping. An empty mapping, or a part of another ``kind``, replaces the whole old part."""
-        self._merge(self.data, data, places, ())
-        self._mark_rates(places)
-
-    def _mark_rates(self, places: Mapping[_KeyPath, str]) -> None:
-        """Remember for which model the learning rates at these places were set."""
-        self.set_for |= {path: _model_in_words(self.data.get("model")) for path in _RATES if path in places}
-
-    def rates_set(self) -> tuple[RateOfAnotherModel, ...]:
-        """The learning rates that files set for another model than there is now, unless an override or another file set them anew."""
-        model = _model_in_words(self.data.get("model"))
-        return tuple(
-            RateOfAnotherModel(".".join(path), float(self.data[path[0]][path[1]]), known, self.places[path])
-            for path, known in self.set_for.items()
-            if known != model and path in self.places and path not in self.overridden
-        )
-
-    def _merge(self, base: dict[str, Any], extra: Mapping[str, Any], places: Mapping[_KeyPath, str], path: _KeyPath) -> None:
-        for key, value in extra.items():
-            old, here = base.get(key), (*path, str(key))
-            if value and isinstance(old, dict) and isinstance(value, Mapping) and _fits(value.get("kind"), old.get("kind")):
-                self.places |= {here: places[here]} if here in places else {}
-                self._merge(old, value, places, here)
-            else:
-                base[key] = dict(value) if isinstance(value, Mapping) else value
-                self._forget(here)
-                inside = {place: at for place, at in places.items() if place[: len(here)] == here}
-                if inside:
-                    self.places[here] = next(iter(inside.values()))
-                self.places |= inside
-
-    def override(self, overrides: Mapping[str, tuple[Any, str]]) -> None:
-        """Set keys, the kinds of parts first: a part of another kind replaces the whole old part.
-
-        Args:
-            overrides: By dotted path, in which items of lists are named by their places, from 0: the value, and where it comes from.
-
-        Raises:
-            ValueError: If a path leads through a single setting, or names no item of a list.
-        """
-        for dotted, (value, origin) in sorted(overrides.items(), key=lambda one: one[0].rpartition(".")[2] != "kind"):
-            self._override(tuple(dotted.split(".")), _plain(value), origin)
-
-    def _override(self, path: _KeyPath, value: Any, origin: str) -> None:
-        """Set one key, and make the mappings on the way to it."""
-        *parents, last = path
-        data: Any = self.data
-        for depth, key in enumerate(parents):
-            if isinstance(data, list):
-                data = data[_position(data, path, depth, origin)]
-            else:
-                if data.get(key) is None:
-                    data[key] = {}
-                data = data[key]
-            if not isinstance(data, dict | list):
-                raise ValueError(f"{origin}: {key!r} is {data!r} and has no settings of its own")
-        if last == "kind" and isinstance(data, dict) and not _fits(value, data.get("kind")):
-            data.clear()  # the settings of the old kind do not fit the new one
-            self._forget(tuple(parents))
-        places = {(*path, *inner): origin for inner in _leaves(value)}
-        if isinstance(data, list):
-            place = _position(data, path, len(parents), origin)
-            items = {last: data[place]}
-            self._merge(items, {last: value}, places, tuple(parents))
-            data[place] = items[last]
-        else:
-            self._merge(data, {last: value}, places, tuple(parents))
-        self.overridden |= places
-
-    def _forget(self, path: _KeyPath) -> None:
-        """Forget where what stands at and below a key came from: it has been replaced."""
-        for places in (self.places, self.overridden):
-            for gone in [place for place in places if place[: len(path)] == path]:
-                del places[gone]
-
-    def place(self, path: _KeyPath) -> str:
-        """Where a key was read from, or the nearest key above it; with the overrides below it."""
-        at = next((self.places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.places), self.where)
-        inside = [origin for place, origin in self.overridden.items() if place[: len(path)] == path and origin != at]
-        return " with ".join([at, ", ".join(dict.fromkeys(inside))]) if inside else at
-
-
-def _position(items: list[Any], path: _KeyPath, depth: int, origin: str) -> int:
-    """The place in a list that a part of a path names."""
-    place = path[depth]
-    if not items:
-        raise ValueError(f"{origin}: {'.'.join(path[:depth])} is an empty list: set all of it, as in {'.'.join(path[:depth])}=[{{…}}]")
-    if not re.fullmatch(r"[0-9]{1,4}", place, re.ASCII) or int(place) >= len(items):
-        whole = f"a place in the list {'.'.join(path[:depth])}, from 0 to {len(items) - 1}"
-        raise ValueError(f"{origin}: {place!r} must be {whole}; or set all of it, as in {'.'.join(path[:depth])}=[{{…}}, {{…}}]")
-    return int(place)
-
-
-def _leaves(value: Any) -> list[_KeyPath]:
-    """The paths, within a value, of what is no mapping or an empty one."""
-    if not isinstance(value, Mapping) or not value:
-        return [()]
-    return [(str(key), *inner) for key, part in value.items() for inner in _leaves(part)]
-
-
-def _read(name_or_path: str | Path, seen: tuple[str, ...] = ()) -> Draft:
-    """Read a scenario and those that it extends."""
-    path = Path(name_or_path)
-    is_path = path.suffix in (".yaml", ".yml") or len(path.parts) > 1
-    if not is_path and str(name_or_path) not in names():
-        raise ValueError(str(unknown_name("scenario", str(name_or_path), names())) + "; or pass the path of a .yaml file")
-    where = str(name_or_path) if is_path else f"{name_or_path}.yaml"
-    if is_path and (path.is_fifo() or path.is_char_device()):
-        raise ValueError(f"scenario file {where!r} is a pipe or a device, and a scenario is read more than once: save it as a file first")
-    identity = str(path.resolve()) if is_path else str(name_or_path)
-    if identity in seen:
-        raise ValueError(f"{where} extends itself, by way of {' → '.join(seen)}: change or remove one of the keys 'extends'")
-    read = (
-        strict_yaml.read_file(where, "scenario file") if is_path else strict_yaml.read_text((_folder() / where).read_text("utf-8"), where)
-    )
-    data = read.value
-    if not isinstance(data, dict):
-        raise ValueError(f"scenario file {where!r} holds {'nothing' if data is None else f'a {type(data).__name__}'}, must hold a mapping")
-    places = {path: f"{one_line(where)}:{line}" for path, line in read.lines.items()}
-    base = data.pop("extends", None)
-    if base is None:
-        return Draft(where, data, places, files=[path] * is_path)
-    if not isinstance(base, str):
-        raise ValueError(f"{places['extends',]}: extends: must be the name of a scenario, or the path of its file (got {base!r})")
-    draft = _read(path.parent / base if is_path and base.endswith((".yaml", ".yml")) else base, (*seen, identity))
-    draft.where = where
-    draft.files += [path] * is_path
-    draft.merge(data, places)
-    return draft
-
-
-def _fits(kind: object, old: object) -> bool:
-    """Whether settings of one kind can be merged with settings of another. Settings without a kind can be merged with any."""
-    return kind is None or old is None or kind == old
-
-
-def _plain(part: Any, full: bool = False) -> Any:
-    """Settings as plain data, which YAML can write and read back: mappings, lists, numbers and strings."""
-    if isinstance(part, BaseModel):
-        kind = {}
-        if isinstance(part, Value):
-            if (name := VALUES.name_of(type(part))) is None:
-                raise ValueError(f"value class {type(part).__name__} is not registered: decorate it with @VALUES.register(NAME)")
-            kind = {"kind": name}
-        return kind | {name: _plain(getattr(part, name), full) for name in type(part).model_fields if full or not left_out(part, name)}
-    if isinstance(part, Mapping):
-        return {key: _plain(value, full) for key, value in part.items()}
-    return [_plain(value, full) for value in part] if isinstance(part, (list, tuple)) else part
-
-
-def _explain(error: ValidationError, draft: Draft) -> str:
-    """A pydantic error as one line per problem: where it stands, key, what is allowed, what came."""
-    lines = []
-    for problem in problems(error):
-        path, beside = _locate(problem.path)
-        key = one_line(".".join(path))
-        said = str(problem._replace(path=(key,) * bool(key))) if problem.known is None else _unknown_key(key, problem.known or beside)
-        lines.append(f"{draft.place(path)}: {said}")
-    return "\n".join(lines)
-
-
-def _unknown_key(key: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"unknown key {key!r}{hint} (allowed here: {', '.join(known)})"
-
-
-def _locate(loc: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
-    """Translate a pydantic location into a path of keys in the file. Also return the keys that are allowed beside the last one.
-
-    A pydantic location also contains tags of unions and names of validators, which are not in the file.
-    """
-    types: list[Any] = [Scenario]
-    place: list[str] = []
-    beside: list[str] = []
-    for part in loc:
-        tagged = [cls for cls in types if "kind" in cls.model_fields and cls.model_fields["kind"].default == part]
-        if tagged:
-            types = tagged
-            continue
-        if part in ("int", "str", "float", "bool", "[key]") or part.startswith(("function-", "constrained-", "literal[", "tuple[")):
-            continue
-        place.append(part)
-        beside = sorted({key for cls in types for key in cls.model_fields})
-        inside = [cls for one in types if part in one.model_fields for cls in models_in(one.model_fields[part].annotation)]
-        types = inside or types
-    return tuple(place), beside
+    return read_draft(name_or_path).files

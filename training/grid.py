@@ -21,7 +21,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from ..checks import items_of
-from ..envs.scenario import Draft, Scenario
+from ..envs.files import Draft
+from ..envs.scenario import Scenario
 from ..settings import describe, problems
 from ..strict_yaml import YAMLError, read_value
 from .libraries.registry import find

@@ -38,7 +38,7 @@ FACES = ("proxycoop.credit", "proxycoop.envs", "proxycoop.agents")
 """Where users import from. Their pages in docs/api list the names in groups."""
 PARTS = (
     *(f"proxycoop.credit.{part}" for part in ("games", "suite", "ledger", "money")),
-    *(f"proxycoop.envs.{part}" for part in ("data", "model", "values", "screening", "people", "conduct", "observations", "money")),
+    *(f"proxycoop.envs.{part}" for part in ("data", "model", "values", "screening", "people", "conduct", "files", "observations", "money")),
 )
 """Parts of the faces with a ``__all__`` of their own."""
 

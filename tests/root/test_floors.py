@@ -46,6 +46,7 @@ FLOORS = {
         observations played_round shared
         records
         scenario
+        files
         people
         screening
         values
