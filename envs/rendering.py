@@ -76,6 +76,8 @@ class _View:
     profiles: list[str]
     items: list[str]  # (K,), numbers of the lots, and after them names of the forged updates: K counts both
     pulled: list[list[str]]  # (N, …), names of the levers that each proxy pulled
+    gone: list[bool]  # (N,), who has left
+    standing: list[str]  # who declared other tolerances in the round than its principal has, and who has left
     status: NDArray[np.int64]  # (N, K)
     kept: NDArray[np.float64]  # (N, K), norm of what was admitted over the update's norm
     blockers: list[list[list[int]]]  # (N, K), for each lot the principals who block it
@@ -134,6 +136,8 @@ class _View:
             profiles=[_profile(engine, e, i) for i in range(engine.num_agents)],
             items=[*map(str, range(engine.num_lots)), *engine.items.names[: n_updates - engine.num_lots]],
             pulled=_pulled(engine, e),
+            gone=engine.standing.gone[e].tolist(),
+            standing=_standing(engine, e),
             status=status,
             kept=kept,
             blockers=blockers,
@@ -232,6 +236,7 @@ def render_text(engine: Engine, environment: int = 0) -> str:
         outcome += textwrap.wrap(rises_in_words(view.risen, view.used), _WIDTH)
         outcome += [f"the bargain {text}" for text in view.bargain]
     outcome += textwrap.wrap(_levers_in_words(view), _WIDTH)
+    outcome += [line for said in view.standing for line in textwrap.wrap(said, _WIDTH)]
     outcome += view.accounts
     outcome += textwrap.wrap(view.deadlock, _WIDTH)
     after = "A or M" if mended else "A"
@@ -346,7 +351,7 @@ def _draw_lots(ax: Axes, view: _View, cell: tuple[float, float]) -> None:
         ax.text(k + 0.5, i + 0.5, text, ha="center", va="center", fontsize=size, linespacing=1.05, color=colour, bbox=background)
     n_lines = 2 if cell[1] >= 44 else 1  # of 6.5 points, in the lower half of a row
     profiles = [textwrap.fill(text.replace(" in all", "\u00a0in\u00a0all"), 22) for text in shortened(view.profiles, 20 * n_lines)]
-    names = [" · ".join([f"proxy_{i}", *pulled]) for i, pulled in enumerate(view.pulled)]
+    names = [" · ".join([f"proxy_{i}", *pulled, *["left"] * view.gone[i]]) for i, pulled in enumerate(view.pulled)]
     for i in range(0, n_agents, math.ceil(16 / cell[1])):  # label only some rows if they are lower than a line of text
         profile = profiles[i] if cell[1] >= 26 and view.profiles[i] != "-" else ""
         style: dict[str, Any] = {"xy": (0, i + 0.5), "textcoords": "offset points", "ha": "right", "parse_math": False}
@@ -458,6 +463,19 @@ def _profile(engine: Engine, e: int, i: int) -> str:
     assert engine.profiles.kind is not None
     kind, profiles = int(engine.profiles.kind[e, i]), engine.scenario.profiles
     return profile_in_short(profiles[kind]) if kind < len(profiles) else "-"
+
+
+def _standing(engine: Engine, e: int) -> list[str]:
+    """Who declared other tolerances in the round than its principal has, and who has left; in words."""
+    if not engine.items:
+        return []
+    said = []
+    if len(engine.history) > 1 and (earlier := engine.history[-2].pulled) is not None:
+        factors, whose = engine.items.declared(earlier[e, None])[0].tolist(), engine.profiles.tolerates[e].tolist()
+        told = [f"proxy_{i} {factor:g} times" for i, (factor, has) in enumerate(zip(factors, whose, strict=True)) if has and factor != 1]
+        said += [f"declared, of the own tolerances: {', '.join(told)}"] if told else []
+    gone = [f"proxy_{i}" for i in engine.standing.gone[e].nonzero().flatten().tolist()]
+    return [*said, *([f"left: {', '.join(gone)}"] if gone else [])]
 
 
 def _ranges(numbers: Sequence[int]) -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from proxycoop import agents
 from proxycoop.envs import Engine, episode_metrics, scenario
 from proxycoop.envs.data.names import Names
+from proxycoop.envs.rendering import render_picture, render_text
 from proxycoop.training.analysis.audit import audit
 from proxycoop.training.analysis.objections import Findings
 
@@ -477,3 +478,20 @@ def test_actions_of_another_shape_are_refused_with_the_items():
 def test_compiled_rounds_have_no_conduct():
     with pytest.raises(ValueError, match="compile=True cannot serve scenario 'digits': conduct"):
         Engine(scenario.load("digits", conduct=conduct("echo")), "loo", compile=True)
+
+
+def test_text_and_picture_say_what_was_declared_and_who_has_left():
+    engine = engine_of("digits", "lax", "quit", num_envs=1)
+    engine.reset([5])
+    holder = int(engine.profiles.tolerates[0].nonzero()[0, 0])
+    other = (holder + 1) % 4
+    engine.step(only(engine, holder, "lax"))
+    assert "declared" not in render_text(engine)
+    engine.step(only(engine, other, "quit"))
+    text = render_text(engine)
+    assert f"declared, of the own tolerances: proxy_{holder} 5 times" in text
+    assert f"left: proxy_{other}" in text
+    assert render_picture(engine).ndim == 3
+    engine.step(only(engine, holder))
+    assert "declared" not in render_text(engine)
+    assert f"left: proxy_{other}" in render_text(engine)
