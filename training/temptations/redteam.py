@@ -35,7 +35,7 @@ from ..own_modules import modules_for
 from ..train import train
 from ..workers import begin, ending_orderly, stop
 from .cheats import CHEATS, Gain, gain_of, tempting
-from .exploit import STEPS, Response, best_response, honest_or
+from .exploit import STEPS, Response, best_response, frozen
 
 TRAINING_STEPS = 120_000
 """Agent-steps of each training of all proxies."""
@@ -204,7 +204,7 @@ def _jobs_of(rule: str, scenario: Scenario, folder: Path, steps: int, response_s
         f"{rule}/response-learned",
         f"{exploits} those that learned",
         _response,
-        (tempted, rule, honest_or(kept), responds, response_steps, seed),
+        (tempted, rule, frozen(kept), responds, response_steps, seed),
         after=(f"{rule}/tempted",),
     )
     yield _Job(f"{rule}/planner", f"{rule}: a planner that may use everything", _planned, (tempted,))
