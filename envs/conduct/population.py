@@ -20,7 +20,7 @@ class Members(Settings):
     seats: tuple[_Seat, ...] | None = Field(None, description="These seats, from 0.")
     all_but: tuple[_Seat, ...] | None = Field(None, description="All seats but these, apart from those that another entry names.")
     count: int | None = Field(None, ge=1, description="So many seats: the last ones that are free.")
-    share: float | None = Field(None, gt=0, le=1, description="This share of all seats, rounded: the last ones that are free.")
+    share: float | None = Field(None, gt=0, le=1, description="This share of all seats, halves rounded up: the last ones that are free.")
 
     @model_validator(mode="after")
     def _one_way(self) -> Members:
@@ -87,7 +87,8 @@ def seats_taken(population: Sequence[Members], n_agents: int) -> dict[int, str]:
         Names of agents by seat, in the order of the seats. A seat that nobody takes is not there.
 
     Raises:
-        ValueError: If a seat does not exist or is named twice, or there are not so many free seats.
+        ValueError: If a seat does not exist or is named twice, there are not so many free seats, a share comes to none, or two entries say
+            all_but.
     """
     taken: dict[int, str] = {}
 
@@ -102,11 +103,15 @@ def seats_taken(population: Sequence[Members], n_agents: int) -> dict[int, str]:
                 raise ValueError(f"seat {str(entry)!r}: seat {seat} is {taken[seat]!r} already: name each seat once")
             taken[seat] = entry.agent
     for entry in population:
-        wanted = entry.count if entry.count is not None else round((entry.share or 0) * n_agents)
+        wanted = entry.count if entry.count is not None else int((entry.share or 0) * n_agents + 0.5)  # halves are rounded up
+        if entry.share is not None and not wanted:
+            raise ValueError(f"seat {str(entry)!r}: takes no seat of {n_agents}: give a larger share, or a count")
         free = [seat for seat in reversed(range(n_agents)) if seat not in taken]
         if wanted > len(free):
             raise ValueError(f"seat {str(entry)!r}: takes {wanted} seats, and {len(free)} of {n_agents} are free")
         taken |= dict.fromkeys(free[:wanted], entry.agent)
+    if len(rest := [str(entry) for entry in population if entry.all_but is not None]) > 1:
+        raise ValueError(f"seat {rest[1]!r}: {rest[0]!r} has all seats but some already: name all_but once")
     for entry in population:
         if entry.all_but is not None:
             kept = {exists(seat, entry) for seat in entry.all_but}

@@ -46,8 +46,8 @@ class Corruption(Settings):
     principals: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (),
         json_schema_extra=LATER,
-        description="Principals whose lots are all corrupt, in every episode, such as [2, 3]; from 0. share is then a share of the lots of "
-        "the others.",
+        description="Principals whose lots are all corrupt, in every episode, such as [2, 3]; from 0. They are so beside the share that is "
+        "drawn among all lots.",
     )
     rate: _Share | tuple[_Share, _Share] = Field(
         0.9,
@@ -84,7 +84,7 @@ class Corruption(Settings):
         return self
 
     def check(self, n_principals: int) -> None:
-        """Refuse principals that do not exist, and a share of the lots of nobody.
+        """Refuse principals that do not exist.
 
         Raises:
             ValueError: If so. The error has its place in a scenario.
@@ -93,11 +93,6 @@ class Corruption(Settings):
             if principal >= n_principals:
                 where = ("lots", "corruption", "principals", place)
                 raise misplaced(where, f"principals go from 0 to {n_principals - 1} (got {principal})")
-        if self.share and len(self.principals) == n_principals:
-            raise misplaced(
-                ("lots", "corruption", "share"),
-                f"share={self.share:g} is of the lots of the others, and principals names all {n_principals}: leave one of the two out",
-            )
 
     def _range(self, name: Literal["rate", "size"]) -> tuple[float, float]:
         """The least and the largest of a lot's numbers.
@@ -124,20 +119,20 @@ class Corruption(Settings):
     def lots(self, keys: Tensor, n_principals: int, n_lots: int) -> Tensor:
         """Draw the corrupt lots, bool ``(E, N, K)``: equally many in every cooperative, each lot with equal probability.
 
-        Beside them, all lots of the named ``principals`` are corrupt.
+        Beside them, all lots of the named ``principals`` are corrupt. Naming principals changes nothing about the lots of others.
         """
-        named = torch.tensor([i in self.principals for i in range(n_principals)]).to(keys.device)[:, None].expand(-1, n_lots)  # (N, K)
-        drawn = randomness.uniform(fold(keys, Purpose.CORRUPTION), n_principals * n_lots)
-        place = drawn.masked_fill(named.flatten(), 1.0).argsort(dim=-1).argsort(dim=-1)  # named ones come last
-        return (place < self._n_drawn(n_principals, n_lots)).reshape(len(keys), n_principals, n_lots) | named
+        n_all = n_principals * n_lots
+        place = randomness.uniform(fold(keys, Purpose.CORRUPTION), n_all).argsort(dim=-1).argsort(dim=-1)
+        drawn = (place < round(self.share * n_all)).reshape(len(keys), n_principals, n_lots)
+        if self.principals:
+            drawn[:, list(self.principals)] = True
+        return drawn
 
-    def n_corrupt(self, n_principals: int, n_lots: int) -> int:
-        """How many of the N·K lots of a cooperative are corrupt."""
-        return self._n_drawn(n_principals, n_lots) + len(self.principals) * n_lots
-
-    def _n_drawn(self, n_principals: int, n_lots: int) -> int:
-        """How many lots are drawn to be corrupt, among those of principals who are not named."""
-        return round(self.share * ((n_principals - len(self.principals)) * n_lots))
+    def mean_corrupt(self, n_principals: int, n_lots: int) -> float:
+        """How many of the N·K lots of a cooperative are corrupt, on average."""
+        n_all = n_principals * n_lots
+        drawn = round(self.share * n_all) / n_all
+        return (drawn * (n_principals - len(self.principals)) + len(self.principals)) * n_lots
 
     def rates(self, keys: Tensor, n_principals: int, n_lots: int) -> Tensor:
         """Every lot's rate, if it is corrupt, float64 ``(E, N, K)``."""

@@ -111,7 +111,7 @@ class RoundSteps:
             look = replace(look, available=look.available & ~leaves[..., None])
         if blocks is not None:
             spared = items.fellows(self.num_agents, blocks)
-            verdicts = replace(look.verdicts, blocks=blocks if leaves is None else blocks & ~leaves, spared=spared)
+            verdicts = replace(look.verdicts, blocks=blocks, spared=spared)
             passes = admissible(verdicts, self.scenario.screening)
             look = replace(look, verdicts=verdicts, filtered=replace(look.filtered, passes=passes, kept=passes.to(look.filtered.kept)))
         if (vouching := items.who(pulled, "vouch")) is not None:

@@ -173,6 +173,7 @@ def test_only_members_of_a_cabal_can_vouch():
         (["count:2=none", "3=all"], {1: "none", 2: "none", 3: "all"}),
         (["share:0.5=none"], {2: "none", 3: "none"}),
         (["all_but:0=none", "count:1=all"], {1: "none", 2: "none", 3: "all"}),
+        (["share:0.125=all"], {3: "all"}),
         (["share:0.25=all", "share:0.25=none"], {2: "none", 3: "all"}),
     ],
 )
@@ -193,6 +194,7 @@ def test_seats_are_named_in_four_ways(texts, seats):
         ("count:0=none", "greater than or equal to 1"),
         ("count:5=none", "takes 5 seats, and 4 of 4 are free"),
         ("share:2=none", "less than or equal to 1"),
+        ("share:0.1=none", "takes no seat of 4"),
         ("share:x=none", "write a seat's number"),
         ("some:2=none", "write a seat's number"),
     ],
@@ -200,5 +202,15 @@ def test_seats_are_named_in_four_ways(texts, seats):
 def test_wrong_seats_are_refused(text, said):
     with pytest.raises(ValueError, match=said):
         seats_named([text], 4)
+    with pytest.raises(ValueError, match="name all_but once"):
+        seats_named(["all_but:0=none", "all_but:1=all"], 4)
     with pytest.raises(ValueError, match=r"seat 0 is 'none' already"):
         seats_named(["0=none", "0=all"], 4)
+
+
+def test_a_doubler_may_send_one_kind_of_copies_alone():
+    choices, honest, engine = chosen("doubler", kind="near_twin")
+    assert not part(choices, engine, "twin").any()
+    assert torch.equal(part(choices, engine, "near_twin")[..., 0], honest[..., 2])
+    with pytest.raises(ValueError, match="must be 'twin' or 'near_twin'"):
+        agents.make("doubler", kind="boost")

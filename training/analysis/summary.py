@@ -399,19 +399,13 @@ def _with_derived(result: Mapping[str, Any]) -> Mapping[str, Any]:
         by_split["admitted_share"] = [
             None if not clean and not corrupt else share for clean, corrupt, share in zip(*(by_split[name] for name in shares), strict=True)
         ]
-    if _n_corrupt(result["cell"]["scenario"]) == 0:
+    lots, corruption = result["cell"]["scenario"]["lots"], result["cell"]["scenario"]["lots"]["corruption"]
+    n_drawn = round(corruption["share"] * result["cell"]["scenario"]["principals"] * lots["per_principal"])
+    if not n_drawn and not corruption.get("principals"):
         measures["corrupt_share"] = [None, None]  # there are none
         if "corrupt_share" in by_split:
             by_split["corrupt_share"] = [None] * len(by_split["corrupt_share"])
     return {**result, "measures": measures, "by_split": by_split}
-
-
-def _n_corrupt(scenario: Mapping[str, Any]) -> int:
-    """How many lots of a cooperative are corrupt."""
-    lots, corruption = scenario["lots"], scenario["lots"]["corruption"]
-    n_named = len(corruption.get("principals", ()))  # all of theirs
-    drawn: int = round(corruption["share"] * (scenario["principals"] - n_named) * lots["per_principal"])
-    return drawn + n_named * int(lots["per_principal"])
 
 
 def _row(name: str, learned: bool, results: Sequence[Mapping[str, Any]], planner: Sequence[Mapping[str, Any]]) -> Row:

@@ -263,7 +263,9 @@ def seats_of(assignments: list[str] | None, scenario: Scenario, run: Path | None
                 raise ValueError(f"--seat {seat}=learned: there is no policy; give the folder of a training run")
         return playable(merged(scenario.company, given), scenario)
     own = {seat: name for seat, name in _own_seats(run).items() if seat < scenario.n_agents}
-    return playable(merged(scenario.company | own, given), scenario)
+    trained_there = settings_of_run(run)["scenario"].get("population") if (run / "run.json").exists() else None
+    whole = scenario.to_dict().get("population") == trained_there and trained_there is not None  # then its seats are all in ``own``
+    return playable(merged(own if whole else scenario.company | own, given), scenario)
 
 
 def playable(seats: dict[int, str], scenario: Scenario) -> dict[int, str]:

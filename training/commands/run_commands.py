@@ -232,6 +232,10 @@ def evaluate(
             f"lower data.split_seed, which was {trained[0]}"
         )
     seats = seats_of(seat, loaded, run)
+    if cheats:
+        from ..temptations.cheats import require_unprivileged
+
+        require_unprivileged(_seated(maker, seats))
     outputs = outputs_of("evaluate", overwrite, json_file, scenarios=[scenario], run=run)
     of = f"the training's {len(played)}" if home and trained else f"the scenario's {len(played)}" if home else f"{len(played)} held-out"
     where = f"{episodes} episodes on each of {of} data splits" if len(played) > 1 else f"{episodes} episodes"
@@ -256,7 +260,7 @@ def evaluate(
         from ..temptations.cheats import gains
 
         everybody = partial(_seated, maker, seats)
-        for one in gains(loaded, credit, seed=seed, others=everybody):
+        for one in gains(loaded, credit, episodes=episodes, splits=played, seed=seed, others=everybody):
             found[one.cheat] = asdict(one)
             cells = ["–" if number is None else f"{number:.4g}" for number in (one.gain.mean, one.gain.half_width)]
             add_row(table, f"gain/{one.cheat}", *cells)

@@ -49,6 +49,7 @@ def redteam(
     """
     from tqdm import tqdm
 
+    from ... import credit
     from ...files import output_folder, write_json
     from ..outputs import locked
     from ..pages.redteam_page import console_table, to_dict, write_redteam
@@ -58,7 +59,8 @@ def redteam(
 
     loaded = load_scenario(scenario, overrides)
     names = list(dict.fromkeys(rules))
-    tempted = tempting(loaded, names[0])
+    ranked = next((name for name in names if "peer_gains" in credit.make(name).needs), names[0])  # the page shows all that any rule has
+    tempted = tempting(loaded, ranked)
     folder = output_folder(out)
     page, data = folder / "redteam.html", folder / "redteam.json"
     outputs = outputs_of("redteam", overwrite, page, data, scenarios=[scenario])

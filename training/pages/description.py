@@ -57,7 +57,7 @@ def _corruption(corruption: Mapping[str, Any]) -> str:
     share, named = f"{100 * corruption['share']:.0f} %", corruption.get("principals", ())
     whose = [f"all of principal{'s' * (len(named) > 1)} {', '.join(map(str, named))}"] if named else []
     if corruption["share"]:
-        whose.append(f"{share} of the others'" if named else f"{share} of them")
+        whose.append(f"{share} of all" if named else f"{share} of them")
     return f"{' and '.join(whose)} corrupt ({wrong})"
 
 

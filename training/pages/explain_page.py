@@ -264,7 +264,7 @@ def _shares_in_words(found: Explanation) -> str:
     """Which share of the clean and of the corrupt lots is contributed, where there are any."""
     lots, n_principals = found.scenario.lots, found.scenario.principals
     n = n_principals * lots.per_principal
-    n_corrupt = lots.corruption.n_corrupt(n_principals, lots.per_principal)
+    n_corrupt = lots.corruption.mean_corrupt(n_principals, lots.per_principal)
     kinds = (
         ("clean lots", found.clean_share, n - n_corrupt),
         ("corrupt ones" if n_corrupt < n else "corrupt lots", found.corrupt_share, n_corrupt),

@@ -112,7 +112,14 @@ def _section(found: Findings) -> dict[str, Any]:
         for title, one in zip(_AGAINST, found.responses, strict=True)
     ]
     defences = [
-        [one.cheat, one.what, spell(one.gain, 2), f"{100 * one.share:.0f}", f"{100 * one.welfare:.0f}", "yes" if one.helps else "no"]
+        [
+            one.cheat,
+            one.what,
+            spell(one.gain, 2),
+            f"{100 * one.share:.0f}",
+            *(spell(Estimate(welfare, None), 1) for welfare in (one.before, one.after)),
+            "yes" if one.helps else "no",
+        ]
         for one in found.defences
     ]
     return {

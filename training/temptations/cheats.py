@@ -16,7 +16,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,14 +25,14 @@ import torch
 from torch import Tensor
 
 from ... import credit as credit_rules
-from ...agents import Agent, Mixture, make, play
+from ...agents import Agent, Mixture, Seats, make, play
 from ...agents.agent import class_of
 from ...agents.seats import populated
 from ...envs import Engine, Scenario
 from ...envs.conduct import Conduct
-from ...envs.conduct.settings import FORGERIES, LEVERS
+from ...envs.conduct.settings import FORGERIES, LEVERS, kind_of
 from ...envs.data.names import Names
-from ...envs.metrics import episode_metrics
+from ...registry import unknown_name
 from ..evaluate import held_out_splits
 from ..intervals import Estimate
 
@@ -50,7 +50,8 @@ class Sample:
     """What cheating brought in some episodes; all ``(E,)``, NaN where nobody could cheat.
 
     Attributes:
-        gain: What the cheat gained, in reward units.
+        gain: What the cheat gained, in reward units. Of a cheat that may be done in several ways, of which the best counts, by way:
+            ``(E, ways)``.
         principal: What its principal gained: the same, less the harm to its values, in reward units.
         welfare: What the cooperative gained, in reward units.
     """
@@ -123,8 +124,13 @@ def tempting(scenario: Scenario, rule: str | None = None, kinds: Collection[str]
     """
     if scenario.conduct is not None and scenario.conduct.names:
         return scenario
+    if scenario.substrate.kind == "vertical":
+        raise ValueError(f"scenario {scenario.name!r} has substrate vertical: principals hold columns there, and nothing can be forged")
     screening = scenario.screening
-    cabal = list(CABAL) if scenario.n_agents > len(CABAL) else []
+    own = () if scenario.conduct is None else scenario.conduct.cabal
+    cabal = list(own or CABAL) if scenario.n_agents > len(CABAL) else []
+    if kinds is not None:  # what the scenario's population needs is there too
+        kinds = {*kinds, *(kind for name in scenario.company.values() for kind in getattr(class_of(name), "kinds", ()))}
     fits = {
         "stale": scenario.horizon > 1,
         "quit": False,
@@ -146,7 +152,7 @@ def gain_of(
     rule: str,
     *,
     episodes: int = EPISODES,
-    splits: int = SPLITS,
+    splits: int | Sequence[int] = SPLITS,
     seed: int = 0,
     others: Others = _honest,
 ) -> Gain:
@@ -157,7 +163,7 @@ def gain_of(
         scenario: The cooperative, made by :func:`tempting`.
         rule: The credit rule, with arguments if it takes any.
         episodes: Episodes on each split of the data.
-        splits: Splits of the data, which no training plays on. Intervals are over them.
+        splits: Seeds of splits of the data; or how many, of those that no training plays on. Intervals are over them.
         seed: Seed of the first episode; the others follow by a step of one.
         others: Makes the policy of everybody else, with which the cheat is also compared in its own seat; honest by default.
 
@@ -167,16 +173,29 @@ def gain_of(
     if lacks := cheat.lacks(scenario):
         raise ValueError(lacks)
     everybody = partial(_populated, others, scenario)
+    require_unprivileged(everybody())
     samples = []
-    for index, split in enumerate(held_out_splits(splits)):
+    for index, split in enumerate(held_out_splits(splits) if isinstance(splits, int) else splits):
         first = seed + index * episodes
         samples.append(cheat.measure(scenario.on_split(split), rule, range(first, first + episodes), everybody))
 
-    def over_splits(which: str) -> Estimate:
-        parts = [getattr(sample, which) for sample in samples]
-        return Estimate.of(parts[0] if splits == 1 else torch.stack([part.nanmean() for part in parts]))
+    found = {name: [getattr(sample, name) for sample in samples] for name in ("gain", "principal", "welfare")}
+    if found["gain"][0].dim() == 2:
+        found["gain"] = found["principal"] = _best_way(found["gain"])
+    of = {name: parts[0] if len(parts) == 1 else torch.stack([part.nanmean() for part in parts]) for name, parts in found.items()}
+    return Gain(cheat.name, *(Estimate.of(of[name]) for name in ("gain", "principal", "welfare")))
 
-    return Gain(cheat.name, over_splits("gain"), over_splits("principal"), over_splits("welfare"))
+
+def _best_way(by_way: Sequence[Tensor]) -> list[Tensor]:
+    """Of each part, what the way gained that was best in all other parts, ``(E, ways)`` each → ``(E,)`` each.
+
+    So chance, which makes some way the best, is not counted as a gain. A single part is divided into its episodes.
+    """
+    parts = [row[None] for row in by_way[0]] if len(by_way) == 1 else list(by_way)
+    means = torch.stack([part.mean(dim=0) for part in parts])  # (parts, ways)
+    best = [int((means.sum(dim=0) - own).argmax()) for own in means]
+    chosen = [part[:, way] for part, way in zip(parts, best, strict=True)]
+    return [torch.cat(chosen)] if len(by_way) == 1 else chosen
 
 
 def gains(
@@ -185,7 +204,7 @@ def gains(
     names: Sequence[str] | None = None,
     *,
     episodes: int = EPISODES,
-    splits: int = SPLITS,
+    splits: int | Sequence[int] = SPLITS,
     seed: int = 0,
     others: Others = _honest,
 ) -> Iterator[Gain]:
@@ -196,45 +215,48 @@ def gains(
         rule: The credit rule.
         names: Names of cheats; all by default.
         episodes: Episodes on each split.
-        splits: Splits of the data.
+        splits: Seeds of splits of the data, or how many.
         seed: Seed of the first episode.
         others: Makes the policy of everybody else.
+
+    Raises:
+        ValueError: If there is no such cheat; the message lists the known names.
     """
     for name in CHEATS if names is None else names:
+        if name not in CHEATS:
+            raise unknown_name("cheat", name, list(CHEATS))
         cheat = CHEATS[name]
         if not cheat.lacks(scenario):
             yield gain_of(cheat, scenario, rule, episodes=episodes, splits=splits, seed=seed, others=others)
 
 
+def require_unprivileged(agent: Agent) -> None:
+    """Refuse others that see what no proxy could: they look into one engine, and here many populations are played.
+
+    Raises:
+        ValueError: If so.
+    """
+    members = agent.members if isinstance(agent, Seats) else [agent]
+    if sighted := [type(one).__name__ for one in members if one.privileged]:
+        raise ValueError(f"{', '.join(sighted)} sees what no proxy could: let agents play that choose by what they observe")
+
+
 def played(engine: Engine, agent: Agent, seeds: Sequence[int]) -> dict[str, Tensor]:
-    """Returns ``(E, N)``, principals' welfare ``(E, N)`` and welfare ``(E,)`` of an episode, in double precision."""
-    metrics = play(engine, agent, seeds)
-    own = metrics.get("principal_welfare", metrics["return"])
-    return {name: part.double() for name, part in (("return", metrics["return"]), ("principal", own), ("welfare", metrics["welfare"]))}
+    """What an episode brought, in double precision: ``return`` and ``principal`` ``(E, N)``, and ``welfare`` ``(E,)``.
 
-
-def _in_every_seat(name: str, scenario: Scenario, rule: str, seeds: Sequence[int], others: Others) -> Sample:
-    """An agent in each seat in turn, while the others are not; a mean over the seats in which it can cheat."""
-    n_agents, episodes = scenario.n_agents, len(seeds)
-    honest = Engine(scenario, rule, episodes)
-    plain = played(honest, others(), seeds)
-    every = [*seeds] * n_agents  # seat by seat
-    who = torch.arange(n_agents).repeat_interleave(episodes)  # the cheat's seat, (N·E,)
-    plays = torch.nn.functional.one_hot(who, n_agents)
-    cheated = played(Engine(scenario, rule, len(every)), Mixture([others(), make(name)], plays), every)
-    rows = torch.arange(len(every))
-
-    def of_cheat(part: str) -> Tensor:
-        found = cheated[part][rows, who].reshape(n_agents, episodes).T  # (E, N)
-        return found - plain[part]
-
-    able = _able(name, honest)  # (E, N)
-    welfare = cheated["welfare"].reshape(n_agents, episodes).T - plain["welfare"][:, None]
-
-    def mean(part: Tensor) -> Tensor:
-        return torch.where(able, part, torch.nan).nanmean(dim=1)
-
-    return Sample(mean(of_cheat("return")), mean(of_cheat("principal")), mean(welfare))
+    ``return`` is that of a seat's principal, under all its names together: the public share and what loyalty takes, which a principal has
+    by itself, are counted once. ``principal`` is the same less the harm to its values, and without what loyalty takes.
+    """
+    metrics = {name: one.double() for name, one in play(engine, agent, seeds).items()}
+    reward = engine.scenario.reward
+    harm = metrics.get("own_harm", torch.zeros_like(metrics["return"]))
+    earned = metrics["return"]
+    if engine.names is not None:
+        owner = torch.tensor(engine.names.owner)
+        same = (owner[:, None] == owner).double()  # (N, N)
+        once = engine.reward_scale * reward.public_share * metrics["gain"][:, None] - reward.loyalty * harm
+        earned = earned @ same - (same.sum(dim=1) - 1) * once
+    return {"return": earned, "principal": earned + (reward.loyalty - 1) * harm, "welfare": metrics["welfare"]}
 
 
 def _populated(others: Others, scenario: Scenario) -> Agent:
@@ -242,48 +264,85 @@ def _populated(others: Others, scenario: Scenario) -> Agent:
     return populated(others(), scenario)
 
 
-def _able(name: str, engine: Engine) -> Tensor:
-    """In which seats an agent can cheat, bool ``(E, N)``: declaring values needs a principal who has some, and seats of the scenario's
-    population are taken.
+def _taken(agent: Agent) -> set[int]:
+    """The seats that have somebody of their own."""
+    return set(agent.others) if isinstance(agent, Seats) else set()
+
+
+def _first_free(agent: Agent, scenario: Scenario) -> int:
+    """The first principal whose seat has nobody of its own.
+
+    Raises:
+        ValueError: If there is none.
     """
-    free = torch.ones(engine.num_envs, engine.num_agents, dtype=torch.bool)
-    free[:, list(engine.scenario.company)] = False
-    return free & engine.profiles.tolerates if set(getattr(class_of(name), "kinds", ())) & {"lax", "strict"} else free
+    free = [seat for seat in range(scenario.principals) if seat not in _taken(agent)]
+    if not free:
+        raise ValueError("every seat has an agent of its own, and none is left to cheat: leave one free")
+    return free[0]
 
 
-def _in_cabal(scenario: Scenario, rule: str, seeds: Sequence[int], others: Others) -> Sample:
-    """All members of the cabal at once; a mean over them."""
-    assert scenario.conduct is not None
-    members = list(scenario.conduct.cabal)
-    plain = played(Engine(scenario, rule, len(seeds)), others(), seeds)
-    plays = torch.zeros(len(seeds), scenario.n_agents, dtype=torch.int64)
-    plays[:, members] = 1
-    cheated = played(Engine(scenario, rule, len(seeds)), Mixture([others(), make("colluder")], plays), seeds)
-    gain, principal = ((cheated[part] - plain[part])[:, members].mean(dim=1) for part in ("return", "principal"))
+def _in_every_seat(name: str, scenario: Scenario, rule: str, seeds: Sequence[int], others: Others) -> Sample:
+    """An agent in each seat in turn, while the others do as they do; a mean over the seats in which it can cheat."""
+    n_agents, episodes = scenario.n_agents, len(seeds)
+    engine = Engine(scenario, rule, episodes)
+    plain = played(engine, others(), seeds)
+    every = [*seeds] * n_agents  # seat by seat
+    who = torch.arange(n_agents).repeat_interleave(episodes)  # the cheat's seat, (N·E,)
+    plays = torch.nn.functional.one_hot(who, n_agents)
+    cheated = played(Engine(scenario, rule, len(every)), Mixture([others(), make(name)], plays), every)
+    rows = torch.arange(len(every))
+    able = torch.ones(episodes, n_agents, dtype=torch.bool)
+    able[:, list(_taken(others()))] = False
+    if set(getattr(class_of(name), "kinds", ())) & {"lax", "strict"}:  # declaring values needs a principal who has some
+        able &= engine.profiles.tolerates
+
+    def mean(part: Tensor) -> Tensor:
+        return torch.where(able, part, torch.nan).nanmean(dim=1)
+
+    def of_cheat(part: str) -> Tensor:
+        return mean(cheated[part][rows, who].reshape(n_agents, episodes).T - plain[part])
+
+    welfare = cheated["welfare"].reshape(n_agents, episodes).T - plain["welfare"][:, None]
+    return Sample(of_cheat("return"), of_cheat("principal"), mean(welfare))
+
+
+def _sample(plain: Mapping[str, Tensor], cheated: Mapping[str, Tensor], seats: Sequence[int]) -> Sample:
+    """What some seats gained, a mean over them, where both were played with the same seeds."""
+    gain, principal = ((cheated[part][:, seats] - plain[part][:, seats]).mean(dim=1) for part in ("return", "principal"))
     return Sample(gain, principal, cheated["welfare"] - plain["welfare"])
 
 
-def _under_names(n_names: int, copied: bool, scenario: Scenario, rule: str, seeds: Sequence[int], others: Others) -> Sample:
-    """The first principal under several names; the total of its names."""
-    names = Names.of(scenario.principals, scenario.lots.per_principal, [(0, n_names, copied)])
+def _mixed(scenario: Scenario, episodes: int, others: Others, name: str, seats: Sequence[int]) -> Mixture:
+    """An agent in some seats, and the others beside it."""
+    plays = torch.zeros(episodes, scenario.n_agents, dtype=torch.int64)
+    plays[:, list(seats)] = 1
+    return Mixture([others(), make(name)], plays)
+
+
+def _in_cabal(scenario: Scenario, rule: str, seeds: Sequence[int], others: Others) -> Sample:
+    """All members of the cabal at once, apart from seats that have somebody of their own; a mean over them."""
+    assert scenario.conduct is not None
+    members = [seat for seat in scenario.conduct.cabal if seat not in _taken(others())]
+    if not members:
+        nothing = torch.full((len(seeds),), torch.nan, dtype=torch.float64)
+        return Sample(nothing, nothing, nothing)
     plain = played(Engine(scenario, rule, len(seeds)), others(), seeds)
-    engine = Engine(scenario, rule, len(seeds), names=names)
-    cheated = played(engine, others(), seeds)
-    own = names.names_of(0)
-    once = engine.reward_scale * scenario.reward.public_share * episode_metrics(engine)["gain"].double()
-    harm = cheated["return"][:, 0] - cheated["principal"][:, 0]  # (1 − λ)·H, for the return has lost λ·H already
-    loyalty = scenario.reward.loyalty
-    if loyalty:
-        once = once - loyalty * episode_metrics(engine)["own_harm"][:, 0].double()
-    total = cheated["return"][:, own].sum(dim=1) - (n_names - 1) * once
-    return Sample(total - plain["return"][:, 0], total - harm - plain["principal"][:, 0], cheated["welfare"] - plain["welfare"])
+    cheated = played(Engine(scenario, rule, len(seeds)), _mixed(scenario, len(seeds), others, "colluder", members), seeds)
+    return _sample(plain, cheated, members)
+
+
+def _under_names(n_names: int, copied: bool, scenario: Scenario, rule: str, seeds: Sequence[int], others: Others) -> Sample:
+    """The first principal that is free under several names; the total of its names."""
+    principal = _first_free(others(), scenario)
+    names = Names.of(scenario.principals, scenario.lots.per_principal, [(principal, n_names, copied)])
+    plain = played(Engine(scenario, rule, len(seeds)), others(), seeds)
+    return _sample(plain, played(Engine(scenario, rule, len(seeds), names=names), others(), seeds), [principal])
 
 
 def _in_another_seat(scenario: Scenario, rule: str, seeds: Sequence[int], others: Others) -> Sample:
-    """The best seat: what principals get in it over what they get in the mean seat, with the same lots and profiles.
+    """By seat: what principals get in it over what they get in the mean seat, with the same lots and profiles; a mean over principals.
 
-    A rule that treats agents alike pays the same wherever a principal sits. The best seat is that with the highest mean, so where seats
-    differ by chance alone the gain is slightly above 0.
+    A rule that treats agents alike pays the same wherever a principal sits.
     """
     n_agents, every = scenario.n_agents, (True,) * scenario.lots.per_principal
     found = []
@@ -294,20 +353,25 @@ def _in_another_seat(scenario: Scenario, rule: str, seeds: Sequence[int], others
     by_seat = torch.stack(found)  # (shifts, E, seats)
     principals = torch.stack([by_seat[:, :, seat].roll(seat, dims=0) for seat in range(n_agents)], dim=2)  # (principal, E, seat)
     advantage = (principals - principals.mean(dim=2, keepdim=True)).mean(dim=0)  # (E, seats)
-    best = advantage[:, int(advantage.mean(dim=0).argmax())]
-    return Sample(best, best, torch.zeros_like(best))
+    return Sample(advantage, advantage, torch.zeros(len(seeds), dtype=torch.float64))
 
 
 def _with_wrong_labels(scenario: Scenario, rule: str, seeds: Sequence[int], others: Others) -> Sample:
-    """The first principal's labels are wrong, and its proxy contributes them all."""
-    corruption = scenario.lots.corruption.model_copy(update={"principals": (0,)})
-    wrong = scenario.model_copy(update={"lots": scenario.lots.model_copy(update={"corruption": corruption})})
-    plain = played(Engine(scenario, rule, len(seeds)), others(), seeds)
-    plays = torch.zeros(len(seeds), scenario.n_agents, dtype=torch.int64)
-    plays[:, 0] = 1
-    cheated = played(Engine(wrong, rule, len(seeds)), Mixture([others(), make("label_flipper")], plays), seeds)
-    gain, principal = ((cheated[part] - plain[part])[:, 0] for part in ("return", "principal"))
-    return Sample(gain, principal, cheated["welfare"] - plain["welfare"])
+    """The labels of the first principal that is free are wrong, and its proxies contribute all its lots. All else is the same."""
+    principal = _first_free(others(), scenario)
+    honest = Engine(scenario, rule, len(seeds))
+    corruption = scenario.lots.corruption
+    flips = corruption.model_copy(update={"principals": tuple(sorted({*corruption.principals, principal}))})
+    wrong = scenario.model_copy(
+        update={
+            "lots": scenario.lots.model_copy(update={"corruption": flips}),
+            "reward": scenario.reward.model_copy(update={"scale": honest.reward_scale}),  # in the same unit
+        }
+    )
+    seats = [principal] if honest.names is None else honest.names.names_of(principal)
+    plain = played(honest, others(), seeds)
+    cheated = played(Engine(wrong, rule, len(seeds)), _mixed(scenario, len(seeds), others, "label_flipper", seats), seeds)
+    return _sample(plain, cheated, [principal])
 
 
 def _lacks_agent_needs(name: str, scenario: Scenario) -> str:
@@ -332,8 +396,24 @@ def _lacks_labels(scenario: Scenario) -> str:
     return "" if corruption.what == "labels" and corruption.pairs else "the scenario says of no labels how they are wrong"
 
 
+def _lacks_equals(scenario: Scenario) -> str:
+    if scenario.company:
+        return "the scenario's population plays differently in different seats"
+    return _lacks_principals(1, True, scenario)
+
+
+def _lacks_kind(kind: str, scenario: Scenario) -> str:
+    names = () if scenario.conduct is None else scenario.conduct.names
+    return "" if any(kind_of(name) == kind for name in names) else f"the scenario has no {kind}: add it to conduct"
+
+
 def _scripted(name: str, what: str) -> Cheat:
     return Cheat(name, what, partial(_in_every_seat, name), partial(_lacks_agent_needs, name), class_of(name).kinds)
+
+
+def _doubler(name: str, what: str, kind: str) -> Cheat:
+    agent = f"doubler(kind={kind!r})"
+    return Cheat(name, what, partial(_in_every_seat, agent), partial(_lacks_kind, kind), (kind,))
 
 
 CHEATS: dict[str, Cheat] = {
@@ -343,7 +423,8 @@ CHEATS: dict[str, Cheat] = {
         _scripted("noise_maker", "sends random updates, and no data"),
         _scripted("plagiarist", "sends the mean of what others sent last, and no data"),
         _scripted("recycler", "sends what its lots proposed a round ago"),
-        _scripted("doubler", "sends the update of a lot twice"),
+        _doubler("doubler", "sends the update of a lot twice", "twin"),
+        _doubler("near_doubler", "sends the update of a lot twice, once with some noise", "near_twin"),
         _scripted("booster", "sends the update of a lot enlarged"),
         _scripted("saboteur", "sends the update of a lot with the sign turned"),
         _scripted("over_claimer", "claims more rows than it has"),
@@ -354,7 +435,7 @@ CHEATS: dict[str, Cheat] = {
         Cheat("two_names", "deals its lots out to two names", partial(_under_names, 2, False), partial(_lacks_principals, 2, False)),
         Cheat("copied_lots", "offers its lots under two names", partial(_under_names, 2, True), partial(_lacks_principals, 2, True)),
         Cheat("label_flipper", "contributes lots whose labels are wrong", _with_wrong_labels, _lacks_labels),
-        Cheat("best_seat", "takes the seat that is paid best", _in_another_seat, lambda scenario: _lacks_principals(1, True, scenario)),
+        Cheat("best_seat", "takes the seat that is paid best", _in_another_seat, _lacks_equals),
     )
 }
 """The ways to cheat that are measured, by name."""

@@ -25,7 +25,9 @@ from typing import Any
 import torch
 
 from ... import credit
-from ...agents import Seats, make, play
+from ...agents import make, play
+from ...agents.agent import class_of
+from ...agents.seats import populated
 from ...envs import Engine, Scenario
 from ...envs.shared import require_served
 from ..evaluate import EVALUATION_SEED, held_out_splits
@@ -34,7 +36,7 @@ from ..libraries.registry import settings_for
 from ..own_modules import modules_for
 from ..train import train
 from ..workers import begin, ending_orderly, stop
-from .cheats import CHEATS, Gain, gain_of, tempting
+from .cheats import CHEATS, Gain, gain_of, require_unprivileged, tempting
 from .exploit import STEPS, Response, best_response, frozen
 
 TRAINING_STEPS = 120_000
@@ -47,7 +49,6 @@ HELPS = 0.5
 """A defence helps if it takes at least this share of a cheat's gain, or makes it pay no more."""
 COSTS = 0.1
 """And if honest proxies lose no more than this share of their welfare."""
-_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -59,20 +60,22 @@ class Defence:
         cheat: Name of the cheat.
         gain: What the cheat gains under it.
         share: The same as a share of its gain without.
-        welfare: Welfare of honest proxies under it, as a share of their welfare without.
+        before: Welfare of honest proxies without it, in reward units.
+        after: Welfare of honest proxies under it.
     """
 
     what: str
     cheat: str
     gain: Estimate
     share: float
-    welfare: float
+    before: float
+    after: float
 
     @property
     def helps(self) -> bool:
         """Whether it takes a good part of the gain, and little of honest proxies' welfare."""
         stops = self.gain.mean is not None and self.gain.mean <= (self.gain.half_width or 0.0)
-        return (self.share <= 1 - HELPS or stops) and self.welfare >= 1 - COSTS
+        return (self.share <= 1 - HELPS or stops) and self.after >= self.before - COSTS * abs(self.before)
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,7 @@ def redteam(
     """
     for rule in rules:
         require_served(scenario, credit.make(rule), rule)
+    require_unprivileged(populated(make("honest"), tempting(scenario, rules[0])))
     work = [job for rule in rules for job in _jobs_of(rule, scenario, Path(folder), steps, response_steps, seed)]
     modules = list(dict.fromkeys(module for rule in rules for module in modules_for(scenario, rule, scenario.company.values())))
     done = _worked_off(work, modules, jobs, told)
@@ -189,7 +193,7 @@ def redteam(
 
 def _jobs_of(rule: str, scenario: Scenario, folder: Path, steps: int, response_steps: int, seed: int) -> Iterator[_Job]:
     """What is found out about one rule, the longest first."""
-    tempted, plain = tempting(scenario, rule), scenario.without_items()
+    tempted, plain = tempting(scenario, rule), _untempted(scenario)
     for name, where in (("tempted", tempted), ("honest", plain)):
         kept = folder / _digest(rule, where, steps, seed, name)
         what = "all proxies learn, and may cheat" if name == "tempted" else "all proxies learn, and may not cheat"
@@ -212,6 +216,13 @@ def _jobs_of(rule: str, scenario: Scenario, folder: Path, steps: int, response_s
         if not cheat.lacks(tempted):
             where = tempting(scenario, rule, cheat.kinds)
             yield _Job(f"{rule}/cheat/{name}", f"{rule}: a proxy that {cheat.what}", _gained, (name, where, rule))
+
+
+def _untempted(scenario: Scenario) -> Scenario:
+    """The same cooperative, in which nobody may cheat. Seats of the population whose agents then cannot play are free."""
+    plain = scenario.without_items()
+    members = tuple(one for one in scenario.population if getattr(class_of(one.agent), "plays", lambda _: True)(plain))
+    return plain.model_copy(update={"population": members})
 
 
 def _defences_of(rule: str, scenario: Scenario, done: Mapping[str, Any]) -> Iterator[_Job]:
@@ -326,8 +337,7 @@ def _measured(scenario: Scenario, rule: str | None, agent: Callable[[], Any]) ->
     for index, split in enumerate(held_out_splits(SPLITS)):
         first = EVALUATION_SEED + index * EPISODES
         engine = Engine(scenario.on_split(split), rule, EPISODES)
-        company = {seat: make(name) for seat, name in scenario.company.items()}
-        metrics = play(engine, Seats(agent(), company) if company else agent(), range(first, first + EPISODES))
+        metrics = play(engine, populated(agent(), scenario), range(first, first + EPISODES))
         for name, measure in metrics.items():
             found.setdefault(name, []).append(float(measure.double().mean()))
         if {"pulled/strict", "pulled/lax"} & metrics.keys():
@@ -337,7 +347,9 @@ def _measured(scenario: Scenario, rule: str | None, agent: Callable[[], Any]) ->
 
 def _declared(engine: Engine) -> float:
     """What is declared over what is true: mean over rounds and over proxies whose principal has a tolerance."""
-    factors = torch.stack([engine.items.declared(result.pulled) for result in engine.history if result.pulled is not None])
+    pulled = [result.pulled for result in engine.history[:-1] if result.pulled is not None]  # each counts in the next round
+    true = torch.ones(engine.num_envs, engine.num_agents, dtype=torch.float64)
+    factors = torch.stack([true, *(engine.items.declared(one) for one in pulled)])
     whose = engine.profiles.tolerates.expand(factors.shape[:3])
     return float(factors[whose].mean()) if whose.any() else 1.0
 
@@ -358,7 +370,7 @@ def _defended(what: str, gain: Gain, rule: str, other: str, scenario: Scenario, 
         metrics = _measured(played, name, lambda: make("honest"))
         welfare.append(metrics["welfare"].mean or 0.0)
     share = (against.gain.mean or 0.0) / (gain.gain.mean or 1.0)
-    return Defence(what, gain.cheat, against.gain, share, welfare[1] / welfare[0] if abs(welfare[0]) > _ROUNDING else 1.0)
+    return Defence(what, gain.cheat, against.gain, share, *welfare)
 
 
 def _findings(rule: str, scenario: Scenario, done: Mapping[str, Any], settings: Mapping[str, Any]) -> Findings:

@@ -115,6 +115,8 @@ def schelling(
     Raises:
         ValueError: If the agent is unknown, cannot play the scenario, or sees what no proxy could.
     """
+    if scenario.company:
+        raise ValueError("population: a Schelling diagram plays populations of its own: leave the scenario's out")
     require_playable(cheat, scenario, f"cheat={cheat!r}")
     if class_of(cheat).privileged:
         raise ValueError(f"cheat={cheat!r} sees what no proxy could: choose an agent that plays by its observations")

@@ -73,12 +73,15 @@ def _learned(found: Findings) -> list[str]:
     sent = sorted(((one.mean or 0.0, name.partition("/")[2]) for name, one in tempted.items() if name.startswith("sent/")), reverse=True)
     if named := [f"{name} in {_percent(share)}" for share, name in sent[:MOST_NAMED] if share > _WORTH_NAMING]:
         said[0] = f"{said[0][:-1]}. They send {', '.join(named)} of rounds."
-    if "pulled/lax" in tempted:
-        lax, strict = (told(tempted[f"pulled/{kind}"], 0, percent=True) for kind in ("lax", "strict") if f"pulled/{kind}" in tempted)
+    declared = [
+        f"{word} in {told(tempted[f'pulled/{kind}'], 0, percent=True)} of rounds"
+        for kind, word in (("lax", "larger tolerances than their principals have"), ("strict", "smaller ones"))
+        if f"pulled/{kind}" in tempted
+    ]
+    if declared and "own_harm" in honest:
         said.append(
-            f"They declare larger tolerances than their principals have in {lax} of rounds, and smaller ones in {strict}; the losses of "
-            f"their principals' values move by {told(tempted['own_harm'], 1)} tolerances, and without temptations by "
-            f"{told(honest['own_harm'], 1)}."
+            f"They declare {', and '.join(declared)}; the losses of their principals' values move by {told(tempted['own_harm'], 1)} "
+            f"tolerances, and without temptations by {told(honest['own_harm'], 1)}."
         )
     if (share := found.price_of_anarchy) is not None:
         said.append(f"Their welfare is {_percent(share)} of that of a planner that may use everything.")
@@ -93,7 +96,8 @@ def _defences(found: Findings) -> str:
         return "Of what the package has against cheats, nothing that was tried takes half of a gain at a tenth of honest welfare."
     best: dict[str, float] = {}
     said: Sequence[str] = [
-        f"{one.what} leaves {told(one.gain, 1)} of the gain of {one.cheat}, and honest proxies {_percent(one.welfare)} of their welfare"
+        f"{one.what} leaves {told(one.gain, 1)} of the gain of {one.cheat}; welfare of honest proxies goes from {one.before:z.0f} to "
+        f"{one.after:z.0f}"
         for one in sorted(helping, key=lambda one: one.share)
         if best.setdefault(one.cheat, one.share) == one.share
     ]

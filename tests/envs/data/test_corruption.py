@@ -161,18 +161,16 @@ def test_all_lots_of_named_principals_are_corrupt_and_a_share_of_the_others(spli
     assert torch.equal(alone.severity, 0.9 * alone.corrupt.double())
     beside = draw(splits, share=0.5, principals=NAMED, pairs=PAIRS)
     assert beside.corrupt[:, NAMED].all()
-    drawn = beside.corrupt[:, [0, 2]]
-    assert drawn.sum(dim=(1, 2)).tolist() == [3] * E  # half of the six lots of the others
-    assert float(drawn.double().mean(dim=0).max()) < 0.5 + 5 * math.sqrt(0.25 / E)
-    assert drawn.any(dim=0).all()
+    without = draw(splits, share=0.5, pairs=PAIRS)
+    assert torch.equal(beside.corrupt[:, [0, 2]], without.corrupt[:, [0, 2]])  # naming principals changes nothing for the others
     assert torch.equal(beside.rows, alone.rows)
 
 
-@pytest.mark.parametrize(("share", "n_drawn"), [(0.0, 0), (0.1, 1), (0.4, 2), (0.45, 3), (1.0, 6)])
-def test_the_share_is_rounded_to_lots_of_the_others(splits: Splits, share: float, n_drawn: int) -> None:
-    lots = draw(splits, KEYS[:4], share=share, principals=NAMED, pairs=PAIRS)
-    assert lots.corrupt.sum(dim=(1, 2)).tolist() == [n_drawn + 2 * K] * 4
-    assert Corruption(share=share, principals=NAMED, pairs=PAIRS).n_corrupt(N, K) == n_drawn + 2 * K
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.45, 1.0])
+def test_so_many_lots_are_corrupt_on_average(splits: Splits, share: float) -> None:
+    lots = draw(splits, share=share, principals=NAMED, pairs=PAIRS)
+    expected = Corruption(share=share, principals=NAMED, pairs=PAIRS).mean_corrupt(N, K)
+    assert float(lots.corrupt.sum(dim=(1, 2)).double().mean()) == pytest.approx(expected, abs=0.3)
 
 
 def test_naming_nobody_changes_nothing(splits: Splits) -> None:
@@ -210,7 +208,7 @@ def test_a_flipper_s_batch_is_its_singles_and_each_episode_has_it() -> None:
         engine.reset([7, 8, 9], episode=episode)
         alone.reset([8], episode=episode)
         assert engine.lots.corrupt[:, [2, 3]].all()
-        assert engine.lots.corrupt.sum(dim=(1, 2)).tolist() == [4 + 8] * 3
+        assert (engine.lots.corrupt.sum(dim=(1, 2)) >= 8).all()
         assert torch.equal(engine.lots.corrupt[1], alone.lots.corrupt[0])
         assert torch.equal(engine.lots.y[1], alone.lots.y[0])
 
@@ -230,11 +228,6 @@ def test_named_principals_are_in_files_only_where_there_are_some() -> None:
         ("digits", {"principals": [0.5]}, "lots.corruption.principals.0: .*valid integer"),
         ("digits", {"principals": [True]}, "lots.corruption.principals: must be a number"),
         ("digits", {"principals": [1, 2, 1]}, "lots.corruption.principals.2: principal 1 is named already: name each once"),
-        (
-            "digits",
-            {"principals": list(range(6))},
-            "lots.corruption.share: share=0.5 is of the lots of the others, and principals names all 6",
-        ),
         (
             "digits",
             {"principals": [1], "share": 0, "pairs": []},
@@ -270,7 +263,7 @@ def test_everybody_may_be_corrupt_where_nobody_is_drawn(splits: Splits) -> None:
     ("corruption", "said"),
     [
         ({}, "50 % of them corrupt (90 % of labels swapped)"),
-        ({"principals": [2, 3]}, "all of principals 2, 3 and 50 % of the others' corrupt (90 % of labels swapped)"),
+        ({"principals": [2, 3]}, "all of principals 2, 3 and 50 % of all corrupt (90 % of labels swapped)"),
         ({"principals": [2], "share": 0}, "all of principal 2 corrupt (90 % of labels swapped)"),
     ],
 )

@@ -12,9 +12,10 @@ from proxycoop.credit import RULES, CreditRule
 from proxycoop.envs import Engine, scenario
 from proxycoop.training.evaluate import held_out_splits
 from proxycoop.training.intervals import Estimate
-from proxycoop.training.temptations.cheats import CHEATS, gain_of, gains, pays, tempting
+from proxycoop.training.temptations.cheats import CHEATS, gain_of, gains, pays, played, tempting
 
 SPLIT = held_out_splits(1)[0]
+SENDS = {"doubler": "doubler(kind='twin')"}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_gain_is_the_mean_over_seats_of_the_cheat_s_return_less_its_honest_self_
     for seed in (5, 6):
         honest, all_honest, _ = returns(tempted, "loo", seed, {})
         for seat in range(3):
-            cheated, all_cheated, _ = returns(tempted, "loo", seed, {seat: name})
+            cheated, all_cheated, _ = returns(tempted, "loo", seed, {seat: SENDS.get(name, name)})
             expected.append(float(cheated[seat] - honest[seat]))
             welfare.append(all_cheated - all_honest)
     assert found.gain.mean == pytest.approx(sum(expected) / 6, abs=1e-3)
@@ -105,18 +106,48 @@ def test_a_rule_that_pays_the_first_seat_twice_is_found_out(tempted):
     assert found.gain.mean == pytest.approx(sum(expected) / 2, abs=1e-3)
 
 
+@pytest.mark.parametrize("rule", ["loo", "equal", "data_size"])
+def test_seats_that_differ_by_chance_alone_pay_nothing(small, rule):
+    drawing = lambda: agents.make("random")  # noqa: E731
+    found = gain_of(CHEATS["best_seat"], tempting(small, rule), rule, episodes=8, splits=6, others=drawing)
+    assert not found.pays
+
+
 def test_a_cabal_cheats_together(tempted):
     found = gain_of(CHEATS["cabal"], tempted, "loo", episodes=1, splits=1, seed=5)
     honest, cheated = (returns(tempted, "loo", 5, seats)[0] for seats in ({}, {0: "colluder", 1: "colluder"}))
     assert found.gain.mean == pytest.approx(float((cheated - honest)[:2].mean()), abs=1e-3)
 
 
-def test_wrong_labels_are_compared_with_right_ones(small):
-    found = gain_of(CHEATS["label_flipper"], tempting(small, "loo"), "loo", episodes=1, splits=1, seed=5)
-    corruption = small.lots.corruption.model_copy(update={"principals": (0,)})
-    wrong = small.model_copy(update={"lots": small.lots.model_copy(update={"corruption": corruption})})
-    honest, cheated = returns(small, "loo", 5, {})[0], returns(wrong, "loo", 5, {0: "label_flipper"})[0]
-    assert found.gain.mean == pytest.approx(float(cheated[0] - honest[0]), abs=1e-3)
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_wrong_labels_are_added_to_a_cooperative_that_stays_the_same(small, share):
+    named = {"lots.corruption.principals": [2], "lots.corruption.share": share, "reward.scale": "auto"}
+    made = scenario.load("breast_cancer", principals=3, horizon=6, profiles=[], **named)
+    found = gain_of(CHEATS["label_flipper"], tempting(made, "loo"), "loo", episodes=2, splits=1, seed=5)
+    engine = Engine(made.on_split(SPLIT), "loo")
+    corruption = made.lots.corruption.model_copy(update={"principals": (0, 2)})
+    lots, reward = made.lots.model_copy(update={"corruption": corruption}), made.reward.model_copy(update={"scale": engine.reward_scale})
+    wrong = made.model_copy(update={"lots": lots, "reward": reward})
+    expected = []
+    for seed in (5, 6):
+        honest, cheated = returns(made, "loo", seed, {}), returns(wrong, "loo", seed, {0: "label_flipper"})
+        assert torch.equal(honest[2].lots.corrupt[:, 1:], cheated[2].lots.corrupt[:, 1:])
+        expected.append(float(cheated[0][0] - honest[0][0]))
+    assert found.gain.mean == pytest.approx(sum(expected) / 2, abs=1e-3)
+
+
+def test_return_of_a_principal_with_several_names_is_the_total_of_its_names(small):
+    named = small.model_copy(update={"reward": small.reward.model_copy(update={"public_share": 0.3, "loyalty": 0.5})})
+    several = scenario.Scenario.model_validate({**named.to_dict(), "conduct": {"identities": [{"principal": 0, "split": 2}]}})
+    engine = Engine(several, "loo", 2)
+    found = played(engine, agents.make("honest"), [5, 6])
+    metrics = agents.play(engine, agents.make("honest"), [5, 6])
+    once = engine.reward_scale * 0.3 * metrics["gain"] - 0.5 * metrics["own_harm"][:, 0]
+    total = metrics["return"][:, 0] + metrics["return"][:, 3] - once
+    torch.testing.assert_close(found["return"][:, 0], total.double(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found["return"][:, 3], found["return"][:, 0])
+    torch.testing.assert_close(found["return"][:, 1], metrics["return"][:, 1].double())
+    assert gain_of(CHEATS["doubler"], tempting(several, "loo"), "loo", episodes=1, splits=1).gain.mean is not None
 
 
 def test_a_tempted_scenario_has_what_fits_it(small):
@@ -128,12 +159,18 @@ def test_a_tempted_scenario_has_what_fits_it(small):
     assert not {"strict", "lax", "block"} & set(tempting(plain).conduct.names)
     own = scenario.load("digits", conduct={"forgeries": [{"kind": "echo"}]})
     assert tempting(own) is own
-    with pytest.raises(ValueError, match="vertical does not go with conduct"):
+    own = scenario.load("digits", conduct={"cabal": [2, 4]})
+    assert tempting(own).conduct.cabal == (2, 4)
+    with pytest.raises(ValueError, match="has substrate vertical: principals hold columns"):
         tempting(scenario.load("breast_cancer-vertical"))
 
 
 def test_all_cheats_that_fit_are_measured(tempted):
     assert [one.cheat for one in gains(tempted, "equal", episodes=1, splits=1)] == list(CHEATS)
+    with pytest.raises(ValueError, match=r"unknown cheat 'nope'.*known ones are free_rider"):
+        list(gains(tempted, "loo", ["nope"]))
+    with pytest.raises(ValueError, match="Planner sees what no proxy could"):
+        gain_of(CHEATS["doubler"], tempted, "loo", others=lambda: agents.make("planner"))
     with pytest.raises(ValueError, match="needs echo among the scenario's conduct"):
         gain_of(CHEATS["free_rider"], tempting(tempted.model_copy(update={"conduct": None}), kinds=("twin",)), "loo")
 
@@ -152,7 +189,7 @@ def test_gains_among_others_are_over_what_these_earn(tempted):
         engine = Engine(tempted.on_split(SPLIT), "loo")
         own = [
             agents.play(engine, agents.Seats(agents.make("all"), {seat: agents.make(name)}), [5])["return"][0, seat]
-            for name in ("all", "doubler")
+            for name in ("all", SENDS["doubler"])
         ]
         expected.append(float(own[1] - own[0]))
     assert found.gain.mean == pytest.approx(sum(expected) / 3, abs=1e-3)
@@ -165,6 +202,10 @@ def test_seats_of_a_population_cannot_cheat(tempted):
     honest = returns(tempted, "loo", 5, {1: "none"})[0]
     expected = [float(returns(tempted, "loo", 5, {1: "none", seat: "free_rider"})[0][seat] - honest[seat]) for seat in (0, 2)]
     assert found.gain.mean == pytest.approx(sum(expected) / 2, abs=1e-3)
+    seated = lambda: agents.Seats(agents.make("honest"), {1: agents.make("none")})  # noqa: E731
+    assert gain_of(CHEATS["free_rider"], tempted, "loo", episodes=1, splits=1, seed=5, others=seated).gain == found.gain
+    assert "differently in different seats" in CHEATS["best_seat"].lacks(peopled)
+    assert gain_of(CHEATS["cabal"], peopled, "loo", episodes=1, splits=1, seed=5).gain.mean is not None
 
 
 def test_evaluate_measures_cheats_if_asked(run, tmp_path):

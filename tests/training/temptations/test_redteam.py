@@ -133,7 +133,8 @@ def test_the_command_prints_findings_and_writes_page_and_json(run, file, tmp_pat
     ("words", "said"),
     [
         (["nope"], "unknown credit rule 'nope'"),
-        (["loo", "-s", "breast_cancer-vertical"], "vertical does not go with conduct"),
+        (["loo", "-s", "breast_cancer-vertical"], "has substrate vertical: principals hold columns"),
+        (["loo", "--set", "population=[{agent: oracle, seats: [0]}]"], "Oracle sees what no proxy could"),
         (["loo", "--set", "population=[{agent: nope, seats: [0]}]"], "unknown agent 'nope'"),
     ],
 )
@@ -155,8 +156,8 @@ def made(found, **changes):
 
 
 def test_sentences_say_which_cheats_pay_and_what_helps(found):
-    helps = Defence("--set x=1", "doubler", Estimate(0.2, 0.3), 0.05, 0.98)
-    dear = Defence("--set y=1", "doubler", Estimate(0.2, 0.3), 0.05, 0.5)
+    helps = Defence("--set x=1", "doubler", Estimate(0.2, 0.3), 0.05, 50.0, 49.0)
+    dear = Defence("--set y=1", "doubler", Estimate(0.2, 0.3), 0.05, 50.0, 25.0)
     said = " ".join(sentences(made(found, gains=(gain("doubler", 4.0), gain("saboteur", -3.0)), defences=(helps, dear))))
     assert "1 of 2 scripted cheats pays" in said
     assert "doubler (a proxy that sends the update of a lot twice) gains 4.0" in said
@@ -175,6 +176,48 @@ def test_damage_and_price_of_anarchy_are_differences_and_shares_of_welfare(found
     assert one.damage("nothing") is None
     assert one.price_of_anarchy == pytest.approx(0.25)
     assert made(found, worlds={**worlds, "planner": {"welfare": Estimate(-1.0, None)}}).price_of_anarchy is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "helps"), [(50.0, 49.0, True), (50.0, 40.0, False), (-10.0, -20.0, False), (-10.0, -5.0, True)]
+)
+def test_a_defence_helps_if_honest_proxies_lose_little(before, after, helps):
+    assert Defence("x", "doubler", Estimate(1.0, 0.1), 0.2, before, after).helps == helps
+
+
+def test_what_is_declared_counts_in_the_round_in_which_it_is_declared(small):
+    import torch
+
+    from proxycoop import agents
+    from proxycoop.envs import Engine
+
+    module = __import__("proxycoop.training.temptations.redteam", fromlist=["_declared"])
+    engine = Engine(tempting(small, "loo"), "loo", 2)
+    agents.play(engine, agents.make("hypocrite"), [1, 2])
+    assert module._declared(engine) == pytest.approx((1 + 5 * 5) / 6)
+    assert torch.is_tensor(engine.theta)
+
+
+ODD = {
+    "one principal": {"principals": 1, "profiles": []},
+    "one lot each": {"lots.per_principal": 1},
+    "lax alone": {"conduct": {"levers": [{"kind": "lax"}]}},
+    "an adversary in the population": {"population": [{"agent": "plagiarist", "seats": [2]}]},
+    "the same with what it needs": {"population": [{"agent": "plagiarist", "seats": [2]}], "conduct": {"forgeries": [{"kind": "blend"}]}},
+    "one round": {"horizon": 1},
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_cooperatives_are_served(odd, tmp_path):
+    from proxycoop.envs import scenario
+
+    made = scenario.load(
+        "breast_cancer", **{"principals": 3, "horizon": 2, "profiles": [{"tolerances": {"missed_cancer": 0.1}}], **ODD[odd]}
+    )
+    (found,) = redteam_module(["loo"], made, tmp_path, steps=12, response_steps=12, jobs=2)
+    assert len(sentences(found)) >= 3
+    assert write_redteam([found], tempting(made), tmp_path / "page.html").exists()
 
 
 def test_defences_are_settings_that_can_be_written(small):

@@ -64,7 +64,8 @@ def test_the_command_writes_a_table_a_picture_and_json(run, tmp_path):
         (["loo", "--cheat", "nope"], "unknown agent 'nope'"),
         (["loo", "--cheat", "oracle"], "sees what no proxy could"),
         (["loo", "--picture", "a.gif"], "let the name end in .svg, .png or .pdf"),
-        (["loo", "-s", "breast_cancer-vertical", "--cheat", "doubler"], "vertical does not go with conduct"),
+        (["loo", "-s", "breast_cancer-vertical", "--cheat", "doubler"], "has substrate vertical: principals hold columns"),
+        (["loo", "--set", "population=[{agent: none, seats: [0]}]", "--cheat", "none"], "plays populations of its own"),
     ],
 )
 def test_wrong_words_are_refused(run, words, said):
