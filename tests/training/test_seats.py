@@ -15,6 +15,7 @@ from proxycoop.envs import Engine, Scenario, scenario
 from proxycoop.envs.vector import CooperativeVecEnv
 from proxycoop.training.analysis.audit import audit
 from proxycoop.training.analysis.explain import explain
+from proxycoop.training.commands.options import seats_of
 from proxycoop.training.compare import cells, compare, results
 from proxycoop.training.evaluate import agent_maker, evaluate
 from proxycoop.training.libraries.registry import LIBRARIES, settings_for
@@ -227,6 +228,15 @@ def test_seats_that_are_given_take_the_place_of_the_population_s(peopled):
     assert settings(peopled, seats=("0=learned", "1=random")).seats == ("1=random", "2=all")
     with pytest.raises(ValueError, match=r"all 3 seats are taken"):
         settings(peopled, seats=("1=random",))
+
+
+def test_a_seat_that_was_given_back_in_the_training_stays_the_policy_s(peopled, small, tmp_path):
+    run = train(settings(peopled, seats=("0=learned",)), tmp_path / "run", tensorboard=False)
+    assert seats_of(None, peopled, run) == {2: "all"}
+    assert seats_of(["2=learned"], peopled, run) == {}
+    other = peopled.model_copy(update={"population": (*peopled.population, peopled.population[0].model_copy(update={"seats": (1,)}))})
+    assert seats_of(None, other, run) == {0: "none", 1: "none", 2: "all"}
+    assert seats_of(None, small, run) == {2: "all"}
 
 
 def test_evaluate_audit_and_explain_seat_the_population(peopled, small):

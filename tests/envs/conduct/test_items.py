@@ -495,3 +495,14 @@ def test_text_and_picture_say_what_was_declared_and_who_has_left():
     engine.step(only(engine, holder))
     assert "declared" not in render_text(engine)
     assert f"left: proxy_{other}" in render_text(engine)
+
+
+def test_who_objects_in_the_round_in_which_it_leaves_still_objects():
+    engine = engine_of("digits", "block", "quit", num_envs=1)
+    engine.reset([5])
+    lots = torch.ones(1, 4, engine.num_items, dtype=torch.bool)
+    lots[..., engine.num_lots :] = False
+    result = engine.step(lots | only(engine, 1, "block", "quit"))
+    assert result.blocked_by[0, [0, 2, 3], :, 1].all()
+    assert not result.admitted.any()
+    assert not engine.prospect.blocked_by[..., 1].any()
