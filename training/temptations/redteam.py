@@ -12,6 +12,7 @@ For one rule and one scenario:
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import multiprocessing
 import os
@@ -313,8 +314,12 @@ def _worked_off(
 
 
 def _digest(rule: str, scenario: Scenario, steps: int, seed: int, what: str) -> str:
-    """Name of a training's folder, which is another one for other settings."""
-    said = json.dumps([rule, scenario.to_dict(), steps, seed, what], sort_keys=True)
+    """Name of a training's folder, which is another one for other settings, and for a rule of the same name with other code."""
+    try:
+        code = inspect.getsource(type(credit.make(rule)))
+    except (OSError, TypeError):  # it was defined where no file is, as in an interactive session
+        code = ""
+    said = json.dumps([rule, code, scenario.to_dict(), steps, seed, what], sort_keys=True)
     safe = "".join(letter if letter.isalnum() or letter in "_-" else "-" for letter in rule)[:40]
     return f"{safe}-{what}-{hashlib.sha256(said.encode()).hexdigest()[:10]}"
 
