@@ -54,7 +54,7 @@ def redteam(
     from ..outputs import locked
     from ..pages.redteam_page import console_table, to_dict, write_redteam
     from ..temptations.cheats import tempting
-    from ..temptations.redteam import redteam as find
+    from ..temptations.findings import redteam as find
     from ..temptations.words import sentences
 
     loaded = load_scenario(scenario, overrides)
@@ -110,7 +110,7 @@ def schelling(
     from ..pages.drawing import house_style
     from ..pages.temptation_figures import schelling_panels
     from ..temptations.cheats import tempting
-    from ..temptations.schelling import schelling as measure
+    from ..temptations.diagram import schelling as measure
     from ..workers import single_threaded
 
     loaded = load_scenario(scenario, overrides)

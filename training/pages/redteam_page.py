@@ -16,7 +16,7 @@ from ...text import one_line
 from ..analysis.summary import spell, told
 from ..intervals import Estimate
 from ..temptations.cheats import CHEATS
-from ..temptations.redteam import Findings
+from ..temptations.findings import Findings
 from ..temptations.words import sentences
 from .description import describe
 from .drawing import Drawing, house_style

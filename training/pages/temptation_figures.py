@@ -15,8 +15,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ..analysis.summary import interval, told
 from ..temptations.cheats import Gain
+from ..temptations.diagram import Diagram
 from ..temptations.exploit import Response
-from ..temptations.schelling import Diagram
 from .drawing import BLUE, GREY, RULE, VERMILION, WIDTH, Drawing, drawable, drawing
 
 _PAYS: Mapping[str, Any] = {"color": "white", "edgecolor": VERMILION, "hatch": "/////"}

@@ -2,17 +2,17 @@
 
 * ``cheats``: manipulation gain, what a scripted cheat earns over its honest self;
 * ``exploit``: exploitability, what one proxy gains that learns to best-respond;
-* ``redteam``: both and more for a rule, in parallel processes; ``words``: what was found, in sentences;
-* ``schelling``: what honesty and a cheat earn against the number of others who are honest.
+* ``findings``: both and more for a rule, in parallel processes; ``words``: what was found, in sentences;
+* ``diagram``: what honesty and a cheat earn against the number of others who are honest.
 """
 
 if __name__ != "proxycoop.training.temptations":
     raise ImportError(f"{__name__!r} is part of proxycoop: use 'import proxycoop.training.temptations'")
 
 from .cheats import CHEATS, Cheat, Gain, gain_of, gains, tempting
+from .diagram import Diagram, schelling
 from .exploit import Response, best_response
-from .redteam import Defence, Findings, redteam
-from .schelling import Diagram, schelling
+from .findings import Defence, Findings, redteam
 from .words import sentences
 
 __all__ = [

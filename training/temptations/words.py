@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..analysis.summary import told
 from .cheats import CHEATS, Gain, pays
 from .exploit import Response
-from .redteam import Findings
+from .findings import Findings
 
 MOST_NAMED = 4
 """Most cheats or items that a sentence names."""

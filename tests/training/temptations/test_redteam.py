@@ -11,9 +11,11 @@ import pytest
 from proxycoop.credit import RULES, CreditRule
 from proxycoop.training.intervals import Estimate
 from proxycoop.training.pages.redteam_page import to_dict, write_redteam
+from proxycoop.training.temptations import cheats as cheats_module
+from proxycoop.training.temptations import findings as findings_module
 from proxycoop.training.temptations import redteam as redteam_module
 from proxycoop.training.temptations.cheats import CHEATS, Gain, tempting
-from proxycoop.training.temptations.redteam import Defence, Findings, defences
+from proxycoop.training.temptations.findings import Defence, Findings, defences
 from proxycoop.training.temptations.words import sentences
 
 QUICK = ("--steps", 72, "--response-steps", 200, "--jobs", 2)
@@ -22,8 +24,8 @@ QUICK = ("--steps", 72, "--response-steps", 200, "--jobs", 2)
 @pytest.fixture(scope="module", autouse=True)
 def quick():
     """Forked processes, and few episodes."""
-    module = __import__("proxycoop.training.temptations.redteam", fromlist=["redteam"])
-    cheats = __import__("proxycoop.training.temptations.cheats", fromlist=["gain_of"])
+    module = findings_module
+    cheats = cheats_module
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "multiprocessing", SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork")))
         patch.setattr(module, "EPISODES", 2)
@@ -191,7 +193,7 @@ def test_what_is_declared_counts_in_the_round_in_which_it_is_declared(small):
     from proxycoop import agents
     from proxycoop.envs import Engine
 
-    module = __import__("proxycoop.training.temptations.redteam", fromlist=["_declared"])
+    module = findings_module
     engine = Engine(tempting(small, "loo"), "loo", 2)
     agents.play(engine, agents.make("hypocrite"), [1, 2])
     assert module._declared(engine) == pytest.approx((1 + 5 * 5) / 6)

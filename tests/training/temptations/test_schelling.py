@@ -10,7 +10,7 @@ from proxycoop import agents
 from proxycoop.envs import Engine
 from proxycoop.training.evaluate import held_out_splits
 from proxycoop.training.intervals import Estimate
-from proxycoop.training.temptations.schelling import Diagram, schelling
+from proxycoop.training.temptations.diagram import Diagram, schelling
 
 
 def test_returns_are_those_of_episodes_that_are_played_one_by_one(small):
