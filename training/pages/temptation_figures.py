@@ -130,7 +130,7 @@ def heat_map(
             if np.isnan(number):
                 ax.text(j, i, "–", ha="center", va="center", fontsize=6.5, color=GREY)
                 continue
-            text = f"{100 * number:.0f}" if share else f"{number:.1f}".replace("-", "−")
+            text = f"{100 * number:.0f}" if share else f"{number:z.1f}".replace("-", "−")
             dark = number > 0.6 if share else abs(number) > 0.65 * largest
             ax.text(j, i, text, ha="center", va="center", fontsize=6.5, color="white" if dark else "black")
         cells = [f"{column} {'undefined' if np.isnan(one) else format(one, '.2f')}" for column, one in zip(columns, row, strict=True)]
