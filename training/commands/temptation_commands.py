@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..terminal import add_row, complain, say, show, table_of
-from .options import JobsOption, OverwriteOption, SeedOption, SetOption, load_scenario, outputs_of
+from .options import JobsOption, OverwriteOption, SeedOption, SetOption, inputs_of, load_scenario, outputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ def redteam(
 
     from ... import credit
     from ...files import output_folder, write_json
-    from ..outputs import locked
+    from ..outputs import Outputs, locked
     from ..pages.redteam_page import console_table, to_dict, write_redteam
     from ..temptations.cheats import tempting
     from ..temptations.findings import redteam as find
@@ -63,8 +63,9 @@ def redteam(
     tempted = tempting(loaded, ranked)
     folder = output_folder(out)
     page, data = folder / "redteam.html", folder / "redteam.json"
-    outputs = outputs_of("redteam", overwrite, page, data, scenarios=[scenario])
+    outputs = Outputs("redteam", overwrite=overwrite, inputs=inputs_of([scenario]))
     with locked(folder, "redteam"), tqdm(unit=" tries", dynamic_ncols=True, disable=None) as bar:
+        outputs.own_folder(folder, dict.fromkeys(("trainings", page.name, data.name)), known="trainings")
 
         def told(done: int, total: int, what: str) -> None:
             bar.total = total
@@ -79,8 +80,9 @@ def redteam(
     for one in found:
         show(console_table(one))
         say("".join(f"{text}\n" for text in sentences(one)) + "\n")
-    with outputs:
-        say(f"wrote {write_redteam(found, tempted, page)} and {write_json(data, to_dict(found))}\n")
+    for path in (write_redteam(found, tempted, page), write_json(data, to_dict(found))):
+        outputs.wrote(path)
+    say(f"wrote {page} and {data}\n")
 
 
 def schelling(

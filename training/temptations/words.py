@@ -93,7 +93,10 @@ def _defences(found: Findings) -> str:
         return "There is nothing to defend against among the scripted cheats."
     helping = [one for one in found.defences if one.helps]
     if not helping:
-        return "Of what the package has against cheats, nothing that was tried takes half of a gain at a tenth of honest welfare."
+        return (
+            "Of what the package has against cheats, nothing that was tried takes half of a gain without costing honest proxies a tenth of "
+            "their welfare or more."
+        )
     best: dict[str, float] = {}
     said: Sequence[str] = [
         f"{one.what} leaves {told(one.gain, 1)} of the gain of {one.cheat}; welfare of honest proxies goes from {one.before:z.0f} to "

@@ -129,6 +129,13 @@ def test_the_command_prints_findings_and_writes_page_and_json(run, file, tmp_pat
     assert "equal: all proxies learn, and may cheat" in err
     assert (tmp_path / "out" / "redteam.html").exists()
     assert json.loads((tmp_path / "out" / "redteam.json").read_text())["findings"][0]["rule"] == "equal"
+    code, again, err = run("redteam", "equal", "-s", file, "--out", tmp_path / "out", *QUICK)
+    assert code == 0, err
+    assert again == out
+    (tmp_path / "out" / "redteam.html").write_text("mine")
+    code, _, err = run("redteam", "equal", "-s", file, "--out", tmp_path / "out", *QUICK)
+    assert code == 2
+    assert "redteam.html" in err
 
 
 @pytest.mark.parametrize(
