@@ -59,10 +59,9 @@ class Adversary(Agent):
         if not cls.kinds or any(kind_of(item) in cls.kinds for item in items):
             return ""
         where = "forgeries" if cls.kinds[0] not in LEVERS else "levers"
-        listed = ", ".join(f"{{kind: {kind}}}" for kind in cls.kinds)
         return (
             f"agent {cls.__name__} needs {' or '.join(cls.kinds)} among the scenario's conduct, which has {', '.join(items) or 'nothing'}: "
-            f"add conduct: {{{where}: [{listed}]}}"
+            f"add conduct: {{{where}: [{{kind: {cls.kinds[0]}}}]}}"
         )
 
     def check_layout(self, layout: ObservationLayout) -> None:

@@ -28,6 +28,7 @@ import torch
 
 from ...agents import Mixture, make
 from ...agents.agent import class_of
+from ...agents.scripted import Honest
 from ...agents.seats import require_playable
 from ...envs import Engine, Scenario
 from ..evaluate import held_out_splits
@@ -117,6 +118,8 @@ def schelling(
     """
     if scenario.company:
         raise ValueError("population: a Schelling diagram plays populations of its own: leave the scenario's out")
+    if class_of(cheat) is Honest:
+        raise ValueError(f"cheat={cheat!r}: it is compared with honest proxies, so choose another agent")
     require_playable(cheat, scenario, f"cheat={cheat!r}")
     if class_of(cheat).privileged:
         raise ValueError(f"cheat={cheat!r} sees what no proxy could: choose an agent that plays by its observations")

@@ -63,6 +63,7 @@ def test_the_command_writes_a_table_a_picture_and_json(run, tmp_path):
         (["nope"], "unknown credit rule 'nope'"),
         (["loo", "--cheat", "nope"], "unknown agent 'nope'"),
         (["loo", "--cheat", "oracle"], "sees what no proxy could"),
+        (["loo", "--cheat", "honest"], "compared with honest proxies"),
         (["loo", "--picture", "a.gif"], "let the name end in .svg, .png or .pdf"),
         (["loo", "-s", "breast_cancer-vertical", "--cheat", "doubler"], "has substrate vertical: principals hold columns"),
         (["loo", "--set", "population=[{agent: none, seats: [0]}]", "--cheat", "none"], "plays populations of its own"),
