@@ -68,6 +68,17 @@ class Seats(Agent):
         return choices
 
 
+def require_unprivileged(agent: Agent) -> None:
+    """Refuse agents that see what no proxy could: they look into one engine, where many populations are to be played.
+
+    Raises:
+        ValueError: If so.
+    """
+    members = agent.members if isinstance(agent, Seats) else [agent]
+    if sighted := [type(one).__name__ for one in members if one.privileged]:
+        raise ValueError(f"{', '.join(sighted)} sees what no proxy could: let agents play that choose by what they observe")
+
+
 class Mixture(Agent):
     """Different policies in different seats of each cooperative of a batch: for playing many populations at once.
 
@@ -84,8 +95,8 @@ class Mixture(Agent):
 
     def __init__(self, policies: Sequence[Agent], plays: Tensor) -> None:
         self.policies = [checked_agent(f"policies[{i}]", policy) for i, policy in enumerate(policies)]
-        if sighted := [type(policy).__name__ for policy in self.policies if policy.privileged]:
-            raise ValueError(f"policies holds {', '.join(sighted)}, which sees what no proxy could: give agents that play by observations")
+        for policy in self.policies:
+            require_unprivileged(policy)
         if plays.dim() != 2 or not ((plays >= 0) & (plays < len(self.policies))).all():
             raise ValueError(f"plays must be (environments, seats) of numbers from 0 to {len(self.policies) - 1}, one for each policy")
         self.playing = plays

@@ -182,9 +182,7 @@ def _items_chosen(engine: Engine, contributed: Tensor) -> dict[str, Tensor]:
     items, dtype = engine.items, engine.dtype
     pulled = torch.stack([result.pulled for result in engine.history if result.pulled is not None])
     chosen = torch.cat([contributed[..., engine.num_lots :], pulled], dim=-1)
-    tolerates = engine.profiles.tolerates
-    may = items.pullable(torch.zeros_like(tolerates), tolerates)  # if nobody has left
-    whose = torch.cat([torch.ones_like(chosen[0, ..., : items.n_updates - items.n_lots]), may], dim=-1)
+    whose = items.may(engine.profiles.tolerates)
     shares = (chosen & whose).sum(dim=(0, 2)).to(dtype) / (len(chosen) * whose.sum(dim=1)).clamp(min=1)
     n_forgeries = len(items.conduct.forgeries)
     return {f"{'sent' if i < n_forgeries else 'pulled'}/{name}": shares[:, i] for i, name in enumerate(items.names)}

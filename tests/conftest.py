@@ -109,3 +109,17 @@ def _postgres_database() -> Iterator[str]:
         server.execute(f"CREATE DATABASE {name}")
         yield make_url(POSTGRES).set(database=name).render_as_string(hide_password=False)
         server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def tempted():
+    """A small cooperative with four lots, two forgeries and a lever: seven items."""
+    from proxycoop.envs import scenario
+
+    return scenario.load(
+        "breast_cancer",
+        principals=3,
+        horizon=6,
+        profiles=[{"holders": 1, "tolerances": {"missed_cancer": 0.1}}],
+        conduct={"forgeries": [{"kind": "echo"}, {"kind": "twin"}], "levers": [{"kind": "lax"}]},
+    )

@@ -71,8 +71,15 @@ def _return_under(names: Names, scenario: Scenario, rule: CreditRule, seeds: Seq
         engine.step(names.choices(lots))
     seats = names.names_of(PRINCIPAL)
     own = torch.stack([result.rewards for result in engine.history]).sum(dim=0)[:, seats].sum(dim=1)  # (E,)
+    return own - (len(seats) - 1) * counted_once(engine)[:, PRINCIPAL]
+
+
+def counted_once(engine: Engine) -> Tensor:
+    """What a principal has by itself in the episode so far, whatever the number of its names, ``(E, N)``, in reward units.
+
+    It is the public share less what loyalty takes. Each name gets it, and a total of names counts it once.
+    """
+    reward = engine.scenario.reward
     gain = torch.stack([result.gain for result in engine.history]).sum(dim=0)  # (E,)
-    once = engine.reward_scale * scenario.reward.public_share * gain
-    if loyalty := scenario.reward.loyalty:
-        once = once - loyalty * own_harm(engine)[:, PRINCIPAL]
-    return own - (len(seats) - 1) * once
+    public = (engine.reward_scale * reward.public_share * gain)[:, None].expand(engine.num_envs, engine.num_agents)
+    return public - reward.loyalty * own_harm(engine) if reward.loyalty else public

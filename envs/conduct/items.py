@@ -124,6 +124,12 @@ class Items:
         can = [~gone & may[lever.kind] if lever.kind in may else ~gone for lever in self.conduct.levers]
         return torch.stack(can, dim=-1) if can else gone[..., None][..., :0]
 
+    def may(self, tolerates: Tensor) -> Tensor:
+        """Who may choose what beside its lots while nobody has left, bool ``(E, N, F + L)``; see :meth:`pullable`."""
+        levers = self.pullable(torch.zeros_like(tolerates), tolerates)
+        forgeries = levers.new_ones(*tolerates.shape, self.n_updates - self.n_lots)
+        return torch.cat([forgeries, levers], dim=-1)
+
     def one_hot(self, like: Tensor) -> Tensor:
         """Of which kind each item is: a lot, or one of the others by its name, ``(I, 1 + F + L)``, of the type of another tensor."""
         place = [0] * self.n_lots + list(range(1, len(self.names) + 1))

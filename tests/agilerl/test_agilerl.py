@@ -30,18 +30,6 @@ def small():
 
 
 @pytest.fixture(scope="session")
-def tempted():
-    """Four lots, two forgeries and a lever: seven items."""
-    return scenario.load(
-        "breast_cancer",
-        principals=3,
-        horizon=6,
-        profiles=[{"holders": 1, "tolerances": {"missed_cancer": 0.1}}],
-        conduct={"forgeries": [{"kind": "echo"}, {"kind": "twin"}], "levers": [{"kind": "lax"}]},
-    )
-
-
-@pytest.fixture(scope="session")
 def sparse():
     """Lots that some rounds have nothing of."""
     return scenario.load("digits", substrate={"kind": "traversal", "lr": 0.4, "batch": 10})

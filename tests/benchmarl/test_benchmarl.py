@@ -45,18 +45,6 @@ def sparse():
     return scenario.load("digits", horizon=6, substrate={"kind": "traversal", "lr": 0.4, "batch": 10})
 
 
-@pytest.fixture(scope="module")
-def tempted():
-    """Four lots, two forgeries and a lever: seven items."""
-    return scenario.load(
-        "breast_cancer",
-        principals=3,
-        horizon=6,
-        profiles=[{"holders": 1, "tolerances": {"missed_cancer": 0.1}}],
-        conduct={"forgeries": [{"kind": "echo"}, {"kind": "twin"}], "levers": [{"kind": "lax"}]},
-    )
-
-
 def settings(small, algo, **changes):
     return settings_for(
         "benchmarl",

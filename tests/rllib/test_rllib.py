@@ -44,18 +44,6 @@ def scarce():
 
 
 @pytest.fixture(scope="module")
-def tempted():
-    """Four lots, two forgeries and a lever: seven items."""
-    return scenario.load(
-        "breast_cancer",
-        principals=3,
-        horizon=6,
-        profiles=[{"holders": 1, "tolerances": {"missed_cancer": 0.1}}],
-        conduct={"forgeries": [{"kind": "echo"}, {"kind": "twin"}], "levers": [{"kind": "lax"}]},
-    )
-
-
-@pytest.fixture(scope="module")
 def running_ray():
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)

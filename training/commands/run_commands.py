@@ -233,7 +233,7 @@ def evaluate(
         )
     seats = seats_of(seat, loaded, run)
     if cheats:
-        from ..temptations.cheats import require_unprivileged
+        from ...agents.seats import require_unprivileged
 
         require_unprivileged(_seated(maker, seats))
     outputs = outputs_of("evaluate", overwrite, json_file, scenarios=[scenario], run=run)

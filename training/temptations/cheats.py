@@ -27,13 +27,14 @@ from torch import Tensor
 from ... import credit as credit_rules
 from ...agents import Agent, Mixture, Seats, make, play
 from ...agents.agent import class_of
-from ...agents.seats import populated
+from ...agents.seats import populated, require_unprivileged
 from ...envs import Engine, Scenario
 from ...envs.conduct import Conduct
 from ...envs.conduct.settings import FORGERIES, LEVERS, kind_of
 from ...envs.data.names import Names
 from ...registry import unknown_name
 from ..evaluate import held_out_splits
+from ..false_names import counted_once
 from ..intervals import Estimate
 
 EPISODES, SPLITS = 4, 12
@@ -230,17 +231,6 @@ def gains(
             yield gain_of(cheat, scenario, rule, episodes=episodes, splits=splits, seed=seed, others=others)
 
 
-def require_unprivileged(agent: Agent) -> None:
-    """Refuse others that see what no proxy could: they look into one engine, and here many populations are played.
-
-    Raises:
-        ValueError: If so.
-    """
-    members = agent.members if isinstance(agent, Seats) else [agent]
-    if sighted := [type(one).__name__ for one in members if one.privileged]:
-        raise ValueError(f"{', '.join(sighted)} sees what no proxy could: let agents play that choose by what they observe")
-
-
 def played(engine: Engine, agent: Agent, seeds: Sequence[int]) -> dict[str, Tensor]:
     """What an episode brought, in double precision: ``return`` and ``principal`` ``(E, N)``, and ``welfare`` ``(E,)``.
 
@@ -254,8 +244,7 @@ def played(engine: Engine, agent: Agent, seeds: Sequence[int]) -> dict[str, Tens
     if engine.names is not None:
         owner = torch.tensor(engine.names.owner)
         same = (owner[:, None] == owner).double()  # (N, N)
-        once = engine.reward_scale * reward.public_share * metrics["gain"][:, None] - reward.loyalty * harm
-        earned = earned @ same - (same.sum(dim=1) - 1) * once
+        earned = earned @ same - (same.sum(dim=1) - 1) * counted_once(engine).double()
     return {"return": earned, "principal": earned + (reward.loyalty - 1) * harm, "welfare": metrics["welfare"]}
 
 

@@ -28,7 +28,7 @@ import torch
 from ... import credit
 from ...agents import make, play
 from ...agents.agent import class_of
-from ...agents.seats import populated
+from ...agents.seats import populated, require_unprivileged
 from ...envs import Engine, Scenario
 from ...envs.shared import require_served
 from ..evaluate import EVALUATION_SEED, held_out_splits
@@ -37,7 +37,7 @@ from ..libraries.registry import settings_for
 from ..own_modules import modules_for
 from ..train import train
 from ..workers import begin, ending_orderly, stop
-from .cheats import CHEATS, Gain, gain_of, require_unprivileged, tempting
+from .cheats import CHEATS, Gain, gain_of, tempting
 from .exploit import STEPS, Response, best_response, frozen
 
 TRAINING_STEPS = 120_000

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from proxycoop.credit import RULES, CreditRule
 from proxycoop.training.intervals import Estimate
 from proxycoop.training.pages.redteam_page import to_dict, write_redteam
 from proxycoop.training.temptations import cheats as cheats_module
@@ -33,24 +32,6 @@ def quick():
         patch.setitem(cheats.gain_of.__kwdefaults__, "episodes", 1)
         patch.setitem(cheats.gain_of.__kwdefaults__, "splits", 2)
         yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def broken():
-    class Twice(CreditRule):
-        """Leave-one-out, and twice that for the first seat."""
-
-        def assign(self, round):
-            credit = RULES["loo"]().assign(round).clone()
-            credit[:, 0] *= 2
-            return credit
-
-        def cost(self, n_players):
-            return n_players + 1
-
-    RULES.register("twice_for_the_first")(Twice)
-    yield
-    del RULES._factories["twice_for_the_first"]
 
 
 @pytest.fixture(scope="module")
