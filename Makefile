@@ -20,13 +20,14 @@ help:  ## list the targets
 
 setup: $(READY)  ## create .venv with everything in it (done once)
 
-$(READY): pyproject.toml constraints/core.txt
+$(READY): pyproject.toml constraints/core.txt constraints/byzfl.txt
 	@command -v $(PYTHON) > /dev/null || { echo "proxycoop needs Python >= 3.11; there is no $(PYTHON). Call: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "proxycoop needs Python >= 3.11; $(PYTHON) is $$($(PYTHON) --version 2>&1). Call: make PYTHON=python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once; a few minutes on a slow line) ..."
 	@$(call torch_of,$(VENV),constraints/core.txt)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints/core.txt --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement constraints/byzfl.txt
 	@touch $@
 
 demo: $(READY)  ## train proxies under four credit rules on complement; writes $(OUT)/demo/report.html

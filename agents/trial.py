@@ -141,7 +141,7 @@ class _Copies(Engine):
         """
         entry, merged, cost = self._advance(choices)
         self.round = self._as_played(entry, merged.aggregate).as_round()
-        pay = self._pay(cost)
+        pay = self._pay(entry, cost)
         utility, suffered = self.prospect.utility, torch.zeros_like(pay.cost)
         if _settles(self):
             utility = self.utility.of_logits(self.model.logits(self.theta + merged.delta, self.utility.rows.x))

@@ -31,6 +31,10 @@ from .games.lots import LotGame
 from .games.round import Round
 from .money.apportionment import apportion, apportion_within
 from .money.settlement import Accounts, Settlement, SettlementPolicy, settle
+from .resistant.fact import Fact
+from .resistant.faithful import FaithfulGroupShapley
+from .resistant.quotient import Quotient
+from .resistant.slashing import Slashing
 from .rounds.aristocrat import Aristocrat, ExpectedDifference
 from .rounds.cgsv import CosineGradientShapley
 from .rounds.comfedsv import ComFedSv
@@ -85,7 +89,9 @@ __all__ = [
     "Estimate",
     "Estimator",
     "ExpectedDifference",
+    "Fact",
     "FairYetEqual",
+    "FaithfulGroupShapley",
     "FedSv",
     "GameRule",
     "GaussianProcess",
@@ -104,6 +110,7 @@ __all__ = [
     "Nucleolus",
     "Owen",
     "PeerRanking",
+    "Quotient",
     "Round",
     "RuleReport",
     "RuleViolation",
@@ -112,6 +119,7 @@ __all__ = [
     "ShapFed",
     "Shapley",
     "SizeRegression",
+    "Slashing",
     "Smoothed",
     "Stacked",
     "Standalone",

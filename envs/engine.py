@@ -10,7 +10,8 @@ A round, in the order of :meth:`Engine.step`:
 
 1. Lots *propose* updates from the shared parameters, and proxies *observe* them. Both were done at the end of the round before.
 2. Proxies *choose* which of their lots to contribute.
-3. The contributed updates are *screened*; under governance ``negotiate`` they are bargained over.
+3. The contributed updates are *screened*; under governance ``negotiate`` they are bargained over. Where there is room for only some, a
+   mechanism chooses among those that pass.
 4. What is admitted is *aggregated* into one step.
 5. The credit rule *credits* the agents.
 6. The step is *applied*: the server remembers it, and the shared parameters move.
@@ -207,7 +208,7 @@ class Engine(RoundSteps):
         entry, merged, cost = self._advance(chosen) if self._compiled is None else self._compiled.advance(self, chosen)
         played = self._as_played(entry, merged.aggregate)
         self.round = (played if merged.worths is None else tabulated(played, merged.worths)).as_round()
-        pay = self._pay(cost)
+        pay = self._pay(entry, cost)
         result = self._close(entry, merged, pay) if self._compiled is None else self._compiled.close(self, entry, merged, pay)
         self.history.append(result)
         return result
@@ -439,8 +440,8 @@ def _reference(scenario_yaml: str, made_by: tuple[object, ...]) -> Tensor:
 
 
 def reference(scenario: Scenario) -> Tensor:
-    """Utilities in 32 fixed episodes of all clean lots without screening, start included, ``(T + 1, 32)``."""
-    plain = scenario.model_copy(update={"settlement": None, "observations": Observations(), "conduct": None, "population": ()})
+    """Utilities in 32 fixed episodes of all clean lots without screening or other defences, start included, ``(T + 1, 32)``."""
+    plain = scenario.undefended().model_copy(update={"settlement": None, "observations": Observations(), "conduct": None, "population": ()})
     return _reference(plain.to_yaml(), recipe(scenario))
 
 

@@ -79,6 +79,10 @@ def metric_names(scenario: Scenario) -> list[str]:
     if scenario.conduct is not None:
         n_forgeries = len(scenario.conduct.forgeries)
         names += [f"{'sent' if i < n_forgeries else 'pulled'}/{name}" for i, name in enumerate(scenario.conduct.names)]
+    if scenario.admission is not None:
+        names += ["refused_share", "envy", *["payments"] * ("bids" in scenario.admission.choose.needs)]
+    if scenario.privacy is not None:
+        names += ["epsilon"]
     if scenario.settlement is not None:
         names += ["revenue", "paid"]
     if scenario.screening.governance == "negotiate":
@@ -98,7 +102,8 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
 
         * ``return``: sum of rewards, ``(E, N)``;
         * ``cost``: sum of costs and fines, ``(E, N)``, in reward units;
-        * ``welfare``: the cooperative's gain in utility, in reward units, minus the costs of all agents;
+        * ``welfare``: the cooperative's gain in utility, in reward units, minus the costs of all agents, but for payments for places,
+          which stay in the cooperative;
         * ``utility``: utility after the last round; ``gain``: its change since the start, in the utility's unit;
         * ``clean_share``, ``corrupt_share``: share of the clean lots, and of the corrupt lots, that were contributed; 0 if there are none;
         * ``admitted_share``: share of the contributed lots that were admitted; 0 if there are none;
@@ -116,6 +121,10 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
         * ``evaluations``: coalitions evaluated per round;
         * where the scenario has conduct, ``sent/<forgery>`` and ``pulled/<lever>``: share of all agents' rounds in which the item was
           chosen; of ``strict`` and ``lax`` among the agents whose profile has a tolerance;
+        * where there is room for only some, ``refused_share``: share of the updates that passed the screening and found no place;
+          ``envy``, ``(E, N)``: how many more places, in the mean of rounds, the agent had updates for and another agent had;
+          and under an auction ``payments``, ``(E, N)``: what the agent paid for places, less what it got back, in reward units;
+        * under privacy, ``epsilon``, ``(E, N)``: the principal's loss of privacy, see :meth:`~proxycoop.envs.privacy.Privacy.spent`;
         * where the scenario has a settlement, ``revenue``: what was earned, ``(E,)``, and ``paid``: what each agent was paid of it,
           ``(E, N)``, both float64, in minor units;
         * under governance negotiate, ``negotiated/<measure>``: how satisfied the principals were with the negotiated sets, and
@@ -135,10 +144,13 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
     cost = torch.stack([result.cost for result in history]).sum(dim=0)  # (E, N)
     gain = torch.stack([result.gain for result in history])  # (T, E)
     clean, corrupt = engine.lots.clean, engine.lots.corrupt
+    payments = [result.payments for result in history if result.payments is not None]
+    paid = torch.stack(payments).sum(dim=0).to(cost) if payments else None  # (E, N)
     metrics = {
         "return": torch.stack([result.rewards for result in history]).sum(dim=0),
         "cost": cost,
-        "welfare": engine.reward_scale * (engine.prospect.utility - engine.initial_utility) - cost.sum(dim=1),
+        "welfare": engine.reward_scale * (engine.prospect.utility - engine.initial_utility)
+        - (cost if paid is None else cost - paid).sum(dim=1),
         "utility": engine.prospect.utility,
         "gain": engine.prospect.utility - engine.initial_utility,
         "clean_share": _share(lots, clean, gain.dtype),
@@ -151,6 +163,15 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
     }
     if engine.items:
         metrics |= _items_chosen(engine, contributed)
+    if engine.scenario.admission is not None:
+        passed = torch.stack([result.passed for result in history if result.passed is not None])
+        refused = (passed & ~admitted).sum(dim=(0, 2, 3)).to(gain.dtype)
+        metrics |= {"refused_share": refused / passed.sum(dim=(0, 2, 3)).clamp(min=1), "envy": _envy(passed, admitted, gain.dtype)}
+        if "bids" in engine.scenario.admission.choose.needs:
+            metrics["payments"] = torch.zeros_like(cost) if paid is None else paid
+    if engine.scenario.privacy is not None:
+        privacy, forgeries = engine.scenario.privacy, engine.items.conduct.forgeries
+        metrics["epsilon"] = privacy.spent(privacy.releases(contributed, forgeries, engine.num_lots).sum(dim=0)).to(cost)
     if engine.treasury is not None:
         revenue = [result.revenue for result in history if result.revenue is not None]
         payouts = [result.payouts for result in history if result.payouts is not None]
@@ -186,6 +207,13 @@ def _items_chosen(engine: Engine, contributed: Tensor) -> dict[str, Tensor]:
     shares = (chosen & whose).sum(dim=(0, 2)).to(dtype) / (len(chosen) * whose.sum(dim=1)).clamp(min=1)
     n_forgeries = len(items.conduct.forgeries)
     return {f"{'sent' if i < n_forgeries else 'pulled'}/{name}": shares[:, i] for i, name in enumerate(items.names)}
+
+
+def _envy(passed: Tensor, admitted: Tensor, dtype: torch.dtype) -> Tensor:
+    """How many more places agents had updates for and another agent had, in the mean of rounds, bool ``(T, E, N, U)`` → ``(E, N)``."""
+    offered, places = passed.sum(dim=-1), admitted.sum(dim=-1)  # (T, E, N)
+    most = places.amax(dim=-1, keepdim=True)
+    return (torch.minimum(offered, most) - places).clamp(min=0).to(dtype).mean(dim=0)
 
 
 def own_harm(engine: Engine) -> Tensor:

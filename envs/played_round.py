@@ -68,7 +68,15 @@ class PlayedRound:
             utility_expansion=self.utility_expansion,
             peer_gains=self.peer_gains,
             class_head=self.utility.model.class_head,
+            forged=self.forged,
         )
+
+    @property
+    def forged(self) -> Tensor:
+        """Which updates no data is behind, bool ``(E, N, U)``: all that come after the lots'."""
+        forged = torch.zeros_like(self.contributed)
+        forged[..., self.lots.tags.shape[-1] :] = True
+        return forged
 
     def utility_gradient(self) -> Tensor:
         """∇U where the round's game starts, ``(E, P)``."""

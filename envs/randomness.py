@@ -40,6 +40,9 @@ class Purpose(IntEnum):
     DRIFT = 12
     HOLDERS = 13
     FORGERY = 14
+    PRIVACY = 15
+    ADMISSION = 16
+    AGGREGATION = 17
 
 
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # as a signed 64-bit number

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .admission import Places
 from .model.coalitions import RoundStep
 from .model.substrates import Proposals
 from .screening.bargaining import Bargain
@@ -48,6 +49,9 @@ class RoundResult:
         evaluations: Coalitions evaluated for the credit, in each environment.
         done: Whether this was the episode's last round.
         pulled: Which levers were pulled, bool ``(E, N, L)``; ``None`` in a scenario without conduct.
+        passed: Which updates passed the screening, bool ``(E, N, K)``, where there was room for only some; ``None`` without admission.
+        payments: What each agent paid for its places, less what it got back, ``(E, N)``, in reward units; it is a part of its cost.
+            ``None`` where places cost nothing.
     """
 
     observations: Tensor
@@ -75,6 +79,8 @@ class RoundResult:
     evaluations: int
     done: bool
     pulled: Tensor | None = None
+    passed: Tensor | None = None
+    payments: Tensor | None = None
 
     @property
     def chosen(self) -> Tensor:
@@ -175,6 +181,8 @@ class Entry:
         candidates: Lots that would have been admitted if contributed, bool ``(E, N, K)``.
         bargain: What was negotiated and why, under governance negotiate; else ``None``.
         pulled: Which levers were pulled, bool ``(E, N, L)``; ``None`` in a scenario without conduct.
+        passed: Which of the contributed lots passed the screening, bool ``(E, N, K)``; ``None`` where all of them are admitted.
+        places: How places were given, where there is room for only some.
     """
 
     contributed: Tensor
@@ -182,6 +190,8 @@ class Entry:
     candidates: Tensor
     bargain: Bargain | None = None
     pulled: Tensor | None = None
+    passed: Tensor | None = None
+    places: Places | None = None
 
 
 @dataclass(frozen=True)

@@ -33,16 +33,17 @@ from .screening.bargaining import explain
 from .screening.profiles import Profile
 
 _UNITS = {"neg_log_loss": "nats", "accuracy": "share correct"}
-_UNDECIDED, _WITHHELD, _ADMITTED, _SCREENED, _MENDED = range(5)
-_MEANINGS = ("not chosen yet", "withheld", "admitted", "screened out", "mended: that share of its length is admitted")
-_LETTERS = ("?", "·", "A", "X", "M")
-_MARKS = ("?", "–", "✓", "×", "≈")
+_UNDECIDED, _WITHHELD, _ADMITTED, _SCREENED, _MENDED, _CROWDED = range(6)
+_MEANINGS = ("not chosen yet", "withheld", "admitted", "screened out", "mended: that share of its length is admitted", "found no place")
+_LETTERS = ("?", "·", "A", "X", "M", "N")
+_MARKS = ("?", "–", "✓", "×", "≈", "○")
 _CELLS = (
     ("#ffffff", "", "#b0b0b0"),
     ("#ffffff", "", "#b0b0b0"),
     ("#0072B2", "", "#ffffff"),
     ("#fbe3d0", "////", "#e8a878"),
     ("#cfe6f5", "", "#0072B2"),
+    ("#ffffff", "", "#0072B2"),
 )
 """Face, hatch and edge of a lot's cell, by status."""
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
@@ -106,6 +107,8 @@ class _View:
             status = np.where(admitted, _ADMITTED, np.where(contributed, _SCREENED, _WITHHELD))
             kept = last.kept[e].double().cpu().numpy()
             status = np.where((status == _ADMITTED) & (kept < 1), _MENDED, status)
+            if last.passed is not None:
+                status = np.where(last.passed[e].cpu().numpy() & ~admitted, _CROWDED, status)
             if last.bargain is not None:
                 lines = explain(last.bargain, e, [f"proxy_{i}" for i in range(engine.num_agents)], list(engine.values)).splitlines()
                 more = len(lines) - 2 - _MOVES_TOLD
@@ -241,7 +244,8 @@ def render_text(engine: Engine, environment: int = 0) -> str:
     outcome += textwrap.wrap(view.deadlock, _WIDTH)
     after = "A or M" if mended else "A"
     numbers = f"(credit, total, cost, and after {after} what the lot earned: reward units)" if any(map(any, view.earned)) else ""
-    symbols = [f"{letter} {meaning}" for letter, meaning in zip(_LETTERS, _MEANINGS, strict=True)][: len(_LETTERS) - (not mended)]
+    shown = [s for s in range(len(_LETTERS)) if s not in (_MENDED, _CROWDED) or (view.status == s).any()]
+    symbols = [f"{_LETTERS[s]} {_MEANINGS[s]}" for s in shown]
     legend = "  ".join(symbols) + ("\n" if mended else "  ") + (numbers or "(credit, total, cost: reward units)")
     if forged := [name for name in view.items if not name.isdigit()]:
         legend += f"\nafter the {len(view.items) - len(forged)} lots: {', '.join(forged)}"
@@ -299,7 +303,7 @@ def render_picture(engine: Engine, environment: int = 0, *, width: int = 960, he
     figure.text(20 / w, 1 - 78 / h, "Who offered what" + f" in round {engine.t}" * (engine.t > 0), fontsize=10, weight="bold", va="top")
     _draw_lots(axes(130, 114, 130 + cell[0] * n_lots, bottom), view, cell)
     shown = [_UNDECIDED] if view.result is None else [_WITHHELD, _ADMITTED, _SCREENED]
-    shown += [_MENDED] * bool((view.status == _MENDED).any())
+    shown += [s for s in (_MENDED, _CROWDED) if (view.status == s).any()]
     boxes = [Patch(facecolor=face, hatch=hatch, edgecolor=edge) for face, hatch, edge in (_CELLS[s] for s in shown)]
     meanings = [f"{_MARKS[s]} {_MEANINGS[s]}" + ": inadmissible to the principals named" * (s == _SCREENED) for s in shown]
     anchor = (14 / w, 1 - (bottom + 4) / h)

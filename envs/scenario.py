@@ -11,7 +11,6 @@ the other::
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +30,9 @@ from pydantic_core import PydanticCustomError
 from .. import strict_yaml
 from ..registry import unknown_name
 from ..settings import LATER, Settings, misplaced
+from .admission import Admission, refuse
+from .aggregation import AggregatorSettings, Mean
+from .aggregation import check as check_aggregator
 from .conduct.population import Members, seats_taken
 from .conduct.settings import Conduct
 from .data.lots import Lots
@@ -41,12 +43,15 @@ from .files.draft import RateOfAnotherModel, model_in_words, read_draft
 from .files.draft import names as names
 from .files.draft import plain as plain_data
 from .files.explain import explain
+from .files.recorded import differences as differences
+from .files.recorded import n_agents_of as n_agents_of
 from .model.additive import WeightsName
 from .model.models import ModelSettings, Softmax
 from .model.server import ServerSettings, Sgd
 from .model.substrates import FedAvg, SubstrateSettings, Vertical
 from .model.utility import UtilityName
 from .money.settlement import SettlementTerms
+from .privacy import Privacy
 from .screening.profiles import BY_VALUE, Profile
 from .screening.verdicts import Screening
 from .values.interface import VALUES, Value
@@ -145,6 +150,11 @@ class Scenario(Settings):
         description="fixed: a lot's weight is its share of all data, so that withholding it changes nothing for the others. participants: "
         "weights are renormalised over the admitted lots (classic FedAvg), so that withholding a lot gives the others more weight.",
     )
+    aggregator: AggregatorSettings = Field(
+        default_factory=Mean,
+        json_schema_extra=LATER,
+        description="How the server merges the admitted updates: their mean, or a rule that withstands some that are Byzantine.",
+    )
     server: ServerSettings = Field(default_factory=Sgd, description="How the server applies the aggregate.")
     utility: UtilityName = Field(
         "neg_log_loss", description="Utility on the validation set. neg_log_loss: minus the mean cross-entropy, in nats; or accuracy."
@@ -157,6 +167,16 @@ class Scenario(Settings):
         True, description="Whether each episode draws anew who holds which profile. If not, principals take the profiles in order."
     )
     screening: Screening = Field(default_factory=Screening, description="Whose profiles screen whose updates.")
+    admission: Admission | None = Field(
+        None,
+        json_schema_extra=LATER,
+        description="How many updates a round takes at most, and who chooses among those that passed the screening. none: all of them.",
+    )
+    privacy: Privacy | None = Field(
+        None,
+        json_schema_extra=LATER,
+        description="How updates are shortened and noised, so that they tell little of the data behind them. none: they are not.",
+    )
     reward: Reward = Field(default_factory=Reward, description="From credit to reward.")
     observations: Observations = Field(
         default_factory=Observations, json_schema_extra=LATER, description="What proxies observe beyond what a real one could."
@@ -215,7 +235,11 @@ class Scenario(Settings):
         if self.conduct is not None:
             tolerates = any(profile.tolerances or profile.relative_tolerances for profile in self.profiles)
             screening, n_lots = self.screening, self.lots.per_principal
-            self.conduct.check(self.n_agents, n_lots, self.horizon, screening.governance, screening.filter, tolerates=tolerates)
+            auction = self.admission is not None and "bids" in self.admission.choose.needs
+            self.conduct.check(
+                self.n_agents, n_lots, self.horizon, screening.governance, screening.filter, tolerates=tolerates, auction=auction
+            )
+        self._check_defences()
         if isinstance(self.substrate, Vertical):
             self._check_vertical()
         elif self.lots.corruption.what == "links":
@@ -255,6 +279,54 @@ class Scenario(Settings):
                 raise misplaced(
                     ("profiles", i, kind, value), f"must be above 0 with reward.loyalty={loyalty:g}, which weighs harm as multiples of it"
                 )
+
+    def _check_defences(self) -> None:
+        """Refuse an aggregator, an admission or privacy that does not go with the rest."""
+        conduct, columns = self.conduct or Conduct(), isinstance(self.substrate, Vertical)
+        per_agent = self.lots.per_principal + len(conduct.forgeries)
+        n_updates = per_agent * self.n_agents
+        if self.aggregator != Mean():
+            if columns:
+                why = f"aggregator.kind={self.aggregator.kind}: principals hold columns, so that no two updates are of the same parameters"
+                raise ValueError(f"substrate vertical does not go with {why}; use mean")
+            if self.screening.governance == "negotiate":
+                raise ValueError(
+                    f"screening.governance=negotiate bargains over sums of updates, and does not go with aggregator.kind="
+                    f"{self.aggregator.kind}: use aggregator mean, or another governance"
+                )
+            room = n_updates if self.admission is None else min(self.admission.capacity, n_updates)
+            by_agent = self.aggregator.over == "agents"
+            n_units = min(room, self.n_agents) if by_agent else room
+            try:
+                check_aggregator(self.aggregator, n_units)
+            except ValueError as error:
+                raise misplaced(("aggregator",), str(error)) from None
+        if self.admission is not None:
+            if columns and {"wants", "likeness"} & {*self.admission.choose.needs}:
+                why = f"admission.choose={self.admission.choose.kind}: updates of different columns have nothing in common"
+                raise ValueError(f"substrate vertical does not go with {why}; use another mechanism")
+            try:
+                refuse(
+                    self.admission,
+                    n_updates=n_updates,
+                    has_gain=self.utility == "neg_log_loss",
+                    has_bids=any(lever.kind == "bid" for lever in conduct.levers),
+                    governance=self.screening.governance,
+                )
+            except ValueError as error:
+                raise misplaced(("admission",), str(error)) from None
+        if self.privacy is not None:
+            self.privacy.check(
+                holders=self.lots.holders,
+                copied=any(one.lots == "copied" for one in conduct.identities),
+                vertical=columns,
+                weights=self.weights,
+                aggregator="mean" if self.aggregator == Mean() else self.aggregator.kind,
+                governance=self.screening.governance,
+                filter=self.screening.filter,
+                limited=self.admission is not None,
+                forgeries=[forgery.kind for forgery in conduct.forgeries],
+            )
 
     def _check_vertical(self) -> None:
         """Refuse settings that make no sense where principals hold columns of the same rows."""
@@ -353,6 +425,10 @@ class Scenario(Settings):
         """The same cooperative on the data split with this seed alone."""
         return self.model_copy(update={"data": self.data.model_copy(update={"split_seed": split_seed, "splits": 1})})
 
+    def undefended(self) -> Scenario:
+        """The same cooperative that merges all admitted updates by their mean, without noise."""
+        return self.model_copy(update={"aggregator": Mean(), "admission": None, "privacy": None})
+
     def unlimited(self) -> Scenario:
         """The same cooperative in which nothing limits what an episode adds up to: no limits, and no guard. Tolerances stay."""
         profiles = tuple(profile.model_copy(update={"limits": {}, "relative_limits": {}}) for profile in self.profiles)
@@ -410,28 +486,6 @@ def load_overridden(name_or_path: str | Path, overrides: Mapping[str, tuple[Any,
         raise ValueError(explain(error, draft, Scenario)) from None
     made._origin = _Origin(draft.rates_set())
     return made
-
-
-def differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
-    """Settings that differ between two scenarios as :meth:`Scenario.to_dict` gives them, as ``horizon: 1, was 2``.
-
-    Settings that ``before`` lacks are left out: it may be of an earlier version.
-    """
-    now, before = json.loads(json.dumps(now)), json.loads(json.dumps(before))  # keys that are numbers become text, as in files
-    told = [f"{key}: left out, was {str(old)[:60]}" for key, old in before.items() if key not in now and old is not None]
-    for key, value in now.items():
-        old = before.get(key, value)
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
-            told += [f"{key}.{inner}" for inner in differences(value, old)]
-        elif value != old:
-            told.append(f"{key}: {str(value)[:60]}, was {str(old)[:60]}")
-    return told
-
-
-def n_agents_of(plain: Mapping[str, Any]) -> int:
-    """Number of proxies in a scenario as :meth:`Scenario.to_dict` gives it, which may be of an earlier version."""
-    identities = (plain.get("conduct") or {}).get("identities", ())
-    return int(plain.get("principals", 0)) + sum(int(one["split"]) - 1 for one in identities)
 
 
 def files_of(name_or_path: str | Path) -> list[Path]:

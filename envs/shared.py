@@ -79,7 +79,7 @@ class Ground:
 
 def shared(scenario: Scenario, dtype: torch.dtype, device: torch.device = CPU) -> tuple[Splits, Model, Tensor]:
     """A scenario's data, its model, and the parameters ``(P,)`` on which every episode starts; made once, the same for every device."""
-    text, made_by = scenario.model_copy(update={"conduct": None, "population": ()}).to_yaml(), recipe(scenario)
+    text, made_by = scenario.undefended().model_copy(update={"conduct": None, "population": ()}).to_yaml(), recipe(scenario)
     with _BUILDING:
         return _shared(text, dtype, made_by) if device == CPU else _moved(text, dtype, made_by, device)
 

@@ -9,7 +9,7 @@ agent              what it does                                                 
 ``recycler``       sends what its lots proposed some rounds ago                                       ``stale``
 ``doubler``        sends its updates twice                                                            ``twin`` or ``near_twin``
 ``booster``        sends its updates enlarged                                                         ``boost``
-``saboteur``       sends its updates with the sign turned                                             ``flip``
+``saboteur``       sends its updates with the sign turned, or updates against the mean of all          ``flip``, ``little_is_enough`` …
 ``over_claimer``   claims more rows than it has                                                       ``claim``
 ``hypocrite``      declares larger tolerances than its principal has                                  ``lax``
 ``blocker``        objects to all that others send                                                    ``block``

@@ -11,7 +11,7 @@ from torch import Tensor
 from .game import CoalitionGame
 from .lots import LotGame, unanimous
 
-Need = Literal["utility_gradient", "utility_curvature", "class_head", "lots", "vetoes", "peer_gains", "columns"]
+Need = Literal["utility_gradient", "utility_curvature", "class_head", "lots", "vetoes", "peer_gains", "columns", "audits"]
 """What a rule may need of a cooperative beyond the game, by name; see :attr:`~proxycoop.credit.CreditRule.needs`."""
 
 REMEDIES: dict[str, str] = {
@@ -22,6 +22,7 @@ REMEDIES: dict[str, str] = {
     "vetoes": "an update must be let in whole or not at all, whatever the others are: screening with filter reject, not negotiated",
     "peer_gains": "the agents must be able to try each other's updates on their own data",
     "columns": "principals must hold columns of the same rows: substrate vertical",
+    "audits": "the round must say which updates an audit would find to be forged",
 }
 """What a cooperative must be like to have it, in words."""
 assert set(REMEDIES) == set(get_args(Need))
@@ -53,6 +54,8 @@ class Round:
         peer_gains: ``() -> (E, N, N)``: by how much agent i's part in the step, alone, lowers the mean loss on agent j's own data, at
             ``[:, j, i]``.
         class_head: Which class each parameter of the last layer gives its answer for, int64 ``(P,)``; −1 for other parameters.
+        forged: bool ``(E, N, K)``: what an audit would find: the update is not what the data behind it yields. It says nothing of updates
+            that were not contributed.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Round:
         utility_expansion: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
         peer_gains: Callable[[], Tensor] | None = None,
         class_head: Tensor | None = None,
+        forged: Tensor | None = None,
     ) -> None:
         self.game = game
         self.contributed = contributed
@@ -91,6 +95,7 @@ class Round:
         self._utility_expansion = utility_expansion
         self._peer_gains = peer_gains
         self._class_head = class_head
+        self._forged = forged
 
     @property
     def num_envs(self) -> int:
@@ -196,6 +201,15 @@ class Round:
             ValueError: If the model has no such layer.
         """
         return _there(self._class_head, "class_head")
+
+    @property
+    def forged(self) -> Tensor:
+        """Which updates are not what the data behind them yields, bool ``(E, N, K)``: what an audit of them would find.
+
+        Raises:
+            ValueError: If the round does not know it.
+        """
+        return _there(self._forged, "audits")
 
 
 def lacking(what: str) -> ValueError:

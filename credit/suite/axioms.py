@@ -465,6 +465,7 @@ def _part(the_round: Round, v: Tensor, envs: slice) -> Round:
         utility_curvature=curvature,
         peer_gains=lambda: the_round.peer_gains[envs],
         class_head=the_round.class_head,
+        forged=the_round.forged[envs],
     )
 
 

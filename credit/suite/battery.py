@@ -28,6 +28,7 @@ def learning_round(
     blocked_by: Tensor | None = None,
     lot_updates: Tensor | None = None,
     own_targets: Tensor | None = None,
+    forged: Tensor | None = None,
     t: int = 0,
     episode: int = 0,
 ) -> Round:
@@ -50,6 +51,7 @@ def learning_round(
             lots have equal parts in it, and the others do nothing; an agent with an update then needs an admitted lot.
         own_targets: What minimises the loss on each agent's own data, ``(E, N, P)``; that loss is half the squared distance. By default
             everybody's is the target.
+        forged: Which updates an audit would find to be forged, bool ``(E, N, K)``; by default none.
         t: Index of the round within its episode.
         episode: Index of the episode.
     """
@@ -92,6 +94,7 @@ def learning_round(
         utility_curvature=lambda direction: -direction,
         peer_gains=peer_gains,
         class_head=torch.arange(n_parameters),
+        forged=torch.zeros_like(admitted) if forged is None else forged,
     )
 
 
@@ -128,7 +131,8 @@ def random_round(
     """A learning round with 3 parameters and 2 lots an agent, in which agents 0 and 1 (and n − 2, of five or more) are alike.
 
     The last agent's update is zero. Agents that are alike hold different amounts of data and have other lots admitted, since what the game
-    cannot see may differ. Environments alternate between small steps, which gain, and large ones, which harm.
+    cannot see may differ. Environments alternate between small steps, which gain, and large ones, which harm. A third of the updates are
+    forged.
 
     Args:
         n_agents: Number of agents N.
@@ -154,7 +158,13 @@ def random_round(
     if backwards:
         updates, admitted, contributed, samples = updates.flip(1), admitted.flip(1), contributed.flip(1), samples.flip(0)
     return learning_round(
-        (updates * unit**0.5).to(dtype), (target * unit**0.5).to(dtype), admitted=admitted, contributed=contributed, samples=samples, t=t
+        (updates * unit**0.5).to(dtype),
+        (target * unit**0.5).to(dtype),
+        admitted=admitted,
+        contributed=contributed,
+        samples=samples,
+        forged=torch.rand(admitted.shape, generator=generator) < 1 / 3,
+        t=t,
     )
 
 
@@ -292,6 +302,12 @@ def _learning() -> list[Case]:
     # U(0.5) = U((√13 − 1)/4), and U(1) = 0, which the gradient at 0 does not show
     bent = {"twins on a bent utility, who do unequal steps": [0.5, (13**0.5 - 1) / 4], "a step to where a bent utility is 0 again": [1.0]}
     cases += [Case(name, partial(_bent, steps)) for name, steps in bent.items()]
+    # U = x(1 − 4x)(1 − x/2) has the roots 0 and 1/4, and U(5/4) = U(3/2); under U = ln(1 + x + y) it matters how much is done, not what
+    curved: dict[str, tuple[list[list[float]], Callable[[Tensor], Tensor], float]] = {
+        "a step that nobody gains from, beside a longer one": ([[1.25], [0.25]], lambda x: x * (1 - 4 * x) * (1 - x / 2), -9.0),
+        "two who do the same, and one who does as much of something else": ([[0.5, 0.0], [0.5, 0.0], [0.0, 0.5]], torch.log1p, -1.0),
+    }
+    cases += [Case(name, partial(_curved, *what)) for name, what in curved.items()]
     return [*cases, Case("a round of 8 agents, of whom one has two lots that undo each other", _undone)]
 
 
@@ -319,6 +335,19 @@ def _bent(steps: list[float]) -> list[Round]:
 
     the_round = _with_game(learning_round(updates, torch.ones(1, 1, dtype=torch.float64)), CoalitionGame(value, len(steps)))
     the_round._utility_curvature = torch.zeros_like
+    return [the_round]
+
+
+def _curved(updates: list[list[float]], utility: Callable[[Tensor], Tensor], bend: float) -> list[Round]:
+    """A utility of the parameters' sum, at 0, where its first derivative is 1 and its second one is ``bend``."""
+    of_agents = torch.tensor([updates], dtype=torch.float64)
+
+    def value(coalitions: Tensor) -> Tensor:
+        return utility(coalitions.to(of_agents.dtype) @ of_agents[0].sum(dim=-1))[None]
+
+    target = torch.ones(1, of_agents.shape[-1], dtype=torch.float64)
+    the_round = _with_game(learning_round(of_agents, target), CoalitionGame(value, len(updates)))
+    the_round._utility_curvature = lambda direction: bend * direction.sum(dim=-1, keepdim=True).expand_as(direction)
     return [the_round]
 
 

@@ -37,8 +37,9 @@ _LOG = logging.getLogger(__name__)
 FACES = ("proxycoop.credit", "proxycoop.envs", "proxycoop.agents")
 """Where users import from. Their pages in docs/api list the names in groups."""
 PARTS = (
-    *(f"proxycoop.credit.{part}" for part in ("games", "suite", "ledger", "money")),
+    *(f"proxycoop.credit.{part}" for part in ("games", "suite", "ledger", "money", "resistant")),
     *(f"proxycoop.envs.{part}" for part in ("data", "model", "values", "screening", "people", "conduct", "files", "observations", "money")),
+    *(f"proxycoop.envs.{part}" for part in ("aggregation", "admission", "privacy")),
 )
 """Parts of the faces with a ``__all__`` of their own."""
 

@@ -9,6 +9,7 @@
 from .forging import Sent, forge, remember
 from .items import Items, Standing
 from .settings import (
+    Bid,
     Blend,
     Block,
     Boost,
@@ -18,8 +19,10 @@ from .settings import (
     Flip,
     Forgery,
     Identities,
+    InnerProduct,
     Lax,
     Lever,
+    LittleIsEnough,
     NearTwin,
     Noise,
     OfALot,
@@ -31,6 +34,7 @@ from .settings import (
 )
 
 __all__ = [
+    "Bid",
     "Blend",
     "Block",
     "Boost",
@@ -40,9 +44,11 @@ __all__ = [
     "Flip",
     "Forgery",
     "Identities",
+    "InnerProduct",
     "Items",
     "Lax",
     "Lever",
+    "LittleIsEnough",
     "NearTwin",
     "Noise",
     "OfALot",

@@ -11,7 +11,7 @@ from torch.linalg import vector_norm
 
 from .. import randomness
 from ..randomness import Purpose, fold
-from .settings import AnyForgery, Blend, Boost, Echo, Flip, NearTwin, Noise, Stale
+from .settings import AnyForgery, Blend, Boost, Echo, Flip, InnerProduct, LittleIsEnough, NearTwin, Noise, Stale
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,10 @@ def forge(
                 others = sent.count.sum(dim=1, keepdim=True) - sent.count  # (E, N)
                 of_others = (sent.total.sum(dim=1, keepdim=True) - sent.total) / others.clamp(min=1)[..., None]
                 one, there = of_others.to(updates), others > 0
+            case LittleIsEnough() | InnerProduct():
+                there, mean, deviation = _others(updates, finite)
+                one = mean - forgery.deviations * deviation if isinstance(forgery, LittleIsEnough) else -forgery.factor * mean
+                one = one.to(updates)
             case Stale():
                 long_ago = len(sent.earlier) >= forgery.rounds
                 one = sent.earlier[forgery.rounds - 1][:, :, forgery.of] if long_ago else torch.zeros_like(updates[:, :, 0])
@@ -121,3 +125,21 @@ def forge(
     if not forgeries:
         return updates[:, :, :0], finite[..., :0]
     return torch.stack(made, dim=2), torch.stack(can, dim=2)
+
+
+def _others(updates: Tensor, finite: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What the lots of all others propose, by agent: whether anything, bool ``(E, N)``; mean and standard deviation, double ``(E, N, P)``.
+
+    Args:
+        updates: The lots' updates, ``(E, N, K, P)``.
+        finite: Which of them there are, bool ``(E, N, K)``.
+    """
+    some = torch.where(finite[..., None], updates, 0.0).double()
+    centre = some.sum(dim=(1, 2), keepdim=True) / finite.sum(dim=(1, 2)).clamp(min=1)[:, None, None, None]
+    apart = torch.where(finite[..., None], some - centre, 0.0)  # so that squares do not cancel
+    count, total, squares = finite.sum(dim=2), apart.sum(dim=2), apart.square().sum(dim=2)  # by agent
+    n_others = count.sum(dim=1, keepdim=True) - count
+    mean = (total.sum(dim=1, keepdim=True) - total) / n_others.clamp(min=1)[..., None]
+    square = (squares.sum(dim=1, keepdim=True) - squares) / n_others.clamp(min=1)[..., None]
+    deviation = (square - mean.square()).clamp(min=0).sqrt()
+    return n_others > 0, centre[:, :, 0] + mean, deviation

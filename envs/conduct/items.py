@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from ..data.lots import DrawnLots
 from .forging import Sent
-from .settings import Claim, Conduct, Lax, OfALot, Strict
+from .settings import Bid, Claim, Conduct, Lax, OfALot, Strict
 
 _NO_TAG = -1
 
@@ -25,17 +25,20 @@ class Standing:
         declared: By how much the tolerances that each agent declares differ from its principal's, as a factor, ``(E, N)``.
         gone: Who has left, bool ``(E, N)``.
         sent: What earlier rounds leave for forgeries.
+        taken: How many places each agent had so far, where there is room for only some, int64 ``(E, N)``.
     """
 
     declared: Tensor
     gone: Tensor
     sent: Sent
+    taken: Tensor
 
     @classmethod
     def start(cls, theta: Tensor, n_agents: int) -> Standing:
         """Where an episode begins, with the shared parameters ``(E, P)``."""
         ones = theta.new_ones(len(theta), n_agents)
-        return cls(ones, torch.zeros_like(ones, dtype=torch.bool), Sent.none(theta, n_agents))
+        none = torch.zeros_like(ones, dtype=torch.int64)
+        return cls(ones, torch.zeros_like(ones, dtype=torch.bool), Sent.none(theta, n_agents), none)
 
 
 class Items:
@@ -100,6 +103,11 @@ class Items:
         """By how much each agent multiplies its principal's tolerances in the next round, ``(E, N)``."""
         return self._factor(pulled, (Strict, Lax))
 
+    def bids(self, pulled: Tensor) -> Tensor:
+        """What each agent bids for all that it contributes, ``(E, N)``, in reward units: what its bids come to together."""
+        amounts = [lever.amount if isinstance(lever, Bid) else 0.0 for lever in self.conduct.levers]
+        return pulled.double() @ torch.tensor(amounts, dtype=torch.float64).to(pulled.device)
+
     def who(self, pulled: Tensor, kind: str) -> Tensor | None:
         """Who pulls the lever of a kind, bool ``(E, N)``; ``None`` if there is none."""
         kinds = [lever.kind for lever in self.conduct.levers]
@@ -118,8 +126,9 @@ class Items:
             gone: Who has left, bool ``(E, N)``.
             tolerates: Whose principal has a tolerance to declare, bool ``(E, N)``.
         """
-        in_cabal = torch.zeros_like(gone)
-        in_cabal[:, list(self.conduct.cabal)] = True
+        in_cabal = torch.zeros(gone.shape[1], dtype=torch.bool)
+        in_cabal[list(self.conduct.cabal)] = True
+        in_cabal = in_cabal.to(gone.device).expand_as(gone)
         may: dict[str, Tensor] = {"strict": tolerates, "lax": tolerates, "vouch": in_cabal}
         can = [~gone & may[lever.kind] if lever.kind in may else ~gone for lever in self.conduct.levers]
         return torch.stack(can, dim=-1) if can else gone[..., None][..., :0]

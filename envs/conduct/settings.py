@@ -81,6 +81,28 @@ class Blend(Forgery):
     kind: Literal["blend"] = "blend"
 
 
+class LittleIsEnough(Forgery):
+    """The mean of all that the others' lots propose in this round, moved against its direction by so little that it looks like one of them.
+
+    References:
+        Baruch, Baruch & Goldberg (2019), *A little is enough: circumventing defenses for distributed learning*, NeurIPS.
+    """
+
+    kind: Literal["little_is_enough"] = "little_is_enough"
+    deviations: float = Field(1.5, gt=0, description="By how many of their standard deviations z each parameter is moved: μ − z σ.")
+
+
+class InnerProduct(Forgery):
+    """The mean of all that the others' lots propose in this round, turned round and shortened: it slows learning and is hard to tell.
+
+    References:
+        Xie, Koyejo & Gupta (2020), *Fall of empires: breaking Byzantine-tolerant SGD by inner product manipulation*, UAI.
+    """
+
+    kind: Literal["inner_product"] = "inner_product"
+    factor: float = Field(0.5, gt=0, description="Its length as a share ε of the mean's: −ε μ.")
+
+
 class Lever(Settings):
     """Something that a proxy does in a round and that sends no update."""
 
@@ -133,6 +155,13 @@ class Vouch(Lever):
     kind: Literal["vouch"] = "vouch"
 
 
+class Bid(Lever):
+    """The proxy bids for places for all that it contributes in this round. Its bids add up."""
+
+    kind: Literal["bid"] = "bid"
+    amount: float = Field(1.0, gt=0, description="What it bids, in reward units. What it pays is what the auction asks, never more.")
+
+
 class Identities(Settings):
     """The names under which one principal takes part. Each name has a seat, and a proxy, of its own."""
 
@@ -145,8 +174,10 @@ class Identities(Settings):
     )
 
 
-AnyForgery = Annotated[Echo | Noise | Twin | NearTwin | Boost | Flip | Stale | Blend, Field(discriminator="kind")]
-AnyLever = Annotated[Claim | Strict | Lax | Block | Quit | Vouch, Field(discriminator="kind")]
+AnyForgery = Annotated[
+    Echo | Noise | Twin | NearTwin | Boost | Flip | Stale | Blend | LittleIsEnough | InnerProduct, Field(discriminator="kind")
+]
+AnyLever = Annotated[Claim | Strict | Lax | Block | Quit | Vouch | Bid, Field(discriminator="kind")]
 
 
 FORGERIES, LEVERS = (tuple(str(one.model_fields["kind"].default) for one in models_in(of)) for of in (AnyForgery, AnyLever))
@@ -249,7 +280,7 @@ class Conduct(Settings):
         """How many seats there are beside one for each principal."""
         return sum(one.split - 1 for one in self.identities)
 
-    def check(self, n_agents: int, n_lots: int, horizon: int, governance: str, filter: str, *, tolerates: bool) -> None:
+    def check(self, n_agents: int, n_lots: int, horizon: int, governance: str, filter: str, *, tolerates: bool, auction: bool) -> None:
         """Refuse what does not go with the rest of a scenario.
 
         Args:
@@ -259,6 +290,7 @@ class Conduct(Settings):
             governance: The screening's.
             filter: The screening's.
             tolerates: Whether any profile has a tolerance.
+            auction: Whether places are auctioned.
 
         Raises:
             ValueError: If a forgery is made of a lot that there is not, a lever would do nothing, or a seat does not exist. The error has
@@ -284,6 +316,8 @@ class Conduct(Settings):
                 )
             elif isinstance(lever, (Strict, Lax)) and not tolerates:
                 why = "declares other tolerances, and here is none to declare"
+            elif isinstance(lever, Bid) and not auction:
+                why = "bids for places, and here is no auction: add admission: {capacity: …, choose: auction}"
             if why:
                 raise misplaced(("conduct", "levers", i, "kind"), f"{lever.kind!r} {why}")
 

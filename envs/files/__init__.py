@@ -1,7 +1,8 @@
 """Scenario files: how they are read, extend each other, are overridden, and what is said of mistakes in them.
 
 * ``draft``: what a scenario says, put together from files and overrides;
-* ``explain``: mistakes, with the file and line in which they stand.
+* ``explain``: mistakes, with the file and line in which they stand;
+* ``recorded``: scenarios as plain data, in the records of runs.
 """
 
 if __name__ != "proxycoop.envs.files":
@@ -9,5 +10,6 @@ if __name__ != "proxycoop.envs.files":
 
 from .draft import Draft, RateOfAnotherModel
 from .explain import explain
+from .recorded import differences, n_agents_of
 
-__all__ = ["Draft", "RateOfAnotherModel", "explain"]
+__all__ = ["Draft", "RateOfAnotherModel", "differences", "explain", "n_agents_of"]

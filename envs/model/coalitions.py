@@ -53,6 +53,11 @@ class RoundStep:
         """Whether a round in which nobody takes part leaves θ as it is: always, unless the server remembers."""
         return isinstance(self.server, Sgd) and self.server.momentum == 0
 
+    @property
+    def does_not_add_up(self) -> str:
+        """Why steps are not sums over agents, in words; empty where they are."""
+        return ""
+
     def coefficients(self, coalitions: Tensor) -> Tensor:
         """How much of each agent's update is in the coalitions' steps: bool ``(C, N)`` → ``(E, C, N)`` or ``(1, C, N)``.
 
@@ -114,7 +119,8 @@ class UtilityGame:
         self._before = log_share
         self.utility = utility
         self.validation = validation
-        self.additive = round_step.model.linear and isinstance(round_step.server, Sgd) and utility == "neg_log_loss"
+        sums = isinstance(round_step.server, Sgd) and not round_step.does_not_add_up
+        self.additive = round_step.model.linear and sums and utility == "neg_log_loss"
 
     def game(self, surrogate: SurrogateMaker | None = None) -> CoalitionGame:
         """The coalition game, as credit rules take it.

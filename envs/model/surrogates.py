@@ -43,6 +43,8 @@ def surrogate_of(played: UtilityGame, game: CoalitionGame, most: int) -> Surroga
     """
     if played.utility != "neg_log_loss":
         return f"utility {played.utility} has no expansion"
+    if why := played.round_step.does_not_add_up:
+        return why
     if not isinstance(played.round_step.server, Sgd):
         return f"a server of kind {played.round_step.server.kind} does not add up what agents bring"
     if played.additive:

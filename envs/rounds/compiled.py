@@ -206,6 +206,9 @@ def _course(scenario: Scenario) -> str:
         return f"screening.filter: {screening.filter} mends updates in as many passes as it takes"
     if scenario.conduct is not None and scenario.conduct.names:
         return "conduct leads to rounds that depend on those before them"
+    for part in ("aggregator", "admission", "privacy"):
+        if getattr(scenario, part) != getattr(scenario.undefended(), part):
+            return f"{part} does what depends on who takes part, or draws anew in every round"
     if scenario.substrate.kind == "traversal":
         return "substrate traversal draws a batch of its own in every round"
     return ""

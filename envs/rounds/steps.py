@@ -2,7 +2,8 @@
 
 1. *Look*: lots propose updates from the shared parameters, and the screening judges them. What follows from the shared parameters is a
    :class:`~proxycoop.envs.records.Prospect`; the proxies *observe* some of it.
-2. *Advance*: the contributed updates are *screened*, and what is admitted is *aggregated* into one step.
+2. *Advance*: the contributed updates are *screened*; where there is room for only some, an admission mechanism *chooses* among those that
+   pass; and what is admitted is *aggregated* into one step.
 3. *Pay*: the credit rule credits the agents, who bear their *costs*.
 4. *Close*: the step is *applied*, and the cooperatives look at where it leads. What the round earned is *settled*, and *rewards* are made.
 
@@ -20,11 +21,14 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from ...credit import CreditRule, LotGame, LotRule, Round
+from ..admission import Admission, Offers, shared_credit
+from ..aggregation import Mean
 from ..compiled.assumptions import usually
 from ..conduct import Items, Standing, forge, remember
 from ..data.lots import DrawnLots
 from ..model.coalitions import RoundStep, UtilityGame
 from ..model.likelihood import log_softmax, rights
+from ..model.robust import RobustStep
 from ..model.server import ServerState
 from ..model.substrates import Proposals
 from ..model.utility import accuracy
@@ -33,6 +37,7 @@ from ..observations.layout import ObservationLayout
 from ..observations.marginal_gains import marginal_gains
 from ..observations.memory import Memory
 from ..played_round import PlayedRound
+from ..randomness import Purpose, fold, uniform
 from ..records import Entry, Merged, Pay, Prospect, RoundResult
 from ..scenario import Scenario
 from ..screening.harm import predicted_harm
@@ -93,6 +98,8 @@ class RoundSteps:
         entry = self._screen(chosen & self.prospect.available)
         if pulled is not None:
             entry = replace(entry, pulled=pulled)
+        if self.scenario.admission is not None:
+            entry = self._make_room(entry, self.scenario.admission)
         return entry, self._aggregate(entry.admitted), self._cost(entry, self.prospect.own_admissible)
 
     def _pull(self, pulled: Tensor) -> Prospect:
@@ -133,6 +140,8 @@ class RoundSteps:
             forgeries, updates = self.items.conduct.forgeries, self.prospect.proposals.updates
             sent = remember(self.standing.sent, forgeries, entry.contributed, updates, self.num_lots)
             self.standing = replace(self.standing, declared=self.items.declared(entry.pulled).to(self.theta), sent=sent)
+        if entry.places is not None:
+            self.standing = replace(self.standing, taken=self.standing.taken + entry.admitted.sum(dim=-1))
         self.prospect = self._look()
 
     def _told(self, before: Prospect, entry: Entry, merged: Merged, pay: Pay) -> RoundResult:
@@ -156,11 +165,45 @@ class RoundSteps:
         unopposed = before.available & ~contributed & ~before.blocked_by.any(dim=-1)
         return Entry(contributed, admitted=bargain.admitted, candidates=bargain.admitted | unopposed, bargain=bargain)
 
+    def _make_room(self, entry: Entry, admission: Admission) -> Entry:
+        """What enters of the updates that passed the screening, where there is room for only some."""
+        look, needs = self.prospect, admission.choose.needs
+        sent = look.filtered.updates
+        gain = wants = likeness = bids = None
+        if "gain" in needs and self.scenario.utility == "neg_log_loss":
+            gain = look.proposals.share * predicted_harm(self._ground.utility.gradient(self.theta)[:, None], sent)[..., 0]
+        if "wants" in needs:
+            share = look.proposals.share[..., : self.num_lots, None]
+            own = (share * look.proposals.updates[:, :, : self.num_lots]).sum(dim=2)  # where its own data would move the model
+            own = own / share.sum(dim=2).clamp(min=torch.finfo(own.dtype).tiny)
+            wants = (own @ sent.flatten(1, 2).mT).unflatten(2, sent.shape[1:3])
+        if "likeness" in needs:
+            flat = sent.flatten(1, 2)
+            flat = flat / vector_norm(flat, dim=-1, keepdim=True).clamp(min=torch.finfo(flat.dtype).tiny)
+            likeness = flat @ flat.mT
+        if "bids" in needs and entry.pulled is not None:
+            bids = self.items.bids(entry.pulled).to(self.theta)
+        offers = Offers(
+            candidates=entry.admitted,
+            gain=gain,
+            wants=wants,
+            likeness=likeness,
+            bids=bids,
+            taken=self.standing.taken,
+            keys=fold(self._keys, Purpose.ADMISSION),
+            t=int(self.t),
+        )
+        places = admission.choose.choose(admission.capacity, offers)
+        return replace(entry, admitted=places.admitted, passed=entry.admitted, places=places)
+
     def _aggregate(self, admitted: Tensor) -> Merged:
         """The admitted updates as one step, guarded if asked for."""
         prospect, scenario = self.prospect, self.scenario
         aggregate = self._round_step(admitted * prospect.proposals.share)
         step = aggregate.step(self._everyone)  # (E, 1, P)
+        if scenario.privacy is not None and scenario.privacy.noise == "step":
+            largest = prospect.proposals.share[:, :, : self.num_lots].amax(dim=(1, 2))  # of a lot in the step
+            step = step + scenario.privacy.of_step(largest, step.shape[-1], self._keys, int(self.t))[:, None].to(step)
         delta = scenario.server.delta(step, self.server_state)[:, 0]
         profiles = prospect.verdicts.profiles
         guarded = self._ground.screener.guard(self.theta, delta, profiles, prospect.value_losses, prospect.value_gradients)
@@ -173,7 +216,7 @@ class RoundSteps:
         updates = self.prospect.filtered.updates
         n_envs, n_agents, n_lots, _ = updates.shape
         merged = torch.bmm(share.reshape(-1, 1, n_lots), updates.flatten(end_dim=1))  # (E·N, 1, P)
-        return RoundStep(
+        step = RoundStep(
             model=self._ground.model,
             server=self.scenario.server,
             state=self.server_state,
@@ -183,6 +226,10 @@ class RoundSteps:
             weights=self.scenario.weights,
             gamma=self._unguarded,
         )
+        if (aggregator := self.scenario.aggregator) == Mean():
+            return step
+        order = uniform(fold(self._keys, Purpose.AGGREGATION, int(self.t)), n_agents, n_lots).to(share)
+        return RobustStep(**vars(step), aggregator=aggregator, sent=updates, share=share, order=order, n_agents=n_agents)
 
     def _as_played(self, entry: Entry, aggregate: RoundStep) -> PlayedRound:
         """The round, for the credit rule to ask about."""
@@ -199,9 +246,11 @@ class RoundSteps:
             screening=self.scenario.screening,
         )
 
-    def _pay(self, cost: Tensor) -> Pay:
+    def _pay(self, entry: Entry, cost: Tensor) -> Pay:
         """What the rule pays for the round, what the round gained, and what it cost each agent, ``(E, N)``."""
         credit, lot_credit = self._credit()
+        if entry.places is not None and entry.places.kinds is not None:
+            credit, lot_credit = _among_kinds(credit, lot_credit, entry, entry.places.kinds)
         evaluations = self.round.evaluations  # before the gain is asked for: a rule that does not need it has not paid for it
         return Pay(credit=credit, lot_credit=lot_credit, gain=self.round.gain, cost=cost, evaluations=evaluations)
 
@@ -248,9 +297,18 @@ class RoundSteps:
         value_losses, value_gradients = losses_and_gradients(self.values, ground.probes, probe_logits, model, theta, dataset)
         proposals = self.scenario.substrate.propose(model, theta, self.lots, self._keys, self.t)
         norm = vector_norm(proposals.updates, dim=-1)  # (E, N, K)
+        privacy = self.scenario.privacy
+        if privacy is not None:  # a forged update is made of what has left the proxy, or is no one's data
+            proposals = replace(proposals, updates=privacy.released(proposals.updates, norm, self._keys, int(self.t)))
+            norm = vector_norm(proposals.updates, dim=-1)
         if self.items.conduct.forgeries:
             proposals = self._with_forgeries(proposals, norm, -mean_log_share)
             norm = vector_norm(proposals.updates, dim=-1)  # (E, N, U)
+            if privacy is not None and privacy.noise == "step":  # else it is made of what is noised, and as long
+                forged = proposals.updates[:, :, self.num_lots :]
+                cut = privacy.shortened(forged, norm[..., self.num_lots :])
+                proposals = replace(proposals, updates=torch.cat([proposals.updates[:, :, : self.num_lots], cut], dim=2))
+                norm = vector_norm(proposals.updates, dim=-1)
         finite = norm < torch.inf
         if not usually(finite):
             proposals = replace(proposals, updates=torch.where(finite[..., None], proposals.updates, 0.0))
@@ -338,7 +396,7 @@ class RoundSteps:
         return None if self.treasury is None else self.treasury.close(self.t - 1, credit, self.prospect.utility)
 
     def _cost(self, entry: Entry, own_admissible: Tensor) -> Tensor:
-        """Costs and fines of the round, ``(E, N)``, in reward units."""
+        """Costs and fines of the round, and what places were bought for, ``(E, N)``, in reward units."""
         reward, contributed = self.scenario.reward, entry.contributed
         n_violations = (contributed > own_admissible).sum(dim=-1, dtype=self.dtype)
         if entry.pulled is None:
@@ -346,7 +404,10 @@ class RoundSteps:
         else:  # in units of a lot
             costs = torch.tensor(self.items.costs, dtype=self.dtype).to(self.device)
             n_lots = (torch.cat([contributed, entry.pulled], dim=-1) * costs).sum(dim=-1)
-        return reward.contribution_cost * n_lots + reward.violation_penalty * n_violations
+        cost = reward.contribution_cost * n_lots + reward.violation_penalty * n_violations
+        if entry.places is not None and entry.places.payments is not None:
+            cost = cost + entry.places.payments.to(cost)
+        return cost
 
     def _rewards(self, pay: Pay, turnover: Turnover | None, gone: Tensor | None, suffered: Tensor | None) -> Tensor:
         """What each agent is rewarded with, ``(E, N)``, in reward units. Those who are gone have no part in what the others gain.
@@ -391,6 +452,8 @@ class RoundSteps:
             evaluations=pay.evaluations,
             done=self.t == self.horizon,
             pulled=entry.pulled,
+            passed=entry.passed,
+            payments=None if entry.places is None else entry.places.payments,
         )
 
     def _uses_forbidden(self, admitted: Tensor) -> Tensor:
@@ -398,3 +461,18 @@ class RoundSteps:
         if not self.profiles.forbidden.shape[-1]:
             return self._none
         return (forbidden_by(self.items.tags(self.lots), self.profiles).any(dim=-1) & admitted).any(dim=(1, 2))
+
+
+def _among_kinds(credit: Tensor, lot_credit: Tensor | None, entry: Entry, kinds: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Credit where all who offered an update of a kind share what the admitted ones of that kind earned, to agents and, if known, to lots.
+
+    A rule that does not tell what lots earned is taken to pay an agent's admitted lots alike; what it pays to an agent without any stays
+    with that agent.
+    """
+    n_admitted = entry.admitted.sum(dim=-1)  # (E, N)
+    of_lots = entry.admitted * (credit / n_admitted.clamp(min=1))[..., None] if lot_credit is None else lot_credit
+    assert entry.passed is not None
+    shared = shared_credit(of_lots, kinds, entry.passed)
+    if lot_credit is not None:
+        return shared.sum(dim=-1), shared
+    return shared.sum(dim=-1) + credit.masked_fill(n_admitted > 0, 0.0), None

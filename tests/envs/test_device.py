@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from proxycoop import agents, credit
 from proxycoop.envs import Engine, episode_metrics, scenario
+from proxycoop.envs.admission.settings import MECHANISMS
 from proxycoop.envs.devices import checked_device, devices
 from proxycoop.envs.gymnasium_vector import CooperativeVectorEnv
 from proxycoop.envs.observations.layout import ObservationLayout
@@ -76,6 +77,22 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "screening": {"governance": "weighted", "weigh_by": "stake"},
     },
     "named principals corrupt": {"lots.corruption.principals": [2, 3], "lots.corruption.share": 0.25},
+    "trimmed mean of mixed updates": {"aggregator": {"kind": "trimmed_mean", "f": 3, "before": [{"kind": "nnm", "f": 3}]}},
+    "krum in buckets": {
+        "aggregator": {"kind": "krum", "f": 1, "before": [{"kind": "bucketing", "size": 2}, {"kind": "clip", "max_norm": 0.5}]}
+    },
+    "geometric median of agents": {
+        "aggregator": {"kind": "geometric_median", "over": "agents", "weighted": True},
+        "weights": "participants",
+    },
+    "minimum diameter": {"aggregator": {"kind": "minimum_diameter", "f": 2}},
+    **{f"admission by {choose}": {"admission": {"capacity": 6, "choose": choose}} for choose in MECHANISMS if choose != "auction"},
+    "admission by auction": {
+        "admission": {"capacity": 6, "choose": "auction"},
+        "conduct": {"levers": [{"kind": "bid", "amount": 1.0}], "forgeries": [{"kind": "little_is_enough"}, {"kind": "inner_product"}]},
+    },
+    "noised updates": {"privacy": {"clip": 0.5, "noise_multiplier": 0.1}},
+    "noised steps": {"privacy": {"clip": 0.5, "noise_multiplier": 0.5, "noise": "step"}},
 }
 
 
@@ -192,7 +209,7 @@ def played(made: Scenario | str, rule: str | None, device: torch.device | str, r
     engine.reset([3, 2**63 - 1])
     generator = torch.Generator().manual_seed(0)
     for _ in range(rounds):
-        engine.step(torch.rand(2, engine.num_agents, engine.num_lots, generator=generator) < 0.7)
+        engine.step(torch.rand(2, engine.num_agents, engine.num_items, generator=generator) < 0.7)
     return engine
 
 

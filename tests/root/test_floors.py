@@ -17,6 +17,7 @@ HOUSE = ["training", "agents", "envs", "credit"]
 FLOORS = {
     "training": """
         commands
+        tuning
         pages
         temptations
         analysis
@@ -49,12 +50,13 @@ FLOORS = {
         files
         people
         screening
-        values
+        privacy values
         conduct model
-        data money
+        admission aggregation data money
         compiled devices randomness
     """,
     "credit": """
+        resistant
         wrappers
         rounds
         solutions

@@ -23,6 +23,7 @@ from .scenario_commands import SCENARIOS_EPILOG, scenarios
 from .strict_command import App
 from .sweep_command import SWEEP_EPILOG, sweep
 from .temptation_commands import REDTEAM_EPILOG, SCHELLING_EPILOG, redteam, schelling
+from .tune_command import TUNE_EPILOG, tune
 
 app = App(
     name="proxycoop",
@@ -114,6 +115,7 @@ app.command(epilog=REPORT_EPILOG)(report)
 app.command(epilog=EXPLAIN_EPILOG)(explain)
 app.command(epilog=REDTEAM_EPILOG)(redteam)
 app.command(epilog=SCHELLING_EPILOG)(schelling)
+app.command(epilog=TUNE_EPILOG)(tune)
 app.add_typer(profiles, name="profiles", epilog="Examples: `proxycoop profiles sample --help` · `proxycoop profiles fit choices.csv`")
 app.add_typer(
     ledger, name="ledger", epilog="Examples: `proxycoop ledger init books.db -c clinics --member Ada` · `proxycoop ledger verify books.db`"

@@ -135,6 +135,9 @@ def tempting(scenario: Scenario, rule: str | None = None, kinds: Collection[str]
     fits = {
         "stale": scenario.horizon > 1,
         "quit": False,
+        "little_is_enough": False,  # it knows what no proxy does
+        "inner_product": False,
+        "bid": scenario.admission is not None and "bids" in scenario.admission.choose.needs,
         "strict": (tolerates := any(profile.tolerances or profile.relative_tolerances for profile in scenario.profiles)),
         "lax": tolerates,
         "block": screening.governance in ("unanimous", "quorum", "weighted") and screening.filter == "reject",

@@ -16,7 +16,7 @@ from proxycoop.envs.rendering import render_picture, render_text
 from proxycoop.training.analysis.audit import audit
 from proxycoop.training.analysis.objections import Findings
 
-FORGERIES = ("echo", "noise", "twin", "near_twin", "boost", "flip", "stale", "blend")
+FORGERIES = ("echo", "noise", "twin", "near_twin", "boost", "flip", "stale", "blend", "little_is_enough", "inner_product")
 LEVERS = ("claim", "strict", "lax", "block", "quit")
 OF = {"twin": 1, "near_twin": 2, "boost": 3, "flip": 0, "stale": 2}
 SCENARIOS = ("digits", "digits-mean")
@@ -117,6 +117,10 @@ def test_each_forged_update_is_the_one_by_its_formula(name):
             np.testing.assert_array_equal(made["stale"], looks[-3].proposals.updates[e, i, 2].numpy())
             of_others = [last[j, u] for j in range(4) if j != i for u in range(last.shape[1]) if sent[j, u]]
             np.testing.assert_allclose(made["blend"], np.mean(of_others, axis=0), rtol=1e-9, atol=1e-15)
+            theirs = np.array([lots[j, u] for j in range(4) if j != i for u in range(k)])
+            mean, deviation = theirs.mean(axis=0), theirs.std(axis=0)
+            np.testing.assert_allclose(made["little_is_enough"], mean - 1.5 * deviation, rtol=1e-8, atol=1e-9)
+            np.testing.assert_allclose(made["inner_product"], -0.5 * mean, rtol=1e-8, atol=1e-12)
     random = looks[-1].proposals.updates[:, :, k + 1].flatten(end_dim=1)
     cosine = torch.nn.functional.cosine_similarity(random[:, None], random[None], dim=-1)
     assert (cosine - torch.eye(len(random))).abs().max() < 0.2  # everybody's is another one
@@ -452,6 +456,10 @@ def test_metrics_have_the_share_of_rounds_of_each_item():
         ({"conduct": {"levers": [{"kind": "quit"}, {"kind": "quit"}]}}, r"'quit' 2 times"),
         ({"conduct": {"levers": [{"kind": "block"}]}, "screening.governance": "own"}, r"'block' needs .*governance unanimous"),
         ({"conduct": {"levers": [{"kind": "lax"}]}, "profiles": []}, r"'lax' declares other tolerances, and here is none"),
+        (
+            {"conduct": {"levers": [{"kind": "bid"}]}},
+            r"conduct.levers.0.kind.*'bid' bids for places, and here is no auction: add admission",
+        ),
         ({"conduct": {"levers": [{"kind": "claim", "cost": -1}]}}, r"cost.*greater than or equal to 0"),
         ({"conduct": {"forgeries": [{"kind": "echo"}] * 17}}, r"17 forgeries and levers: there may be 16 at most"),
         ({"conduct": {"levers": [{"kind": "block"}]}, "screening": {"governance": "none"}}, r"'block' needs .*governance unanimous"),
