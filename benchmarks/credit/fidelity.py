@@ -247,7 +247,7 @@ def within(rule: str, budget: int, n_agents: int, n_lots: int, seed: int) -> Cre
     """A rule with a budget; ``None`` if that is too small for so many agents, of so many lots each."""
     made = credit.make(rule, budget=budget, seed=seed)
     try:
-        made.check(n_agents * n_lots if isinstance(made, credit.LotRule) else n_agents)
+        made.check(n_agents * n_lots if "lots" in made.needs else n_agents)
     except ValueError:
         return None
     return made
@@ -258,8 +258,8 @@ def estimated_value(rule: str, n_agents: int, n_lots: int, seed: int) -> CreditR
     made = credit.make(rule)
     if isinstance(made, credit.Estimator):
         return credit.make(made.target)
-    if isinstance(made, credit.LotRule):  # from orders of its own: the estimate's first ones would be like the estimate
-        return credit.make(rule, budget=ORDERS * n_agents * n_lots, seed=seed + len(scenario.names()), tolerance=0.0)
+    if "lots" in made.needs:  # from orders of its own: the estimate's first ones would be like the estimate
+        return credit.make("data_shapley", budget=ORDERS * n_agents * n_lots, seed=seed + len(scenario.names()), tolerance=0.0)
     return credit.make(rule, budget=2**n_agents, seed=seed)
 
 

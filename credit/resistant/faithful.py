@@ -103,7 +103,8 @@ class FaithfulGroupShapley(CreditRule):
             ValueError: If it is too small for agents of one lot each.
         """
         super().check(n_players)
-        least = n_players if self.estimate == "lots" else 1 + n_players * max(2, self.threshold)
+        of_lots = min(KernelShap(by_size=True).least_budget(n_players), 2**n_players - 1)
+        least = of_lots if self.estimate == "lots" else 1 + n_players * max(2, self.threshold)
         if self.cost(n_players) < least:
             raise ValueError(
                 f"budget={self.budget} is too small for FaithfulGroupShapley with {n_players} agents and estimate={self.estimate!r}: pass "

@@ -20,6 +20,8 @@ def smallest_set(units: Units, f: int) -> Tensor:
         f: How many go, at most; fewer where the coalition does not withstand f.
     """
     f = min(f, (units.present.shape[-1] - 1) // 2)
+    if f == 0:
+        return units.present
     removed = withstood(f, units.present)
     pairs = _Pairs(units)
     least = pairs.farthest(_branches(pairs, units.present, removed, f, None)).amin(dim=-1)  # (E, C)

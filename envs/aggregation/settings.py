@@ -89,9 +89,12 @@ class _Robust(_Aggregator):
 
 
 class Mean(_Weighted):
-    r"""The mean, :math:`\sum_i w_i x_i / \sum_i w_i`. One Byzantine unit moves it anywhere."""
+    r"""The mean, :math:`\sum_i w_i x_i / \sum_i w_i`, by default weighted as in FedAvg. One Byzantine unit moves it anywhere."""
 
     kind: Literal["mean"] = "mean"
+    weighted: bool = Field(
+        True, description="Whether updates count by the rows that they claim. An update that claims none then takes no part."
+    )
 
 
 class Median(_Weighted):

@@ -91,7 +91,13 @@ def test_every_rule_with_a_budget_that_serves_the_scenario_has_an_error(errors: 
     estimators = {name for name in credit.RULES if isinstance(credit.make(name), credit.Estimator)}
     vertical = {"verfedsv"}  # it needs a cooperative that holds columns
     assert vertical < estimators
-    assert errors.keys() == (estimators - vertical) | {"fedsv", "comfedsv", "data_shapley", "shapley(surrogate=False)"}
+    assert errors.keys() == (estimators - vertical) | {
+        "fedsv",
+        "comfedsv",
+        "data_shapley",
+        "faithful_group_shapley",
+        "shapley(surrogate=False)",
+    }
 
 
 def test_a_budget_of_all_coalitions_leaves_no_error_against_the_value_that_a_rule_estimates(errors: dict[str, tuple[float, ...]]) -> None:

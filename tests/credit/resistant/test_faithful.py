@@ -190,7 +190,7 @@ def test_wrong_arguments_are_refused_by_name(arguments, message):
 
 
 def test_a_budget_that_is_too_small_is_refused():
-    with pytest.raises(ValueError, match=r"budget=4 is too small for FaithfulGroupShapley with 5 agents.*pass at least 5"):
+    with pytest.raises(ValueError, match=r"budget=4 is too small for FaithfulGroupShapley with 5 agents.*pass at least 9"):
         credit.FaithfulGroupShapley(budget=4).reset(1, 5)
     with pytest.raises(ValueError, match="with 5 agents and estimate='groups': pass at least 26"):
         credit.FaithfulGroupShapley(budget=25, estimate="groups").reset(1, 5)

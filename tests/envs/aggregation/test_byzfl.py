@@ -57,7 +57,7 @@ def vectors() -> torch.Tensor:
 Made = Callable[[SimpleNamespace, int], Callable[[np.ndarray], np.ndarray]]
 """One of byzfl's, for a number of units."""
 RULES: dict[str, tuple[Callable[[int], AggregatorSettings], Made]] = {
-    "mean": (lambda m: Mean(), lambda byzfl, m: byzfl.Average()),
+    "mean": (lambda m: Mean(weighted=False), lambda byzfl, m: byzfl.Average()),
     "median": (lambda m: Median(), lambda byzfl, m: byzfl.Median()),
     "trimmed_mean": (lambda m: TrimmedMean(f=2), lambda byzfl, m: byzfl.TrMean(2)),
     "meamed": (lambda m: Meamed(f=2), lambda byzfl, m: byzfl.Meamed(2)),
