@@ -12,7 +12,7 @@ QUIET  := FLWR_TELEMETRY_ENABLED=0 RAY_USAGE_STATS_ENABLED=0
 TORCH_INDEX ?=
 torch_of = $(if $(TORCH_INDEX),$(1)/bin/python -m pip install --quiet --disable-pip-version-check --index-url $(TORCH_INDEX) $$(grep -E '^torch(vision)?==' $(2)),:)
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-postgres slow compat compat-changed $(OTHERS:%=compat-%) lint types bench operations estimators fidelity table sweeps lessons libraries values settlement temptations docs linkcheck clean
+.PHONY: help setup demo test test-postgres slow compat compat-changed $(OTHERS:%=compat-%) lint types bench operations estimators fidelity table sweeps lessons libraries values settlement temptations defences docs linkcheck clean
 .PRECIOUS: .venv-%/.ready
 
 help:  ## list the targets
@@ -143,6 +143,13 @@ lessons: $(READY)  ## reproduce what the rules of learning cooperatives teach: d
 		--seeds 3 --first-seed 10 --out $(OUT)/lessons
 	@$(BIN)/proxycoop report $(OUT)/lessons --parts docs/results/lessons --overwrite
 	@$(BIN)/python benchmarks/training/ippo.py --memory --seeds 3 --steps 30000 --markdown docs/results/memory.md
+
+defences: $(READY)  ## reproduce what defends: attacks by aggregator and rule, room for only some, privacy, false names; seven hours
+	@$(BIN)/python benchmarks/values/robustness.py --markdown docs/results/robustness.md --pictures docs/results
+	@$(BIN)/python benchmarks/training/capacity.py --jobs 2 --markdown docs/results/capacity.md --pictures docs/results
+	@$(BIN)/python benchmarks/values/privacy.py --learned --markdown docs/results/privacy.md --pictures docs/results
+	@$(BIN)/python benchmarks/values/admission.py --instances 10000 --markdown docs/results/admission.md
+	@$(BIN)/python benchmarks/credit/resistance.py --cheats --markdown docs/results/resistance.md
 
 temptations: $(READY)  ## reproduce what rules tempt proxies to do: two trials, all rules, three scenarios, five seeds; loyalty; exploits; five hours
 	@$(BIN)/python benchmarks/training/temptations.py --jobs 2 --markdown docs/results/temptations.md --pictures docs/results

@@ -17,6 +17,8 @@ Nothing is imported here, because the RL and plotting libraries behind these mod
 * ``workers``: processes that work for a comparison, and end with it;
 * ``analysis``: summaries, audits and explanations;
 * ``libraries``: the RL libraries, one adapter per file;
+* ``temptations``: what a rule tempts proxies to do;
+* ``tuning``: a search over a mechanism's parameters, with proxies that learn inside;
 * ``pages``: HTML pages and figures;
 * ``commands``: the command line.
 """

@@ -142,7 +142,7 @@ def tables(rows: Sequence[dict[str, str]]) -> str:
     lines: list[str] = []
     for rule in dict.fromkeys(row["rule"] for row in rows):
         own = [row for row in rows if row["rule"] == rule]
-        lines += [f"### `{rule}`", "", f"| places | mechanism | {' | '.join(SHOWN).replace('_', ' ')} | seeds |"]
+        lines += [f"**`{rule}`**", "", f"| places | mechanism | {' | '.join(SHOWN).replace('_', ' ')} | seeds |"]
         lines += ["|---:|---|" + "---:|" * (len(SHOWN) + 1)]
         for capacity, mechanism in [("24", UNLIMITED), *((str(b), m) for b, m in product(CAPACITIES, MECHANISMS))]:
             which = {"mechanism": mechanism} | ({} if mechanism == UNLIMITED else {"capacity": capacity})

@@ -152,7 +152,7 @@ def tables(rows: Sequence[dict[str, str]]) -> str:
     for name, noise in product(dict.fromkeys(row["scenario"] for row in rows), NOISES):
         own = [row for row in rows if row["scenario"] == name and row["noise"] == noise and row["what"] == "credit"]
         if own:
-            lines += [f"### `{name}`, noise on {'the ' * (noise == 'step')}{noise}", ""]
+            lines += [f"**`{name}`, noise on {'the ' * (noise == 'step')}{noise}**", ""]
             lines += [f"| ε | accuracy | {' | '.join(f'`{rule}`' for rule in RULES)} |", "|---:|---:|" + "---:|" * len(RULES)]
             for epsilon in (f"{one:g}" for one in EPSILONS):
                 cells = [told(estimate(own, "accuracy", epsilon=epsilon), 3)]
@@ -162,7 +162,7 @@ def tables(rows: Sequence[dict[str, str]]) -> str:
     trained = [row for row in rows if row["what"] == "learned"]
     if trained:
         shown = {"welfare": 1, "accuracy": 3, "clean_share": 2, "corrupt_share": 2, "spent": 1}
-        lines += ["### What proxies learn", "", f"| scenario | rule | noise | ε | {' | '.join(shown).replace('_', ' ')} | seeds |"]
+        lines += ["**What proxies learn**", "", f"| scenario | rule | noise | ε | {' | '.join(shown).replace('_', ' ')} | seeds |"]
         lines += ["|---|---|---|---:|" + "---:|" * (len(shown) + 1)]
         cells_of = dict.fromkeys((row["scenario"], row["rule"], row["noise"], row["epsilon"]) for row in trained)
         for name, rule, noise, epsilon in sorted(cells_of, key=lambda one: (*one[:3], float(one[3]))):

@@ -213,7 +213,7 @@ def tables(rows: Sequence[dict[str, str]], scenarios: Iterable[str], attackers: 
         own = [row for row in rows if row["scenario"] == name]
         if not own:
             continue
-        lines += [f"### `{name}`: accuracy under the worst attack", ""]
+        lines += [f"**`{name}`: accuracy under the worst attack**", ""]
         heads = [f"{n} attacker{'s' * (n > 1)}: worst attack | accuracy | welfare" for n in attackers]
         lines += [f"| defence | no attack | {' | '.join(heads)} |", "|---|---:|" + "---|---:|---:|" * len(attackers)]
         for defence in DEFENCES:
@@ -222,7 +222,7 @@ def tables(rows: Sequence[dict[str, str]], scenarios: Iterable[str], attackers: 
                 attack, least = worst(own, "test_accuracy", defence=defence, attackers=str(n))
                 line += [attack, told(least, 3), told(worst(own, "welfare", defence=defence, attackers=str(n))[1], 0)]
             lines.append(f"| {' | '.join(line)} |")
-        lines += ["", f"### `{name}`: what an attacker earns at most, reward units an episode (an honest proxy at the same time)", ""]
+        lines += ["", f"**`{name}`: what an attacker earns at most, reward units an episode (an honest proxy at the same time)**", ""]
         lines += [f"| defence | attackers | {' | '.join(f'`{rule}`' for rule in RULES)} |", "|---|---:|" + "---:|" * len(RULES)]
         for defence, n in itertools.product(DEFENCES, attackers):
             line = [f"`{defence}`", str(n)]

@@ -17,6 +17,8 @@ from ..rule import RULES, CreditRule, GameRule, too_many
 from .clusters import labels_of, similar
 from .wrapping import Guard
 
+Copies = Literal["once", "all"]
+"""Whether members of a cluster that was found by updates count as one, or each."""
 Within = Literal["equal", "rows"]
 """How a cluster's pay is divided among its names: equally, or by the rows of data behind what they contributed."""
 
@@ -40,16 +42,22 @@ class Quotient(Guard):
     distribution for all m pays the others as if a null player were not there.)
 
     Costs what the other rule costs where clusters are given. Where they are found by updates, the batch asks for the coalitions of all its
-    environments' quotients: 2^n evaluations at most, and n ≤ 20. Efficient if the other rule is. Not symmetric, because interchangeable
-    agents may be in clusters of other sizes. Not null-player, because an agent that adds nothing may be in a cluster with one that does.
+    environments' quotients: 2^n evaluations at most, and n ≤ 20. Efficient if the other rule is, and clusters are given or all copies
+    count. Not symmetric, because interchangeable agents may be in clusters of other sizes. Not null-player, because an agent that adds
+    nothing may be in a cluster with one that does.
 
     Known failure: the false merge. Honest agents that are alike are paid as one. In a unanimity game of n players, two who are merged have
     1 / (n − 1) together instead of 2 / n. And within a cluster names count: who copies another's update under k names takes
     k / (k + 1) of what the cluster earns. ``within="rows"`` counts rows of data instead of names.
 
+    Members of a cluster that was found by updates are presumed to be copies. With ``copies="once"`` only the first of them is in the
+    quotient game: the cluster is worth what it would have brought under one name, and the rest of what the round gained is paid to nobody.
+    With ``copies="all"`` the cluster is worth what all its updates did together. Where copies count as data, as in every cooperative here,
+    a second copy does move the model further, so that it still earns then. Known clusters are always in as a whole.
+
     Departures from the source: there, a principal's evidence is about examples, and duplicates within a cluster are replaced by one
-    representative before the game is played. Here agents are clustered, and v of a cluster is what its updates did together. The source's
-    condition on the division within a cluster is that names do not matter to it; the divisions offered are ours.
+    representative before the game is played. Here agents are clustered, and the first agent is the representative. The source's condition
+    on the division within a cluster is that names do not matter to it; the divisions offered are ours.
 
     Args:
         rule: The other rule, or its name: a rule that needs nothing but the game, with no memory.
@@ -57,6 +65,7 @@ class Quotient(Guard):
         similarity: Least cosine between two updates that links them, above 0 and at most 1.
         within: How a cluster's pay is divided. ``"equal"``: equally. ``"rows"``: in proportion to the rows of the lots that were
             contributed; equally where there are none.
+        copies: Whether only the first member of a cluster that was found by updates counts, ``"once"``, or ``"all"`` do.
 
     Raises:
         ValueError: If ``rule`` is not such a rule, or another argument is not allowed. At reset, if ``by`` is of another number of agents,
@@ -77,6 +86,7 @@ class Quotient(Guard):
         by: Literal["updates"] | Sequence[Sequence[int]] = "updates",
         similarity: float = 0.95,
         within: Within = "equal",
+        copies: Copies = "once",
     ) -> None:
         super().__init__(rule)
         if not isinstance(self.rule, GameRule) or self.rule.needs or _remembering(self.rule):
@@ -90,8 +100,11 @@ class Quotient(Guard):
         self.divider: GameRule = self.rule
         self.by: Tensor | None = None if isinstance(by, str) else labels_of(by)  # (N,)
         self.similarity = float(similarity)
+        if copies not in get_args(Copies):
+            raise ValueError(f"copies={copies!r}: must be one of {', '.join(get_args(Copies))}")
         self.within = within
-        self.efficient = self.rule.efficient
+        self.copies = copies
+        self.efficient = self.rule.efficient and (self.by is not None or copies == "all")
         if self.by is None:
             self.evaluations = "2^n"
             self.max_players = min(MAX_ENUMERATED, self.rule.max_players or MAX_ENUMERATED)
@@ -191,7 +204,8 @@ class Quotient(Guard):
         earned: Tensor | None = None
         for m in number.unique().tolist():
             envs = (number == m).nonzero()[:, 0]
-            of_clusters = divide(_merged(game, place[envs], envs, m))  # (E', m)
+            counted = leads[envs] if self.copies == "once" else torch.ones_like(leads[envs])
+            of_clusters = divide(_merged(game, place[envs], counted, envs, m))  # (E', m)
             if earned is None:
                 earned = of_clusters.new_zeros(labels.shape)
             earned = earned.index_put((envs.to(earned.device),), of_clusters.gather(1, place[envs].to(of_clusters.device)))
@@ -218,18 +232,19 @@ def quotient_game(game: CoalitionGame, labels: Tensor) -> CoalitionGame:
     return CoalitionGame(value, len(kinds))
 
 
-def _merged(game: CoalitionGame, place: Tensor, envs: Tensor, n_clusters: int) -> CoalitionGame:
+def _merged(game: CoalitionGame, place: Tensor, counted: Tensor, envs: Tensor, n_clusters: int) -> CoalitionGame:
     """The quotient game of some environments.
 
     Args:
         game: The game among n players, of all environments.
         place: The cluster of each player there, from 0, ``(E', n)``.
+        counted: Which players stand for their clusters, bool ``(E', n)``.
         envs: Which environments these are, ``(E',)``.
         n_clusters: How many clusters each of them has.
     """
     n = game.n_players
     bits = 2.0 ** torch.arange(n, dtype=torch.float64, device=place.device)
-    belongs = place[:, None] == torch.arange(n_clusters, device=place.device)[:, None]  # (E', m, n)
+    belongs = (place[:, None] == torch.arange(n_clusters, device=place.device)[:, None]) & counted[:, None]  # (E', m, n)
     members = belongs.double() @ bits  # (E', m): each cluster as a code
 
     def value(coalitions: Tensor) -> Tensor:

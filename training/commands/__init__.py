@@ -12,5 +12,6 @@
 * ``ledger_commands``: ``proxycoop ledger``;
 * ``credit_file``: rounds from a CSV file, for the ledger;
 * ``explain_command``: ``proxycoop explain``;
-* ``temptation_commands``: ``proxycoop redteam`` and ``schelling``.
+* ``temptation_commands``: ``proxycoop redteam`` and ``schelling``;
+* ``tune_command``: ``proxycoop tune``.
 """

@@ -43,7 +43,7 @@ def tune(
     If this is stopped, the same call goes on. More trials may be added, and more held-out seeds.
 
     Args:
-        plan: What is tuned; see :func:`planned`.
+        plan: What is tuned; see :func:`~proxycoop.training.tuning.planned`.
         folder: Where the search and the trainings are kept.
         trials: Number of trials, those included that the folder holds already. The defaults are the first, if they lie in the ranges.
         held_out_seeds: Number of seeds of the comparison, at least 2.

@@ -54,7 +54,7 @@ class TuningSettings(Settings):
 
 @dataclass(frozen=True)
 class Plan:
-    """A tuning that is to be run; see :func:`planned`.
+    """A tuning that is to be run; see :func:`~proxycoop.training.tuning.planned`.
 
     Attributes:
         settings: Its settings.
@@ -123,7 +123,7 @@ def planned(
     Args:
         rule: Credit rule, with arguments if it takes any.
         scenario: The cooperative.
-        parameters: What is varied, as :func:`~.parameters.read_parameters` takes it: ``["budget=20..200"]``.
+        parameters: What is varied, as :func:`~proxycoop.training.tuning.read_parameters` takes it: ``["budget=20..200"]``.
         objective: One of :data:`~.objectives.OBJECTIVES`.
         library: RL library that trains.
         algo: Algorithm of the library; its first if not given.

@@ -14,12 +14,12 @@ from proxycoop.credit.suite.battery import game_round, random_round
 RULES = ["shapley", "banzhaf", "beta_shapley", "loo", "standalone", "equal", "least_core", "normalised(rule='banzhaf')"]
 
 
-def slow_credit(rule, v, labels):
+def slow_credit(rule, v, labels, copies):
     """The rule on the quotient game, written out for one environment, with equal parts within clusters."""
     n, leads = len(labels), sorted(set(labels))
     table = torch.zeros(1, 2 ** len(leads), dtype=torch.float64)
     for code in range(2 ** len(leads)):
-        agents = [i for i in range(n) if code >> leads.index(labels[i]) & 1]
+        agents = [i for i in range(n) if code >> leads.index(labels[i]) & 1 and (copies == "all" or labels.index(labels[i]) == i)]
         table[0, code] = v[sum(1 << i for i in agents)]
     of_clusters = credit.make(rule).values(credit.table_game(table))[0].tolist()
     return [of_clusters[leads.index(label)] / labels.count(label) for label in labels]
@@ -37,15 +37,16 @@ def rounds_of_all_kinds(n=5, num_envs=12):
     return the_round, v
 
 
+@pytest.mark.parametrize("copies", ["once", "all"])
 @pytest.mark.parametrize("rule", RULES)
-def test_credit_is_the_other_rule_on_the_game_among_clusters(rule):
+def test_credit_is_the_other_rule_on_the_game_among_clusters(rule, copies):
     the_round, v = rounds_of_all_kinds()
-    mine = credit.make("quotient", rule=rule)
+    mine = credit.make("quotient", rule=rule, copies=copies)
     mine.reset(12, 5)
     labels = mine.labels(the_round)
     assert labels.amax(dim=1).unique().numel() > 2
     paid = mine.assign(the_round)
-    expected = torch.tensor([slow_credit(rule, v[e].tolist(), labels[e].tolist()) for e in range(12)], dtype=torch.float64)
+    expected = torch.tensor([slow_credit(rule, v[e].tolist(), labels[e].tolist(), copies) for e in range(12)], dtype=torch.float64)
     torch.testing.assert_close(paid, expected, rtol=0, atol=1e-9)
 
 
@@ -72,7 +73,7 @@ def test_given_clusters_pay_what_the_same_clusters_found_by_updates_do(rule):
     by = [[0, 3], [1], [2, 4]]
     basis = torch.eye(3, dtype=torch.float64)[[0, 1, 2, 0, 2]]
     the_round.updates = basis.expand(num_envs, -1, -1)
-    found, given = credit.make("quotient", rule=rule), credit.make("quotient", rule=rule, by=by)
+    found, given = credit.make("quotient", rule=rule, copies="all"), credit.make("quotient", rule=rule, by=by)
     assert found.labels(the_round).equal(given.labels(the_round))
     torch.testing.assert_close(found.assign(the_round), given.assign(the_round), rtol=0, atol=1e-12)
 
@@ -214,12 +215,25 @@ def test_by_updates_a_split_gains_nothing_where_it_gains_under_shapley():
 
     honest, split = of([[0.9, 0.0], [0.0, 0.5], [0.4, 0.4]]), of([[0.3, 0.0], [0.0, 0.5], [0.4, 0.4], [0.35, 0.0], [0.25, 0.0]])
     names = [0, 3, 4]
-    gains = {
-        rule: (credit.make(rule).assign(split)[0, names].sum() - credit.make(rule).assign(honest)[0, 0]).item()
-        for rule in ("shapley", "quotient")
-    }
+    rules = {"shapley": credit.make("shapley"), "quotient": credit.Quotient(copies="all"), "once": credit.Quotient()}
+    gains = {name: (rule.assign(split)[0, names].sum() - rule.assign(honest)[0, 0]).item() for name, rule in rules.items()}
     assert gains["shapley"] > 0.01
     assert gains["quotient"] == pytest.approx(0, abs=1e-14)
+    assert gains["once"] < 0  # one part of what was split is taken for all of it
+
+
+@pytest.mark.parametrize("n_copies", [1, 2, 4])
+def test_copies_that_move_the_model_further_gain_nothing_if_they_count_once(n_copies):
+    def of(updates):
+        updates = torch.tensor([updates], dtype=torch.float64)
+        the_round = credit.learning_round(updates, torch.ones(1, 2, dtype=torch.float64))
+        the_round.game = credit.CoalitionGame(lambda c: c.double() @ updates[0].sum(dim=-1), updates.shape[1])
+        return the_round
+
+    honest, copied = of([[0.9, 0.0], [0.0, 0.5]]), of([[0.9, 0.0], [0.0, 0.5], *([[0.9, 0.0]] * n_copies)])
+    names = [0, *range(2, 2 + n_copies)]
+    for rule, ratio in ((credit.Quotient(), 1), (credit.Quotient(copies="all"), 1 + n_copies), (credit.make("shapley"), 1 + n_copies)):
+        assert (rule.assign(copied)[0, names].sum() / rule.assign(honest)[0, 0]).item() == pytest.approx(ratio)
 
 
 # the price
@@ -276,6 +290,7 @@ def test_a_rule_that_needs_more_than_a_game_or_remembers_is_refused(rule):
         ({"similarity": 1.5}, "similarity=1.5: must be a number above 0 and at most 1"),
         ({"similarity": True}, "similarity=True"),
         ({"within": "owen"}, "within='owen': must be one of equal, rows"),
+        ({"copies": "twice"}, "copies='twice': must be one of once, all"),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(arguments, message):
@@ -307,6 +322,7 @@ def test_a_game_alone_has_no_updates():
         "quotient(rule='loo')",
         "quotient(rule='shapley(budget=40)')",
         "quotient(within='rows')",
+        "quotient(copies='all')",
         "quotient(by=[[0, 1], [2, 3, 4]])",
         "quotient(by=[[0], [1], [2]])",
     ],
