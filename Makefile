@@ -147,6 +147,7 @@ lessons: $(READY)  ## reproduce what the rules of learning cooperatives teach: d
 defences: $(READY)  ## reproduce what defends: attacks by aggregator and rule, room for only some, privacy, false names; seven hours
 	@$(BIN)/python benchmarks/values/robustness.py --markdown docs/results/robustness.md --pictures docs/results
 	@$(BIN)/python benchmarks/training/capacity.py --jobs 2 --markdown docs/results/capacity.md --pictures docs/results
+	@$(BIN)/python benchmarks/training/capacity.py --cheats docs/results/capacity-cheats.md
 	@$(BIN)/python benchmarks/values/privacy.py --learned --markdown docs/results/privacy.md --pictures docs/results
 	@$(BIN)/python benchmarks/values/admission.py --instances 10000 --markdown docs/results/admission.md
 	@$(BIN)/python benchmarks/credit/resistance.py --cheats --markdown docs/results/resistance.md

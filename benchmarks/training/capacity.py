@@ -3,9 +3,11 @@ r"""Who gains and who loses when a round has room for only some: welfare, envy a
 Proxies are trained by PPO (``ippo``) where a round takes 4, 8 or 16 of 24 updates, under each mechanism, and without a limit. They play
 on splits of the data on which none was trained. Under the auction a proxy has four levers with which it bids 1, 2, 4 and 8 reward units.
 
-Run: ``python benchmarks/training/capacity.py [--scenario digits-mean] [--rules shapley equal] [--seeds 5] [--steps 120000] [--jobs 1]
-[--minutes M] [--csv FILE] [--markdown FILE] [--pictures FOLDER]``; half a minute of a core for each training. What is done is in rows of
-the CSV file and is not run again.
+With ``--cheats FILE`` nothing is trained: it measures what each cheat of the red team gains with 8 places.
+
+Run: ``python benchmarks/training/capacity.py [--scenario digits-mean] [--rules shapley equal] [--seeds 3] [--steps 120000] [--jobs 1]
+[--minutes M] [--cheats FILE] [--csv FILE] [--markdown FILE] [--pictures FOLDER]``; half a minute of a core for each training. What is done
+is in rows of the CSV file and is not run again.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from proxycoop.training.intervals import Estimate
 from proxycoop.training.libraries.registry import settings_for
 from proxycoop.training.pages.drawing import house_style
 from proxycoop.training.pages.temptation_figures import heat_map
+from proxycoop.training.temptations.cheats import gains, tempting
 from proxycoop.training.train import train
 
 MECHANISMS = ("lottery", "by_gain", "turns", "maximin", "equal_shares", "fair_lottery", "auction", "shareable")
@@ -62,6 +65,17 @@ class Task:
     rule: str
     seed: int
     steps: int
+
+    @property
+    def tempted(self) -> Scenario:
+        """The cooperative in which proxies may do all that a red team tempts with. Under the auction honest proxies bid nothing."""
+        conduct = tempting(scenario.load(self.scenario), self.rule).conduct
+        assert conduct is not None
+        given = conduct.model_dump()
+        if self.mechanism == "auction":
+            given["levers"] = [*given["levers"], *BIDS[:2]]
+        admission = None if self.mechanism == UNLIMITED else {"capacity": self.capacity, "choose": self.mechanism}
+        return scenario.load(self.scenario, conduct=given, admission=admission)
 
     @property
     def played(self) -> Scenario:
@@ -96,6 +110,21 @@ def measured(task: Task) -> dict[str, Any]:
                     found.setdefault(one, []).append(float(metrics[one].double().mean()))
     about = {one: getattr(task, one) for one in ABOUT}
     return about | {one: round(sum(means) / len(means), 5) for one, means in found.items()}
+
+
+def cheats(name: str, rule: str, capacity: int, splits: int) -> str:
+    """What each cheat gains over the honest self under each mechanism, as a table in Markdown."""
+    columns: dict[str, dict[str, Estimate]] = {}
+    for mechanism in tqdm((UNLIMITED, *MECHANISMS), unit=" mechanisms"):
+        made = Task(name, mechanism, capacity, rule, 0, 0).tempted
+        found = gains(made, rule, splits=held_out_splits(splits))
+        columns[mechanism] = {gain.cheat: gain.gain for gain in found}
+    rows = list(dict.fromkeys(cheat for column in columns.values() for cheat in column))
+    lines = [f"| cheat | {' | '.join(f'`{mechanism}`' for mechanism in columns)} |", "|---|" + "---:|" * len(columns)]
+    for cheat in rows:
+        cells = [told(column[cheat], 1) if cheat in column else "–" for column in columns.values()]
+        lines.append(f"| `{cheat}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -172,15 +201,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenario", default="digits-mean")
     parser.add_argument("--rules", nargs="+", default=list(RULES))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=120_000, help="agent-steps of each training")
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no training after that many minutes")
     parser.add_argument("--csv", type=Path, default=Path(__file__).parents[2] / "docs" / "results" / "capacity.csv")
     parser.add_argument("--markdown", type=Path, help="write the tables into this file")
     parser.add_argument("--pictures", type=Path, help="write the heat maps into this folder")
+    parser.add_argument("--cheats", type=Path, help="only measure what each cheat gains with 8 places, and write the table into this file")
     parser.add_argument("--draw", action="store_true", help="train nothing; only make tables and pictures of what is there")
     arguments = parser.parse_args()
+    if arguments.cheats is not None:
+        torch.set_num_threads(1)
+        write_text(arguments.cheats, cheats(arguments.scenario, arguments.rules[0], CAPACITIES[1], 6))
+        return
     tasks = [
         Task(arguments.scenario, mechanism, capacity, rule, seed, arguments.steps)
         for seed in range(arguments.seeds)
