@@ -29,7 +29,8 @@ class Planner(PrivilegedAgent):
 
     Where the scenario has forgeries, it sends those that do so, too: it may use every update. Lot (i, k) is contributed iff it will be
     admitted and
-    :math:`\text{scale} \cdot p_{ik} \langle \nabla U(\theta), \Delta_{ik} \rangle > \text{cost}`.
+    :math:`\text{scale} \cdot p_{ik} \langle \nabla U(\theta), \Delta_{ik} \rangle > \text{cost}`. Where a round has room for only
+    some, it sends those of them that gain most, as many as there are places.
 
     It predicts. Three things make it fall short of the best that could be done: lots are judged one by one, so that of many lots which say
     the same it contributes all; their gains are linear, so that a step which overshoots looks good; and it looks at one round at a time.
@@ -51,8 +52,12 @@ class Planner(PrivilegedAgent):
         engine = self.engine
         proposals, updates = engine.prospect.proposals, engine.prospect.filtered.updates
         gain = (updates @ engine.utility_gradient()[:, None, :, None])[..., 0]  # (E, N, K)
-        worth = engine.reward_scale * proposals.share * gain > _costs(engine)
-        return engine.items.whole(worth & engine.prospect.passes & engine.prospect.available)
+        net = engine.reward_scale * proposals.share * gain - _costs(engine)
+        worth = (net > 0) & engine.prospect.passes & engine.prospect.available
+        if engine.scenario.admission is not None:
+            rank = torch.where(worth, net, -torch.inf).flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+            worth = worth & (rank < engine.scenario.admission.capacity).reshape(worth.shape)
+        return engine.items.whole(worth)
 
 
 class GreedySearch(PrivilegedAgent):
@@ -62,7 +67,8 @@ class GreedySearch(PrivilegedAgent):
     of the utility over a round without contributions, after the step that the cooperative would take with A: with its weights, server and
     filter (:meth:`~proxycoop.envs.Engine.lot_game`). The search begins with the best of three sets of lots that will be admitted: none,
     all, and those that :class:`Planner` would contribute. Then it adds or withdraws the lot that raises W most, until no single lot raises
-    it. With utility ``accuracy``, which has no gradient, it begins with the better of the first two.
+    it. With utility ``accuracy``, which has no gradient, it begins with the better of the first two. Where a round has room for only some, a
+    set has as many as there are places at most, so that all of it is admitted.
 
     So every round brings at least as much as the planner's set would, and at least 0.
 
@@ -74,10 +80,12 @@ class GreedySearch(PrivilegedAgent):
         """A set of lots that no single lot improves, bool ``(E, N, K)``."""
         engine, game = self.engine, self.engine.lot_game()
         scale, cost = engine.reward_scale, _costs(engine)
+        places = None if engine.scenario.admission is None else engine.scenario.admission.capacity
 
         def worth(sets: Tensor) -> Tensor:
             """W, ``(E, C, N, K)`` → ``(E, C)``."""
-            return scale * game.value(sets) - (sets.sum(dim=2) * cost).sum(dim=-1)
+            worths = scale * game.value(sets) - (sets.sum(dim=2) * cost).sum(dim=-1)
+            return worths if places is None else torch.where(sets.sum(dim=(2, 3)) <= places, worths, -torch.inf)
 
         starts = [torch.zeros_like(game.candidates), game.candidates]
         if Planner.plays(engine.scenario):

@@ -33,7 +33,7 @@ class Tried:
 
     Attributes:
         rewards: What each agent would have been rewarded with, ``(R, N)``, in reward units.
-        welfare: scale · v(N) minus everybody's costs, ``(R,)``, in reward units.
+        welfare: scale · v(N) minus everybody's costs, but for payments for places, ``(R,)``, in reward units.
     """
 
     rewards: Tensor
@@ -59,7 +59,8 @@ def try_out(engine: Engine, rows: Tensor, choices: Tensor) -> Tried:
     """
     engine.require_running()
     zeros, n_rows, n_agents = engine.theta.new_zeros, len(rows), engine.num_agents
-    wholes = zeros(n_rows, n_agents), zeros(n_rows), zeros(n_rows, n_agents), zeros(n_rows), zeros(n_rows, n_agents)
+    by_agent = n_rows, n_agents
+    wholes = zeros(by_agent), zeros(n_rows), zeros(by_agent), zeros(n_rows), zeros(by_agent), zeros(by_agent)
     if remembers(bare(engine.rule)):
         for here in _layers(rows):
             chosen = choices.new_zeros(engine.num_envs, *choices.shape[1:])
@@ -70,13 +71,13 @@ def try_out(engine: Engine, rows: Tensor, choices: Tensor) -> Tried:
         for here in torch.arange(n_rows, device=rows.device).split(_AT_ONCE) if n_rows else ():
             for whole, part in zip(wholes, _Copies(engine, rows[here]).pay(choices[here]), strict=True):
                 whole[here] = part
-    credit, gain, cost, utility, suffered = wholes
+    credit, gain, cost, utility, suffered, payments = wholes
     gone = None
     if engine.items:
         leaves = engine.items.who(choices[..., engine.items.n_updates :], "quit")
         gone = engine.standing.gone[rows] if leaves is None else engine.standing.gone[rows] | leaves
     rewards = _Copies(engine).rewarded(Pay(credit, None, gain, cost, 0), _settled(engine, rows, credit, utility), gone, suffered)
-    return Tried(rewards, engine.reward_scale * gain - cost.sum(dim=1))
+    return Tried(rewards, engine.reward_scale * gain - (cost - payments).sum(dim=1))
 
 
 def bare(rule: CreditRule | None) -> CreditRule | None:
@@ -135,9 +136,9 @@ class _Copies(Engine):
             if isinstance(part, Tensor) and part.dim() and len(part) == engine.num_envs and name != "observations":
                 setattr(self, name, taken(part, name))
 
-    def pay(self, choices: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def pay(self, choices: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Credit ``(R, N)``, gain ``(R,)`` and costs ``(R, N)``; where settlements reward, the utility after the round ``(R,)``; where
-        loyalty counts, what principals suffered ``(R, N)``.
+        loyalty counts, what principals suffered ``(R, N)``; and what was paid for places ``(R, N)``.
         """
         entry, merged, cost = self._advance(choices)
         self.round = self._as_played(entry, merged.aggregate).as_round()
@@ -148,7 +149,9 @@ class _Copies(Engine):
         if self.scenario.reward.loyalty:
             losses = self._value_losses(self.theta + merged.delta)
             suffered = self.profiles.suffered(self.prospect.value_losses, losses, self.horizon)
-        return pay.credit, pay.gain, pay.cost, utility, suffered
+        paid = None if entry.places is None else entry.places.payments
+        payments = torch.zeros_like(pay.cost) if paid is None else paid.to(pay.cost)
+        return pay.credit, pay.gain, pay.cost, utility, suffered, payments
 
     def rewarded(self, pay: Pay, turnover: Turnover | None, gone: Tensor | None, suffered: Tensor) -> Tensor:
         """What each agent is rewarded with, ``(R, N)``, in reward units.

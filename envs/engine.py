@@ -319,7 +319,8 @@ class Engine(RoundSteps):
 
     def lot_game(self) -> LotGame:
         """What the coming round would gain with any set of lots: the utility measured after the step, with the cooperative's weights and
-        server, less the utility where nothing is contributed. A guard's factor, which depends on the set, is left out.
+        server, less the utility where nothing is contributed. A guard's factor, which depends on the set, is left out, and so is an
+        admission: the set enters as a whole.
 
         Raises:
             RuntimeError: Before the first :meth:`reset`.

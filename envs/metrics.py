@@ -171,7 +171,9 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
             metrics["payments"] = torch.zeros_like(cost) if paid is None else paid
     if engine.scenario.privacy is not None:
         privacy, forgeries = engine.scenario.privacy, engine.items.conduct.forgeries
-        metrics["epsilon"] = privacy.spent(privacy.releases(contributed, forgeries, engine.num_lots).sum(dim=0)).to(cost)
+        all_read = engine.scenario.admission is not None and "wants" in engine.scenario.admission.choose.needs
+        releases = privacy.releases(contributed, forgeries, engine.num_lots, all_read=all_read)
+        metrics["epsilon"] = privacy.spent(releases.sum(dim=0)).to(cost)
     if engine.treasury is not None:
         revenue = [result.revenue for result in history if result.revenue is not None]
         payouts = [result.payouts for result in history if result.payouts is not None]

@@ -69,6 +69,7 @@ class PlayedRound:
             peer_gains=self.peer_gains,
             class_head=self.utility.model.class_head,
             forged=self.forged,
+            sent=lambda: self.aggregate.updates,
         )
 
     @property

@@ -187,7 +187,7 @@ def require_served(scenario: Scenario, rule: CreditRule, name: str | None = None
     name = name or name_of(rule)
     smooth = scenario.utility == "neg_log_loss"
     has = {"utility_gradient": smooth, "utility_curvature": smooth, "columns": scenario.substrate.kind == "vertical"}
-    has["vetoes"] = scenario.screening.judges_each
+    has["vetoes"] = scenario.screening.judges_each and scenario.admission is None
     if "class_head" in rule.needs:  # else the model need not be built
         has["class_head"] = shared(scenario, torch.float32)[1].class_head is not None
     if need := rule.unmet(has, name):

@@ -19,7 +19,8 @@ REMEDIES: dict[str, str] = {
     "utility_curvature": "the utility must be twice differentiable: neg_log_loss rather than accuracy",
     "class_head": "the model's last layer must be linear, with one output a class",
     "lots": "the round must say what its lots would have gained",
-    "vetoes": "an update must be let in whole or not at all, whatever the others are: screening with filter reject, not negotiated",
+    "vetoes": "an update must be let in whole or not at all, whatever the others are: screening with filter reject, not negotiated, and no "
+    "admission",
     "peer_gains": "the agents must be able to try each other's updates on their own data",
     "columns": "principals must hold columns of the same rows: substrate vertical",
     "audits": "the round must say which updates an audit would find to be forged",
@@ -56,6 +57,8 @@ class Round:
         class_head: Which class each parameter of the last layer gives its answer for, int64 ``(P,)``; −1 for other parameters.
         forged: bool ``(E, N, K)``: what an audit would find: the update is not what the data behind it yields. It says nothing of updates
             that were not contributed.
+        sent: ``() -> (E, N, P)``: each agent's admitted updates, added up by their weights, whatever the aggregator made of them; by default
+            ``updates``.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Round:
         peer_gains: Callable[[], Tensor] | None = None,
         class_head: Tensor | None = None,
         forged: Tensor | None = None,
+        sent: Callable[[], Tensor] | None = None,
     ) -> None:
         self.game = game
         self.contributed = contributed
@@ -96,6 +100,7 @@ class Round:
         self._peer_gains = peer_gains
         self._class_head = class_head
         self._forged = forged
+        self._sent = sent
 
     @property
     def num_envs(self) -> int:
@@ -121,6 +126,19 @@ class Round:
     def updates(self) -> Tensor:
         """Each agent's part in the step that was applied, ``(E, N, P)``; see the class."""
         return self._updates()
+
+    @property
+    def rows_held(self) -> Tensor:
+        """Rows behind each agent's lots, contributed or not, ``(N,)`` or ``(E, N)``. What forged updates claim does not count, where the
+        round knows which are forged.
+        """
+        samples = self.samples.to(self.contributed.device)
+        return samples.sum(dim=-1) if self._forged is None else samples.masked_fill(self._forged, 0).sum(dim=-1)
+
+    @cached_property
+    def sent(self) -> Tensor:
+        """Each agent's admitted updates, added up by their weights, ``(E, N, P)``. Of them the aggregator makes :attr:`updates`."""
+        return self.updates if self._sent is None else self._sent()
 
     @cached_property
     def lot_updates(self) -> Tensor:

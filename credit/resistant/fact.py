@@ -85,7 +85,7 @@ class Fact(Guard):
         credit = self.rule.assign(round)
         samples = round.samples.to(round.contributed.device).double()
         sent = (round.contributed * samples).sum(dim=-1)  # (E, N)
-        return credit - self.penalty(sent, samples.sum(dim=-1)).to(credit)
+        return credit - self.penalty(sent, round.rows_held.double()).to(credit)
 
     def penalty(self, sent: Tensor, available: Tensor) -> Tensor:
         """What is taken from agents that send some of their rows.

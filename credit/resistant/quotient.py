@@ -147,7 +147,7 @@ class Quotient(Guard):
     def labels(self, round: Round) -> Tensor:
         """The cluster of each agent in this round, int64 ``(E, N)``: the least index of its members."""
         if self.by is None:
-            return similar(round.updates, self.similarity)
+            return similar(round.sent, self.similarity)
         return self.by.to(round.contributed.device).expand(round.num_envs, -1)
 
     def assign(self, round: Round) -> Tensor:

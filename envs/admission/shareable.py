@@ -34,12 +34,14 @@ class Shareable(Mechanism):
     kind: Literal["shareable"] = "shareable"
     needs: ClassVar[tuple[Need, ...]] = ("likeness", "gain")
     optional: ClassVar[tuple[Need, ...]] = ("gain",)
-    similarity: float = Field(0.9, gt=-1, le=1, description="Cosine similarity from which on two updates are of one kind.")
+    similarity: float = Field(0.9, gt=0, le=1, description="Cosine similarity from which on two updates are of one kind.")
 
     def choose(self, capacity: int, offers: Offers) -> Places:
         """See :meth:`Mechanism.choose`."""
         candidates, present = offers.candidates, offers.candidates.flatten(1)
-        kinds = components((offers.the("likeness") >= self.similarity) & present[:, None] & present[:, :, None])
+        likeness = offers.the("likeness")
+        slack = 8 * torch.finfo(likeness.dtype).eps  # copies have a cosine of 1 but for rounding
+        kinds = components((likeness >= self.similarity - slack) & present[:, None] & present[:, :, None])
         kinds = torch.where(present, kinds, -1)  # (E, N·U)
         alike = (kinds[:, None] == kinds[:, :, None]) & present[:, None]  # whether d is a candidate of c's kind, at [c, d]
 

@@ -12,9 +12,9 @@ from ...settings import Settings, misplaced
 from ..conduct.settings import AnyForgery
 from .accountant import epsilon
 from .mechanism import clipped, noised, step_noise
-from .units import releases
+from .units import READ_ALL, releases
 
-_OF_UPDATES_WITHOUT_NOISE = ("blend", "echo", "noise")
+_OF_UPDATES_WITHOUT_NOISE = ("blend", *READ_ALL)
 """Forgeries whose length or content comes from what others learned, as the server sees it."""
 
 
@@ -90,15 +90,16 @@ class Privacy(Settings):
             return largest_share.new_zeros(len(largest_share), n_parameters)
         return step_noise(self.scale * largest_share, n_parameters, keys, t)
 
-    def releases(self, sent: Tensor, forgeries: Sequence[AnyForgery], n_lots: int) -> Tensor:
+    def releases(self, sent: Tensor, forgeries: Sequence[AnyForgery], n_lots: int, *, all_read: bool = False) -> Tensor:
         """How many releases a round was for each lot, ``(E, N, K)``: see :func:`~proxycoop.envs.privacy.releases`.
 
         Args:
             sent: Which updates were contributed, bool ``(E, N, U)``.
             forgeries: The forgeries there are.
             n_lots: Number of lots K.
+            all_read: Whether the round reads the updates of all lots, sent or not.
         """
-        return releases(sent, forgeries, n_lots, in_one_sum=self.noise == "step")
+        return releases(sent, forgeries, n_lots, in_one_sum=self.noise == "step", all_read=all_read)
 
     def spent(self, releases: Tensor) -> Tensor:
         """ε that each principal has spent in an episode: that of the lot of which most was released, float64 ``(E, N)``.

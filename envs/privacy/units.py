@@ -10,13 +10,18 @@ from torch import Tensor
 from ..conduct.settings import AnyForgery, OfALot, Stale
 
 
-def releases(sent: Tensor, forgeries: Sequence[AnyForgery], n_lots: int, *, in_one_sum: bool) -> Tensor:
+READ_ALL = ("echo", "noise", "little_is_enough", "inner_product")
+"""Forgeries whose length or content comes from the updates of all lots of the round, also of those that stay at home."""
+
+
+def releases(sent: Tensor, forgeries: Sequence[AnyForgery], n_lots: int, *, in_one_sum: bool, all_read: bool = False) -> Tensor:
     r"""How many releases a round was for each lot: how many Gaussian mechanisms of noise multiplier σ tell as much of it.
 
     A lot tells of itself by its own update, and by forgeries that are made of it. Each of these is C long at most.
 
     * ``noise: updates``: lots' updates are noised first, and forgeries are made of noised ones. So a lot and what is forged of its update
-      of this round are one release together. ``stale`` sends another one, of an earlier round.
+      of this round are one release together. ``stale`` sends another one, of an earlier round. Where somebody sends a forgery that
+      comes from the updates of all lots (:data:`READ_ALL`), or the mechanism of an admission reads them, every lot has a release.
     * ``noise: step``: the m updates that come from a lot are in one sum, which has one noise. Together they change it by m times as much
       as one of them. This tells as much as :math:`m^2` releases, because the Rényi divergence of two Gaussians grows with the square of
       their distance.
@@ -26,6 +31,7 @@ def releases(sent: Tensor, forgeries: Sequence[AnyForgery], n_lots: int, *, in_o
         forgeries: What the forged ones are.
         n_lots: Number of lots K.
         in_one_sum: Whether the noise is on the step.
+        all_read: Whether something in the round reads the updates of all lots, sent or not.
 
     Returns:
         int64 ``(E, N, K)``. Its sum over an episode's rounds is what :meth:`~proxycoop.envs.privacy.Privacy.spent` takes.
@@ -39,7 +45,11 @@ def releases(sent: Tensor, forgeries: Sequence[AnyForgery], n_lots: int, *, in_o
                 old = old + made
             else:
                 fresh = fresh + made
-    return (fresh + old).square() if in_one_sum else fresh.clamp(max=1) + old
+    if in_one_sum:
+        return (fresh + old).square()
+    reading = [n_lots + f for f, forgery in enumerate(forgeries) if forgery.kind in READ_ALL]
+    read = sent[..., reading].flatten(-2).any(dim=-1)[..., None, None] | all_read  # (..., 1, 1)
+    return fresh.clamp(max=1).maximum(read.long()) + old
 
 
 def overlapping(rows: Tensor, present: Tensor) -> Tensor:

@@ -194,7 +194,14 @@ class RoundSteps:
             t=int(self.t),
         )
         places = admission.choose.choose(admission.capacity, offers)
-        return replace(entry, admitted=places.admitted, passed=entry.admitted, places=places)
+        if self.items and places.payments is not None:  # who has left gets nothing back
+            places = replace(places, payments=places.payments.masked_fill(self.standing.gone, 0.0))
+        # Of updates that were not contributed, nobody knows whether they would have found a place, unless there is room for all of them.
+        others = entry.candidates & ~entry.contributed
+        left = admission.capacity - places.admitted.sum(dim=(1, 2))
+        room = others.sum(dim=(1, 2)) <= left
+        candidates = places.admitted | (others & room[:, None, None])
+        return replace(entry, admitted=places.admitted, candidates=candidates, passed=entry.admitted, places=places)
 
     def _aggregate(self, admitted: Tensor) -> Merged:
         """The admitted updates as one step, guarded if asked for."""

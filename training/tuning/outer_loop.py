@@ -56,6 +56,7 @@ def tune(
     """
     whole_number("trials", trials, 1)
     whole_number("held_out_seeds", held_out_seeds, 2)
+    plan.trainings(plan.default, plan.held_out_seeds(held_out_seeds), (), Path(), "")  # refuses seeds that train on splits of evaluations
     place, seeds = output_folder(folder), list(plan.seeds)
     search = Search(place, plan.parameters, plan.settings.sampler_seed, plan.settings.plain(), plan.default)
     kept = {one.number for one in search.trials()}

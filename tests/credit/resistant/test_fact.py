@@ -72,8 +72,12 @@ def test_it_pays_the_other_rule_less_the_penalty_on_the_rows_that_were_sent():
     for e in range(2):
         for i in range(4):
             others = sum(sent[e]) - sent[e][i]
-            best = min(50.0, the_round.samples[i].sum().item())
+            best = min(
+                50.0, sum(float(rows) for rows, forged in zip(the_round.samples[i], the_round.forged[e, i], strict=True) if not forged)
+            )
             total = best + others
+            if best == 0 or others == 0:
+                continue
             saved = SCALE / 8 * (1 / best - 1 / total)
             growth = COST - SCALE / 8 / total**2
             expected[e, i] -= 0.5 * saved * (1 + growth * (best - sent[e][i]) / saved) ** 2
@@ -139,3 +143,16 @@ def test_who_thinks_itself_typical_does_best_to_tell_the_truth(draw):
 def test_reports_and_gains_of_other_shapes_are_refused():
     with pytest.raises(ValueError, match=r"reports and gains must both be of shape \(E, N\), got \(1, 3\) and \(3,\)"):
         contest(torch.zeros(1, 3), torch.zeros(3), np.random.default_rng(0))
+
+
+def test_rows_that_forged_updates_claim_are_none_that_an_agent_has():
+    from proxycoop.envs import Engine, scenario
+
+    paid = {}
+    for conduct in (None, {"forgeries": [{"kind": "noise"}, {"kind": "twin"}]}):
+        engine = Engine(scenario.load("digits", conduct=conduct, **{"reward.scale": 1.0}), "fact(scale=80.0, cost=0.001)", 2)
+        engine.reset([1, 2])
+        chosen = torch.zeros(2, 6, engine.num_items)
+        chosen[..., :4] = 1
+        paid[conduct is None] = engine.step(chosen).credit
+    torch.testing.assert_close(paid[True], paid[False])

@@ -329,3 +329,21 @@ def test_a_game_alone_has_no_updates():
 )
 def test_variants_keep_what_they_promise(text):
     credit.check_rule(text)
+
+
+@pytest.mark.parametrize(
+    "aggregator", [{"kind": "krum", "f": 1}, {"kind": "median"}, {"kind": "median", "over": "agents"}, {"kind": "mean"}]
+)
+def test_twins_are_found_by_what_they_send_whatever_the_aggregator_makes_of_it(aggregator):
+    from proxycoop.envs import Engine, scenario
+
+    names = [{"principal": 0, "split": 2, "lots": "copied"}]
+    made = scenario.load(
+        "digits", aggregator=aggregator, conduct={"identities": names}, **{"screening.governance": "none", "reward.scale": 1.0}
+    )
+    engine = Engine(made, "quotient", 4)
+    engine.reset(range(4))
+    for _ in range(2):
+        engine.step(torch.ones(4, engine.num_agents, engine.num_lots))
+        labels = engine.rule.labels(engine.round)
+        assert torch.equal(labels[:, 0], labels[:, 6])

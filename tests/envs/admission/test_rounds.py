@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from proxycoop import agents, credit
+from proxycoop.agents.privileged import GreedySearch
 from proxycoop.agents.trial import try_out
 from proxycoop.envs import Engine, episode_metrics, scenario
 from proxycoop.envs.admission.settings import MECHANISMS
@@ -232,3 +233,100 @@ def test_compiled_rounds_have_no_admission():
 def test_the_reward_scale_is_that_of_the_cooperative_without_a_limit():
     plain, limited = Engine("digits", None), Engine(scenario.load("digits", admission={"capacity": 4}), None)
     assert plain.reward_scale == limited.reward_scale
+
+
+def test_rules_that_screen_each_coalition_anew_are_refused():
+    for rule in ("veto_shapley", "veto_own", "veto_shared"):
+        with pytest.raises(ValueError, match=r"no vetoes: .*and no admission"):
+            engine_of("lottery", rule)
+
+
+def test_who_always_does_the_same_is_paid_nothing_by_the_aristocrat_utility():
+    engine = engine_of("turns", "aristocrat", capacity=3)
+    engine.reset([1, 2])
+    for t in range(4):
+        result = engine.step(torch.ones(2, 6, 4))
+        assert t == 0 or result.credit.abs().max() < 1e-12  # before the first round it had contributed nothing
+        assert torch.equal(engine.round.lots.candidates, result.admitted)
+
+
+def test_lots_that_stayed_at_home_are_candidates_only_where_there_is_a_place_for_each():
+    engine = engine_of("turns", None, num_envs=1, capacity=10, **{"screening.governance": "none"})
+    engine.reset([1])
+    chosen = torch.ones(1, 6, 4, dtype=torch.bool)
+    chosen[0, :, 0] = False
+    result = engine.step(chosen)
+    assert torch.equal(engine.round.lots.candidates, result.admitted)
+    chosen = torch.zeros(1, 6, 4, dtype=torch.bool)
+    chosen[0, 0] = True
+    engine = engine_of("turns", None, num_envs=1, capacity=23, **{"screening.governance": "none"})
+    engine.reset([1])
+    engine.step(chosen)
+    assert engine.round.lots.candidates.sum() == 4
+    chosen[0, 1:, 0] = True
+    chosen[0, :, 1] = True
+    engine.step(~chosen)
+    assert (engine.round.lots.candidates | ~engine.prospect.available).sum() >= 1
+
+
+def test_who_leaves_gets_nothing_back():
+    conduct = {"levers": [{"kind": "bid", "amount": 2.0}, {"kind": "quit"}]}
+    engine = Engine(
+        scenario.load("digits", horizon=5, admission={"capacity": 6, "choose": "auction"}, conduct=conduct, **{"reward.scale": 100.0}),
+        None,
+        2,
+    )
+    engine.reset([1, 2])
+    chosen = torch.ones(2, 6, 6, dtype=torch.bool)
+    chosen[..., 5] = False
+    chosen[:, 0, 5] = True
+    for _ in range(2):
+        result = engine.step(chosen)
+        assert result.payments is not None
+        assert not result.payments[:, 0].any()
+        assert (result.payments[:, 1:] != 0).any()
+        assert not result.rewards[:, 0].any() or engine.t == 1  # what it contributed in the round in which it left has its cost
+
+
+def test_what_was_tried_out_has_the_welfare_of_the_round():
+    for rebate in ("none", "bailey"):
+        engine = engine_of({"kind": "auction", "rebate": rebate}, "loo")
+        engine.reset([1, 2])
+        chosen = torch.ones(2, 6, engine.num_items, dtype=torch.bool)
+        chosen[:, 3:, 4] = False
+        tried = try_out(engine, torch.arange(2), chosen)
+        engine.step(chosen)
+        assert episode_metrics(engine)["payments"].any()
+        torch.testing.assert_close(tried.welfare, episode_metrics(engine)["welfare"])
+
+
+@pytest.mark.parametrize("choose", ["lottery", "turns", "by_gain"])
+def test_references_plan_for_the_places_there_are(choose):
+    engine = engine_of(choose, "loo", 4, capacity=3)
+    for name in ("planner", "measuring_planner"):
+        agents.play(engine, agents.make(name), range(4))
+        for result in engine.history:
+            assert (result.contributed.sum(dim=(1, 2)) <= 3).all() or name == "measuring_planner"  # the oracle sends all clean lots
+    search = GreedySearch()
+    agents.play(engine, search, range(4))
+    for result in engine.history:
+        assert torch.equal(result.contributed, result.admitted)
+        worth = engine.reward_scale * result.gain - result.cost.sum(dim=1)
+        assert (worth >= -1e-9).all()
+
+
+def test_exact_copies_are_of_one_kind_however_close_updates_must_be():
+    for dtype in (torch.float32, torch.float64):
+        made = scenario.load(
+            "digits",
+            admission={"capacity": 6, "choose": {"kind": "shareable", "similarity": 1.0}},
+            conduct={"forgeries": [{"kind": "twin"}]},
+        )
+        engine = Engine(made, None, 16, dtype=dtype)
+        engine.reset(range(16))
+        engine._advance(torch.ones(16, 6, 5, dtype=torch.bool))
+        entry = engine._make_room(engine._screen(torch.ones(16, 6, 5, dtype=torch.bool) & engine.prospect.available), made.admission)
+        assert entry.places is not None
+        assert entry.places.kinds is not None
+        both = entry.passed[..., 0] & entry.passed[..., 4]
+        assert torch.equal(entry.places.kinds[..., 0][both], entry.places.kinds[..., 4][both])

@@ -125,3 +125,37 @@ def test_what_does_not_go_together_is_refused(changes, said):
 def test_compiled_rounds_have_no_privacy():
     with pytest.raises(ValueError, match="compile=True cannot serve scenario 'digits': privacy"):
         Engine(scenario.load("digits", privacy={}), "loo", compile=True)
+
+
+@pytest.mark.parametrize("kind", ["echo", "noise", "little_is_enough", "inner_product"])
+def test_what_reads_the_updates_of_all_lots_releases_them_all(kind):
+    engine = engine_of({"clip": 0.5, "noise_multiplier": 0.5}, conduct={"forgeries": [{"kind": kind}]}, **{"screening.governance": "none"})
+    engine.reset([1, 2])
+    chosen = torch.zeros(2, 6, 5, dtype=torch.bool)
+    chosen[0, 1, 4] = True  # in the first cooperative alone
+    chosen[:, 2, 0] = True
+    for _ in range(2):
+        engine.step(chosen)
+    spent = episode_metrics(engine)["epsilon"]
+    n_sent = int(engine.history[0].contributed[0, 1, 4]) + int(engine.history[1].contributed[0, 1, 4])  # there is no echo at first
+    assert n_sent in (1, 2)
+    one = float(epsilon(n_sent, 0.5, 1e-5))
+    assert spent[0, [0, 1, 3, 4, 5]].tolist() == pytest.approx([one] * 5)
+    assert spent[0, 2] == pytest.approx(float(epsilon(2, 0.5, 1e-5)))
+    assert spent[1].tolist() == pytest.approx([0, 0, float(epsilon(2, 0.5, 1e-5)), 0, 0, 0])
+
+
+@pytest.mark.parametrize(("choose", "reads"), [("equal_shares", True), ("fair_lottery", True), ("turns", False), ("by_gain", False)])
+def test_mechanisms_that_ask_what_updates_do_for_everybody_s_data_release_all_lots(choose, reads):
+    engine = engine_of({"clip": 0.5, "noise_multiplier": 0.5}, admission={"capacity": 4, "choose": choose})
+    engine.reset([1, 2])
+    for _ in range(2):
+        engine.step(torch.zeros(2, 6, 4))
+    spent = episode_metrics(engine)["epsilon"]
+    assert spent.unique().tolist() == pytest.approx([float(epsilon(2, 0.5, 1e-5)) if reads else 0.0])
+
+
+def test_a_noised_step_does_not_go_with_forgeries_of_what_all_others_learned():
+    for kind in ("little_is_enough", "inner_product"):
+        with pytest.raises(ValueError, match=f"noise=step does not go with the forgery {kind}"):
+            scenario.load("digits", weights="fixed", privacy={"noise": "step"}, conduct={"forgeries": [{"kind": kind}]})
