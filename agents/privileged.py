@@ -67,8 +67,8 @@ class GreedySearch(PrivilegedAgent):
     of the utility over a round without contributions, after the step that the cooperative would take with A: with its weights, server and
     filter (:meth:`~proxycoop.envs.Engine.lot_game`). The search begins with the best of three sets of lots that will be admitted: none,
     all, and those that :class:`Planner` would contribute. Then it adds or withdraws the lot that raises W most, until no single lot raises
-    it. With utility ``accuracy``, which has no gradient, it begins with the better of the first two. Where a round has room for only some, a
-    set has as many as there are places at most, so that all of it is admitted.
+    it. With utility ``accuracy``, which has no gradient, it begins with the better of the first two. Where a round has room for only
+    some, a set has as many as there are places at most, so that all of it is admitted.
 
     So every round brings at least as much as the planner's set would, and at least 0.
 

@@ -57,8 +57,8 @@ class Round:
         class_head: Which class each parameter of the last layer gives its answer for, int64 ``(P,)``; −1 for other parameters.
         forged: bool ``(E, N, K)``: what an audit would find: the update is not what the data behind it yields. It says nothing of updates
             that were not contributed.
-        sent: ``() -> (E, N, P)``: each agent's admitted updates, added up by their weights, whatever the aggregator made of them; by default
-            ``updates``.
+        sent: ``() -> (E, N, P)``: each agent's admitted updates, added up by their weights, whatever the aggregator made of them; by
+            default ``updates``.
     """
 
     def __init__(

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..conduct.settings import AnyForgery, OfALot, Stale
 
-
 READ_ALL = ("echo", "noise", "little_is_enough", "inner_product")
 """Forgeries whose length or content comes from the updates of all lots of the round, also of those that stay at home."""
 

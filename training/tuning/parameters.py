@@ -41,7 +41,10 @@ _NOT_TUNED = {
     "reward.scale": "it is the unit in which scores are measured",
 }
 """Settings of a scenario that are no parameters of a mechanism, each with the reason."""
-_WORLD = ("principals", "horizon", "data", "lots", "model", "start", "substrate", "weights", "server", "utility", "values", "conduct", "population")
+_WORLD = (
+    *("principals", "horizon", "data", "lots", "model", "start", "substrate", "weights", "server", "utility", "values"),
+    *("conduct", "population"),
+)
 _PROTECTION = ("screening", "profiles", "profiles_drawn")
 _PRIVACY = "privacy"
 _FACTS = ("reward.contribution_cost",)
@@ -300,5 +303,5 @@ def remarks(parameters: Iterable[Parameter]) -> list[str]:
         if part in _PROTECTION:
             said.append(f"Scores do not count harm to values, and {one.path} protects them: look at the violations as well.")
         if part == _PRIVACY:
-            said.append(f"Scores do not count loss of privacy, and {one.path} decides how much there is: look at the metric epsilon as well.")
+            said.append(f"Scores do not count loss of privacy, and {one.path} decides how much there is: look at epsilon as well.")
     return said
