@@ -46,7 +46,8 @@ class Fact(Guard):
     Args:
         rule: The other rule, or its name.
         scale: a, in the utility's unit times rows, above 0: the loss of training on m rows is a / 2m.
-        cost: c, what a row costs its owner, in the utility's unit, above 0.
+        cost: c, what a row costs its owner, in the utility's unit, above 0; ``None`` for a / 2m̄², with which an agent alone would just use
+            all rows that it has.
         keep: κ, the part of its saving that an agent keeps, at least 0 and below 1.
         share: b, above 0 and at most 1; ``None`` is 1/n.
 
@@ -66,13 +67,13 @@ class Fact(Guard):
         self,
         rule: CreditRule | str = "equal",
         scale: float = 1.0,
-        cost: float = 1e-4,
+        cost: float | None = None,
         keep: float = 0.9,
         share: float | None = None,
     ) -> None:
         super().__init__(rule)
         self.scale = _positive("scale", scale)
-        self.unit_cost = _positive("cost", cost)
+        self.unit_cost = None if cost is None else _positive("cost", cost)
         self.keep = real_number("keep", keep, 0, 1)
         if self.keep == 1:
             raise ValueError(f"keep={keep!r}: must be at least 0 and below 1")
@@ -98,12 +99,14 @@ class Fact(Guard):
             ``(E, N)``, in the utility's unit, at least 0.
         """
         share = 1 / sent.shape[1] if self.share is None else self.share
-        best = available.to(sent).clamp(max=local_optimum(self.scale, self.unit_cost)).expand_as(sent)
+        held = available.to(sent)
+        best = (held if self.unit_cost is None else held.clamp(max=local_optimum(self.scale, self.unit_cost))).expand_as(sent)
+        unit_cost = self.scale / (2 * held.clamp(min=1).square()) if self.unit_cost is None else self.unit_cost
         others = sent.sum(dim=1, keepdim=True) - sent
         counts = (best > 0) & (others > 0)
         alone, together = torch.where(counts, best, 1.0), torch.where(counts, best + others, 2.0)
         saved = share * self.scale / 2 * (1 / alone - 1 / together)  # G, above 0
-        growth = self.unit_cost - share * self.scale / (2 * together.square())  # g
+        growth = unit_cost - share * self.scale / (2 * together.square())  # g
         taken = (1 - self.keep) * saved
         return torch.where(counts, taken * (1 + growth * (best - sent) / (2 * taken)).square(), 0.0)
 

@@ -30,6 +30,8 @@ def _named(given: Any) -> Any:
         if given not in MECHANISMS:
             raise unknown_name("mechanism", given, list(MECHANISMS))
         return {"kind": given}
+    if isinstance(given, Mapping) and isinstance(kind := given.get("kind"), str) and kind not in MECHANISMS:
+        raise unknown_name("mechanism", kind, list(MECHANISMS))
     if not isinstance(given, BaseModel) and not (isinstance(given, Mapping) and "kind" in given):
         raise ValueError(f"must be a name, or have a kind, as in {{kind: lottery}}, one of {', '.join(MECHANISMS)}")
     return given

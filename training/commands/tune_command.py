@@ -101,7 +101,12 @@ def tune(
         for path in filter(Path.is_file, (page, data)):
             outputs.wrote(path)  # if this run is stopped, changes by others are noticed the next time all the same
 
+        state = [0, 0]
+
         def told(done: int, total: int, what: str) -> None:
+            if not state[1]:
+                complain(f"{total} trainings of {steps:,} agent-steps each" + (f", of which {done} are kept" if done else "") + "\n")
+            state[:] = done, total
             bar.total = total
             bar.update(done - bar.n)
             if not what:
@@ -110,7 +115,11 @@ def tune(
             if bar.disable:
                 complain(f"{done} of {total}: {what}\n")
 
-        found = run(plan, folder, trials=trials, held_out_seeds=held_out_seeds, jobs=jobs, told=told)
+        try:
+            found = run(plan, folder, trials=trials, held_out_seeds=held_out_seeds, jobs=jobs, told=told)
+        except (KeyboardInterrupt, SystemExit):
+            complain(f"stopped; {state[0]} of {state[1]} trainings are finished and kept, the same command goes on\n")
+            raise
     show(console_table(found))
     say("".join(f"{text}\n" for text in sentences(found)) + "\n")
     for path in (write_tuning(found, page), write_json(data, found.to_dict())):

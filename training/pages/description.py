@@ -17,6 +17,11 @@ def describe(scenario: Mapping[str, Any]) -> list[tuple[str, str]]:
     screening = Screening.model_validate(scenario["screening"])
     values = [f"{name} ({str(value['kind']).replace('_', ' ')})" for name, value in scenario["values"].items()]
     profiles = [_profile(Profile.model_validate(profile)) for profile in scenario["profiles"]]
+    defences = {
+        "Aggregator": _aggregator(scenario.get("aggregator") or {}),
+        "Room": _room(scenario.get("admission") or {}),
+        "Privacy": _privacy(scenario.get("privacy") or {}),
+    }
     return [
         ("Principals (N)", str(scenario["principals"]) + (f", under {names} names" if names > scenario["principals"] else "")),
         ("Lots each (K)", _lots(lots)),
@@ -27,9 +32,35 @@ def describe(scenario: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Governance", _governance(screening)),
         ("Screening", _screening(screening)),
         ("Weights", str(scenario["weights"])),
+        *((name, said) for name, said in defences.items() if said),
         ("Substrate, model", f"{scenario['substrate']['kind']}, {scenario['model']['kind']}"),
         ("Costs", f"{reward['contribution_cost']:g} a lot and round, fine of {reward['violation_penalty']:g}, in reward units"),
     ]
+
+
+def _aggregator(aggregator: Mapping[str, Any]) -> str:
+    """How updates are merged; empty for their mean."""
+    kind = aggregator.get("kind", "mean")
+    before = [step["kind"] for step in aggregator.get("before", ())]
+    if kind == "mean" and not before and aggregator.get("over", "updates") == "updates" and aggregator.get("weighted", True):
+        return ""
+    withstands = f", withstands {aggregator['f']}" if "f" in aggregator else ""
+    return f"{kind} over {aggregator.get('over', 'updates')}{withstands}" + (f", after {', '.join(before)}" if before else "")
+
+
+def _room(admission: Mapping[str, Any]) -> str:
+    """How many updates a round takes and who chooses; empty if all."""
+    return f"{admission['capacity']} updates a round, chosen by {admission['choose']['kind']}" if admission else ""
+
+
+def _privacy(privacy: Mapping[str, Any]) -> str:
+    """The noise; empty if there is none."""
+    where = {"updates": "every update", "step": "the step"}
+    return (
+        f"updates shortened to {privacy['clip']:g}, noise of {privacy['noise_multiplier']:g} times that on {where[privacy['noise']]}"
+        if privacy
+        else ""
+    )
 
 
 def _lots(lots: Mapping[str, Any]) -> str:

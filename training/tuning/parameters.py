@@ -238,7 +238,12 @@ def defaults(rule: str, scenario: Scenario, parameters: Sequence[Parameter]) -> 
     signature = inspect.signature(credit.RULES[name]).parameters
     own = {key: one.default for key, one in signature.items() if one.default is not one.empty} | own
     plain = scenario.to_dict(full=True)
-    return {one.name: own.get(one.path) if one.part == "rule" else _at(plain, one.path) for one in parameters}
+    return {one.name: own.get(one.path) if one.part == "rule" else _named(_at(plain, one.path)) for one in parameters}
+
+
+def _named(value: Any) -> Any:
+    """A part that only says its kind, as its name: the two mean the same."""
+    return value["kind"] if isinstance(value, Mapping) and value.keys() == {"kind"} else value
 
 
 def _at(plain: Any, path: str) -> Any:

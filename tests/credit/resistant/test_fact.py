@@ -145,6 +145,16 @@ def test_reports_and_gains_of_other_shapes_are_refused():
         contest(torch.zeros(1, 3), torch.zeros(3), np.random.default_rng(0))
 
 
+def test_without_a_cost_all_own_rows_are_an_agent_s_best_alone():
+    sent = torch.tensor([[40.0, 30.0, 0.0]], dtype=torch.float64)
+    available = torch.tensor([40.0, 60.0, 20.0], dtype=torch.float64)
+    found = credit.Fact(scale=SCALE, keep=0.5).penalty(sent, available)
+    for i in range(3):
+        cost = SCALE / (2 * float(available[i]) ** 2)
+        one = credit.Fact(scale=SCALE, cost=cost, keep=0.5).penalty(sent, available)
+        assert float(found[0, i]) == pytest.approx(float(one[0, i]), rel=1e-12)
+
+
 def test_rows_that_forged_updates_claim_are_none_that_an_agent_has():
     from proxycoop.envs import Engine, scenario
 

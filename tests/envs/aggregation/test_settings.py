@@ -52,7 +52,7 @@ def test_a_rule_and_the_steps_before_it_are_read_from_plain_data() -> None:
         ({"kind": "mean", "before": [{"kind": "clip"}]}, "max_norm\n  Field required"),
         ({"kind": "mean", "before": [{"kind": "bucketing", "size": 1}]}, "greater than or equal to 2"),
         ({"kind": "mean", "before": [{"kind": "bucketing"}] * 2}, "before has bucketing 2 times: use it at most once, with a larger size"),
-        ({"kind": "mode"}, "does not match any of the expected tags: 'mean', 'median'"),
+        ({"kind": "mode"}, "unknown aggregator 'mode'"),
         ({"over": "lots"}, "Input should be 'updates' or 'agents'"),
     ],
 )

@@ -227,7 +227,12 @@ def test_estimates_have_no_surrogate_where_updates_do_not_add_up_and_say_so():
         ({"aggregator": {"kind": "krum", "f": 12}}, r"aggregator.*'krum' with f=12 needs at least 27 units, but a full round has 24"),
         ({"aggregator": {"kind": "krum", "f": 4}, "admission": {"capacity": 8}}, r"needs at least 11 units, but a full round has 8"),
         ({"aggregator": {"kind": "krum", "f": 2, "over": "agents"}}, r"needs at least 7 units, but a full round has 6"),
-        ({"aggregator": {"kind": "medain"}}, r"aggregator.*'mean', 'median'"),
+        (
+            {"aggregator": {"kind": "medain"}},
+            r"aggregator: unknown aggregator 'medain' .*did you mean 'median'.*: the known ones are mean, median",
+        ),
+        ({"aggregator": "krumm"}, r"aggregator: unknown aggregator 'krumm' .*did you mean 'krum'"),
+        ({"aggregator": "krum"}, r"aggregator.*f"),
         ({"aggregator": {"kind": "krum"}}, r"aggregator.*f"),
         ({"aggregator": {"kind": "median", "f": 1}}, r"unknown key 'aggregator.*f'"),
         ({"aggregator": {"kind": "median"}, "screening.governance": "negotiate"}, r"negotiate bargains over sums of updates"),
@@ -244,3 +249,7 @@ def test_columns_have_no_robust_aggregate_and_compiled_rounds_no_aggregator():
         scenario.load("breast_cancer-hospitals", aggregator={"kind": "median"}, substrate={"kind": "vertical"}, **{"lots.sites": None})
     with pytest.raises(ValueError, match="compile=True cannot serve scenario 'digits': aggregator"):
         Engine(scenario.load("digits", aggregator={"kind": "median"}), "loo", compile=True)
+
+
+def test_an_aggregator_that_needs_nothing_can_be_given_by_its_name():
+    assert scenario.load("digits", aggregator="median") == scenario.load("digits", aggregator={"kind": "median"})
