@@ -239,6 +239,7 @@ def render_text(engine: Engine, environment: int = 0) -> str:
         outcome += textwrap.wrap(rises_in_words(view.risen, view.used), _WIDTH)
         outcome += [f"the bargain {text}" for text in view.bargain]
     outcome += textwrap.wrap(_levers_in_words(view), _WIDTH)
+    outcome += textwrap.wrap(_payments_in_words(result, e), _WIDTH)
     outcome += [line for said in view.standing for line in textwrap.wrap(said, _WIDTH)]
     outcome += view.accounts
     outcome += textwrap.wrap(view.deadlock, _WIDTH)
@@ -256,6 +257,14 @@ def _levers_in_words(view: _View) -> str:
     """Who pulled which levers; empty if nobody did."""
     who = [f"proxy_{i} {', '.join(names)}" for i, names in enumerate(view.pulled) if names]
     return f"pulled: {'; '.join(who)}" if who else ""
+
+
+def _payments_in_words(result: RoundResult | None, e: int) -> str:
+    """Who paid how much for places, less what came back; empty if nobody did."""
+    if result is None or result.payments is None:
+        return ""
+    paid = [f"proxy_{i} {payment:.2f}" for i, payment in enumerate(result.payments[e].tolist()) if abs(payment) >= 0.005]
+    return f"paid for places, less what came back, in reward units: {', '.join(paid).replace('-', '−')}" if paid else ""
 
 
 def render_picture(engine: Engine, environment: int = 0, *, width: int = 960, height: int = 640) -> NDArray[np.uint8]:

@@ -199,6 +199,18 @@ def test_text_and_picture_say_who_found_no_place():
     assert render_picture(engine).std() > 0
 
 
+def test_text_says_who_paid_for_places():
+    engine = engine_of("auction", None, num_envs=1, capacity=4)
+    engine.reset([5])
+    engine.step(torch.ones(1, 6, 6))
+    payments = engine.history[-1].payments
+    assert payments is not None
+    text = " ".join(render_text(engine).split())
+    for i, payment in enumerate(payments[0].tolist()):
+        assert (f"proxy_{i} {payment:.2f}".replace("-", "−") in text) == (abs(payment) >= 0.005)
+    assert "paid for places, less what came back, in reward units: " in text
+
+
 def test_proxies_learn_and_baselines_play_where_there_is_room_for_only_some():
     engine = engine_of("maximin", "loo", 4)
     for name in ("honest", "all", "planner", "best_reply", "random"):
