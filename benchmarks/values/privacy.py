@@ -192,8 +192,10 @@ def picture(rows: Sequence[dict[str, str]]) -> Drawing:
         means = [estimate(here, "accuracy", epsilon=f"{one:g}").mean for one in finite]
         ax.plot(finite, [math.nan if one is None else one for one in means], color="black", linestyle="--", label="accuracy of the model")
         ax.set_xscale("log")
+        ax.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1,000"])
+        ax.minorticks_off()
         ax.set_title(f"{name}, noise on {'the ' * (noise == 'step')}{noise}")
-        ax.set_ylim(-0.2, 1.02)
+        ax.set_ylim(-0.6, 1.04)
     figure.supxlabel("ε of a lot in an episode", fontsize=8)
     figure.supylabel("correlation with exact Shapley credit", fontsize=8)
     handles, labels = axes[0][0].get_legend_handles_labels()
