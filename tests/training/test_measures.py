@@ -26,7 +26,10 @@ def measured(small):
     limited = scenario.load("breast_cancer", principals=3, horizon=2, profiles=[{"holders": 1, "limits": {"missed_cancer": 0.1}}])
     conduct = {"forgeries": [{"kind": "echo"}], "levers": [{"kind": "claim"}]}
     tempted = scenario.load("breast_cancer", principals=3, horizon=2, profiles=[], conduct=conduct)
-    found = [evaluate(one, "equal", partial(make, "all"), episodes=2, home=[3]) for one in (small, paid, limited, tempted)]
+    bids = {"levers": [{"kind": "bid"}]}
+    auction = {"capacity": 4, "choose": "auction"}
+    crowded = scenario.load("breast_cancer", principals=3, horizon=2, profiles=[], conduct=bids, admission=auction, privacy={})
+    found = [evaluate(one, "equal", partial(make, "all"), episodes=2, home=[3]) for one in (small, paid, limited, tempted, crowded)]
     return {name for one in found for name in one.measures}
 
 
@@ -36,7 +39,7 @@ def test_every_measure_of_an_evaluation_is_described(measured):
 
 def test_every_described_measure_occurs(measured):
     general = {f"{name.partition('/')[0]}/<value>" for name in measured if name.endswith(("missed_cancer", "false_alarm"))}
-    general |= {f"{name.partition('/')[0]}/<item>" for name in measured if name.endswith(("/echo", "/claim"))}
+    general |= {f"{name.partition('/')[0]}/<item>" for name in measured if name.endswith(("/echo", "/claim", "/bid"))}
     assert MEASURES.keys() - DERIVED <= measured | general
 
 
