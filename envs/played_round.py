@@ -69,8 +69,12 @@ class PlayedRound:
             peer_gains=self.peer_gains,
             class_head=self.utility.model.class_head,
             forged=self.forged,
-            sent=lambda: self.aggregate.updates,
+            sent=self.sent,
         )
+
+    def sent(self) -> Tensor:
+        """Each agent's admitted updates, summed with their lots' shares of all data, ``(E, N, P)``."""
+        return self.aggregate.updates
 
     @property
     def forged(self) -> Tensor:

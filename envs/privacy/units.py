@@ -46,8 +46,10 @@ def releases(sent: Tensor, forgeries: Sequence[AnyForgery], n_lots: int, *, in_o
                 fresh = fresh + made
     if in_one_sum:
         return (fresh + old).square()
-    reading = [n_lots + f for f, forgery in enumerate(forgeries) if forgery.kind in READ_ALL]
-    read = sent[..., reading].flatten(-2).any(dim=-1)[..., None, None] | all_read  # (..., 1, 1)
+    read = torch.full_like(sent[..., :1, :1], all_read)  # (..., 1, 1)
+    for f, forgery in enumerate(forgeries):
+        if forgery.kind in READ_ALL:
+            read = read | sent[..., n_lots + f].any(dim=-1)[..., None, None]
     return fresh.clamp(max=1).maximum(read.long()) + old
 
 
