@@ -81,7 +81,7 @@ def metric_names(scenario: Scenario) -> list[str]:
         names += [f"{'sent' if i < n_forgeries else 'pulled'}/{name}" for i, name in enumerate(scenario.conduct.names)]
     if scenario.admission is not None:
         names += ["refused_share", "envy", *["payments"] * ("bids" in scenario.admission.choose.needs)]
-    if scenario.privacy is not None:
+    if scenario.privacy is not None and scenario.privacy.noise_multiplier > 0:
         names += ["epsilon"]
     if scenario.settlement is not None:
         names += ["revenue", "paid"]
@@ -124,7 +124,7 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
         * where there is room for only some, ``refused_share``: share of the updates that passed the screening and found no place;
           ``envy``, ``(E, N)``: how many more places, in the mean of rounds, the agent had updates for and another agent had;
           and under an auction ``payments``, ``(E, N)``: what the agent paid for places, less what it got back, in reward units;
-        * under privacy, ``epsilon``, ``(E, N)``: the principal's loss of privacy, see :meth:`~proxycoop.envs.privacy.Privacy.spent`;
+        * under privacy with noise, ``epsilon``, ``(E, N)``: the principal's loss of privacy, see :meth:`~proxycoop.envs.privacy.Privacy.spent`;
         * where the scenario has a settlement, ``revenue``: what was earned, ``(E,)``, and ``paid``: what each agent was paid of it,
           ``(E, N)``, both float64, in minor units;
         * under governance negotiate, ``negotiated/<measure>``: how satisfied the principals were with the negotiated sets, and
@@ -169,8 +169,8 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
         metrics |= {"refused_share": refused / passed.sum(dim=(0, 2, 3)).clamp(min=1), "envy": _envy(passed, admitted, gain.dtype)}
         if "bids" in engine.scenario.admission.choose.needs:
             metrics["payments"] = torch.zeros_like(cost) if paid is None else paid
-    if engine.scenario.privacy is not None:
-        privacy, forgeries = engine.scenario.privacy, engine.items.conduct.forgeries
+    if (privacy := engine.scenario.privacy) is not None and privacy.noise_multiplier > 0:  # else it is infinite
+        forgeries = engine.items.conduct.forgeries
         all_read = engine.scenario.admission is not None and "wants" in engine.scenario.admission.choose.needs
         releases = privacy.releases(contributed, forgeries, engine.num_lots, all_read=all_read)
         metrics["epsilon"] = privacy.spent(releases.sum(dim=0)).to(cost)

@@ -112,9 +112,7 @@ MEASURES: Mapping[str, Measure] = {
         "places", "How many more places in a round a proxy had updates for and another proxy had: mean over proxies and rounds."
     ),
     "payments": Measure(REWARD, "What a proxy paid for places under an auction, less what it got back: mean over proxies."),
-    "epsilon": Measure(
-        "ε", "Loss of privacy of a principal in an episode, of the lot that told most: mean over principals. Infinite without noise."
-    ),
+    "epsilon": Measure("ε", "Loss of privacy of a principal in an episode, of the lot that told most: mean over principals."),
     "own_harm": Measure(
         "tolerances",
         "Rise over the episode of the losses of the values of a proxy's own principal, as multiples of its tolerance for one update, "

@@ -119,7 +119,9 @@ def learned(name: str, seeds: int, steps: int, done: set[tuple[str, ...]]) -> It
                 first = EVALUATION_SEED + 16 * index
                 engine = Engine(played.on_split(split), rule, 16)
                 metrics = agents.play(engine, agents.make("learned", path=folder), range(first, first + 16))
-                metrics |= {"accuracy": engine.test()["accuracy"], "spent": metrics["epsilon"]}
+                metrics["accuracy"] = engine.test()["accuracy"]
+                if "epsilon" in metrics:
+                    metrics["spent"] = metrics["epsilon"]
                 for one in MEASURES:
                     if one in metrics:
                         found.setdefault(one, []).append(float(metrics[one].double().mean()))
@@ -167,7 +169,8 @@ def tables(rows: Sequence[dict[str, str]]) -> str:
         cells_of = dict.fromkeys((row["scenario"], row["rule"], row["noise"], row["epsilon"]) for row in trained)
         for name, rule, noise, epsilon in sorted(cells_of, key=lambda one: (*one[:3], float(one[3]))):
             which = {"scenario": name, "rule": rule, "noise": noise, "epsilon": epsilon}
-            cells = [told(estimate(trained, measure, **which), places) for measure, places in shown.items()]
+            found = [estimate(trained, measure, **which) for measure in shown]
+            cells = ["–" if one.mean is None else told(one, places) for one, places in zip(found, shown.values(), strict=True)]
             n = sum(all(row[key] == value for key, value in which.items()) for row in trained)
             where = "–" if epsilon == "inf" else noise
             lines.append(f"| `{name}` | `{rule}` | {where} | {epsilon.replace('inf', '∞')} | {' | '.join(cells)} | {n} |")

@@ -9,6 +9,7 @@ import torch
 from torch.linalg import vector_norm
 
 from proxycoop.envs import Engine, episode_metrics, scenario
+from proxycoop.envs.metrics import metric_names
 from proxycoop.envs.privacy import epsilon
 
 
@@ -89,6 +90,16 @@ def test_a_twin_of_a_noised_update_is_its_twin_and_costs_no_more_privacy():
     assert float(spent[0, 1]) == pytest.approx(float(epsilon(2, 0.5, 1e-5)))
     assert float(spent[0, 2]) == pytest.approx(float(epsilon(3, 0.5, 1e-5)))  # nothing was sent before the first round
     assert not spent[:, 3:].any()
+
+
+def test_without_noise_there_is_no_metric_because_nothing_is_promised():
+    engine = engine_of({"clip": 0.5, "noise_multiplier": 0.0})
+    engine.reset([1, 2])
+    engine.step(torch.ones(2, 6, 4))
+    assert "epsilon" not in episode_metrics(engine)
+    assert "epsilon" not in metric_names(engine.scenario)
+    noised = engine_of({"clip": 0.5, "noise_multiplier": 0.5})
+    assert "epsilon" in metric_names(noised.scenario)
 
 
 def test_what_an_episode_costs_is_that_of_the_lot_that_was_sent_most_often():
