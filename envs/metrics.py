@@ -124,7 +124,8 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
         * where there is room for only some, ``refused_share``: share of the updates that passed the screening and found no place;
           ``envy``, ``(E, N)``: how many more places, in the mean of rounds, the agent had updates for and another agent had;
           and under an auction ``payments``, ``(E, N)``: what the agent paid for places, less what it got back, in reward units;
-        * under privacy with noise, ``epsilon``, ``(E, N)``: the principal's loss of privacy, see :meth:`~proxycoop.envs.privacy.Privacy.spent`;
+        * under privacy with noise, ``epsilon``, ``(E, N)``: the principal's loss of privacy, see
+          :meth:`~proxycoop.envs.privacy.Privacy.spent`;
         * where the scenario has a settlement, ``revenue``: what was earned, ``(E,)``, and ``paid``: what each agent was paid of it,
           ``(E, N)``, both float64, in minor units;
         * under governance negotiate, ``negotiated/<measure>``: how satisfied the principals were with the negotiated sets, and
