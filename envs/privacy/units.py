@@ -20,7 +20,8 @@ def releases(sent: Tensor, forgeries: Sequence[AnyForgery], n_lots: int, *, in_o
 
     * ``noise: updates``: lots' updates are noised first, and forgeries are made of noised ones. So a lot and what is forged of its update
       of this round are one release together. ``stale`` sends another one, of an earlier round. Where somebody sends a forgery that
-      comes from the updates of all lots (:data:`READ_ALL`), or the mechanism of an admission reads them, every lot has a release.
+      comes from the updates of all lots (``echo``, ``noise``, ``little_is_enough``, ``inner_product``), or the mechanism of an admission
+      reads them, every lot has a release.
     * ``noise: step``: the m updates that come from a lot are in one sum, which has one noise. Together they change it by m times as much
       as one of them. This tells as much as :math:`m^2` releases, because the Rényi divergence of two Gaussians grows with the square of
       their distance.
