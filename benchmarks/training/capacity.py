@@ -3,7 +3,7 @@ r"""Who gains and who loses when a round has room for only some: welfare, envy a
 Proxies are trained by PPO (``ippo``) where a round takes 4, 8 or 16 of 24 updates, under each mechanism, and without a limit. They play
 on splits of the data on which none was trained. Under the auction a proxy has four levers with which it bids 1, 2, 4 and 8 reward units.
 
-With ``--cheats FILE`` nothing is trained: it measures what each cheat of the red team gains with 8 places.
+With ``--cheats FILE`` nothing is trained: it measures what each cheat of the red team gains with ``--places`` places.
 
 Run: ``python benchmarks/training/capacity.py [--scenario digits-mean] [--rules shapley equal] [--seeds 3] [--steps 120000] [--jobs 1]
 [--minutes M] [--cheats FILE] [--csv FILE] [--markdown FILE] [--pictures FOLDER]``; half a minute of a core for each training. What is done
@@ -112,12 +112,12 @@ def measured(task: Task) -> dict[str, Any]:
     return about | {one: round(sum(means) / len(means), 5) for one, means in found.items()}
 
 
-def cheats(name: str, rule: str, capacity: int, splits: int) -> str:
+def cheats(name: str, rule: str, capacity: int, splits: int, only: Sequence[str] | None) -> str:
     """What each cheat gains over the honest self under each mechanism, as a table in Markdown."""
     columns: dict[str, dict[str, Estimate]] = {}
     for mechanism in tqdm((UNLIMITED, *MECHANISMS), unit=" mechanisms"):
         made = Task(name, mechanism, capacity, rule, 0, 0).tempted
-        found = gains(made, rule, splits=held_out_splits(splits))
+        found = gains(made, rule, only, splits=held_out_splits(splits))
         columns[mechanism] = {gain.cheat: gain.gain for gain in found}
     rows = list(dict.fromkeys(cheat for column in columns.values() for cheat in column))
     lines = [f"| cheat | {' | '.join(f'`{mechanism}`' for mechanism in columns)} |", "|---|" + "---:|" * len(columns)]
@@ -208,12 +208,14 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, default=Path(__file__).parents[2] / "docs" / "results" / "capacity.csv")
     parser.add_argument("--markdown", type=Path, help="write the tables into this file")
     parser.add_argument("--pictures", type=Path, help="write the heat maps into this folder")
-    parser.add_argument("--cheats", type=Path, help="only measure what each cheat gains with 8 places, and write the table into this file")
+    parser.add_argument("--cheats", type=Path, help="only measure what each cheat gains, and write the table into this file")
+    parser.add_argument("--places", type=int, default=8, help="places of a round, with --cheats")
+    parser.add_argument("--only", nargs="+", help="names of cheats, with --cheats; all by default")
     parser.add_argument("--draw", action="store_true", help="train nothing; only make tables and pictures of what is there")
     arguments = parser.parse_args()
     if arguments.cheats is not None:
         torch.set_num_threads(1)
-        write_text(arguments.cheats, cheats(arguments.scenario, arguments.rules[0], CAPACITIES[1], 6))
+        write_text(arguments.cheats, cheats(arguments.scenario, arguments.rules[0], arguments.places, 6, arguments.only))
         return
     tasks = [
         Task(arguments.scenario, mechanism, capacity, rule, seed, arguments.steps)
