@@ -148,6 +148,7 @@ defences: $(READY)  ## reproduce what defends: attacks by aggregator and rule, r
 	@$(BIN)/python benchmarks/values/robustness.py --markdown docs/results/robustness.md --pictures docs/results
 	@$(BIN)/python benchmarks/training/capacity.py --jobs 2 --markdown docs/results/capacity.md --pictures docs/results
 	@$(BIN)/python benchmarks/training/capacity.py --cheats docs/results/capacity-cheats.md
+	@$(BIN)/python benchmarks/training/capacity.py --cheats docs/results/capacity-cheats-4.md --places 4 --only two_names copied_lots doubler plagiarist
 	@$(BIN)/python benchmarks/values/privacy.py --learned --markdown docs/results/privacy.md --pictures docs/results
 	@$(BIN)/python benchmarks/values/admission.py --instances 10000 --markdown docs/results/admission.md
 	@$(BIN)/python benchmarks/credit/resistance.py --cheats --markdown docs/results/resistance.md
