@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..envs.admission.mechanism import downwards, first
 from ..envs.engine import Engine
 from ..envs.metrics import episode_metrics
 from ..envs.observations.layout import ObservationLayout
@@ -55,8 +56,7 @@ class Planner(PrivilegedAgent):
         net = engine.reward_scale * proposals.share * gain - _costs(engine)
         worth = (net > 0) & engine.prospect.passes & engine.prospect.available
         if engine.scenario.admission is not None:
-            rank = torch.where(worth, net, -torch.inf).flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-            worth = worth & (rank < engine.scenario.admission.capacity).reshape(worth.shape)
+            worth = first(engine.scenario.admission.capacity, worth, downwards(net))
         return engine.items.whole(worth)
 
 

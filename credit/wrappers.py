@@ -17,11 +17,14 @@ from .rounds.shares import MAX_SCALE, rescaled
 from .rule import RULES, CreditRule, Family, GameRule, make
 
 
-class _Wrapper(GameRule):
-    """A rule that changes another rule's credit. It serves games if the other rule does.
+class Guard(CreditRule):
+    """A rule that pays by another rule, for rounds.
 
     Args:
         rule: The other rule, or its name (with arguments, if it takes any: ``"shapley(budget=60)"``).
+
+    Raises:
+        ValueError: If ``rule`` is neither a credit rule nor the name of one.
     """
 
     family: ClassVar[Family] = "wrapper"
@@ -32,7 +35,7 @@ class _Wrapper(GameRule):
         if not isinstance(self.rule, CreditRule):
             raise ValueError(f"rule={rule!r}: must be a credit rule or the name of one")
         self.max_players = self.rule.max_players
-        self.needs = self.rule.needs
+        self.needs = tuple(dict.fromkeys((*self.rule.needs, *type(self).needs)))
         self.evaluations = f"{self.rule.evaluations} (the rule's)"
 
     def cost(self, n_players: int) -> int:
@@ -40,9 +43,8 @@ class _Wrapper(GameRule):
         return self.rule.cost(n_players)
 
     def method(self, n_players: int) -> str:
-        """The other rule's method, and v(N) where that costs one evaluation more."""
-        own = "" if self.cost(n_players) == self.rule.cost(n_players) else ", and v(N)"
-        return self.rule.method(n_players) + own
+        """The other rule's method."""
+        return self.rule.method(n_players)
 
     def check(self, n_players: int) -> None:
         """Refuse the numbers of agents that the other rule refuses.
@@ -56,6 +58,15 @@ class _Wrapper(GameRule):
         """Begin episodes, for the other rule too."""
         super().reset(num_envs, num_agents)
         self.rule.reset(num_envs, num_agents)
+
+
+class _Wrapper(Guard, GameRule):
+    """A rule that changes another rule's credit. It serves games if the other rule does."""
+
+    def method(self, n_players: int) -> str:
+        """The other rule's method, and v(N) where that costs one evaluation more."""
+        own = "" if self.cost(n_players) == self.rule.cost(n_players) else ", and v(N)"
+        return self.rule.method(n_players) + own
 
     def assign(self, round: Round) -> Tensor:
         """Credit of every agent for this round, ``(E, N)``, in the utility's unit."""

@@ -4,8 +4,7 @@
 * ``clusters``: who is presumed to be one principal, and how often that is wrong;
 * ``faithful``: an agent's lots earn the same, however they are dealt out to names;
 * ``fact``: a penalty against free riding;
-* ``slashing``: random audits, and a stake that is lost where one finds a forged update;
-* ``wrapping``: what these rules have in common.
+* ``slashing``: random audits, and a stake that is lost where one finds a forged update.
 """
 
 from .clusters import false_merge_rate, false_split_rate, similar

@@ -25,29 +25,29 @@ def similar(updates: Tensor, similarity: float) -> Tensor:
     length = updates.double().norm(dim=-1, keepdim=True)
     there = (length > 0) & length.isfinite()  # (E, N, 1)
     unit = torch.where(there, updates.double() / torch.where(there, length, 1.0), 0.0)
-    n = updates.shape[1]
     linked = unit @ unit.transpose(1, 2) >= similarity - 1e-12  # copies have a cosine of 1 but for rounding
-    linked = (linked & there & there.transpose(1, 2)) | torch.eye(n, dtype=torch.bool, device=updates.device)
-    return components(linked)
+    return components(linked & there & there.transpose(1, 2))
 
 
 def components(linked: Tensor) -> Tensor:
     """The connected components of graphs.
 
     Args:
-        linked: Which agents are linked, bool ``(E, N, N)``, symmetric, with everybody linked to itself.
+        linked: Which vertices are linked, bool ``(E, C, C)``, in either direction. Each is linked to itself, whatever is said.
 
     Returns:
-        int64 ``(E, N)``: the least index of each agent's component.
+        int64 ``(E, C)``: the least index of each vertex's component.
     """
     n = linked.shape[-1]
-    labels = torch.arange(n, device=linked.device).expand(linked.shape[:2])
-    for _ in range(n - 1):  # a label travels one link a time
-        nearer = torch.where(linked, labels[:, None], n).amin(dim=-1)
-        if nearer.equal(labels):
+    linked = linked | linked.transpose(1, 2) | torch.eye(n, dtype=torch.bool, device=linked.device)
+    label = torch.arange(n, device=linked.device).expand(len(linked), -1)
+    for _ in range(n):
+        least = torch.where(linked, label[:, None], n).amin(dim=2)
+        least = least.gather(1, least)  # a label is a vertex: take that one's label
+        if torch.equal(least, label):
             break
-        labels = nearer
-    return labels.clone()
+        label = least
+    return label.clone()
 
 
 def labels_of(clusters: Sequence[Sequence[int]]) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...checks import real_number
 from ..games.round import Round
 from ..rule import RULES, CreditRule
-from .wrapping import Guard
+from ..wrappers import Guard
 
 
 @RULES.register("fact")

@@ -14,8 +14,8 @@ from ..games.game import BLOCK_PLAYERS, MAX_ENUMERATED, CoalitionGame, GameLike,
 from ..games.round import Round
 from ..rounds.shares import proportions
 from ..rule import RULES, CreditRule, GameRule, too_many
+from ..wrappers import Guard
 from .clusters import labels_of, similar
-from .wrapping import Guard
 
 Copies = Literal["once", "all"]
 """Whether members of a cluster that was found by updates count as one, or each."""

@@ -12,7 +12,7 @@ from ...checks import real_number
 from ..arguments import checked_seed
 from ..games.round import Need, Round
 from ..rule import RULES, CreditRule
-from .wrapping import Guard
+from ..wrappers import Guard
 
 Receiver = Literal["burnt", "members"]
 """Who gets lost stakes: nobody, or the agents that no audit found out."""

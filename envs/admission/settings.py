@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from ...registry import unknown_name
-from ...settings import Settings, models_in
+from ...settings import Settings, kind_by_name, models_in
 from .auction import Auction
 from .equal_shares import EqualShares
 from .lotteries import FairLottery, Lottery
@@ -24,20 +23,14 @@ MECHANISMS: tuple[str, ...] = tuple(str(one.model_fields["kind"].default) for on
 """The kinds of mechanisms."""
 
 
-def _named(given: Any) -> Any:
-    """A name alone stands for the mechanism with its defaults."""
-    if isinstance(given, str):
-        if given not in MECHANISMS:
-            raise unknown_name("mechanism", given, list(MECHANISMS))
-        return {"kind": given}
-    if isinstance(given, Mapping) and isinstance(kind := given.get("kind"), str) and kind not in MECHANISMS:
-        raise unknown_name("mechanism", kind, list(MECHANISMS))
+def _with_a_kind(given: Any) -> Any:
+    """Refuse what names no mechanism, in words of YAML."""
     if not isinstance(given, BaseModel) and not (isinstance(given, Mapping) and "kind" in given):
         raise ValueError(f"must be a name, or have a kind, as in {{kind: lottery}}, one of {', '.join(MECHANISMS)}")
     return given
 
 
-AnyMechanism = Annotated[_Any, BeforeValidator(_named)]
+AnyMechanism = Annotated[Annotated[_Any, BeforeValidator(_with_a_kind)], kind_by_name("mechanism", MECHANISMS)]
 
 
 class Admission(Settings):

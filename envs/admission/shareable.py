@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ...credit.resistant.clusters import components
 from ..randomness import fold, uniform
 from .mechanism import Mechanism, Need, Offers, Places, downwards, first
 
@@ -51,20 +52,6 @@ class Shareable(Mechanism):
         best = torch.where(alike, downwards(gain)[:, None], torch.inf).amin(dim=2)
         keys = (key.reshape(candidates.shape) for key in (turn, best, kinds))
         return Places(first(capacity, candidates, *keys), kinds=kinds.reshape(candidates.shape))
-
-
-def components(linked: Tensor) -> Tensor:
-    """Connected components: the least member of each one's component, int64 ``(E, C)``, by links bool ``(E, C, C)``."""
-    n = linked.shape[-1]
-    linked = linked | linked.transpose(1, 2) | torch.eye(n, dtype=torch.bool, device=linked.device)
-    label = torch.arange(n, device=linked.device).expand(len(linked), -1)
-    for _ in range(n):
-        least = torch.where(linked, label[:, None], n).amin(dim=2)
-        least = least.gather(1, least)  # a label is a member: take that one's label
-        if torch.equal(least, label):
-            break
-        label = least
-    return label
 
 
 def shared_credit(credit_of_lots: Tensor, kinds: Tensor, candidates: Tensor) -> Tensor:

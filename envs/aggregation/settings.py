@@ -5,13 +5,11 @@ An aggregator takes n units, vectors in :math:`R^P`, to one vector. A unit is an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator
 
-from ...registry import unknown_name
-from ...settings import Settings, default_kind, models_in
+from ...settings import Settings, default_kind, kind_by_name, models_in
 
 MOST_REMOVED = 10
 """Largest f of ``minimum_diameter``: it follows up to 2^f branches in every coalition."""
@@ -223,15 +221,7 @@ AGGREGATORS: tuple[str, ...] = tuple(str(one.model_fields["kind"].default) for o
 """The kinds of aggregators."""
 
 
-def _named(given: Any) -> Any:
-    """A name alone stands for the aggregator with its defaults."""
-    named = {"kind": given} if isinstance(given, str) else given
-    if isinstance(named, Mapping) and isinstance(kind := named.get("kind", "mean"), str) and kind not in AGGREGATORS:
-        raise unknown_name("aggregator", kind, list(AGGREGATORS))
-    return named
-
-
-AggregatorSettings = Annotated[Annotated[_Any, default_kind("mean")], BeforeValidator(_named)]
+AggregatorSettings = Annotated[Annotated[_Any, default_kind("mean")], kind_by_name("aggregator", AGGREGATORS)]
 MixingSettings = Mean | Krum | MultiKrum | GeometricMedian | CenteredClipping | MinimumDiameter
 CoordinateSettings = Median | TrimmedMean | Meamed
 

@@ -10,6 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
+from .registry import unknown_name
+
 LATER: JsonDict = {"later": True}
 """``json_schema_extra`` of a setting that came later than its part. Files leave it out while it has its default, so that what earlier
 versions wrote still equals what this one writes."""
@@ -89,6 +91,23 @@ def default_kind(kind: str) -> BeforeValidator:
         return {"kind": kind, **data} if isinstance(data, Mapping) and "kind" not in data else data
 
     return BeforeValidator(fill)
+
+
+def kind_by_name(what: str, known: Sequence[str]) -> BeforeValidator:
+    """For a part that can be of several kinds: a text is the name of one, which then has its defaults. Unknown kinds are refused.
+
+    Args:
+        what: What kinds they are of, for the message, such as ``"aggregator"``.
+        known: Their names.
+    """
+
+    def read(data: Any) -> Any:
+        named = {"kind": data} if isinstance(data, str) else data
+        if isinstance(named, Mapping) and isinstance(kind := named.get("kind"), str) and kind not in known:
+            raise unknown_name(what, kind, list(known))
+        return named
+
+    return BeforeValidator(read)
 
 
 def misplaced(path: Sequence[object], message: str) -> PydanticCustomError:
