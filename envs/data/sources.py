@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ...settings import LATER, Settings
+from ...settings import LATER, Settings, misplaced
 from . import fairness  # noqa: F401  # registers its data sources
 from .dataset import DATA, Bools, Dataset, Floats
+from .tables import SOURCES, TableFile, digest_of, read
+from .tables.settings import check_source
 
 __all__ = [
     "DATA",
@@ -69,13 +71,25 @@ def breast_cancer() -> Dataset:
     )
 
 
-def load(source: str) -> Dataset:
-    """The data set called ``source``, read once; again if another function was registered under the name since.
+def load(source: str, file: TableFile | None = None) -> Dataset:
+    """The data set called ``source``, read once; again if another function was registered under the name since, or a file has changed.
+
+    Args:
+        source: Its name.
+        file: The file, for the sources that read one.
 
     Raises:
-        ValueError: If the name is unknown (the message lists the known ones), or its function fails or does not return a data set.
+        ValueError: If the name is unknown (the message lists the known ones), or its function fails or does not return a data set; if the
+            file cannot be read, does not fit what is said of it, or is not the one whose digest is recorded.
     """
-    return _load(source, DATA[source])
+    if source not in SOURCES or file is None:
+        return _load(source, DATA[source])
+    return _read(source, file.model_copy(update={"sha256": file.sha256 or digest_of(source, file)}))
+
+
+@lru_cache(maxsize=4)
+def _read(source: str, file: TableFile) -> Dataset:
+    return read(source, file).dataset
 
 
 @lru_cache(maxsize=8)
@@ -121,10 +135,11 @@ class Group(Settings):
             return dataset.with_levels(self.attribute, (self.equals,) if isinstance(self.equals, str) else self.equals)
         assert self.column is not None
         column = dataset.features[:, dataset.column(self.column)]
+        known = column[~np.isnan(column)]  # a row whose number is missing is in no group
         if self.above is not None:
-            return np.asarray(column > np.quantile(column, self.above))
+            return np.asarray(column > np.quantile(known, self.above))
         assert self.below is not None
-        return np.asarray(column < np.quantile(column, self.below))
+        return np.asarray(column < np.quantile(known, self.below))
 
 
 class HeldOut(Settings):
@@ -139,7 +154,10 @@ class HeldOut(Settings):
 class Data(Settings):
     """Where the data comes from and how it is split."""
 
-    source: str = Field("digits", description="Name of the data source.")
+    source: str = Field("digits", description="Name of the data source. csv, parquet, npz and idx read a file of your own.")
+    file: TableFile | None = Field(
+        None, json_schema_extra=LATER, description="The file that csv, parquet, npz and idx read, and what its columns mean."
+    )
     columns: tuple[int | str, ...] | None = Field(
         None, min_length=1, description='Columns to keep, by number, name or shell pattern ("education_*"); all by default.'
     )
@@ -167,6 +185,18 @@ class Data(Settings):
     )
     probe_rows: int = Field(40, ge=2, description="Rows per stratum of each value's probe set; its probe test set has as many.")
     groups: dict[str, Group] = Field(default_factory=dict, description="Groups that values may protect, by name.")
+
+    @model_validator(mode="after")
+    def _check_file(self) -> Data:
+        """Refuse a file that does not go with the source. Take down the digest of one that does."""
+        check_source(self.source, self.file)
+        if self.file is not None and self.file.sha256 is None:
+            try:
+                digest = digest_of(self.source, self.file)
+            except ValueError as error:
+                raise misplaced(("file", "path"), str(error).removeprefix("data.file.path=")) from None
+            vars(self)["file"] = self.file.model_copy(update={"sha256": digest})
+        return self
 
 
 @dataclass(frozen=True)
@@ -251,37 +281,51 @@ class Splits:
 
 
 class _Deck:
-    """Rows in random order, dealt without replacement. If ``usable`` is given, only these rows are dealt."""
+    """Rows in random order, dealt without replacement. If ``usable`` is given, only these rows are dealt.
 
-    def __init__(self, dataset: Dataset, seed: int, usable: Bools | None = None) -> None:
+    If ``own`` is given, it names the set to which each row may be dealt. A set that it gives no rows gets some of those for training.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int, usable: Bools | None = None, own: NDArray[np.str_] | None = None) -> None:
         self.labels = dataset.labels
+        self._own = own
         self.random = np.random.default_rng(seed)
         self.order = self.random.permutation(len(dataset.labels))
         self.free = np.ones(len(dataset.labels), dtype=bool) if usable is None else usable.copy()
         self._differ, self._or = ("", "") if usable is None else (" that differ", ", or use duplicates: keep")
 
-    def deal(self, mask: Bools, rows: int, what: str) -> NDArray[np.int64]:
-        """Take ``rows`` free rows within ``mask``."""
+    def allowed(self, part: str) -> Bools:
+        """The rows that may be dealt to a set, bool ``(n_rows,)``."""
+        if self._own is None:
+            return np.ones(len(self.labels), dtype=bool)
+        given = np.asarray(self._own == part)
+        return given if given.any() else np.asarray(self._own == "train")
+
+    def deal(self, mask: Bools, rows: int, part: str, what: str) -> NDArray[np.int64]:
+        """Take ``rows`` free rows within ``mask`` for a set."""
+        mask = mask & self.allowed(part)
         chosen = self.order[(self.free & mask)[self.order]][:rows]
         if len(chosen) < rows:
             left = f"{len(chosen)}{self._differ} are left"
-            raise ValueError(f"data: {what} wants {rows} rows but only {left}: lower the rows of some split{self._or}")
+            of_own = "" if self._own is None else " of those that data.file.split gives it"
+            raise ValueError(f"data: {what} wants {rows} rows but only {left}{of_own}: lower the rows of some split{self._or}")
         self.free[chosen] = False
         if any(0 < mask[self.labels == label].mean() < 1 for label in np.unique(self.labels)):
             # only some rows of a class could be taken, so the front of the deck now lacks them: shuffle what is left
             self.order = self.random.permutation(self.order)
         return chosen
 
-    def deal_by_class(self, rows: int, thin: Mapping[int, float], what: str) -> NDArray[np.int64]:
-        """Take ``rows`` free rows. Classes have their natural proportions times ``thin``, rounded by largest remainder."""
-        counts = np.bincount(self.labels)
+    def deal_by_class(self, rows: int, thin: Mapping[int, float], part: str) -> NDArray[np.int64]:
+        """Take ``rows`` free rows for a set. Classes have their natural proportions times ``thin``, rounded by largest remainder."""
+        what = f"the {part} set"
+        counts = np.bincount(self.labels[self.allowed(part)], minlength=int(self.labels.max()) + 1)
         share = counts * np.array([thin.get(label, 1.0) for label in range(len(counts))])
         if not share.sum() > 0:
             raise ValueError(f"data: {what} has thin 0 for every class: give at least one class a factor above 0")
         exact = rows * share / share.sum()
         whole = np.floor(exact).astype(int)
         whole[np.argsort(whole - exact, kind="stable")[: rows - whole.sum()]] += 1
-        return np.concatenate([self.deal(self.labels == label, n, what) for label, n in enumerate(whole)])
+        return np.concatenate([self.deal(self.labels == label, n, part, what) for label, n in enumerate(whole)])
 
 
 def _first_of_each(features: Floats) -> Bools:
@@ -289,6 +333,18 @@ def _first_of_each(features: Floats) -> Bools:
     first = np.zeros(len(features), dtype=bool)
     first[np.unique(features, axis=0, return_index=True)[1]] = True
     return first
+
+
+def _medians(pool: Floats, dataset: Dataset, data: Data) -> Floats:
+    """The median of each column in the train pool, ``(n_features,)``, with which missing entries are filled everywhere."""
+    empty = np.isnan(pool).all(axis=0)
+    if empty.any():
+        kept = range(len(dataset.feature_names)) if data.columns is None else dataset.columns(data.columns)
+        name = dataset.feature_names[kept[int(np.argmax(empty))]]
+        raise ValueError(
+            f"data: column {name!r} has no entry in the train pool, whose median would fill its gaps: leave it out with data.file.drop"
+        )
+    return np.asarray(np.nanmedian(pool, axis=0))
 
 
 def split(data: Data, strata: Mapping[str, Callable[[Dataset, Mapping[str, Bools]], Sequence[Bools]]], dtype: torch.dtype) -> Splits:
@@ -306,46 +362,61 @@ def split(data: Data, strata: Mapping[str, Callable[[Dataset, Mapping[str, Bools
     Raises:
         ValueError: If the source, a class, a column or a group is unknown, or there are too few rows.
     """
-    dataset = load(data.source)
+    dataset = load(data.source, data.file)
     groups = {name: group.members(dataset) for name, group in data.groups.items()}
     features = dataset.features if data.columns is None else dataset.features[:, dataset.columns(data.columns)]
+    fills = data.file is not None and data.file.missing == "fill"
     finite = np.isfinite(features)
-    if not finite.all():
+    if not finite.all() and not fills:
         row, column = np.argwhere(~finite)[0]
         name = dataset.feature_names[column if data.columns is None else dataset.columns(data.columns)[column]]
         raise ValueError(
             f"data: column {name!r} of source {data.source!r} holds {features[row, column]} in row {row}, and {(~finite).sum()} entries in "
             "all are not finite: drop their rows, fill the gaps, or leave out the columns with data.columns"
         )
-    deck = _Deck(dataset, data.split_seed, _first_of_each(features) if data.duplicates == "drop" else None)
-    public = deck.deal_by_class(data.public_rows, {}, "the public set")
+    usable = _first_of_each(np.where(finite, features, np.inf)) if data.duplicates == "drop" else None  # NaN would equal nothing
+    own = None if data.file is None or data.file.split is None else dataset.attribute(data.file.split)
+    deck = _Deck(dataset, data.split_seed, usable, own)
+    public = deck.deal_by_class(data.public_rows, {}, "public")
     probes = [
         {
-            name: np.concatenate([deck.deal(mask, data.probe_rows, f"the {what} set of value {name!r}") for mask in of(dataset, groups)])
+            name: np.concatenate(
+                [deck.deal(mask, data.probe_rows, "probe", f"the {what} set of value {name!r}") for mask in of(dataset, groups)]
+            )
             for name, of in strata.items()
         }
         for what in ("probe", "probe test")
     ]
     held_out = {
-        what: deck.deal_by_class(part.rows, {dataset.class_index(label): f for label, f in part.thin.items()}, f"the {what} set")
+        what: deck.deal_by_class(part.rows, {dataset.class_index(label): f for label, f in part.thin.items()}, what)
         for what, part in (("validation", data.validation), ("test", data.test))
     }
-    left = deck.order[deck.free[deck.order]]
+    left = deck.order[(deck.free & deck.allowed("train"))[deck.order]]
     if data.validation.thin or data.test.thin:  # fewer rows of thinned classes were dealt, so too many are at the front
         left = deck.random.permutation(left)
     train = np.sort(left[: data.train_rows])
     if len(train) == 0:
         raise ValueError("data: no rows are left for the train pool: lower the rows of the other splits")
 
-    if data.scaling != "none":
-        features = features - features[train].mean(axis=0)
+    pool = features[train]
+    median = _medians(pool, dataset, data) if fills else None
+    if median is not None:
+        pool = np.where(np.isnan(pool), median, pool)
+    shift = pool.mean(axis=0) if data.scaling != "none" else None
+    divisor = None
     if data.scaling == "standardise":
-        deviation = features[train].std(axis=0)
-        features = features / np.where(deviation > 0, deviation, 1.0)
+        pool -= shift
+        deviation = pool.std(axis=0)
+        divisor = np.where(deviation > 0, deviation, 1.0)
+    del pool
 
     def rows(index: NDArray[np.int64]) -> Rows:
+        x = features[index]
+        x = x if median is None else np.where(np.isnan(x), median, x)
+        x = x if shift is None else x - shift
+        x = x if divisor is None else x / divisor
         return Rows(
-            x=torch.tensor(features[index], dtype=dtype),
+            x=torch.tensor(x, dtype=dtype),
             y=torch.tensor(dataset.labels[index]),
             groups={name: torch.tensor(members[index]) for name, members in groups.items()},
         )

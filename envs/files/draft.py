@@ -15,6 +15,7 @@ from ... import strict_yaml
 from ...registry import unknown_name
 from ...settings import left_out
 from ...text import one_line
+from ..data.tables.settings import path_within
 from ..values.interface import VALUES, Value
 
 KeyPath = strict_yaml.KeyPath
@@ -188,6 +189,8 @@ def read_draft(name_or_path: str | Path, seen: tuple[str, ...] = ()) -> Draft:
     if not isinstance(data, dict):
         raise ValueError(f"scenario file {where!r} holds {'nothing' if data is None else f'a {type(data).__name__}'}, must hold a mapping")
     places = {path: f"{one_line(where)}:{line}" for path, line in read.lines.items()}
+    if is_path:
+        _place_data(data, path.parent)
     base = data.pop("extends", None)
     if base is None:
         return Draft(where, data, places, files=[path] * is_path)
@@ -198,6 +201,14 @@ def read_draft(name_or_path: str | Path, seen: tuple[str, ...] = ()) -> Draft:
     draft.files += [path] * is_path
     draft.merge(data, places)
     return draft
+
+
+def _place_data(data: dict[str, Any], folder: Path) -> None:
+    """Make the path of a scenario's data file absolute. It is written relative to the scenario's file, in ``folder``."""
+    part = data.get("data")
+    file = part.get("file") if isinstance(part, dict) else None
+    if isinstance(file, dict) and isinstance(file.get("path"), str) and file["path"]:
+        file["path"] = path_within(folder, file["path"])
 
 
 def _fits(kind: object, old: object) -> bool:

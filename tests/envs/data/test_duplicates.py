@@ -21,7 +21,7 @@ def coarse(n_rows: int = 400) -> Dataset:
 
 @pytest.fixture
 def people(monkeypatch: pytest.MonkeyPatch) -> Data:
-    monkeypatch.setattr("proxycoop.envs.data.sources.load", lambda source: coarse())
+    monkeypatch.setattr("proxycoop.envs.data.sources.load", lambda source, file=None: coarse())
     return Data(source="coarse", columns=("a", "b"), public_rows=2, validation=HeldOut(rows=4), test=HeldOut(rows=6), probe_rows=2)
 
 

@@ -1,0 +1,18 @@
+"""One's own tables: files that a scenario names, read without a line of Python.
+
+* ``settings``: what a scenario says of its file;
+* ``digests``: opening files, and noticing that one has changed;
+* ``columns``: a column as it was read: numbers or words;
+* ``delimited``: CSV and its kin;
+* ``columnar``: Parquet (extra ``parquet``);
+* ``arrays``: NumPy's archives (npz), and the IDX files of MNIST and its successors;
+* ``encoding``: from columns to features, labels and attributes.
+"""
+
+from .columns import Column
+from .digests import digest_of
+from .encoding import Table
+from .settings import SOURCES, SourceName, TableFile
+from .sources import read, scan
+
+__all__ = ["SOURCES", "Column", "SourceName", "Table", "TableFile", "digest_of", "read", "scan"]

@@ -1,0 +1,82 @@
+"""A column as it was read from a file: numbers, or words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MISSING = "missing"
+"""The level of entries that are missing, where these are filled."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as it was read.
+
+    Attributes:
+        name: Its name.
+        numbers: Its numbers, float32 or float64 ``(n_rows,)``, NaN where an entry is missing. Of words: the place of each row's word in
+            ``words``, int32 ``(n_rows,)``, −1 where an entry is missing.
+        words: The different words, in the order of their first rows; ``None`` if the column holds numbers.
+    """
+
+    name: str
+    numbers: NDArray[Any]
+    words: tuple[str, ...] | None = None
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Which entries are missing, bool ``(n_rows,)``."""
+        return np.isnan(self.numbers) if self.words is None else np.asarray(self.numbers < 0)
+
+    def rows(self, kept: NDArray[np.bool_]) -> Column:
+        """The column with these rows only, and with the words that occur there."""
+        numbers = self.numbers[kept]
+        if self.words is None:
+            return Column(self.name, numbers)
+        used = np.unique(numbers[numbers >= 0])
+        place = np.full(len(self.words) + 1, -1, dtype=np.int32)  # the last place is that of −1
+        place[used] = np.arange(len(used))
+        return Column(self.name, place[numbers], tuple(self.words[i] for i in used))
+
+    def as_words(self) -> Column:
+        """The column as words. Whole numbers lose their point: 1.0 becomes ``"1"``."""
+        if self.words is not None:
+            return self
+        known = ~self.missing
+        different, place = np.unique(self.numbers[known], return_inverse=True)
+        numbers = np.full(len(self.numbers), -1, dtype=np.int32)
+        numbers[known] = place.reshape(-1)
+        return Column(self.name, numbers, tuple(number_as_word(float(one)) for one in different))
+
+    def as_numbers(self, decimal: str = ".") -> Column | None:
+        """The column as numbers; ``None`` if a word is no number."""
+        if self.words is None:
+            return self
+        numbers = numbers_in(self.words, decimal)
+        return None if numbers is None else Column(self.name, np.append(numbers, np.nan)[self.numbers])
+
+    def texts(self) -> NDArray[np.str_]:
+        """Each row's word, str ``(n_rows,)``; :data:`MISSING` where there is none."""
+        words = self.as_words()
+        assert words.words is not None
+        return np.array([*words.words, MISSING], dtype=np.str_)[words.numbers]
+
+
+def number_as_word(number: float) -> str:
+    """A number in the shortest way: ``"1"``, ``"0.5"``."""
+    return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)
+
+
+def numbers_in(texts: Sequence[str], decimal: str = ".") -> NDArray[np.float64] | None:
+    """The texts as numbers, ``(n,)``; ``None`` if one is no number. Python would read ``1_0`` as ten, which is refused here."""
+    if "_" in "".join(texts):
+        return None
+    try:
+        return np.array([text.replace(decimal, ".") for text in texts] if decimal != "." else texts, dtype=np.float64).reshape(-1)
+    except ValueError:
+        return None
