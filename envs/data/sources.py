@@ -293,6 +293,7 @@ class _Deck:
         self.order = self.random.permutation(len(dataset.labels))
         self.free = np.ones(len(dataset.labels), dtype=bool) if usable is None else usable.copy()
         self._differ, self._or = ("", "") if usable is None else (" that differ", ", or use duplicates: keep")
+        self.lacks_classes = False  # at the front: whole classes were dealt, and the others not
 
     def allowed(self, part: str) -> Bools:
         """The rows that may be dealt to a set, bool ``(n_rows,)``."""
@@ -312,7 +313,23 @@ class _Deck:
         self.free[chosen] = False
         if any(0 < mask[self.labels == label].mean() < 1 for label in np.unique(self.labels)):
             # only some rows of a class could be taken, so the front of the deck now lacks them: shuffle what is left
-            self.order = self.random.permutation(self.order)
+            self.shuffle()
+        return chosen
+
+    def shuffle(self) -> None:
+        """Shuffle what is left."""
+        self.order = self.random.permutation(self.order)
+        self.lacks_classes = False
+
+    def deal_stratum(self, mask: Bools, rows: int, part: str, what: str) -> NDArray[np.int64]:
+        """Take ``rows`` free rows within ``mask`` for a set. Of several classes, each has its share of them."""
+        n_classes = len(np.unique(self.labels[mask]))
+        if self.lacks_classes and n_classes > 1:
+            self.shuffle()
+        order = self.order
+        chosen = self.deal(mask, rows, part, what)
+        if self.order is order and n_classes < len(np.unique(self.labels)):
+            self.lacks_classes = True
         return chosen
 
     def deal_by_class(self, rows: int, thin: Mapping[int, float], part: str) -> NDArray[np.int64]:
@@ -381,7 +398,7 @@ def split(data: Data, strata: Mapping[str, Callable[[Dataset, Mapping[str, Bools
     probes = [
         {
             name: np.concatenate(
-                [deck.deal(mask, data.probe_rows, "probe", f"the {what} set of value {name!r}") for mask in of(dataset, groups)]
+                [deck.deal_stratum(mask, data.probe_rows, "probe", f"the {what} set of value {name!r}") for mask in of(dataset, groups)]
             )
             for name, of in strata.items()
         }
@@ -392,7 +409,7 @@ def split(data: Data, strata: Mapping[str, Callable[[Dataset, Mapping[str, Bools
         for what, part in (("validation", data.validation), ("test", data.test))
     }
     left = deck.order[(deck.free & deck.allowed("train"))[deck.order]]
-    if data.validation.thin or data.test.thin:  # fewer rows of thinned classes were dealt, so too many are at the front
+    if data.validation.thin or data.test.thin or deck.lacks_classes:  # classes are not at the front in their proportions
         left = deck.random.permutation(left)
     train = np.sort(left[: data.train_rows])
     if len(train) == 0:
