@@ -453,7 +453,7 @@ def load(name_or_path: str | Path, **overrides: Any) -> Scenario:
     """Load a scenario.
 
     Args:
-        name_or_path: Name of a scenario of the package, or path of a YAML file.
+        name_or_path: Name of a scenario of this package or of another that ships some, or path of a YAML file.
         **overrides: Settings by dotted path: ``**{"lots.rows": 40}``. A mapping is merged into the settings that are there.
 
     Returns:
@@ -489,9 +489,10 @@ def load_overridden(name_or_path: str | Path, overrides: Mapping[str, tuple[Any,
 
 
 def files_of(name_or_path: str | Path) -> list[Path]:
-    """The YAML files that :func:`load` reads: the scenario's own, and those that it extends. Scenarios of the package have none.
+    """The files that a scenario is read from: its own, those that it extends, and that of its data. Scenarios of the package have none.
 
     Raises:
-        ValueError: If one cannot be read.
+        ValueError: If a scenario's file cannot be read.
     """
-    return read_draft(name_or_path).files
+    draft = read_draft(name_or_path)
+    return draft.files + ([] if (data := draft.data_file()) is None else [data])

@@ -168,7 +168,8 @@ def _prior(folder: Path, plain: dict[str, Any], resume: bool, overwrite: bool) -
         )
     if (old := run["settings"]) != plain:
         changed = sorted(key for key in old | plain if old.get(key) != plain.get(key))
-        raise ValueError(f"{str(folder)!r} holds a run with another {', '.join(changed)}: choose another --out")
+        told = "; ".join(differences(plain["scenario"], old["scenario"])) if "scenario" in changed and "scenario" in old else ""
+        raise ValueError(f"{str(folder)!r} holds a run with another {', '.join(changed)}{told and f' ({told})'}: choose another --out")
     if run.get("finished") and (folder / "policy.pt").exists():
         return True, None
     if not (folder / "checkpoint.pt").exists():

@@ -2,6 +2,7 @@
 
 * ``draft``: what a scenario says, put together from files and overrides;
 * ``explain``: mistakes, with the file and line in which they stand;
+* ``shipped``: scenarios that other packages ship;
 * ``recorded``: scenarios as plain data, in the records of runs.
 """
 

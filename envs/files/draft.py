@@ -17,6 +17,7 @@ from ...settings import left_out
 from ...text import one_line
 from ..data.tables.settings import path_within
 from ..values.interface import VALUES, Value
+from .shipped import shipped, shipped_names
 
 KeyPath = strict_yaml.KeyPath
 _RATES: tuple[KeyPath, ...] = (("start", "lr"), ("substrate", "local_lr"), ("substrate", "lr"), ("server", "lr"))
@@ -145,6 +146,13 @@ class Draft:
             for gone in [place for place in places if place[: len(path)] == path]:
                 del places[gone]
 
+    def data_file(self) -> Path | None:
+        """The file of the data, if the scenario names one that could be."""
+        part = self.data.get("data")
+        file = part.get("file") if isinstance(part, dict) else None
+        path = file.get("path") if isinstance(file, dict) else None
+        return Path(path) if isinstance(path, str) and path else None
+
     def place(self, path: KeyPath) -> str:
         """Where a key was read from, or the nearest key above it; with the overrides below it."""
         at = next((self.places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.places), self.where)
@@ -176,7 +184,9 @@ def read_draft(name_or_path: str | Path, seen: tuple[str, ...] = ()) -> Draft:
     is_path = path.suffix in (".yaml", ".yml") or len(path.parts) > 1
     if not is_path and str(name_or_path) not in names():
         raise ValueError(str(unknown_name("scenario", str(name_or_path), names())) + "; or pass the path of a .yaml file")
-    where = str(name_or_path) if is_path else f"{name_or_path}.yaml"
+    if not is_path and str(name_or_path) not in _own_names():
+        path, is_path = shipped(str(name_or_path)), True
+    where = str(path) if is_path else f"{name_or_path}.yaml"
     if is_path and (path.is_fifo() or path.is_char_device()):
         raise ValueError(f"scenario file {where!r} is a pipe or a device, and a scenario is read more than once: save it as a file first")
     identity = str(path.resolve()) if is_path else str(name_or_path)
@@ -231,8 +241,12 @@ def plain(part: Any, full: bool = False) -> Any:
 
 
 def names() -> list[str]:
-    """Names of the scenarios that come with the package."""
-    return sorted(path.name.removesuffix(".yaml") for path in _folder().iterdir() if path.name.endswith(".yaml"))
+    """Names of the scenarios that come with this package, and of those that other packages ship."""
+    return sorted(_own_names().union(shipped_names()))
+
+
+def _own_names() -> set[str]:
+    return {path.name.removesuffix(".yaml") for path in _folder().iterdir() if path.name.endswith(".yaml")}
 
 
 def _folder() -> Any:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+_FILE_CHANGED = "the data file has changed"
+
 
 def differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
     """Settings that differ between two scenarios as :meth:`~proxycoop.envs.Scenario.to_dict` gives them, as ``horizon: 1, was 2``.
@@ -17,7 +19,9 @@ def differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
     for key, value in now.items():
         old = before.get(key, value)
         if isinstance(value, Mapping) and isinstance(old, Mapping):
-            told += [f"{key}.{inner}" for inner in differences(value, old)]
+            told += [inner if inner == _FILE_CHANGED else f"{key}.{inner}" for inner in differences(value, old)]
+        elif value != old and key == "sha256":
+            told.append(_FILE_CHANGED)
         elif value != old:
             told.append(f"{key}: {str(value)[:60]}, was {str(old)[:60]}")
     return told

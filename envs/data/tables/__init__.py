@@ -9,6 +9,9 @@
 * ``encoding``: from columns to features, labels and attributes.
 """
 
+if __name__ != "proxycoop.envs.data.tables":
+    raise ImportError(f"{__name__!r} is part of proxycoop: use 'import proxycoop.envs.data.tables'")
+
 from .columns import Column
 from .digests import digest_of
 from .encoding import Table

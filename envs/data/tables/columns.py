@@ -9,6 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ....text import one_line
+
+MOST_COLUMNS = 20_000
+"""Tables with more columns are refused: every column is a parameter of each class in even the smallest model."""
+LABEL = "label"
+"""The name of the label where a scenario gives it none, as the labels in a folder of IDX files."""
 MISSING = "missing"
 """The level of entries that are missing, where these are filled."""
 
@@ -22,11 +28,13 @@ class Column:
         numbers: Its numbers, float32 or float64 ``(n_rows,)``, NaN where an entry is missing. Of words: the place of each row's word in
             ``words``, int32 ``(n_rows,)``, −1 where an entry is missing.
         words: The different words, in the order of their first rows; ``None`` if the column holds numbers.
+        of_array: Whether it is one of the many columns of an array, which may be constant, as the corner of a picture is.
     """
 
     name: str
     numbers: NDArray[Any]
     words: tuple[str, ...] | None = None
+    of_array: bool = False
 
     @property
     def missing(self) -> NDArray[np.bool_]:
@@ -37,7 +45,7 @@ class Column:
         """The column with these rows only, and with the words that occur there."""
         numbers = self.numbers[kept]
         if self.words is None:
-            return Column(self.name, numbers)
+            return Column(self.name, numbers, of_array=self.of_array)
         used = np.unique(numbers[numbers >= 0])
         place = np.full(len(self.words) + 1, -1, dtype=np.int32)  # the last place is that of −1
         place[used] = np.arange(len(used))
@@ -80,3 +88,26 @@ def numbers_in(texts: Sequence[str], decimal: str = ".") -> NDArray[np.float64] 
         return np.array([text.replace(decimal, ".") for text in texts] if decimal != "." else texts, dtype=np.float64).reshape(-1)
     except ValueError:
         return None
+
+
+def require_names(names: Sequence[str], what: str) -> None:
+    """Refuse too many columns, and names that are empty or there twice.
+
+    Args:
+        names: The columns' names.
+        what: The file, for messages.
+
+    Raises:
+        ValueError: If one is wrong.
+    """
+    if len(names) > MOST_COLUMNS:
+        raise ValueError(f"{what} has {len(names):,} columns: at most {MOST_COLUMNS:,} are read")
+    if "" in names:
+        raise ValueError(
+            f"{what}: column {names.index('') + 1} has no name: give it one, or, if it holds the numbers of the rows, write the file "
+            "without them (pandas: index=False)"
+        )
+    if len(set(names)) < len(names):
+        seen = set[str]()
+        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]  # add returns None
+        raise ValueError(f"{what}: two columns are called {one_line(twice)!r}: give each a name of its own")

@@ -17,12 +17,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import Column, numbers_in
+from .columns import Column, numbers_in, require_names
 from .digests import opened
 from .settings import TableFile
 
-MOST_COLUMNS = 20_000
-"""Tables with more columns are refused: every column is a parameter of each class in even the smallest model."""
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _HEAD = 2**16  # bytes from which the delimiter is guessed
 _LONGEST_LINE = 2**26
@@ -152,18 +150,9 @@ def _header(names: Sequence[str], what: str, delimiter: str, file: TableFile) ->
         raise ValueError(f"{what}: its first line is empty, and must name the columns")
     if len(names) == 1 and file.delimiter is not None:
         raise ValueError(f"{what} has one column where data.file.delimiter={delimiter!r}: leave the delimiter out, and it is guessed")
-    if len(names) > MOST_COLUMNS:
-        raise ValueError(f"{what} has {len(names):,} columns: at most {MOST_COLUMNS:,} are read")
-    if "" in names:
-        raise ValueError(
-            f"{what}: column {names.index('') + 1} has no name in the first line: give it one, or, if it holds the numbers of the rows, "
-            "write the file without them (pandas: index=False)"
-        )
+    require_names(names, what)
     if numbers_in(names) is not None:
         raise ValueError(f"{what}: its first line holds numbers, and must name the columns: add a line with their names")
-    if len(set(names)) < len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise ValueError(f"{what}: two columns are called {twice!r}: give each a name of its own")
     return names
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ....registry import unknown_name
 from ....text import one_line
 from ..dataset import Dataset
-from .columns import MISSING, Column, number_as_word
+from .columns import LABEL, MISSING, Column, number_as_word
 from .settings import PARTS, TableFile
 
 MOST_CLASSES = 100
@@ -50,18 +50,18 @@ def encode(columns: Sequence[Column], told: Iterable[str], file: TableFile) -> T
     """
     what, told = f"data file {file.name!r}", list(told)
     by_name = {column.name: column for column in columns}
+    label = file.label or LABEL
     for role in ("label", "split", "attributes", "as_categories"):
-        named = getattr(file, role)
+        named = label if role == "label" else getattr(file, role)
         for name in (named,) if isinstance(named, str) else named or ():
             if name not in by_name:
                 raise ValueError(f"{what}: data.file.{role}: {_no_such(name, list(by_name), told)}")
     by_name, told = _without_gaps(by_name, told, what, file)
-    assert file.label is not None
-    labels, classes = _label(by_name[file.label], what, file)
+    labels, classes = _label(by_name[label], what, file)
     attributes = {name: by_name[name].texts() for name in file.attributes}
     if file.split is not None:
         attributes[file.split] = _parts(by_name[file.split], what)
-    hidden = ({*file.attributes} - {*file.also_features}) | {file.label, file.split}
+    hidden = ({*file.attributes} - {*file.also_features}) | {label, file.split}
     names, features = _features([column for name, column in by_name.items() if name not in hidden], what, file)
     told.insert(0, f"{len(labels):,} rows, {len(names)} features, classes {', '.join(map(one_line, classes))}")
     return Table(Dataset(features, labels, classes, names, attributes), tuple(told))
@@ -164,7 +164,7 @@ def _fault(column: Column, file: TableFile) -> str:
     """Why a column cannot be a feature, in words; empty if it can."""
     name, words = one_line(column.name), column.words
     known = column.numbers[~column.missing]
-    if len(known) and (known == known[0]).all() and len(known) == len(column.numbers):
+    if not column.of_array and len(known) == len(column.numbers) and (known == known[0]).all():
         entry = number_as_word(float(known[0])) if words is None else words[known[0]]
         return f"column {name!r} is {entry[:40]!r} in every row, which tells nothing: leave it out with data.file.drop"
     if words is None:
