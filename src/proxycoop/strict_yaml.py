@@ -135,12 +135,17 @@ def read_value(text: str, where: str) -> Any:
     return _Reader(text, one_line(where), has_lines=False).document().value
 
 
-def write(data: Any) -> str:
+def write(data: Any, *, in_a_line: bool = False) -> str:
     """Plain data as YAML, which PyYAML and :func:`read_text` read back as it was.
 
     Text that YAML 1.1 or 1.2 would take for something else is quoted. Characters that do not print are escaped.
+
+    Args:
+        data: Mappings, sequences, text, numbers, booleans or ``None``.
+        in_a_line: Whether to write all of it in one line, with braces and brackets.
     """
-    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    style = {"default_flow_style": True, "width": inf} if in_a_line else {}
+    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **style)
     return "".join(letter if letter == "\n" or letter.isprintable() else _escape(letter) for letter in text)
 
 

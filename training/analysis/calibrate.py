@@ -225,6 +225,18 @@ def calibrate(
     )
 
 
+def best_start(scenario: Scenario) -> tuple[float, float]:
+    """Log loss of guessing by the frequencies of the classes, and the least that training on the public rows reaches, in nats.
+
+    Both are on the validation rows, and means over splits as in :func:`calibrate`.
+
+    Raises:
+        ValueError: If the scenario does not fit its data.
+    """
+    curves = _Starts.of(scenario, splits_of(scenario))
+    return curves.guessing, curves.best
+
+
 @dataclass(frozen=True)
 class _Starts:
     """Training on the public rows, S steps at each of G learning rates; means over splits.

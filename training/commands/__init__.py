@@ -2,6 +2,7 @@
 
 * ``cli``: the command ``proxycoop``, and its options before all commands;
 * ``scenario_commands``: ``proxycoop scenarios``;
+* ``drafts``: ``proxycoop scenarios new``;
 * ``listings``: ``proxycoop rules``, ``libraries`` and ``agents``; the table of credit rules, and the manual of one;
 * ``run_commands``: ``proxycoop play``, ``train``, ``evaluate`` and ``audit``;
 * ``comparison_commands``: ``proxycoop compare`` and ``report``;

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -41,6 +42,29 @@ def examine(loaded: Scenario, name: str) -> None:
         remark(f"`proxycoop scenarios {name} --calibrate` measures and proposes what makes sense")
 
 
+@contextmanager
+def parts_told() -> Iterator[Callable[[int, int, str], None]]:
+    """Show how far a long work is: give a function that takes how many parts are done, of how many, and what is being done.
+
+    On a terminal there is a bar, and elsewhere a line now and then.
+    """
+    from tqdm import tqdm
+
+    with tqdm(unit=" parts", dynamic_ncols=True, delay=1, disable=None) as bar:
+        due = monotonic() + _QUIET
+
+        def move(done: int, total: int, what: str) -> None:
+            nonlocal due
+            bar.total = total
+            bar.set_postfix_str(what)
+            bar.update(done - bar.n)
+            if bar.disable and monotonic() > due:  # there is no terminal to show it
+                due = monotonic() + _QUIET
+                complain(f"{done} of {total} parts are done, now {what}\n")
+
+        yield move
+
+
 def calibrate_scenario(
     name: str,
     overrides: list[str] | None,
@@ -57,8 +81,6 @@ def calibrate_scenario(
     Raises:
         ValueError: If the scenario, the rule or a number is refused, or the file is not to be written.
     """
-    from tqdm import tqdm
-
     from ...files import write_text
     from ..analysis.calibrate import BLOCKED, EPISODES, RULE, calibrate
 
@@ -66,18 +88,7 @@ def calibrate_scenario(
     outputs = outputs_of("scenarios", overwrite, out, scenarios=[name])
     episodes = EPISODES if episodes is None else episodes
     blocked = BLOCKED if blocked is None else blocked
-    with tqdm(unit=" parts", dynamic_ncols=True, delay=1, disable=None) as bar:
-        due = monotonic() + _QUIET
-
-        def move(done: int, total: int, what: str) -> None:
-            nonlocal due
-            bar.total = total
-            bar.set_postfix_str(what)
-            bar.update(done - bar.n)
-            if bar.disable and monotonic() > due:  # there is no terminal to show it
-                due = monotonic() + _QUIET
-                complain(f"{done} of {total} parts are done, now {what}\n")
-
+    with parts_told() as move:
         try:
             made = calibrate(loaded, rule=rule or RULE, blocked=blocked, episodes=episodes, seed=seed or 0, progress=move)
         except ValueError as refusal:

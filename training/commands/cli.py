@@ -13,6 +13,8 @@ import typer
 from ... import __version__
 from ..terminal import complain, finish, prepare_streams, say
 from .comparison_commands import COMPARE_EPILOG, REPORT_EPILOG, compare, report
+from .drafts.new_command import EPILOG as NEW_EPILOG
+from .drafts.new_command import new
 from .explain_command import EPILOG as EXPLAIN_EPILOG
 from .explain_command import explain
 from .ledger_commands import ledger
@@ -20,13 +22,14 @@ from .listings.listing_commands import AGENTS_EPILOG, LIBRARIES_EPILOG, RULES_EP
 from .profile_commands import profiles
 from .run_commands import AUDIT_EPILOG, EVALUATE_EPILOG, PLAY_EPILOG, TRAIN_EPILOG, audit, evaluate, play, train
 from .scenario_commands import SCENARIOS_EPILOG, scenarios
-from .strict_command import App
+from .strict_command import App, TwoWords
 from .sweep_command import SWEEP_EPILOG, sweep
 from .temptation_commands import REDTEAM_EPILOG, SCHELLING_EPILOG, redteam, schelling
 from .tune_command import TUNE_EPILOG, tune
 
 app = App(
     name="proxycoop",
+    cls=TwoWords,
     help="What do self-interested agents learn to do when a learning cooperative pays them by a given credit rule?",
     epilog="Begin with: proxycoop play · proxycoop compare --seeds 1 --out out/first · proxycoop report out/first",
     no_args_is_help=True,
@@ -102,6 +105,7 @@ def _root(
 
 
 app.command(epilog=SCENARIOS_EPILOG)(scenarios)
+app.command("scenarios new", epilog=NEW_EPILOG)(new)
 app.command(epilog=RULES_EPILOG)(rules)
 app.command(epilog=LIBRARIES_EPILOG)(libraries)
 app.command(epilog=AGENTS_EPILOG)(agents)

@@ -24,7 +24,7 @@ SCENARIOS_EPILOG = (
     "Examples: `proxycoop scenarios` · `proxycoop scenarios digits` · `proxycoop scenarios --settings` · "
     "`proxycoop scenarios my.yaml --set horizon=8` · `proxycoop scenarios digits redundant --interaction` · "
     "`proxycoop scenarios --interaction --csv interaction.csv` (every scenario) · "
-    "`proxycoop scenarios digits --set model.kind=mlp --calibrate --out mine.yaml`"
+    "`proxycoop scenarios digits --set model.kind=mlp --calibrate --out mine.yaml` · `proxycoop scenarios new --help` (on your own table)"
 )
 
 

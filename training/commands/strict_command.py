@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,6 +34,17 @@ class StrictCommand(TyperCommand):
             if isinstance(came, str) and repr(came) not in error.message:
                 error.message = f"{error.message} (got {came!r})"
             raise
+
+
+class TwoWords(TyperGroup):
+    """A group in which a command's name may be two words: ``scenarios new`` beside ``scenarios``."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command's name, the command, and the words after it."""
+        name = " ".join(args[:2])
+        if name in self.commands:
+            return name, self.commands[name], args[2:]
+        return super().resolve_command(ctx, args)
 
 
 class App(typer.Typer):
