@@ -75,6 +75,10 @@ class Sites(Settings):
 
     def _cut(self, column: str, dataset: Dataset, n_principals: int) -> tuple[list[str], NDArray[np.int64]]:
         numbers = dataset.features[:, dataset.column(column)]
+        if gaps := int(np.isnan(numbers).sum()):
+            raise ValueError(
+                f"lots.sites.column={column!r} lacks {gaps:,} entries, whose rows belong to no part: name another column, or an attribute"
+            )
         edges = np.quantile(numbers, np.arange(1, n_principals) / n_principals)
         site = np.searchsorted(edges, numbers, side="left").astype(np.int64)
         if len(np.unique(site)) < n_principals:

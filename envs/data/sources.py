@@ -25,7 +25,7 @@ from torch import Tensor
 from ...settings import LATER, Settings, misplaced
 from . import fairness  # noqa: F401  # registers its data sources
 from .dataset import DATA, Bools, Dataset, Floats
-from .tables import SOURCES, TableFile, digest_of, read
+from .tables import SOURCES, TableFile, digest_of, read, require_unchanged
 from .tables.settings import check_source
 
 __all__ = [
@@ -84,7 +84,8 @@ def load(source: str, file: TableFile | None = None) -> Dataset:
     """
     if source not in SOURCES or file is None:
         return _load(source, DATA[source])
-    return _read(source, file.model_copy(update={"sha256": file.sha256 or digest_of(source, file)}))
+    require_unchanged(source, file)
+    return _read(source, file.model_copy(update={"sha256": digest_of(source, file)}))
 
 
 @lru_cache(maxsize=4)

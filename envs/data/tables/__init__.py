@@ -13,9 +13,9 @@ if __name__ != "proxycoop.envs.data.tables":
     raise ImportError(f"{__name__!r} is part of proxycoop: use 'import proxycoop.envs.data.tables'")
 
 from .columns import Column
-from .digests import digest_of
+from .digests import digest_of, require_unchanged
 from .encoding import Table
 from .settings import SOURCES, SourceName, TableFile
 from .sources import read, scan
 
-__all__ = ["SOURCES", "Column", "SourceName", "Table", "TableFile", "digest_of", "read", "scan"]
+__all__ = ["SOURCES", "Column", "SourceName", "Table", "TableFile", "digest_of", "read", "require_unchanged", "scan"]

@@ -11,8 +11,9 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,8 +67,6 @@ def _read(path: Path, what: str, file: TableFile, delimiter: str, words: frozens
                 f"{what}, after line {reader.line_num}: byte 0x{error.object[error.start]:02x} is not UTF-8, so the text may be in Latin-1 "
                 f"or Windows-1252: save it as UTF-8, as in iconv -f WINDOWS-1252 -t UTF-8 {file.name}"
             ) from None
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{what} is a gzip file that is damaged or cut off ({error})") from None
     if not pieces or not len(pieces[0]):
         raise ValueError(f"{what} has a header and no rows" if wanted else f"{what}: data.file.drop leaves no column")
     late = frozenset(piece.name for piece in pieces if piece.is_late)
@@ -82,6 +81,8 @@ class _Pieces:
         self.is_late = False  # it turned out to hold words, and its first numbers' text is gone
         self._decimal = file.decimal
         self._marks = frozenset(file.missing_marks)
+        as_numbers = [numbers_in([mark], file.decimal) for mark in file.missing_marks]
+        self._number_marks = [one[0] for one in as_numbers if one is not None and np.isfinite(one[0])]  # such as -999
         self._parts: list[NDArray[Any]] = []
         self._known: dict[str, int] | None = {} if words else None
 
@@ -105,6 +106,8 @@ class _Pieces:
         numbers = numbers_in(fields, self._decimal)
         if numbers is None:
             numbers = numbers_in(["nan" if field.strip() in self._marks else field for field in fields], self._decimal)
+        if numbers is not None and self._number_marks:
+            numbers[np.isin(numbers, self._number_marks)] = np.nan
         return numbers
 
     def _codes(self, fields: Sequence[str]) -> NDArray[np.int32]:
@@ -150,9 +153,9 @@ def _header(names: Sequence[str], what: str, delimiter: str, file: TableFile) ->
         raise ValueError(f"{what}: its first line is empty, and must name the columns")
     if len(names) == 1 and file.delimiter is not None:
         raise ValueError(f"{what} has one column where data.file.delimiter={delimiter!r}: leave the delimiter out, and it is guessed")
-    require_names(names, what)
     if numbers_in(names) is not None:
         raise ValueError(f"{what}: its first line holds numbers, and must name the columns: add a line with their names")
+    require_names(names, what)
     return names
 
 
@@ -163,8 +166,6 @@ def _delimiter(path: Path, what: str, file: TableFile) -> tuple[str, list[str]]:
             head = text.read(_HEAD)
         except UnicodeDecodeError:
             head = ""  # the line is found when the rows are read
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{what} is a gzip file that is damaged or cut off ({error})") from None
     if "\0" in head:
         raise ValueError(f"{what} is no text: it holds zero bytes. Is it a file of another kind, or of a spreadsheet?")
     if file.delimiter is not None:
@@ -185,31 +186,35 @@ def _delimiter(path: Path, what: str, file: TableFile) -> tuple[str, list[str]]:
     return best, [f"columns are separated by {_DELIMITERS[best]}s, as was guessed"]
 
 
-def _text(path: Path, what: str) -> io.TextIOWrapper:
+@contextmanager
+def _text(path: Path, what: str) -> Iterator[io.TextIOWrapper]:
     """A file as text, decompressed if its name says so.
 
     Raises:
-        ValueError: If its first bytes are those of another kind of file.
+        ValueError: If its first bytes are those of another kind of file, or it is compressed and damaged.
     """
-    raw: BinaryIO = opened(path)
-    head, is_gz = raw.read(4), path.suffix == ".gz"
-    raw.seek(0)
-    other = ""
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or head[:1] == b"\0" or head[1:2] == b"\0":
-        other = "is UTF-16 or UTF-32 text: save it as UTF-8"
-    elif head.startswith(_GZIP) and not is_gz:
-        other = f"is compressed by gzip, though its name does not end in .gz: rename it to {path.name}.gz, or decompress it"
-    elif is_gz and not head.startswith(_GZIP):
-        other = "is not compressed by gzip, though its name ends in .gz: rename it"
-    elif head.startswith(_ZIP):
-        other = "is a zip archive, or the workbook of a spreadsheet: save the table as CSV"
-    elif head.startswith(_PARQUET):
-        other = "is a Parquet file: use data.source: parquet"
-    if other:
-        raw.close()
-        raise ValueError(f"{what} {other}")
-    binary: Any = gzip.GzipFile(fileobj=raw) if is_gz else raw
-    return io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")
+    with opened(path) as raw:
+        head, is_gz = raw.read(4), path.suffix == ".gz"
+        raw.seek(0)
+        other = ""
+        if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:2]:
+            other = "is UTF-16 or UTF-32 text: save it as UTF-8"
+        elif head.startswith(_GZIP) and not is_gz:
+            other = f"is compressed by gzip, though its name does not end in .gz: rename it to {path.name}.gz, or decompress it"
+        elif is_gz and not head.startswith(_GZIP):
+            other = "is not compressed by gzip, though its name ends in .gz: rename it"
+        elif head.startswith(_ZIP):
+            other = "is a zip archive, or the workbook of a spreadsheet: save the table as CSV"
+        elif head.startswith(_PARQUET):
+            other = "is a Parquet file: use data.source: parquet"
+        if other:
+            raise ValueError(f"{what} {other}")
+        binary: Any = gzip.GzipFile(fileobj=raw) if is_gz else raw
+        with io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as text:
+            try:
+                yield text
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise ValueError(f"{what} is a gzip file that is damaged or cut off ({error})") from None
 
 
 def _lines(text: io.TextIOWrapper, what: str) -> Iterator[str]:
