@@ -168,7 +168,7 @@ def _put_calibration(made: Calibration, sheet: Sheet) -> None:
         "start",
         start,
         f"training on the public rows, measured ({splits}). Log loss on the validation rows, in nats: guessing {made.guessing:.3f}, "
-        f"this start {made.proposed_start:.3f}, the best that public rows teach {made.best_start:.3f}; half of it is left to the cooperative",
+        f"this start {made.proposed_start:.3f}, the best that public rows teach {made.best_start:.3f}; half of that is for the lots",
     )
     sheet.put(
         "substrate",

@@ -101,15 +101,12 @@ def guess(
         keep: Names of columns that are not to be dropped.
     """
     judge = Judge(labels)
-    found = []
-    has_site = sites is not None
+    found = list[Guess]()
     for column in columns:
         n_levels = len(_different(column))
         role, why, area = _role(column, n_levels, label, judge, attributes, sites)
-        if role == "site" and sites is None:
-            if has_site or n_levels < 2:
-                role, why = "category", f"{n_levels} different words"
-            has_site = True
+        if role == "site" and any(one.role == "site" for one in found):  # the first by its name
+            role, why = "category", f"{n_levels} different words"
         found.append(Guess(column, role, why, n_levels, area, kept=column.name in keep))
     return found
 
@@ -143,7 +140,7 @@ def _role(
         return "number", f"{n_levels:,} different numbers", area
     if n_levels > MOST_LEVELS:
         return "text", f"{n_levels:,} different words, and a category has at most {MOST_LEVELS}", area
-    if word := _named(name, SITES):
+    if sites is None and n_levels > 1 and (word := _named(name, SITES)):
         return "site", f"its name holds {word!r}", area
     return "category", f"{n_levels} different words", area
 

@@ -105,9 +105,11 @@ def _tell(made: Draft) -> None:
     for sentence in made.people.left_out:
         say(f"- not proposed: {sentence}\n")
 
-    say(
-        f"\n{scenario.principals} principals, {scenario.lots.per_principal} lots of {scenario.lots.rows} rows each, {scenario.horizon} rounds\n\n"
-    )
+    for one in made.table.guesses:
+        if one.role == "leak" and one.dropped:
+            say(f"- {one.name} is dropped as a probable leak; if it is known before {made.table.wishes.label} is: --keep {one.name}\n")
+    lots = scenario.lots
+    say(f"\n{scenario.principals} principals, {lots.per_principal} lots of {lots.rows} rows each, {scenario.horizon} rounds\n\n")
     if scenario.values:
         table = table_of("value", "what it is", "holders", "tolerance", "limit")
         for profile in scenario.profiles:
@@ -126,9 +128,7 @@ def _tell(made: Draft) -> None:
     if made.stakes.is_dilemma:
         say(f"At a cost of {made.stakes.cost:g} equal shares lose half of what can be won: what a credit rule can win back.\n")
     else:
-        say(
-            f"At none of these costs do equal shares lose half of what can be won; {made.stakes.cost:g} is the last: rules may hardly differ.\n"
-        )
+        say("At none of these costs do equal shares lose half of what can be won, so that rules may hardly differ.\n")
     for finding in of_start.after:
         say(f"Beware: {finding}\n")
     say(
