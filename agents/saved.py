@@ -49,7 +49,7 @@ def write(path: str | Path, data: Mapping[str, Any], what: str) -> Path:
 
 
 def read(path: str | Path, what: str, advice: str) -> dict[str, Any]:
-    """Read data that :func:`write` wrote. A file that holds more than tensors and plain data is refused, so reading one runs no code of its.
+    """Read data that :func:`write` wrote. Reading runs no code: a file that holds more than tensors and plain data is refused.
 
     Args:
         path: The file.
@@ -69,7 +69,8 @@ def read(path: str | Path, what: str, advice: str) -> dict[str, Any]:
     except _DamageError as damage:
         raise ValueError(f"{what} {str(path)!r} is damaged or not a {what} ({damage}): {advice}") from None
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{what} {str(path)!r} is damaged or not a {what} (it holds more than tensors and plain data): {advice}") from error
+        why = "it holds more than tensors and plain data"
+        raise ValueError(f"{what} {str(path)!r} is damaged or not a {what} ({why}): {advice}") from error
     except Exception as error:  # which one depends on which bytes are wrong
         raise ValueError(f"{what} {str(path)!r} is damaged or not a {what} ({type(error).__name__}): {advice}") from error
     if not isinstance(data, dict):

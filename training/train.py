@@ -47,8 +47,8 @@ def train(
     * ``tb/``: TensorBoard's logs;
     * ``checkpoint.pt``, until the run is finished.
 
-    An interrupted run continues from its last checkpoint, and ends with the same numbers as an uninterrupted one. While a training runs, its
-    folder is locked.
+    An interrupted run continues from its last checkpoint, and ends with the same numbers as an uninterrupted one. While a training runs,
+    its folder is locked.
 
     A training whose numbers are no longer finite stops. It writes no policy, and its last checkpoint stays. Policies and checkpoints carry
     a digest, so that a damaged one is refused; see :mod:`~proxycoop.agents.saved`.

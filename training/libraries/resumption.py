@@ -1,7 +1,7 @@
 """Parts of checkpoints that several libraries share: plain data, and the states of the global random generators.
 
-A checkpoint holds tensors and plain data only, so that reading one runs no code (see :mod:`~proxycoop.agents.saved`). What libraries keep in
-NumPy's arrays becomes tensors here.
+A checkpoint holds tensors and plain data only, so that reading one runs no code (see :mod:`~proxycoop.agents.saved`). What libraries keep
+in NumPy's arrays becomes tensors here.
 """
 
 from __future__ import annotations

@@ -330,8 +330,8 @@ def learn(run: Run) -> Trained:
 def _state(algorithm: Algorithm) -> dict[str, Any]:
     """Everything that the rest of the run depends on. After an update all episodes are over.
 
-    RLlib's ``save_to_path`` writes what ``get_state`` gives, as pickles, which run code when they are read. It leaves out the environments and
-    the random generators.
+    RLlib's ``save_to_path`` writes what ``get_state`` gives, as pickles, which run code when they are read. It leaves out the environments
+    and the random generators.
     """
     state: dict[str, Any] = plain(algorithm.get_state())
     _leave_out_what_is_not_finite(state)

@@ -27,7 +27,6 @@ from .policy import LotPolicy, LotQPolicy
 from .resumption import plain, random_states, set_random_states
 from .sb3_normalise import PooledMeanStd, normalised
 
-
 Place = tuple[list[int], int]
 """The seeds of the cooperatives, and which of the seeds' episodes they play."""
 COUNTS = ("num_timesteps", "_n_updates", "_n_calls", "_episode_num", "exploration_rate")
@@ -211,8 +210,8 @@ class _Recorder(BaseCallback):
 def _state(model: BaseAlgorithm, env: VecNormalize, seen: PooledMeanStd, place: Place) -> dict[str, Any]:
     """Everything that the rest of the run depends on, where every cooperative is at the start of an episode.
 
-    Stable-Baselines3's own ``save`` and ``save_replay_buffer`` write pickles, which run code when they are read. So it is asked for the same in
-    tensors and plain data. What it knows of the last round is not kept: it observes the new episode's start.
+    Stable-Baselines3's own ``save`` and ``save_replay_buffer`` write pickles, which run code when they are read. Here the same is kept in
+    tensors and plain data. What was seen last is not kept: it is the new episode's start, which is observed again.
     """
     state: dict[str, Any] = {
         "parameters": model.get_parameters(),

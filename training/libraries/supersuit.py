@@ -74,7 +74,10 @@ class CooperativeRows(VecEnvWrapper):
         return observations
 
     def start(self, seeds: Sequence[int] | None = None, episode: int = 0) -> NDArray[np.float32]:
-        """Begin a given episode of given seeds, which follow one another: observations ``(E·N, size)``. Without seeds, see :meth:`reset`."""
+        """Begin a given episode of given seeds, which follow one another: observations ``(E·N, size)``.
+
+        Without seeds the next episode begins, as in :meth:`reset`.
+        """
         if seeds is None:
             return self.reset()
         self._seeds, self._episode, self._t, self._next_seed = list(seeds), episode, 0, None
