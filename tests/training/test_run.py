@@ -158,7 +158,7 @@ def test_a_checkpoint_of_other_versions_of_the_library_is_refused(small, cut, mo
     assert (train(chosen, folder, resume=True, tensorboard=False) / "policy.pt").exists()
 
 
-@pytest.mark.parametrize("other", [("sb3", "a2c"), ("supersuit", "ppo"), ("sb3", "ppo", {"n_epochs": 2})])
+@pytest.mark.parametrize("other", [("sb3", "a2c", {"n_steps": 3}), ("supersuit", "ppo"), ("sb3", "ppo", {"n_epochs": 2})])
 def test_a_checkpoint_of_another_library_algorithm_or_setting_is_refused(small, tmp_path, cut, cut_off, other):
     folder, (library, algo, *changes) = cut("sb3", "ppo"), other
     cut_off(settings(small, library, algo, checkpoint_every=1, **dict(*changes)), tmp_path / "other", 100, tensorboard=False)
