@@ -330,5 +330,5 @@ def test_a_checkpoint_holds_no_more_of_the_buffer_than_is_filled(settings, tmp_p
     cut_off(settings("matd3", checkpoint_every=1), tmp_path / "run", after=100, tensorboard=False)
     kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert kept["versions"].keys() == {"proxycoop", "torch", "agilerl", "peft"}
-    assert kept["state"]["replay"]["rounds"]["reward"]["proxy0"].shape == (24, 1)
-    assert (tmp_path / "run" / "checkpoint.pt").stat().st_size < 1_000_000
+    assert kept["state"]["replay"]["rounds"]["reward.proxy0"].shape == (24, 1)
+    assert (tmp_path / "run" / "checkpoint.pt").stat().st_size < 2_000_000  # a buffer that is full takes twenty times as much

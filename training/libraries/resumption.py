@@ -33,7 +33,7 @@ def plain(data: Any) -> Any:
 
 def random_states() -> dict[str, Any]:
     """States of the global generators of Python, NumPy and torch, from which libraries draw."""
-    name, keys, *rest = np.random.get_state()  # type: ignore[misc]  # noqa: NPY002  # a tuple, as it is not asked for a dictionary
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002  # a tuple, as it is not asked for a dictionary
     return {
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest),

@@ -28,12 +28,14 @@ from gymnasium import spaces
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.distribution.torch.torch_distribution import TorchCategorical, TorchMultiCategorical
 from ray.rllib.core.rl_module.apis import ValueFunctionAPI
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
+from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from ray.rllib.utils.torch_utils import FLOAT_MIN
 from torch import Tensor
 
@@ -342,7 +344,10 @@ def _state(algorithm: Algorithm) -> dict[str, Any]:
 def _restore(algorithm: Algorithm, state: Mapping[str, Any]) -> None:
     """Bring an algorithm that has not begun to where the run was at its checkpoint."""
     algorithm.set_state(state["algorithm"])
-    algorithm.env_runner_group.foreach_env_runner(partial(_go_on, positions=state["runners"]))
+    # RLlib sends the weights to the runners without waiting, and drops them where it has just sent others: those of the start
+    weights = algorithm.learner_group.get_state(components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True)
+    go_on = partial(_go_on, positions=state["runners"], weights=weights[COMPONENT_LEARNER])
+    algorithm.env_runner_group.foreach_env_runner(go_on)
     set_random_states(state["random"])
 
 
@@ -354,8 +359,9 @@ def _position(runner: Any) -> tuple[int, dict[str, Any]] | None:
     return runner.worker_index, {"places": places, "random": random_states()}
 
 
-def _go_on(runner: Any, positions: Mapping[int, Mapping[str, Any]]) -> None:
-    """Let a runner go on from its position."""
+def _go_on(runner: Any, positions: Mapping[int, Mapping[str, Any]], weights: Mapping[str, Any]) -> None:
+    """Let a runner go on from its position, with these weights."""
+    runner.set_state({name: weights[name] for name in (COMPONENT_RL_MODULE, WEIGHTS_SEQ_NO)})
     if runner.env is not None:
         position = positions[runner.worker_index]
         for env, place in zip(runner.env.envs, position["places"], strict=True):

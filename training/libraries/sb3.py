@@ -243,7 +243,7 @@ def _restore(run: Run, model: BaseAlgorithm, env: VecNormalize, seen: PooledMean
     env.returns = state["return_so_far"].numpy()
     env.old_obs = rows.start(*state["place"])
     model._last_original_obs = env.old_obs
-    model._last_obs = env.normalize_obs(env.old_obs)  # type: ignore[assignment]  # declared to return dictionaries too
+    model._last_obs = env.normalize_obs(env.old_obs)
     model._last_episode_starts = np.ones(env.num_envs, dtype=bool)
     if isinstance(model, OffPolicyAlgorithm):
         _fill(model.replay_buffer, state["replay"])

@@ -48,7 +48,7 @@ class CooperativeRows(VecEnvWrapper):
         self._n_agents = len(env.possible_agents)
         self.last_episode: dict[str, float] = {}
         self._next_seed: int | None = None
-        self._seeds: list[int] | None = None  # those in use, if they are known
+        self._own_seeds: list[int] | None = None  # those in use, if they are known
         self._episode = self._t = 0
         vector = concat_vec_envs_v1(
             pettingzoo_env_to_vec_env_v1(env), settings.num_cooperatives, num_cpus=0, base_class="stable_baselines3"
@@ -80,14 +80,14 @@ class CooperativeRows(VecEnvWrapper):
         """
         if seeds is None:
             return self.reset()
-        self._seeds, self._episode, self._t, self._next_seed = list(seeds), episode, 0, None
+        self._own_seeds, self._episode, self._t, self._next_seed = list(seeds), episode, 0, None
         vector: Any = self.venv
-        observations: NDArray[np.float32] = vector.venv.reset(seed=self._seeds[0], options={"episode": episode})[0]
+        observations: NDArray[np.float32] = vector.venv.reset(seed=self._own_seeds[0], options={"episode": episode})[0]
         return observations
 
     def place(self) -> sb3.Place | None:
         """What :meth:`start` must get to begin the present episode; ``None`` if rounds of it were played, or its seeds are not known."""
-        return None if self._seeds is None or self._t else (self._seeds, self._episode)
+        return None if self._own_seeds is None or self._t else (self._own_seeds, self._episode)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Play the round."""
