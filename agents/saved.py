@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import pickle
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -43,18 +44,17 @@ def write(path: str | Path, data: Mapping[str, Any], what: str) -> Path:
         raise ValueError(f"{what} {str(path)!r} was not written: {name} is not finite")
     buffer = io.BytesIO()
     torch.save(dict(data), buffer)
-    content = _sealed(buffer.getvalue())
-    return write_atomically(path, lambda file: file.write(content))
+    archive = buffer.getbuffer()  # a view: a replay buffer can be as large as the memory that is left
+    return write_atomically(path, lambda file: file.writelines(_sealed(archive)))
 
 
-def read(path: str | Path, what: str, advice: str, *, trusted: bool = False) -> dict[str, Any]:
-    """Read data that :func:`write` wrote.
+def read(path: str | Path, what: str, advice: str) -> dict[str, Any]:
+    """Read data that :func:`write` wrote. Reading runs no code: a file that holds more than tensors and plain data is refused.
 
     Args:
         path: The file.
         what: What it is, for the message, such as ``"policy"``.
         advice: What to do if it is refused, for the message.
-        trusted: Whether the file may run code when it is loaded. If not, it may hold only tensors and plain data.
 
     Raises:
         ValueError: If the file cannot be read, is damaged or something else, or a number in it is not finite. The message names the file.
@@ -65,9 +65,12 @@ def read(path: str | Path, what: str, advice: str, *, trusted: bool = False) -> 
     except OSError as error:
         raise ValueError(f"{what} {str(path)!r} cannot be read ({error.strerror or error})") from error
     try:
-        data: Any = torch.load(io.BytesIO(_unsealed(content)), weights_only=not trusted)
+        data: Any = torch.load(io.BytesIO(_unsealed(content)), weights_only=True)
     except _DamageError as damage:
         raise ValueError(f"{what} {str(path)!r} is damaged or not a {what} ({damage}): {advice}") from None
+    except pickle.UnpicklingError as error:
+        why = "it holds more than tensors and plain data"
+        raise ValueError(f"{what} {str(path)!r} is damaged or not a {what} ({why}): {advice}") from error
     except Exception as error:  # which one depends on which bytes are wrong
         raise ValueError(f"{what} {str(path)!r} is damaged or not a {what} ({type(error).__name__}): {advice}") from error
     if not isinstance(data, dict):
@@ -86,10 +89,10 @@ class _DamageError(Exception):
     """A file is not what was written."""
 
 
-def _sealed(archive: bytes) -> bytes:
-    """The archive with its digest as the comment."""
-    assert archive[-_END_SIZE:].startswith(_END)
-    return archive[:-2] + _SEAL_SIZE.to_bytes(2, "little") + _MARK + hashlib.sha256(archive).hexdigest().encode()
+def _sealed(archive: memoryview) -> tuple[memoryview, bytes]:
+    """The archive with its digest as the comment, in two parts."""
+    assert bytes(archive[-_END_SIZE:]).startswith(_END)
+    return archive[:-2], _SEAL_SIZE.to_bytes(2, "little") + _MARK + hashlib.sha256(archive).hexdigest().encode()
 
 
 def _unsealed(content: bytes) -> bytes:

@@ -270,13 +270,12 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
 
         Args:
             seed: Seed of this episode and of those that follow. With ``None``, the next episode of the current seed begins.
-            options: Part of PettingZoo's interface; not used here.
+            options: ``episode``: which of the seed's episodes to begin with, from 0; only with a seed. Others are not used here.
 
         Raises:
-            ValueError: If the seed is negative or not a whole number.
+            ValueError: If the seed or the episode is negative or not a whole number, or if there is an episode without a seed.
         """
-        del options
-        self.engine.reset(None if seed is None else [seed])
+        self.engine.reset(None if seed is None else [seed], episode=(options or {}).get("episode", 0))
         if seed is not None or self.np_random is None:
             self.np_random = np.random.default_rng(seed)
         if seed is not None:

@@ -103,6 +103,14 @@ class CooperativeVecEnv(VecEnv):
         self._began = time.perf_counter()
         return self._rows.observations()
 
+    def place(self) -> tuple[list[int], int] | None:
+        """What :meth:`start` must get to begin the present episode: the cooperatives' seeds, and which of their episodes it is.
+
+        ``None`` if rounds of the episode were played, or before the first one.
+        """
+        engine = self.engine
+        return None if engine.seeds is None or engine.t else (engine.seeds.tolist(), engine.episode)
+
     def step_async(self, actions: NDArray[Any]) -> None:
         """Take the actions of all rows, ``(E·N, K)`` or ``(E·N,)`` by form.
 

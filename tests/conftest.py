@@ -2,6 +2,7 @@
 
 import gc
 import importlib.util
+import json
 import os
 import sys
 import uuid
@@ -123,3 +124,51 @@ def tempted():
         profiles=[{"holders": 1, "tolerances": {"missed_cancer": 0.1}}],
         conduct={"forgeries": [{"kind": "echo"}, {"kind": "twin"}], "levers": [{"kind": "lax"}]},
     )
+
+
+class CutOffError(Exception):
+    """A training is cut off."""
+
+
+@pytest.fixture
+def cut_off():
+    """Train until so many agent-steps are reported, and then no more; the run's folder holds a checkpoint and no policy."""
+    from proxycoop.training.train import train
+
+    def call(settings, folder: Path, after: int, **how: object) -> None:
+        def cut(done: int, total: int, metrics: dict[str, float]) -> None:
+            if done > after:
+                raise CutOffError
+
+        with pytest.raises(CutOffError):
+            train(settings, folder, progress=cut, **how)
+        assert (folder / "checkpoint.pt").exists()
+        assert not (folder / "policy.pt").exists()
+
+    return call
+
+
+@pytest.fixture
+def resumed(tmp_path, cut_off):
+    """Check that a run that is cut off and goes on ends as if it had not been; gives its folder."""
+    import torch
+
+    from proxycoop.training.train import train
+
+    def call(settings, after: int) -> Path:
+        whole = train(settings, tmp_path / "whole", tensorboard=False)
+        cut_off(settings, tmp_path / "cut", after, tensorboard=False)
+        began_at = []
+        folder = train(settings, tmp_path / "cut", resume=True, tensorboard=False, progress=lambda done, *_: began_at.append(done))
+        curve = json.loads((whole / "curve.json").read_text())["updates"]
+        assert began_at[0] > curve[0]["agent_steps"]  # it did not begin again
+        a, b = (torch.load(one / "policy.pt", weights_only=True) for one in (whole, folder))
+        for networks in (a.pop("network"), b.pop("network")), (a, b):
+            assert networks[0].keys() == networks[1].keys()
+            for name, entry in networks[0].items():
+                assert torch.equal(entry, networks[1][name]) if isinstance(entry, torch.Tensor) else entry == networks[1][name]
+        assert curve == json.loads((folder / "curve.json").read_text())["updates"]
+        assert not (folder / "checkpoint.pt").exists()
+        return folder
+
+    return call

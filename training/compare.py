@@ -48,7 +48,7 @@ from .measures import scenario_digest as scenario_digest
 from .measures import training_settings as training_settings
 from .outputs import Outputs, locked
 from .own_modules import modules_for, modules_of, not_ours
-from .settings import TrainSettings
+from .settings import TrainSettings, differing
 from .train import train
 from .workers import begin, ending_orderly, stop, tell
 
@@ -465,9 +465,8 @@ def _require_resumable(folder: Path, new: Sequence[Cell]) -> None:
         path = _result_of(cell, folder).with_name("run.json")
         if cell.agent == "learned" and path.exists() and not path.with_name("result.json").exists():
             old, plain = read_json(path).get("settings"), cell.settings.plain()
-            if old != plain and isinstance(old, dict):
-                changed = sorted(name for name in old | plain if old.get(name) != plain.get(name))
-                raise ValueError(f"{str(path)!r} is that of a training with another {', '.join(changed)}: choose another --out")
+            if isinstance(old, dict) and (others := differing(old, plain)):
+                raise ValueError(f"{str(path)!r} is that of a training with another {', '.join(others)}: choose another --out")
 
 
 def _shared(cell: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:

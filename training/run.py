@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..agents import saved
 from ..agents.network import LotNetwork
-from .settings import Checkpointed, TrainSettings
+from .settings import TrainSettings
 
 if TYPE_CHECKING:  # TensorBoard's writer is slow to import
     from torch.utils.tensorboard import SummaryWriter
@@ -60,6 +60,7 @@ class Run:
         progress: Called after every update.
         tensorboard: Whether to write TensorBoard's logs.
         checkpoint: The content of the run's checkpoint file, if there is one.
+        versions: Versions of the packages on which a checkpoint depends, by name.
     """
 
     def __init__(
@@ -70,9 +71,11 @@ class Run:
         progress: Progress | None = None,
         tensorboard: bool = False,
         checkpoint: Mapping[str, Any] | None = None,
+        versions: Mapping[str, str] | None = None,
     ) -> None:
         self.settings = settings.model_copy(update={"scenario": settings.training_scenario})
         self._given = settings
+        self._versions = dict(versions or {})
         self.folder = folder
         self.checkpoint = None if checkpoint is None else checkpoint["state"]
         self.curve: list[dict[str, float]] = [] if checkpoint is None else checkpoint["curve"]
@@ -92,8 +95,7 @@ class Run:
     @property
     def is_due(self) -> bool:
         """Whether it is time for a checkpoint."""
-        settings = self.settings
-        return isinstance(settings, Checkpointed) and len(self.curve) - self._kept_at >= settings.checkpoint_every
+        return len(self.curve) - self._kept_at >= self.settings.checkpoint_every
 
     @property
     def seconds(self) -> float:
@@ -125,19 +127,6 @@ class Run:
         if (name := saved.first_not_finite(dict(self._watched()))) is not None:
             raise self._diverged(f"parameter {name} is not finite", self.steps_done if agent_steps is None else agent_steps)
 
-    def require_finite_checkpoint(self, learned: object) -> None:
-        """Refuse a checkpoint from which a network that has diverged was read, where only the library can read it.
-
-        Args:
-            learned: Tensors of the network and of its optimiser, in mappings.
-
-        Raises:
-            ValueError: If a number is not finite. The message names it and the file.
-        """
-        if (name := saved.first_not_finite(learned)) is not None:
-            file = str(self.folder / CHECKPOINT)
-            raise ValueError(f"checkpoint {file!r} holds numbers that are not finite, in {name}: delete it to train from the start")
-
     def report(self, agent_steps: int, metrics: Mapping[str, float]) -> None:
         """Record an update.
 
@@ -165,8 +154,13 @@ class Run:
         if self._progress is not None:
             self._progress(agent_steps, max(self.settings.total_steps, agent_steps), dict(metrics))
 
-    def keep(self, state: object) -> None:
+    def keep(self, state: Mapping[str, Any]) -> None:
         """Write a checkpoint: everything that the rest of the run depends on. A state that is not finite never replaces an earlier one.
+
+        The file is replaced as a whole, so that a process that is killed while it writes leaves the earlier one.
+
+        Args:
+            state: Tensors and plain data: numbers, texts, and mappings and sequences of these. Files with anything else are not read.
 
         Raises:
             ValueError: If a number is not finite: the training has diverged.
@@ -174,7 +168,7 @@ class Run:
         self.require_finite()
         if (name := saved.first_not_finite(state)) is not None:
             raise self._diverged(f"{name} is not finite", self.steps_done)
-        data = {"settings": self._given.plain(), "curve": self.curve, "seconds": self.seconds, "state": state}
+        data = {"settings": self._given.plain(), "versions": self._versions, "curve": self.curve, "seconds": self.seconds, "state": state}
         saved.write(self.folder / CHECKPOINT, data, "checkpoint")
         self._kept_at = len(self.curve)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -42,6 +43,7 @@ class TrainSettings(Settings):
     seats: tuple[str, ...] = Field(
         (), description="Agents that play some of the seats and do not learn, such as 0=none. The others share the policy that is trained."
     )
+    checkpoint_every: int = Field(20, ge=1, description="Updates between checkpoints; episodes if updates are shorter than an episode.")
 
     @property
     def training_scenario(self) -> Scenario:
@@ -127,10 +129,18 @@ class TrainSettings(Settings):
         return tuple(f"{seat}={name}" for seat, name in named.items())
 
 
-class Checkpointed(TrainSettings):
-    """Settings of a run that can continue from a checkpoint. It ends with the same numbers as an uninterrupted run."""
+def differing(old: Mapping[str, Any], plain: Mapping[str, Any]) -> list[str]:
+    """The settings in which two trainings differ.
 
-    checkpoint_every: int = Field(20, ge=1, description="Updates between checkpoints; episodes if updates are shorter than an episode.")
+    Args:
+        old: Settings on disk. In earlier versions some libraries had no ``checkpoint_every``, so its absence is no difference.
+        plain: Settings as :meth:`TrainSettings.plain` gives them.
+
+    Returns:
+        Their names, in alphabetical order.
+    """
+    old = {"checkpoint_every": plain["checkpoint_every"], **old}
+    return sorted(name for name in old.keys() | plain.keys() if old.get(name) != plain.get(name))
 
 
 class PPOSettings(TrainSettings):
@@ -164,10 +174,6 @@ class PPOSettings(TrainSettings):
         return below if 2 * below >= wanted and below * rows_of > 1 else min(size for size in divisors if size > below)
 
 
-class CheckpointedPPOSettings(PPOSettings, Checkpointed):
-    """Settings of PPO with checkpoints."""
-
-
 class RayPPOSettings(PPOSettings):
     """Settings of PPO in RLlib."""
 
@@ -191,10 +197,6 @@ class A2CSettings(TrainSettings):
     n_steps: int = Field(8, ge=1, description="Rounds of every cooperative that an update uses.")
     gae_lambda: float = Field(0.95, ge=0, le=1, description="λ of generalised advantage estimation.")
     ent_coef: float = Field(0.003, ge=0, description="Weight of the entropy bonus.")
-
-
-class CheckpointedA2CSettings(A2CSettings, Checkpointed):
-    """Settings of advantage actor-critic with checkpoints."""
 
 
 class QSettings(TrainSettings):
@@ -242,13 +244,13 @@ class MADDPGSettings(TrainSettings):
     updates_per_round: float = Field(1.0, gt=0, description="Gradient steps per round of all cooperatives.")
 
 
-class EngineSettings(CheckpointedPPOSettings):
+class EngineSettings(PPOSettings):
     """Settings of PPO directly on the engine's tensors."""
 
     device: str = Field("cpu", description="Where cooperatives and networks live: cpu, cuda, cuda:1 …")
 
 
-class GroupSettings(Checkpointed):
+class GroupSettings(TrainSettings):
     """Settings of policy gradients that compare within groups instead of using a critic (Shao et al. 2024; Zhao & Li 2025)."""
 
     learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate at the start; falls linearly to 0.")

@@ -17,10 +17,10 @@ from ..envs.devices import plain_torch
 from ..envs.observations.layout import ObservationLayout
 from ..envs.scenario import differences, load
 from ..files import output_folder, read_json, remove_temporaries, write_json, write_text
-from .libraries.registry import learner
+from .libraries.registry import learner, versions
 from .outputs import Outputs, locked
 from .run import CHECKPOINT, Progress, Run, Trained
-from .settings import TrainSettings
+from .settings import TrainSettings, differing
 
 ENTRIES = ("run.json", "scenario.yaml", "policy.pt", "curve.json", "checkpoint.pt", "tb")
 """What a training writes into its folder."""
@@ -47,8 +47,8 @@ def train(
     * ``tb/``: TensorBoard's logs;
     * ``checkpoint.pt``, until the run is finished.
 
-    An interrupted run continues from its last checkpoint, and ends with the same numbers as an uninterrupted one. With libraries that write
-    no checkpoints (see :mod:`~proxycoop.training.libraries.registry`) it begins again. While a training runs, its folder is locked.
+    An interrupted run continues from its last checkpoint, and ends with the same numbers as an uninterrupted one. While a training runs,
+    its folder is locked.
 
     A training whose numbers are no longer finite stops. It writes no policy, and its last checkpoint stays. Policies and checkpoints carry
     a digest, so that a damaged one is refused; see :mod:`~proxycoop.agents.saved`.
@@ -74,10 +74,11 @@ def train(
     learn = learner(settings)
     folder = output_folder(out)
     with locked(folder, "train"):
-        finished, checkpoint = _prior(folder, settings.plain(), resume, overwrite)
+        finished, checkpoint = _prior(folder, settings, resume, overwrite)
         if not finished:
             _claim(folder, settings, resume, checkpoint is not None, Outputs("train", overwrite=overwrite, inputs=inputs))
-            _train(learn, settings, folder, Run(settings, folder, progress=progress, tensorboard=tensorboard, checkpoint=checkpoint))
+            how: dict[str, Any] = {"progress": progress, "tensorboard": tensorboard, "versions": versions(settings.library)}
+            _train(learn, settings, folder, Run(settings, folder, checkpoint=checkpoint, **how))
     return folder
 
 
@@ -151,7 +152,7 @@ def tqdm_progress(description: str) -> tuple[tqdm[Any], Progress]:
     return bar, move
 
 
-def _prior(folder: Path, plain: dict[str, Any], resume: bool, overwrite: bool) -> tuple[bool, dict[str, Any] | None]:
+def _prior(folder: Path, settings: TrainSettings, resume: bool, overwrite: bool) -> tuple[bool, dict[str, Any] | None]:
     """Whether the run in the folder is finished, and its checkpoint, if it has one and is to be resumed."""
     if overwrite and not resume:
         return False, None
@@ -166,30 +167,34 @@ def _prior(folder: Path, plain: dict[str, Any], resume: bool, overwrite: bool) -
         raise ValueError(
             f"{str(folder)!r} holds a run already: resume it with --resume, choose another --out, or replace it with --overwrite"
         )
-    if (old := run["settings"]) != plain:
-        changed = sorted(key for key in old | plain if old.get(key) != plain.get(key))
-        told = "; ".join(differences(plain["scenario"], old["scenario"])) if "scenario" in changed and "scenario" in old else ""
-        raise ValueError(f"{str(folder)!r} holds a run with another {', '.join(changed)}{told and f' ({told})'}: choose another --out")
+    if others := differing(run["settings"], plain):
+        old = run["settings"].get("scenario")
+        told = "; ".join(differences(plain["scenario"], old)) if "scenario" in others and old is not None else ""
+        raise ValueError(f"{str(folder)!r} holds a run with another {', '.join(others)}{told and f' ({told})'}: choose another --out")
     if run.get("finished") and (folder / "policy.pt").exists():
         return True, None
     if not (folder / "checkpoint.pt").exists():
         return False, None
-    return False, _checkpoint(folder / CHECKPOINT, plain)
+    return False, _checkpoint(folder / CHECKPOINT, settings)
 
 
-def _checkpoint(file: Path, plain: dict[str, Any]) -> dict[str, Any]:
-    """The checkpoint of a run with these settings.
+def _checkpoint(file: Path, settings: TrainSettings) -> dict[str, Any]:
+    """The checkpoint of a run with these settings. Reading it runs no code of the file's.
 
     Raises:
-        ValueError: If the file is damaged, is no checkpoint, belongs to another run, or holds numbers that are not finite.
+        ValueError: If the file is damaged, is no checkpoint, belongs to another run, was written with other versions of the library, of
+            torch or of proxycoop, or holds numbers that are not finite.
     """
     advice = "delete it to train from the start"
-    data = saved.read(file, "checkpoint", advice, trusted=True)  # a file of ours, which holds random states
+    data = saved.read(file, "checkpoint", advice)
     if missing := [key for key in ("curve", "seconds", "state") if key not in data]:
         raise ValueError(f"checkpoint {str(file)!r} is damaged or not a checkpoint (it lacks {', '.join(missing)}): {advice}")
-    old = data.get("settings", plain)  # earlier versions did not keep them
-    if changed := sorted(key for key in old | plain if old.get(key) != plain.get(key)):
-        raise ValueError(f"checkpoint {str(file)!r} is that of a run with another {', '.join(changed)}: {advice}")
+    plain = settings.plain()
+    if others := differing(data.get("settings", plain), plain):  # earlier versions did not keep them
+        raise ValueError(f"checkpoint {str(file)!r} is that of a run with another {', '.join(others)}: {advice}")
+    now = versions(settings.library)
+    if others := [f"{name} {old}, here is {now.get(name)}" for name, old in data.get("versions", now).items() if now.get(name) != old]:
+        raise ValueError(f"checkpoint {str(file)!r} was written with {'; '.join(others)}: install what it was written with, or {advice}")
     return data
 
 

@@ -80,7 +80,7 @@ def test_a_file_of_an_earlier_version_has_no_digest_and_is_held_to_its_checksums
     [
         ({"network": {"a": torch.zeros(2), "b": torch.tensor([1.0, math.nan])}}, "network.b"),
         ({"state": [({"exp_avg": torch.tensor(math.inf)},)]}, "state.0.0.exp_avg"),
-        ({"mean": np.array([0.0, -math.inf])}, "mean"),
+        ({"mean": torch.tensor([0.0, -math.inf])}, "mean"),
         ({"scale": math.nan}, "scale"),
     ],
 )
@@ -90,7 +90,15 @@ def test_numbers_that_are_not_finite_are_neither_written_nor_read(tmp_path, data
     assert not (tmp_path / "new.pt").exists()
     torch.save(data, tmp_path / "old.pt")
     with pytest.raises(ValueError, match=rf"policy '.*old\.pt' holds numbers that are not finite, in {name}: delete it"):
-        saved.read(tmp_path / "old.pt", "policy", "delete it", trusted=True)
+        saved.read(tmp_path / "old.pt", "policy", "delete it")
+
+
+def test_an_array_that_is_not_finite_is_not_written_and_a_file_with_more_than_tensors_and_plain_data_not_read(tmp_path):
+    with pytest.raises(ValueError, match=r"policy '.*new\.pt' was not written: mean is not finite"):
+        saved.write(tmp_path / "new.pt", {"mean": np.array([0.0, -math.inf])}, "policy")
+    torch.save({"mean": np.zeros(2)}, tmp_path / "old.pt")
+    with pytest.raises(ValueError, match=r"policy '.*' is damaged .* \(it holds more than tensors and plain data\): delete it"):
+        saved.read(tmp_path / "old.pt", "policy", "delete it")
 
 
 def test_a_policy_that_diverged_is_not_saved_and_one_that_was_is_not_played(tmp_path):

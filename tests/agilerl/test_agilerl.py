@@ -319,3 +319,16 @@ def test_the_example_teaches_proxies_to_earn_more(monkeypatch, capsys):
 def test_observations_carry_their_masks_behind_them(small):
     env = CooperativeAgileRLEnv(small, "loo", 2, actions="multi_discrete", shared=True)
     assert view_of(env).space() == spaces.Box(-10, 10, (env.rows.engine.layout.size + 8,), np.float32)
+
+
+@pytest.mark.parametrize(("algo", "changes"), [("ippo", {}), ("maddpg", {"buffer_size": 50}), ("matd3", {"updates_per_round": 0.4})])
+def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(settings, resumed, algo, changes):
+    resumed(settings(algo, total_steps=400, checkpoint_every=2, batch_size=24, **changes), after=300)
+
+
+def test_a_checkpoint_holds_no_more_of_the_buffer_than_is_filled(settings, tmp_path, cut_off):
+    cut_off(settings("matd3", checkpoint_every=1), tmp_path / "run", after=100, tensorboard=False)
+    kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert kept["versions"].keys() == {"proxycoop", "torch", "agilerl", "peft"}
+    assert kept["state"]["replay"]["rounds"]["reward.proxy0"].shape == (24, 1)
+    assert (tmp_path / "run" / "checkpoint.pt").stat().st_size < 2_000_000  # a buffer that is full takes twenty times as much

@@ -382,3 +382,17 @@ def test_what_the_shared_network_cannot_give_is_refused(small, tmp_path):
 def test_a_buffer_that_does_not_hold_an_episode_is_refused(small, tmp_path):
     with pytest.raises(ValueError, match="buffer_size=71 agent-steps do not hold an episode of 4 cooperatives: use at least 72"):
         train(settings(small, "vdn", buffer_size=71), tmp_path / "run")
+
+
+@pytest.mark.parametrize("algo", ["ippo", "mappo", "iql", "vdn", "qmix"])
+def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(small, resumed, algo):
+    buffer = {} if algo in adapter.PPO_ALGORITHMS else {"buffer_size": 180}  # it has begun anew by then
+    resumed(settings(small, algo, total_steps=400, checkpoint_every=2, batch_size=30, **buffer), after=300)
+
+
+def test_a_checkpoint_holds_no_more_of_the_buffer_than_is_filled(small, tmp_path, cut_off):
+    cut_off(settings(small, "iql", total_steps=400, checkpoint_every=1), tmp_path / "run", after=100, tensorboard=False)
+    kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert kept["versions"].keys() == {"proxycoop", "torch", "benchmarl", "torchrl"}
+    assert kept["state"]["buffer"]["rows"]["done"].shape == (24, 1)  # rounds of four cooperatives
+    assert (tmp_path / "run" / "checkpoint.pt").stat().st_size < 500_000

@@ -90,6 +90,20 @@ def test_episodes_of_a_seed_differ():
     assert not same(first, second)
 
 
+def test_a_reset_may_begin_with_any_episode_of_a_seed():
+    env, other = (cooperative_v0.parallel_env("digits") for _ in range(2))
+    env.reset(seed=1)
+    env.reset()
+    third, _ = env.reset()
+    begun, _ = other.reset(seed=1, options={"episode": 2})
+    assert all(np.array_equal(third[agent], begun[agent]) for agent in env.agents)
+    fourth, begun = env.reset()[0], other.reset()[0]  # and what follows is the same
+    assert all(np.array_equal(fourth[agent], begun[agent]) for agent in env.agents)
+    for wrong, said in (({"seed": 1, "options": {"episode": -1}}, "episode=-1"), ({"options": {"episode": 2}}, "episode=2 needs seeds")):
+        with pytest.raises(ValueError, match=said):
+            env.reset(**wrong)
+
+
 def test_unseeded_environments_differ():
     (a, _), (b, _) = (cooperative_v0.parallel_env("breast_cancer").reset() for _ in range(2))
     assert not same(a, b)

@@ -126,3 +126,14 @@ def test_actions_of_an_episode_that_was_left_are_not_played_in_the_next():
     env.reset()
     with pytest.raises(RuntimeError, match="step_wait was called before step_async"):
         env.step_wait()
+
+
+def test_the_place_of_an_episode_is_all_that_it_takes_to_begin_it():
+    env, other = rows(), rows()
+    assert other.place() is None
+    env.reset()
+    expected = env.reset()
+    assert env.place()[1] == 1
+    assert np.array_equal(other.start(*env.place()), expected)
+    env.step(np.ones((env.num_envs, env.engine.num_items), dtype=np.int64))
+    assert env.place() is None  # rounds of it were played

@@ -395,3 +395,16 @@ def test_a_module_without_its_sizes_says_where_they_come_from(small):
     spec = RLModuleSpec(module_class=LotModule, observation_space=env.get_observation_space(0), action_space=env.get_action_space(0))
     with pytest.raises(ValueError, match=r"model_config=model_config\(scenario, credit\)"):
         spec.build()
+
+
+@pytest.mark.parametrize(("runners", "masks"), [(0, True), (2, False)])
+def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(small, resumed, running_ray, runners, masks):
+    resumed(settings(small, num_env_runners=runners, masks=masks, checkpoint_every=2), after=200)
+
+
+def test_a_checkpoint_holds_tensors_and_plain_data(small, tmp_path, cut_off, running_ray):
+    cut_off(settings(small, checkpoint_every=1), tmp_path / "run", after=100, tensorboard=False)
+    kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert kept["versions"].keys() == {"proxycoop", "torch", "ray"}
+    (position,) = kept["state"]["runners"].values()
+    assert [episode for _, episode in position["places"]] == [1] * 4

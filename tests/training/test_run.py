@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -128,8 +132,105 @@ def test_an_earlier_version_s_checkpoint_goes_on_unless_it_holds_numbers_that_ar
     assert (train(chosen, folder, resume=True, tensorboard=False) / "policy.pt").exists()
 
 
-def test_the_model_within_a_checkpoint_of_stable_baselines3_must_be_finite_too(small, cut, monkeypatch):
-    folder = cut("sb3", "ppo")
-    monkeypatch.setattr(torch.nn.Module, "state_dict", lambda module: {"network.value.bias": torch.tensor([math.nan])})
-    with pytest.raises(ValueError, match=r"checkpoint '.*' holds numbers that are not finite, in policy\.network\.value\.bias: delete it"):
+@pytest.mark.parametrize(("library", "algo"), [*ALGORITHMS, ("sb3", "dqn")])
+def test_a_checkpoint_that_holds_numbers_that_are_not_finite_is_refused_by_the_name_of_the_number(small, cut, library, algo):
+    folder = cut(library, algo)
+    data = torch.load(folder / "checkpoint.pt", weights_only=True)
+    name = "network" if library == "ippo" else "parameters.policy"
+    part = data["state"]
+    for key in name.split("."):
+        part = part[key]
+    parameter = next(iter(part))
+    part[parameter].view(-1)[0] = math.nan
+    torch.save(data, folder / "checkpoint.pt")
+    with pytest.raises(ValueError, match=rf"checkpoint '.*' holds numbers that are not finite, in state\.{name}\.{parameter}: delete it"):
+        train(settings(small, library, algo, checkpoint_every=1), folder, resume=True, tensorboard=False)
+
+
+def test_a_checkpoint_of_other_versions_of_the_library_is_refused(small, cut, monkeypatch):
+    folder, chosen = cut("sb3", "dqn"), settings(small, "sb3", "dqn", checkpoint_every=1)
+    kept = torch.load(folder / "checkpoint.pt", weights_only=True)["versions"]
+    assert kept.keys() == {"proxycoop", "torch", "stable-baselines3"}
+    with monkeypatch.context() as patch:
+        patch.setattr("proxycoop.training.train.versions", lambda library: kept | {"stable-baselines3": "9.9"})
+        with pytest.raises(ValueError, match=r"^checkpoint '.*' was written with stable-baselines3 [\d.]+, here is 9\.9: install what"):
+            train(chosen, folder, resume=True, tensorboard=False)
+    assert (train(chosen, folder, resume=True, tensorboard=False) / "policy.pt").exists()
+
+
+@pytest.mark.parametrize("other", [("sb3", "a2c", {"n_steps": 3}), ("supersuit", "ppo"), ("sb3", "ppo", {"n_epochs": 2})])
+def test_a_checkpoint_of_another_library_algorithm_or_setting_is_refused(small, tmp_path, cut, cut_off, other):
+    folder, (library, algo, *changes) = cut("sb3", "ppo"), other
+    cut_off(settings(small, library, algo, checkpoint_every=1, **dict(*changes)), tmp_path / "other", 100, tensorboard=False)
+    shutil.copy(tmp_path / "other" / "checkpoint.pt", folder)
+    with pytest.raises(ValueError, match=r"checkpoint '.*' is that of a run with another (algo|library|n_epochs).*: delete it"):
         train(settings(small, "sb3", "ppo", checkpoint_every=1), folder, resume=True, tensorboard=False)
+
+
+class Stranger:
+    """Makes a file when it is read from a pickle."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return (open, (str(self.file), "w"))
+
+
+@pytest.mark.parametrize(("library", "algo"), [("sb3", "ppo"), ("supersuit", "dqn")])
+def test_no_checkpoint_runs_code_when_it_is_read(small, tmp_path, cut, library, algo):
+    folder = cut(library, algo)
+    data = torch.load(folder / "checkpoint.pt", weights_only=True)  # tensors and plain data
+    torch.save(data | {"state": Stranger(tmp_path / "made")}, folder / "checkpoint.pt")
+    with pytest.raises(ValueError, match=r"^checkpoint '.*' is damaged .* \(it holds more than tensors and plain data\): delete"):
+        train(settings(small, library, algo, checkpoint_every=1), folder, resume=True, tensorboard=False)
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_run_of_a_version_that_had_no_checkpoints_of_its_library_begins_again(small, tmp_path, cut):
+    folder, chosen = cut("sb3", "dqn"), settings(small, "sb3", "dqn")
+    (folder / "checkpoint.pt").unlink()
+    record = json.loads((folder / "run.json").read_text())
+    del record["settings"]["checkpoint_every"]
+    (folder / "run.json").write_text(json.dumps(record))
+    began_at = []
+    train(chosen, folder, resume=True, tensorboard=False, progress=lambda done, *_: began_at.append(done))
+    assert began_at[0] == 72
+
+
+KILLED = """
+import os, signal, sys
+from proxycoop import files
+from proxycoop.envs import scenario
+from proxycoop.training.libraries.registry import settings_for
+from proxycoop.training.train import train
+
+replace, checkpoints = os.replace, []
+
+def half_way(new, old):
+    if str(old).endswith("checkpoint.pt"):
+        checkpoints.append(old)
+        if len(checkpoints) == 3:
+            os.truncate(new, os.path.getsize(new) // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+    replace(new, old)
+
+os.replace = half_way
+small = scenario.load("breast_cancer", principals=3, horizon=6, profiles=[{"holders": 1, "tolerances": {"missed_cancer": 0.1}}])
+settings = settings_for("sb3", "dqn", scenario=small, credit="loo", total_steps=280, num_cooperatives=4, checkpoint_every=1)
+train(settings, sys.argv[1], tensorboard=False)
+"""
+
+
+def test_a_process_that_is_killed_while_it_writes_a_checkpoint_leaves_the_one_before(small, tmp_path):
+    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "run"], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name for path in (tmp_path / "run").glob(".checkpoint.pt.*")]  # what it was writing
+    chosen = settings(small, "sb3", "dqn", checkpoint_every=1)
+    told = []
+    went_on = train(chosen, tmp_path / "run", resume=True, tensorboard=False, progress=lambda done, *_: told.append(done))
+    assert told == [216, 288]
+    assert not list(went_on.glob(".checkpoint.pt.*"))
+    whole = train(chosen, tmp_path / "whole", tensorboard=False)
+    a, b = (torch.load(one / "policy.pt", weights_only=True)["network"] for one in (whole, went_on))
+    assert all(torch.equal(a[name], b[name]) for name in a)

@@ -9,6 +9,7 @@
 * ``ippo``: PPO in a single file, on the engine's tensors;
 * ``closed_form``: the network's gradient in closed form, for ``ippo``;
 * ``normalise``: statistics of observations, for libraries that do not normalise by themselves;
+* ``resumption``: parts of checkpoints that several libraries share;
 * ``torchrl_env``: the engine as a TorchRL environment;
 * ``benchmarl``: BenchMARL: IPPO, MAPPO, IQL, VDN, QMIX;
 * ``rllib``: Ray's RLlib: PPO;

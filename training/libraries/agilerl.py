@@ -2,7 +2,10 @@
 
 The loops are AgileRL's own, without the parts that evolve populations. The algorithms use our networks. For IPPO all proxies are one agent
 (see :class:`~proxycoop.training.libraries.agilerl_env.CooperativeAgileRLEnv`). The critics of MADDPG and MATD3 must tell proxies apart, so
-there each proxy is an agent; the agents share an actor, and the weights of a critic. Runs cannot be resumed.
+there each proxy is an agent; the agents share an actor, and the weights of a critic.
+
+Interrupted runs continue from their checkpoints, to the same numbers. A checkpoint of MADDPG or MATD3 holds the replay buffer, so it is as
+large as that: for each round of ``buffer_size``, twice the observation, twice the mask and once the action of every proxy.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from agilerl.modules import EvolvableModule, ModuleDict
 from agilerl.networks.distributions import EvolvableDistribution
 from gymnasium import spaces
 from stable_baselines3.common.utils import set_random_seed
+from tensordict import TensorDict
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -30,6 +34,7 @@ from ..run import Run, Trained
 from ..settings import MADDPGSettings, PPOSettings
 from .agilerl_env import Arrays, CooperativeAgileRLEnv
 from .normalise import reference_statistics
+from .resumption import random_states, set_random_states
 
 _FORBIDDEN = -1e8
 """Logit of what a mask forbids, as in AgileRL."""
@@ -154,8 +159,9 @@ def _ippo(run: Run, settings: PPOSettings, env: CooperativeAgileRLEnv, view: _Vi
         critic_networks=_Networks({"proxy": _StateValue(view)}),
     )
     run.watch(lambda: [*agent.actors.named_parameters("actor"), *agent.critics.named_parameters("critic")])
-    seen = _seen(env, env.reset()[0])
-    steps = 0
+    steps, seen = 0, _seen(env, env.reset()[0])
+    if run.checkpoint is not None:
+        steps, seen = run.checkpoint["steps"], _go_on(run.checkpoint, env, agent)
     while steps < settings.total_steps:
         _set_learning_rate(agent, settings.learning_rate * (1 - steps / settings.total_steps))
         columns: list[list[Any]] = [[] for _ in range(6)]
@@ -169,6 +175,8 @@ def _ippo(run: Run, settings: PPOSettings, env: CooperativeAgileRLEnv, view: _Vi
         agent.learn((*({"proxy": column} for column in columns), seen, {"proxy": ended}))
         steps += n_rows
         _report(run, env, agent, steps)
+        if run.is_due:
+            run.keep({"steps": steps, **_state(env, agent)})
     network: LotNetwork = agent.actors["proxy"].wrapped.view.network
     critic: LotNetwork = agent.critics["proxy"].view.network  # a copy of its own
     network.critic, network.value = critic.critic, critic.value
@@ -241,8 +249,11 @@ def _maddpg(run: Run, settings: MADDPGSettings, env: CooperativeAgileRLEnv, view
     )
     run.watch(lambda: agent.actors.named_parameters("actor"))  # it is trained by the critics: theirs soon make it not finite, too
     buffer = ReplayBuffer(settings.buffer_size)
-    seen = _seen(env, env.reset()[0])
-    steps, due = 0, 0.0
+    steps, due, seen = 0, 0.0, _seen(env, env.reset()[0])
+    if run.checkpoint is not None:
+        steps, due, seen = run.checkpoint["steps"], run.checkpoint["due"], _go_on(run.checkpoint, env, agent)
+        agent.learn_counter = run.checkpoint["learn_counter"]
+        _fill(buffer, run.checkpoint["replay"])
     while steps < settings.total_steps:
         for _ in range(settings.scenario.horizon):
             actions, drawn = agent.get_action(seen)
@@ -257,8 +268,43 @@ def _maddpg(run: Run, settings: MADDPGSettings, env: CooperativeAgileRLEnv, view
                 agent.learn(buffer.sample(settings.batch_size))
                 due -= 1
         _report(run, env, agent, steps)
+        if run.is_due:
+            counts = {"steps": steps, "due": due, "learn_counter": agent.learn_counter}
+            run.keep({**counts, "replay": _filled(buffer), **_state(env, agent)})
     network: LotNetwork = agent.actors[env.agents[0]].view.network
     return network
+
+
+def _state(env: CooperativeAgileRLEnv, agent: IPPO | MADDPG | MATD3) -> dict[str, Any]:
+    """Networks, optimisers, cooperatives and random generators, between two episodes.
+
+    AgileRL's ``save_checkpoint`` writes the same networks and optimisers, as a pickle, which runs code when it is read.
+    """
+    return {
+        "learned": {name: part.state_dict() for name, part in agent.evolvable_attributes().items()},
+        "place": env.rows.place(),
+        "random": random_states(),
+    }
+
+
+def _go_on(state: Mapping[str, Any], env: CooperativeAgileRLEnv, agent: IPPO | MADDPG | MATD3) -> Arrays:
+    """Bring an agent that has not begun to where the run was at its checkpoint. Returns what it sees there."""
+    for name, part in agent.evolvable_attributes().items():
+        part.load_state_dict(state["learned"][name])
+    seen = _seen(env, env.start(*state["place"]))
+    set_random_states(state["random"])
+    return seen
+
+
+def _filled(buffer: ReplayBuffer) -> dict[str, Any]:
+    """The part of a replay buffer that is in use, and where the next round goes."""
+    return {"rounds": buffer.storage[: len(buffer)].clone().state_dict(), "cursor": buffer._cursor, "counter": buffer.counter}
+
+
+def _fill(buffer: ReplayBuffer, filled: Mapping[str, Any]) -> None:
+    """Fill an empty replay buffer with what :func:`_filled` found in another."""
+    buffer.add(TensorDict({}, []).load_state_dict(filled["rounds"], strict=False))
+    buffer._cursor, buffer.counter = filled["cursor"], filled["counter"]
 
 
 def _set_learning_rate(agent: IPPO, learning_rate: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,10 @@ class CooperativeAgileRLEnv(PettingZooVecEnv):  # type: ignore[misc]  # not inst
         if seed is not None:
             self.rows.seed(seed)
         return self._by_agent(self.rows.reset()), self._infos()
+
+    def start(self, seeds: Sequence[int], episode: int) -> Arrays:
+        """Begin a given episode of given cooperatives: observations by agent."""
+        return self._by_agent(self.rows.start(seeds, episode))
 
     def step(self, actions: Mapping[str, NDArray[Any]], *args: Any, **kwargs: Any) -> Step:
         """Play one round.

@@ -5,7 +5,8 @@ A script of your own can use the parts: :class:`CooperativeTask` is the task, an
 
 Differences from Stable-Baselines3: observations are normalised by statistics that are fixed beforehand, rewards and advantages are not
 normalised, and actor and critic have an optimiser each. BenchMARL's VDN and QMIX learn the team's value from the mean of the agents'
-rewards. BenchMARL's checkpoints do not hold the optimisers, so an interrupted run begins again.
+rewards. Interrupted runs continue from their checkpoints, to the same numbers. A checkpoint of IQL, VDN or QMIX holds the replay buffer, so
+it is as large as that: three to five times an observation for each agent-step of ``buffer_size``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import logging
 import math
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -28,7 +29,7 @@ from benchmarl.environments import TaskClass
 from benchmarl.experiment import Callback, Experiment, ExperimentConfig
 from benchmarl.experiment import experiment as experiment_module
 from benchmarl.models.common import Model, ModelConfig
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import Composite
 from torchrl.envs import EnvBase, Transform
@@ -40,6 +41,7 @@ from ...envs.scenario import Scenario, load
 from ..run import Run, Trained
 from ..settings import PPOSettings, QSettings
 from .normalise import reference_statistics
+from .resumption import random_states, set_random_states
 from .torchrl_env import GROUP, CooperativeTorchRLEnv
 
 Q_ALGORITHMS = {"iql": IqlConfig, "vdn": VdnConfig, "qmix": QmixConfig}
@@ -246,7 +248,8 @@ def learn(run: Run) -> Trained:
     settings = run.settings
     task = CooperativeTask(settings.scenario, settings.credit, settings.rewards)
     with _quiet(), tempfile.TemporaryDirectory(prefix="benchmarl_", dir=run.folder) as folder:
-        experiment = Experiment(
+        experiment = _ResumableExperiment(
+            run,
             task,
             _algorithm(run),
             LotModelConfig(**task.layout.sizes, hidden=settings.hidden),
@@ -255,8 +258,69 @@ def learn(run: Run) -> Trained:
             callbacks=[_Recorder(run)],
         )
         run.watch(experiment.losses[GROUP].named_parameters)
+        if run.checkpoint is not None:
+            experiment.go_on(run.checkpoint)
         experiment.run()
     return Trained(_network(task, experiment, settings.hidden), *task.statistics, greedy=isinstance(settings, QSettings))
+
+
+class _ResumableExperiment(Experiment):  # type: ignore[misc]  # BenchMARL ships no types
+    """An experiment that writes our checkpoints where BenchMARL would write its own.
+
+    BenchMARL's hold neither the optimisers nor the environment nor the random generators, and their buffers also what is not filled.
+
+    Args:
+        run: The run.
+        *arguments: As for any experiment.
+        **more: The same.
+    """
+
+    def __init__(self, run: Run, *arguments: Any, **more: Any) -> None:
+        self._of_run = run
+        super().__init__(*arguments, **more)
+
+    @property
+    def _env(self) -> CooperativeTorchRLEnv:
+        env: CooperativeTorchRLEnv = self.collector.env.base_env
+        return env
+
+    def _save_experiment(self) -> None:
+        """Write a checkpoint if one is due. BenchMARL calls this between two iterations, when the next episode has begun."""
+        if not self._of_run.is_due:
+            return
+        buffer, engine = self.replay_buffers[GROUP], self._env.engine
+        assert engine.seeds is not None
+        assert engine.t == 0
+        state = {
+            "experiment": self.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers[GROUP].items()},
+            "buffer": {
+                "rows": buffer.storage[: len(buffer)].state_dict(),
+                "sampler": buffer.sampler.state_dict(),
+                "writer": buffer.writer.state_dict(),
+            },
+            "place": (engine.seeds.tolist(), engine.episode),
+            "random": random_states(),
+        }
+        self._of_run.keep(state)
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Bring an experiment that has not begun to where the run was at its checkpoint."""
+        self.load_state_dict(state["experiment"])
+        for name, optimizer in self.optimizers[GROUP].items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        buffer, kept = self.replay_buffers[GROUP], state["buffer"]
+        buffer.extend(TensorDict({}, []).load_state_dict(kept["rows"], strict=False))
+        buffer.sampler.load_state_dict(kept["sampler"])
+        buffer.writer.load_state_dict(kept["writer"])
+        self._env.go_on(*state["place"])
+        self.collector.reset()  # which has begun an episode already
+
+    def _collection_loop(self) -> None:
+        """Train. BenchMARL calls this after it has set the seed."""
+        if self._of_run.checkpoint is not None:
+            set_random_states(self._of_run.checkpoint["random"])
+        super()._collection_loop()
 
 
 def _algorithm(run: Run) -> AlgorithmConfig:
@@ -290,6 +354,8 @@ def _config(run: Run, folder: str) -> ExperimentConfig:
     config = ExperimentConfig.get_from_yaml()
     changes: dict[str, Any] = {
         "save_folder": folder,
+        "checkpoint_interval": frames,
+        "exclude_buffer_from_checkpoint": True,  # it is added, as far as it is filled
         "loggers": [],
         "create_json": False,
         "evaluation": False,

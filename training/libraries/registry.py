@@ -8,19 +8,19 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from ... import __version__
 from ...envs.observations.spaces import ActionForm
 from ...registry import unknown_name
 from ...settings import problems
 from ..run import Run, Trained
 from ..settings import (
     A2CSettings,
-    CheckpointedA2CSettings,
-    CheckpointedPPOSettings,
     EngineSettings,
     GroupSettings,
     MADDPGSettings,
@@ -61,6 +61,7 @@ class Library:
         extra: Extra of this package that installs the library; ``None`` if it is always installed.
         packages: Packages that must be importable.
         seats: Whether it can train around agents that play some of the seats.
+        core: Packages of its own that are always installed.
     """
 
     what: str
@@ -68,26 +69,30 @@ class Library:
     extra: str | None = None
     packages: tuple[str, ...] = field(default=())
     seats: bool = False
+    core: tuple[str, ...] = field(default=())
 
 
 LIBRARIES: Mapping[str, Library] = {
     "sb3": Library(
         "Stable-Baselines3 on the vectorised face, with a row for every proxy",
-        {"ppo": Algorithm(CheckpointedPPOSettings), "a2c": Algorithm(CheckpointedA2CSettings), "dqn": Algorithm(QSettings, CODES)},
+        {"ppo": Algorithm(PPOSettings), "a2c": Algorithm(A2CSettings), "dqn": Algorithm(QSettings, CODES)},
         seats=True,
+        core=("stable_baselines3",),
     ),
     "sb3-contrib": Library(
         "Stable-Baselines3 contrib, on the same face",
-        {"maskable_ppo": Algorithm(CheckpointedPPOSettings, masks=True)},
+        {"maskable_ppo": Algorithm(PPOSettings, masks=True)},
         "sb3-contrib",
         ("sb3_contrib",),
         seats=True,
+        core=("stable_baselines3",),
     ),
     "supersuit": Library(
         "Stable-Baselines3 on the PettingZoo face, vectorised by SuperSuit",
         {"ppo": Algorithm(PPOSettings), "a2c": Algorithm(A2CSettings), "dqn": Algorithm(QSettings, CODES)},
         "supersuit",
         ("supersuit",),
+        core=("stable_baselines3",),
     ),
     "rllib": Library("Ray's RLlib, for more than one machine", {"ppo": Algorithm(RayPPOSettings, masks=True)}, "rllib", ("ray",)),
     "benchmarl": Library(
@@ -179,6 +184,12 @@ def _require_seats(library: str) -> None:
 def missing_packages(library: Library) -> list[str]:
     """The packages that a library needs and that are not installed."""
     return [package for package in library.packages if find_spec(package) is None]
+
+
+def versions(library: str) -> dict[str, str]:
+    """Versions of what a checkpoint of a library depends on, by the name of the package: ours, torch's and the library's."""
+    packages = ("torch", *LIBRARIES[library].core, *LIBRARIES[library].packages)
+    return {"proxycoop": __version__, **{package.replace("_", "-"): version(package) for package in packages}}
 
 
 def learner(settings: TrainSettings) -> Callable[[Run], Trained]:

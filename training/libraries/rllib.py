@@ -5,7 +5,8 @@ A script of your own can use the parts: :class:`CooperativeMultiAgentEnv` is the
 
 Differences from Stable-Baselines3: observations are normalised by statistics that are fixed beforehand, rewards are not normalised, and
 advantages are normalised over a whole update. RLlib steps its environments one after the other, each an engine with one cooperative. This
-costs several times what the vectorised face does. Runners on many processors make up for it.
+costs several times what the vectorised face does. Runners on many processors make up for it. Interrupted runs continue from their
+checkpoints, to the same numbers.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,17 +25,21 @@ import numpy as np
 import ray
 import torch
 from gymnasium import spaces
+from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.distribution.torch.torch_distribution import TorchCategorical, TorchMultiCategorical
 from ray.rllib.core.rl_module.apis import ValueFunctionAPI
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
+from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from ray.rllib.utils.torch_utils import FLOAT_MIN
 from torch import Tensor
 
+from ...agents import saved
 from ...agents.network import LotNetwork, Normaliser
 from ...envs.cooperative_v0 import parallel_env
 from ...envs.metrics import metrics_in
@@ -43,6 +49,7 @@ from ..own_modules import import_modules, modules_for
 from ..run import Run, Trained
 from ..settings import RayPPOSettings
 from .normalise import reference_statistics
+from .resumption import plain, random_states, set_random_states
 
 ByAgent = dict[Any, Any]
 """Values by the number of the agent; terminations and truncations also have the key ``"__all__"``."""
@@ -68,6 +75,7 @@ class CooperativeMultiAgentEnv(ParallelPettingZooEnv):  # type: ignore[misc]  # 
         self.masks = bool(arguments.pop("masks", False))
         import_modules(arguments.pop("modules", ()))
         self._runner = getattr(config, "worker_index", 0)
+        self._next_place: tuple[int, int] | None = None
         super().__init__(parallel_env(**arguments))
         self._names = list(self.par_env.possible_agents)
         self._agent_ids = set(range(len(self._names)))
@@ -85,10 +93,22 @@ class CooperativeMultiAgentEnv(ParallelPettingZooEnv):  # type: ignore[misc]  # 
                 runners would play the same cooperatives. Therefore the seed that is used also depends on the runner's number.
             options: As in PettingZoo.
         """
-        if seed is not None:
+        if self._next_place is not None:
+            seed, episode = self._next_place
+            options, self._next_place = {**(options or {}), "episode": episode}, None
+        elif seed is not None:
             seed = int(np.random.SeedSequence([seed, self._runner]).generate_state(1)[0])
         observations, infos = super().reset(seed=seed, options=options)
         return self._observed(observations, infos), self._numbered(infos)
+
+    def next_place(self) -> tuple[int, int]:
+        """The seed in use, and which of its episodes begins next."""
+        engine = self.par_env.unwrapped.engine
+        return int(engine.seeds[0]), engine.episode + 1
+
+    def go_on(self, place: tuple[int, int]) -> None:
+        """Let the next reset begin this episode of this seed, whatever seed it gets."""
+        self._next_place = place
 
     def step(self, action_dict: Mapping[int, Any]) -> tuple[ByAgent, ByAgent, ByAgent, ByAgent, ByAgent]:
         """Play one round. The horizon is reported as a termination; :class:`~proxycoop.envs.vector.CooperativeVecEnv` says why."""
@@ -274,7 +294,7 @@ def configure(settings: RayPPOSettings) -> PPOConfig:
 def learn(run: Run) -> Trained:
     """Train on the Ray that is running or that ``RAY_ADDRESS`` names; else on a Ray that is started here and stopped after the training.
 
-    The same seed gives the same run with the same number of runners. An interrupted run begins again.
+    The same seed gives the same run with the same number of runners. An interrupted run continues from its checkpoint, to the same numbers.
 
     Raises:
         ValueError: As :func:`configure` does.
@@ -290,10 +310,14 @@ def learn(run: Run) -> Trained:
         try:
             algorithm = config.build_algo()
             run.watch(lambda: [(name, torch.from_numpy(w)) for name, w in algorithm.learner_group.get_weights()[POLICY].items()])
+            if run.checkpoint is not None:
+                _restore(algorithm, run.checkpoint)
             while run.steps_done < settings.total_steps:
                 played = algorithm.train()["env_runners"]
                 metrics = {name: float(value) for name, value in sorted(played["cooperative"].items())}
                 run.report(int(sum(played["num_agent_steps_sampled_lifetime"].values())), metrics)
+                if run.is_due:
+                    run.keep(_state(algorithm))
             weights = algorithm.learner_group.get_weights()[POLICY]
         finally:
             if algorithm is not None:
@@ -303,6 +327,52 @@ def learn(run: Run) -> Trained:
     network = LotNetwork(known["n_lot_features"], known["n_agent_features"], known["hidden"])
     network.load_state_dict({name.removeprefix("network."): torch.from_numpy(weight) for name, weight in weights.items()})
     return Trained(network, torch.tensor(known["mean"]), torch.tensor(known["variance"]))
+
+
+def _state(algorithm: Algorithm) -> dict[str, Any]:
+    """Everything that the rest of the run depends on. After an update all episodes are over.
+
+    RLlib's ``save_to_path`` writes what ``get_state`` gives, as pickles, which run code when they are read. It leaves out the environments
+    and the random generators.
+    """
+    state: dict[str, Any] = plain(algorithm.get_state())
+    _leave_out_what_is_not_finite(state)
+    runners = [each for each in algorithm.env_runner_group.foreach_env_runner(_position) if each is not None]
+    return {"algorithm": state, "runners": dict(runners), "random": random_states()}
+
+
+def _restore(algorithm: Algorithm, state: Mapping[str, Any]) -> None:
+    """Bring an algorithm that has not begun to where the run was at its checkpoint."""
+    algorithm.set_state(state["algorithm"])
+    # RLlib sends the weights to the runners without waiting, and drops them where it has just sent others: those of the start
+    weights = algorithm.learner_group.get_state(components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True)
+    go_on = partial(_go_on, positions=state["runners"], weights=weights[COMPONENT_LEARNER])
+    algorithm.env_runner_group.foreach_env_runner(go_on)
+    set_random_states(state["random"])
+
+
+def _position(runner: Any) -> tuple[int, dict[str, Any]] | None:
+    """The number of a runner, its random generators, and what its environments play next; ``None`` if it has none."""
+    if runner.env is None:
+        return None
+    places = [env.unwrapped.next_place() for env in runner.env.envs]
+    return runner.worker_index, {"places": places, "random": random_states()}
+
+
+def _go_on(runner: Any, positions: Mapping[int, Mapping[str, Any]], weights: Mapping[str, Any]) -> None:
+    """Let a runner go on from its position, with these weights."""
+    runner.set_state({name: weights[name] for name in (COMPONENT_RL_MODULE, WEIGHTS_SEQ_NO)})
+    if runner.env is not None:
+        position = positions[runner.worker_index]
+        for env, place in zip(runner.env.envs, position["places"], strict=True):
+            env.unwrapped.go_on(place)
+        set_random_states(position["random"])
+
+
+def _leave_out_what_is_not_finite(state: dict[str, Any]) -> None:
+    """Of RLlib's statistics. Some are means of nothing; none of these is a count."""
+    for logged in (state["metrics_logger"], state["learner_group"]["learner"]["metrics_logger"]):
+        logged["stats"] = {name: one for name, one in logged["stats"].items() if saved.first_not_finite(one) is None}
 
 
 @contextmanager

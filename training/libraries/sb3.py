@@ -1,43 +1,63 @@
 """Stable-Baselines3: PPO, A2C and DQN on the vectorised face, where every proxy of every cooperative is a row.
 
-Interrupted runs of PPO and A2C continue from their checkpoints, to the same numbers. Interrupted runs of DQN begin again: they have no
-checkpoints, which would have to hold the replay buffer.
+Interrupted runs continue from their checkpoints, to the same numbers. A checkpoint of DQN holds the replay buffer, so it is as large as
+that: twice an observation and sixteen bytes for each agent-step of ``buffer_size``.
 """
 
 from __future__ import annotations
 
-import io
-import random
-from collections.abc import Callable
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
-from ...envs.engine import Engine
 from ...envs.vector import CooperativeVecEnv
 from ..run import Run, Trained
 from ..settings import A2CSettings, PPOSettings, QSettings, TrainSettings
 from .policy import LotPolicy, LotQPolicy
+from .resumption import plain, random_states, set_random_states
 from .sb3_normalise import PooledMeanStd, normalised
+
+Place = tuple[list[int], int]
+"""The seeds of the cooperatives, and which of the seeds' episodes they play."""
+COUNTS = ("num_timesteps", "_n_updates", "_n_calls", "_episode_num", "exploration_rate")
+"""What an algorithm counts, and DQN's present exploration, which follows from that one round later."""
+COLUMNS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+"""Arrays of a replay buffer, ``(buffer_size, E·N, ...)``."""
+
+
+class ResumableRows(Protocol):
+    """Rows of cooperatives that can begin with any episode of their seeds."""
+
+    def start(self, seeds: Sequence[int] | None = None, episode: int = 0) -> NDArray[np.float32]:
+        """Begin this episode of these seeds: observations ``(E·N, size)``."""
+        ...
+
+    def place(self) -> Place | None:
+        """What :meth:`start` must get to begin the present episode; ``None`` if rounds of it were played, or before the first."""
+        ...
 
 
 def learn(run: Run) -> Trained:
     """Train by PPO, A2C or DQN."""
-    return learn_on_rows(run, algorithm, A2C if isinstance(run.settings, A2CSettings) else PPO)
+    return learn_on_rows(run, algorithm)
 
 
-def learn_on_rows(run: Run, begin: Callable[[Run, VecNormalize, dict[str, int]], BaseAlgorithm], kind: type[BaseAlgorithm]) -> Trained:
+def learn_on_rows(run: Run, begin: Callable[[Run, VecNormalize, dict[str, int]], BaseAlgorithm]) -> Trained:
     """Train on the vectorised face.
 
     Args:
         run: The run.
         begin: Makes the algorithm; see :func:`algorithm`.
-        kind: The algorithm's class, which loads a checkpoint.
     """
     settings = run.settings
     rows = CooperativeVecEnv(
@@ -49,16 +69,11 @@ def learn_on_rows(run: Run, begin: Callable[[Run, VecNormalize, dict[str, int]],
         others=settings.company(),
     )
     env, seen = normalised(rows, rows.engine.layout, settings.gamma)
-    model = begin(run, env, rows.policy_kwargs) if run.checkpoint is None else _restore(run, kind, env, seen, rows)
 
     def metrics() -> dict[str, float]:
         return {name: float(measure.mean()) for name, measure in rows.last_episode.items()}
 
-    def keep(model: BaseAlgorithm) -> None:
-        if rows.engine.t == 0:  # every cooperative is at the start of an episode
-            run.keep(_checkpoint(model, env, seen, rows.engine))
-
-    return fit(run, model, env, seen, metrics, keep)
+    return fit(run, begin(run, env, rows.policy_kwargs), env, seen, rows, metrics)
 
 
 def algorithm(run: Run, env: VecNormalize, policy_kwargs: dict[str, int]) -> BaseAlgorithm:
@@ -137,19 +152,26 @@ def fit(
     model: BaseAlgorithm,
     env: VecNormalize,
     seen: PooledMeanStd,
+    rows: ResumableRows,
     metrics: Callable[[], dict[str, float]],
-    keep: Callable[[BaseAlgorithm], None] | None = None,
 ) -> Trained:
-    """Train to the end.
+    """Train to the end, from the start or from the run's checkpoint.
 
     Args:
         run: The run.
-        model: The algorithm, at its start or as it was at the checkpoint.
+        model: The algorithm, at its start.
         env: Its environment.
         seen: The statistics of its observations.
+        rows: The rows that the environment normalises.
         metrics: Returns means over the episodes that ended last.
-        keep: Writes a checkpoint; called between two rollouts when one is due.
     """
+    if run.checkpoint is not None:
+        _restore(run, model, env, seen, rows)
+
+    def keep() -> None:
+        if (place := rows.place()) is not None:
+            run.keep(_state(model, env, seen, place))
+
     policy: Any = model.policy
     run.watch(policy.network.named_parameters)
     remaining = steps_of(run.settings, env.num_envs)[1] - model.num_timesteps
@@ -160,9 +182,15 @@ def fit(
 
 
 class _Recorder(BaseCallback):
-    """Reports every episode, and writes a checkpoint when one is due."""
+    """Reports every episode, and has a checkpoint written when one is due.
 
-    def __init__(self, run: Run, metrics: Callable[[], dict[str, float]], keep: Callable[[BaseAlgorithm], None] | None) -> None:
+    Args:
+        run: The run.
+        metrics: Returns means over the episodes that ended last.
+        keep: Writes a checkpoint, if it can; called between two rollouts.
+    """
+
+    def __init__(self, run: Run, metrics: Callable[[], dict[str, float]], keep: Callable[[], None]) -> None:
         super().__init__()
         self.run = run
         self.metrics = metrics
@@ -175,39 +203,64 @@ class _Recorder(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         # an update ends here: the network has learnt from the previous rollout
-        if self.keep is not None and self.run.is_due:
-            self.keep(self.model)
+        if self.run.is_due:
+            self.keep()
 
 
-def _checkpoint(model: BaseAlgorithm, env: VecNormalize, seen: PooledMeanStd, engine: Engine) -> dict[str, Any]:
-    """Everything that the rest of the run depends on."""
-    buffer = io.BytesIO()
-    model.save(buffer)
-    return {
-        "model": buffer.getvalue(),
+def _state(model: BaseAlgorithm, env: VecNormalize, seen: PooledMeanStd, place: Place) -> dict[str, Any]:
+    """Everything that the rest of the run depends on, where every cooperative is at the start of an episode.
+
+    Stable-Baselines3's own ``save`` and ``save_replay_buffer`` write pickles, which run code when they are read. Here the same is kept in
+    tensors and plain data. What was seen last is not kept: it is the new episode's start, which is observed again.
+    """
+    state: dict[str, Any] = {
+        "parameters": model.get_parameters(),
+        "counts": {name: getattr(model, name) for name in COUNTS if hasattr(model, name)},
+        "last_episodes": model.ep_info_buffer,
+        "action_space": model.action_space.np_random.bit_generator.state,
         "statistics": [(one.mean, one.var, one.count) for one in (seen, env.ret_rms)],
         "return_so_far": env.returns,
-        "seeds": engine.seeds,
-        "episode": engine.episode,
-        "random": (random.getstate(), np.random.get_state(), torch.get_rng_state()),  # noqa: NPY002  # Stable-Baselines3 draws from these
+        "place": place,
+        "random": random_states(),
     }
+    if isinstance(model, OffPolicyAlgorithm):
+        state["replay"] = _filled(model.replay_buffer)
+    kept: dict[str, Any] = plain(state)
+    return kept
 
 
-def _restore(run: Run, kind: type[BaseAlgorithm], env: VecNormalize, seen: PooledMeanStd, rows: CooperativeVecEnv) -> BaseAlgorithm:
-    """The run as it was at its checkpoint."""
-    checkpoint = run.checkpoint
-    assert checkpoint is not None
-    model = kind.load(io.BytesIO(checkpoint["model"]), env=env, device="cpu", force_reset=False)
-    learned = {"policy": model.policy.state_dict(), "optimizer": model.policy.optimizer.state_dict()}
-    run.require_finite_checkpoint(learned)
-    model.tensorboard_log = run.logs
-    rows.start(checkpoint["seeds"].tolist(), checkpoint["episode"])  # after loading, because loading seeds the environment
-    for one, saved in zip((seen, env.ret_rms), checkpoint["statistics"], strict=True):
-        one.mean, one.var, one.count = saved
-    env.returns = checkpoint["return_so_far"]
-    env.old_obs = rows.observations()
-    python, numpy, pytorch = checkpoint["random"]
-    random.setstate(python)
-    np.random.set_state(numpy)  # noqa: NPY002  # Stable-Baselines3 draws from it
-    torch.set_rng_state(pytorch)
-    return model
+def _restore(run: Run, model: BaseAlgorithm, env: VecNormalize, seen: PooledMeanStd, rows: ResumableRows) -> None:
+    """Bring an algorithm that has not begun to where the run was at its checkpoint."""
+    state = run.checkpoint
+    assert state is not None
+    model.set_parameters(state["parameters"], exact_match=True, device="cpu")
+    for name, count in state["counts"].items():
+        setattr(model, name, count)
+    model.ep_info_buffer = deque(state["last_episodes"], maxlen=model._stats_window_size)
+    model.ep_success_buffer = deque(maxlen=model._stats_window_size)
+    for one, (mean, variance, count) in zip((seen, env.ret_rms), state["statistics"], strict=True):
+        one.mean, one.var, one.count = *(np.asarray(part) for part in (mean, variance)), count
+    env.returns = state["return_so_far"].numpy()
+    env.old_obs = rows.start(*state["place"])
+    model._last_original_obs = env.old_obs
+    model._last_obs = env.normalize_obs(env.old_obs)
+    model._last_episode_starts = np.ones(env.num_envs, dtype=bool)
+    if isinstance(model, OffPolicyAlgorithm):
+        _fill(model.replay_buffer, state["replay"])
+    model.action_space.np_random.bit_generator.state = state["action_space"]
+    set_random_states(state["random"])
+
+
+def _filled(buffer: ReplayBuffer | None) -> dict[str, Any]:
+    """The part of a replay buffer that is in use."""
+    assert buffer is not None
+    rows = {name: getattr(buffer, name)[: buffer.size()] for name in COLUMNS}
+    return {"position": buffer.pos, "full": buffer.full, **rows}
+
+
+def _fill(buffer: ReplayBuffer | None, filled: Mapping[str, Any]) -> None:
+    """Fill an empty replay buffer with what :func:`_filled` found in another."""
+    assert buffer is not None
+    buffer.pos, buffer.full = filled["position"], filled["full"]
+    for name in COLUMNS:
+        getattr(buffer, name)[: buffer.size()] = filled[name].numpy()

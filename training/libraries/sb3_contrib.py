@@ -21,7 +21,7 @@ class MaskableLotPolicy(SharedOverLots, MaskableActorCriticPolicy):
 
 def learn(run: Run) -> Trained:
     """Train. An interrupted run continues from its checkpoint, to the same numbers."""
-    return sb3.learn_on_rows(run, _maskable_ppo, MaskablePPO)
+    return sb3.learn_on_rows(run, _maskable_ppo)
 
 
 def _maskable_ppo(run: Run, env: VecNormalize, policy_kwargs: dict[str, int]) -> MaskablePPO:

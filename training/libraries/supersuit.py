@@ -1,7 +1,7 @@
 """Stable-Baselines3 on the PettingZoo face, vectorised by SuperSuit. PettingZoo's own wrappers can be put in between.
 
-Every cooperative has an engine of its own, so this is slower than the vectorised face of :mod:`~proxycoop.training.libraries.sb3`. An
-interrupted run begins again.
+Every cooperative has an engine of its own, so this is slower than the vectorised face of :mod:`~proxycoop.training.libraries.sb3`.
+Interrupted runs continue from their checkpoints, to the same numbers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def learn(run: Run) -> Trained:
     settings = run.settings
     rows = CooperativeRows(settings)
     env, seen = normalised(rows, rows.layout, settings.gamma)
-    return sb3.fit(run, sb3.algorithm(run, env, rows.layout.sizes), env, seen, lambda: rows.last_episode)
+    return sb3.fit(run, sb3.algorithm(run, env, rows.layout.sizes), env, seen, rows, lambda: rows.last_episode)
 
 
 class CooperativeRows(VecEnvWrapper):
@@ -45,8 +45,11 @@ class CooperativeRows(VecEnvWrapper):
     def __init__(self, settings: TrainSettings) -> None:
         env = cooperative_v0.parallel_env(settings.scenario, settings.credit, actions=settings.actions, rewards=settings.rewards)
         self.layout = env.observation_layout()
+        self._n_agents = len(env.possible_agents)
         self.last_episode: dict[str, float] = {}
         self._next_seed: int | None = None
+        self._own_seeds: list[int] | None = None  # those in use, if they are known
+        self._episode = self._t = 0
         vector = concat_vec_envs_v1(
             pettingzoo_env_to_vec_env_v1(env), settings.num_cooperatives, num_cpus=0, base_class="stable_baselines3"
         )
@@ -63,14 +66,35 @@ class CooperativeRows(VecEnvWrapper):
 
     def reset(self) -> NDArray[np.float32]:
         """Begin an episode in every cooperative: observations ``(E·N, size)``."""
+        if self._next_seed is not None:
+            return self.start(range(self._next_seed, self._next_seed + self.venv.num_envs // self._n_agents))
+        self._episode, self._t = self._episode + 1, 0
         vector: Any = self.venv
-        observations: NDArray[np.float32] = vector.venv.reset(seed=self._next_seed)[0]
-        self._next_seed = None
+        observations: NDArray[np.float32] = vector.venv.reset()[0]
         return observations
+
+    def start(self, seeds: Sequence[int] | None = None, episode: int = 0) -> NDArray[np.float32]:
+        """Begin a given episode of given seeds, which follow one another: observations ``(E·N, size)``.
+
+        Without seeds the next episode begins, as in :meth:`reset`.
+        """
+        if seeds is None:
+            return self.reset()
+        self._own_seeds, self._episode, self._t, self._next_seed = list(seeds), episode, 0, None
+        vector: Any = self.venv
+        observations: NDArray[np.float32] = vector.venv.reset(seed=self._own_seeds[0], options={"episode": episode})[0]
+        return observations
+
+    def place(self) -> sb3.Place | None:
+        """What :meth:`start` must get to begin the present episode; ``None`` if rounds of it were played, or its seeds are not known."""
+        return None if self._own_seeds is None or self._t else (self._own_seeds, self._episode)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Play the round."""
         observations, rewards, dones, infos = self.venv.step_wait()
+        self._t += 1
+        if dones.all():  # the next episode has begun by itself
+            self._episode, self._t = self._episode + 1, 0
         ended = [metrics_in(info) for info, done in zip(infos, dones, strict=True) if done]
         if ended:
             self.last_episode = {name: float(np.mean([one[name] for one in ended])) for name in ended[0]}

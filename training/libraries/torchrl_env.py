@@ -6,6 +6,7 @@ It needs the extra ``benchmarl``, which installs TorchRL. TorchRL's own ``Pettin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no 
         self._codec = ActionCodec("discrete", engine.num_items)
         self._codes = self._codec.table.to(engine.device)  # (2**K, K)
         self._next_seeds: list[int] | None = None
+        self._next_episode = 0  # of these seeds
         self._unknown = torch.full((*self._each, 1), torch.nan, dtype=torch.float32, device=engine.device)
         self._metrics = metric_names(engine.scenario)
         self._make_specs()
@@ -116,7 +118,11 @@ class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no 
 
     def _set_seed(self, seed: int | None) -> None:
         """Set the seed of the next reset. Every cooperative gets a seed of its own from it, as in the other vectorised faces."""
-        self._next_seeds = seeds_from(seed, self.engine.num_envs)
+        self.go_on(seeds_from(seed, self.engine.num_envs))
+
+    def go_on(self, seeds: Sequence[int], episode: int = 0) -> None:
+        """Let the next reset begin this episode of these seeds, one for each cooperative."""
+        self._next_seeds, self._next_episode = list(seeds), episode
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDict:
         """Begin an episode. Without a seed, it is the next episode of the seeds in use.
@@ -130,8 +136,8 @@ class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no 
             raise ValueError(
                 f"_reset names {int(which.sum())} of {self.engine.num_envs} cooperatives: they share one clock: reset all of them or none"
             )
-        self.engine.reset(self._next_seeds)
-        self._next_seeds = None
+        self.engine.reset(self._next_seeds, episode=self._next_episode)
+        self._next_seeds, self._next_episode = None, 0
         return self._outcome({})
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:

@@ -11,7 +11,7 @@ import pytest
 
 from proxycoop.training.libraries import registry as libraries
 from proxycoop.training.libraries.registry import LIBRARIES, find, learner, settings_for
-from proxycoop.training.settings import PPOSettings
+from proxycoop.training.settings import RayPPOSettings
 from proxycoop.training.train import train
 
 
@@ -57,8 +57,8 @@ def test_a_missing_library_gives_the_line_to_type_before_anything_is_written(sma
 def test_actions_and_settings_that_an_algorithm_does_not_take_are_refused(small):
     with pytest.raises(ValueError, match="actions='multi_discrete': sb3 dqn takes discrete"):
         learner(settings_for("sb3", "dqn", scenario=small, actions="multi_discrete"))
-    with pytest.raises(ValueError, match=r"sb3 ppo takes CheckpointedPPOSettings, got PPOSettings: use libraries\.settings_for"):
-        learner(PPOSettings(scenario=small))
+    with pytest.raises(ValueError, match=r"sb3 ppo takes PPOSettings, got RayPPOSettings: use libraries\.settings_for"):
+        learner(RayPPOSettings(scenario=small))
     with pytest.raises(ValueError, match="Input should be 'team'"):
         settings_for("benchmarl", "qmix", scenario=small, rewards="own")
 

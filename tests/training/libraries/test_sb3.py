@@ -99,9 +99,20 @@ def test_the_same_seed_trains_the_same_policy_and_another_seed_another(small, tm
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-@pytest.mark.parametrize(("library", "algo"), [("sb3", "a2c"), ("sb3-contrib", "maskable_ppo")])
-def test_runs_of_on_policy_algorithms_that_were_cut_off_end_as_if_they_had_not_been(small, resumed, library, algo):
-    changes = {"n_steps": 3} if algo == "a2c" else {}
+@pytest.mark.parametrize(
+    ("library", "algo", "changes"),
+    [
+        ("sb3", "ppo", {}),
+        ("sb3", "a2c", {"n_steps": 3}),
+        ("sb3", "dqn", {"buffer_size": 2_000}),
+        ("sb3", "dqn", {"buffer_size": 200, "updates_per_round": 0.5, "rewards": "team"}),  # a buffer that has begun anew
+        ("sb3-contrib", "maskable_ppo", {}),
+        ("supersuit", "ppo", {}),
+        ("supersuit", "a2c", {"n_steps": 3}),
+        ("supersuit", "dqn", {"buffer_size": 2_000}),
+    ],
+)
+def test_runs_that_were_cut_off_end_as_if_they_had_not_been(small, resumed, library, algo, changes):
     resumed(
         settings_for(library, algo, scenario=small, credit="loo", total_steps=500, num_cooperatives=4, checkpoint_every=5, **changes),
         after=400,
