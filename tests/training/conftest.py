@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from proxycoop.envs import scenario
-from proxycoop.training import compare as compare_module
 from proxycoop.training.commands import cli
+from proxycoop.training.executors import processes as processes_module
 from proxycoop.training.settings import TrainSettings
 from proxycoop.training.train import train
 
@@ -35,7 +35,7 @@ def forking():
     @contextmanager
     def within():
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(compare_module, "multiprocessing", SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork")))
+            patch.setattr(processes_module, "multiprocessing", SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork")))
             yield
 
     return within
