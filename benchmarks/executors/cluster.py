@@ -50,9 +50,10 @@ def two_nodes() -> Iterator[Cluster]:
         nodes.shutdown()
 
 
-def command(out: Path, steps: int, *where: str) -> list[str]:
-    """The comparison."""
-    words = ["compare", "-s", "breast_cancer", "-r", "equal", "-r", "loo", "-r", "shapley", "--seeds", "2", "--steps", str(steps)]
+def command(out: Path, size: tuple[int, int], *where: str) -> list[str]:
+    """The comparison, with so many seeds and agent-steps."""
+    seeds, steps = map(str, size)
+    words = ["compare", "-s", "breast_cancer", "-r", "equal", "-r", "loo", "--seeds", seeds, "--steps", steps]
     return [sys.executable, "-m", "proxycoop", *words, "--evaluation-splits", "2", "--episodes", "4", "--out", str(out), *where]
 
 
@@ -101,7 +102,7 @@ def working() -> list[int]:
     return found
 
 
-def rows(folder: Path, steps: int) -> Iterator[tuple[str, str, str]]:
+def rows(folder: Path, size: tuple[int, int]) -> Iterator[tuple[str, str, str]]:
     """What was done, how long it took, and what came of it."""
     want: list[dict[str, str]] = []
 
@@ -111,15 +112,15 @@ def rows(folder: Path, steps: int) -> Iterator[tuple[str, str, str]]:
         return "equal table"
 
     for jobs in (1, 2):
-        seconds = timed(command(folder / f"local-{jobs}", steps, "--jobs", str(jobs)))
+        seconds = timed(command(folder / f"local-{jobs}", size, "--jobs", str(jobs)))
         want = want or table(folder / "local-1")
         yield f"no Ray, {jobs} process{'es' * (jobs > 1)}", f"{seconds:.0f}", same(folder / f"local-{jobs}")
     with two_nodes() as nodes:
         ray = ("--ray", nodes.address)
-        seconds = timed(command(folder / "ray", steps, *ray))
+        seconds = timed(command(folder / "ray", size, *ray))
         yield "two nodes of one core", f"{seconds:.0f}", same(folder / "ray")
         out = folder / "worker"
-        code, seconds = during(command(out, steps, *ray), out, lambda _: os.kill(working()[0], signal.SIGKILL))
+        code, seconds = during(command(out, size, *ray), out, lambda _: os.kill(working()[0], signal.SIGKILL))
         yield "the same; a worker is killed", f"{seconds:.0f}", f"exit {code}, {same(out)}"
         out, kept = folder / "driver", {}
 
@@ -128,28 +129,29 @@ def rows(folder: Path, steps: int) -> Iterator[tuple[str, str, str]]:
             driver.wait()
             kept.update(finished(out))
 
-        code, seconds = during(command(out, steps, *ray), out, cut, after=4)
-        seconds += timed(command(out, steps, *ray))
+        code, seconds = during(command(out, size, *ray), out, cut, after=4)
+        seconds += timed(command(out, size, *ray))
         again = [path for path, when in kept.items() if finished(out)[path] != when]
         if again or not kept:
             sys.exit(f"{len(again)} of {len(kept)} finished cells were run again")
         yield "the same; the command is killed, and given again", f"{seconds:.0f}", f"{len(kept)} cells kept, none again, {same(out)}"
         out = folder / "node"
         lost = next(iter(nodes.worker_nodes))
-        code, seconds = during(command(out, steps, *ray), out, lambda _: nodes.remove_node(lost, allow_graceful=False))
+        code, seconds = during(command(out, size, *ray), out, lambda _: nodes.remove_node(lost, allow_graceful=False))
         yield "the same; a node is killed", f"{seconds:.0f}", f"exit {code}, {same(out)}"
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=12_000, help="agent-steps of each of the six trainings")
+    parser.add_argument("--steps", type=int, default=12_000, help="agent-steps of each training")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of each of the two rules")
     parser.add_argument("--markdown", type=Path, help="write the table into this file")
     arguments = parser.parse_args()
     loads = [os.getloadavg()[0]]
-    lines = ["| 15 cells, 6 of them trainings | seconds | what came of it |", "|---|---:|---|"]
+    lines = [f"| {9 + 2 * arguments.seeds} cells, {2 * arguments.seeds} of them trainings | seconds | what came of it |", "|---|---:|---|"]
     with tempfile.TemporaryDirectory() as folder:
-        for what, seconds, outcome in rows(Path(folder), arguments.steps):
+        for what, seconds, outcome in rows(Path(folder), (arguments.seeds, arguments.steps)):
             loads.append(os.getloadavg()[0])
             lines.append(f"| {what} | {seconds} | {outcome} |")
             sys.stderr.write(f"{lines[-1]}\n")

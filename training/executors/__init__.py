@@ -5,7 +5,7 @@ if __name__ != "proxycoop.training.executors":
 
 from .cluster import connected
 from .costs import Cost, Estimate, cost_of, estimate, measuring
-from .executor import Executor, executor, require_place
+from .places import Executor, executor, require_place
 from .reachable import WorkerLostError
 
 __all__ = ["Cost", "Estimate", "Executor", "WorkerLostError", "connected", "cost_of", "estimate", "executor", "measuring", "require_place"]

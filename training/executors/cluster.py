@@ -45,7 +45,7 @@ def connected(address: str | None, modules: Sequence[str] = ()) -> Iterator[None
     """Keep one connection to a cluster for several executors; ``local`` starts one and ends it. Without an address this does nothing.
 
     Args:
-        address: As :func:`~proxycoop.training.executors.executor.executor` takes it.
+        address: As :func:`~proxycoop.training.executors.places.executor` takes it.
         modules: All modules that workers will import. Those that are not installed are sent along.
 
     Raises:
@@ -80,7 +80,7 @@ def connected(address: str | None, modules: Sequence[str] = ()) -> Iterator[None
 
 @contextmanager
 def cluster(address: str, modules: Sequence[str], moved: Callable[[int], object] | None) -> Iterator[_Cluster]:
-    """A cluster to submit tasks to; see :func:`~proxycoop.training.executors.executor.executor`."""
+    """A cluster to submit tasks to; see :func:`~proxycoop.training.executors.places.executor`."""
     with connected(address, modules), ending_orderly():
         import ray
 
@@ -133,7 +133,12 @@ class _Cluster:
         self._refs[number] = ref
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
-        ref.future().add_done_callback(lambda done: self._writer.submit(self._finish, number, work, done, future))
+
+        def finish(done: Future[Any]) -> None:
+            with suppress(RuntimeError):  # it was cancelled, and nobody waits for it any more
+                self._writer.submit(self._finish, number, work, done, future)
+
+        ref.future().add_done_callback(finish)
         return future
 
     def cancel(self) -> None:

@@ -31,7 +31,7 @@ def processes(modules: Sequence[str], n_jobs: int, moved: Callable[[int], object
     Args:
         modules: Modules that they import first.
         n_jobs: How many there are.
-        moved: What is told about progress; see :data:`~proxycoop.training.executors.executor.Moved`.
+        moved: What is told about progress; see :data:`~proxycoop.training.executors.places.Moved`.
     """
     context = multiprocessing.get_context("spawn")
     others = set(active_children())

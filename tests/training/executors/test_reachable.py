@@ -72,7 +72,7 @@ def test_nobody_at_an_address_is_one_line_within_seconds(scheme):
 
 def test_a_machine_that_does_not_exist_is_one_line():
     pytest.importorskip("ray")
-    with pytest.raises(ValueError, match="--ray nowhere.invalid:6379: nothing can be reached there"):
+    with pytest.raises(ValueError, match=r"--ray nowhere\.invalid:6379: nothing can be reached there"):
         require_place(None, "nowhere.invalid:6379")
 
 
