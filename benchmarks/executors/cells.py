@@ -1,8 +1,8 @@
 """What a cell of a comparison needs in time and memory, by scenario, and what ten thousand of them would cost.
 
-Each scenario is trained twice for so many agent-steps, under one rule, and evaluated as `compare` does by default. A training's processor time
-is a line in its agent-steps. Its slope and its start follow from the two, and with them the time of a training of 120,000 steps. Memory is the
-larger of the two: it does not grow with the steps.
+Each scenario is trained twice for so many agent-steps, under one rule, and evaluated as `compare` does by default. A training's
+processor time is a line in its agent-steps. Its slope and its start follow from the two, and with them the time of a training of 120,000
+steps. Memory is the larger of the two: it does not grow with the steps.
 
 Run: ``python benchmarks/executors/cells.py [--scenarios NAME …] [--markdown FILE]``.
 """
@@ -59,9 +59,9 @@ def main() -> None:
         lines.append(f"| {' | '.join(row)} |")
         sys.stderr.write(f"{lines[-1]}\n")
     told = (
-        f"One training under `{arguments.rule}` by `{arguments.library}` and its evaluation, in seconds of processor time; at {FULL:,} agent-steps "
-        f"by the line through the two that were measured. The last three columns are for 10,000 such cells, at {arguments.price:g} for an hour "
-        "of one core, which is an assumption."
+        f"One training under `{arguments.rule}` by `{arguments.library}` and its evaluation, in seconds of processor time; at {FULL:,} "
+        "agent-steps by the line through the two that were measured. The last three columns are for 10,000 such cells, at "
+        f"{arguments.price:g} for an hour of one core, which is an assumption."
     )
     text = "\n".join(lines) + f"\n\n{told}\n"
     sys.stdout.write(text)

@@ -33,9 +33,9 @@ RETRIES = 5
 """How often a task is run again whose worker or machine died."""
 POLL = 1.0
 """Seconds between two looks at the progress."""
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds that the machines have to say which versions they have. A worker's first start imports torch."""
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 _connection: str | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from proxycoop.training.compare import cells, compare
 from proxycoop.training.executors import Cost, cost_of, estimate, measuring
 
 
@@ -56,3 +57,18 @@ def test_a_cell_that_fails_leaves_no_cost(tmp_path):
     with pytest.raises(KeyError), measuring(tmp_path):
         raise KeyError
     assert cost_of(tmp_path) is None
+
+
+def test_the_command_says_what_many_such_cells_would_cost(small, forking, run, tmp_path):
+    todo = [cell for cell in cells([small], ["loo"], [0], episodes=2, evaluation_splits=2) if cell.agent == "none"]
+    with forking():
+        compare(todo, tmp_path / "out", jobs=1, quiet=True)
+    (place,) = (tmp_path / "out").glob("cells/*/*/*")
+    (place / "cost.json").write_text('{"seconds": 99, "cpu_seconds": 7.2, "peak_memory": 500000000}')
+    code, out, _ = run("cost", tmp_path / "out", "--cells", 1000, "--cores", 10, "--price", 0.5)
+    assert code == 0
+    row = next(line for line in out.splitlines() if "scripted" in line)
+    assert [word for word in row.replace("│", " ").split() if word[0].isdigit()] == ["1", "7.2", "7.2", "500", "2.0", "0.20", "5.0", "1.00"]
+    (place / "cost.json").unlink()
+    assert "holds no cost.json" in run("cost", tmp_path / "out")[2]
+    assert "holds no finished results" in run("cost", tmp_path / "nowhere")[2]
