@@ -16,21 +16,21 @@ from pathlib import Path
 
 from proxycoop.envs import scenario
 from proxycoop.files import write_text
-from proxycoop.training.compare import cells, compare
+from proxycoop.training.compare import cells, compare, results
 from proxycoop.training.executors import Cost, cost_of, estimate
 
 FULL = 120_000
 """Agent-steps of a training by default."""
 
 
-def cost_at(name: str, rule: str, library: str, steps: int, folder: Path) -> Cost:
-    """The cost of one training and its evaluation."""
+def cost_at(name: str, rule: str, library: str, steps: int, folder: Path) -> tuple[int, Cost]:
+    """The cost of one training and its evaluation, and the agent-steps that it did: whole rollouts, so perhaps more than were asked for."""
     every = cells([scenario.load(name)], [rule], [0], library=library, total_steps=steps)
     (trained,) = [cell for cell in every if cell.agent == "learned"]
     compare([trained], folder, jobs=1, quiet=True)
     found = cost_of(folder / "cells" / trained.name)
     assert found is not None
-    return found
+    return int(results(folder)[0]["curve"][-1]["agent_steps"]), found
 
 
 def main() -> None:
@@ -45,16 +45,30 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="write the table into this file")
     arguments = parser.parse_args()
     few, more = arguments.steps
-    titles = ("scenario", "MB", f"s at {few:,}", f"s at {more:,}", f"s at {FULL:,}", "core-hours", f"hours on {arguments.cores}", "price")
+    titles = (
+        "scenario",
+        "MB",
+        "measured: s at steps",
+        "s at steps",
+        f"s at {FULL:,}",
+        "core-hours",
+        f"hours on {arguments.cores}",
+        "price",
+    )
     lines = [f"| {' | '.join(titles)} |", "|---|" + "---:|" * (len(titles) - 1)]
     for name in arguments.scenarios:
         with tempfile.TemporaryDirectory() as folder:
-            costs = [cost_at(name, arguments.rule, arguments.library, steps, Path(folder) / str(steps)) for steps in (few, more)]
-        slope = (costs[1].cpu_seconds - costs[0].cpu_seconds) / (more - few)
-        seconds = costs[1].cpu_seconds + slope * (FULL - more)
-        peak = max((one.peak_memory or 0 for one in costs), default=0)
+            measured = [cost_at(name, arguments.rule, arguments.library, steps, Path(folder) / str(steps)) for steps in (few, more)]
+        done, costs = [steps for steps, _ in measured], [cost for _, cost in measured]
+        if done[0] == done[1]:
+            sys.exit(
+                f"{name}: {few} and {more} agent-steps are the same number of rollouts ({done[0]}): pass --steps that lie further apart"
+            )
+        slope = (costs[1].cpu_seconds - costs[0].cpu_seconds) / (done[1] - done[0])
+        seconds = costs[1].cpu_seconds + slope * (FULL - done[1])
+        peak = max(one.peak_memory or 0 for one in costs)
         many = estimate([Cost(seconds, seconds, peak)], 10_000, arguments.cores, arguments.price)
-        row = [f"`{name}`", f"{peak / 1e6:,.0f}", *(f"{one.cpu_seconds:,.1f}" for one in costs), f"{seconds:,.0f}"]
+        row = [f"`{name}`", f"{peak / 1e6:,.0f}", *(f"{one.cpu_seconds:,.1f} at {steps:,}" for steps, one in measured), f"{seconds:,.0f}"]
         row += [f"{many.core_hours:,.0f}", f"{many.hours:,.1f}", f"{many.price:,.2f}"]
         lines.append(f"| {' | '.join(row)} |")
         sys.stderr.write(f"{lines[-1]}\n")
