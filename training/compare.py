@@ -13,18 +13,13 @@ seed. See :mod:`~proxycoop.training.intervals` for what follows from this.
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import os
 import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
-from multiprocessing import active_children
 from pathlib import Path
-from queue import Empty
-from threading import Thread
 from typing import Any, cast
 
 import torch
@@ -40,6 +35,9 @@ from ..envs.shared import require_served, shared
 from ..files import output_folder, read_json, write_json, write_text
 from .evaluate import EVALUATION_SEED as EVALUATION_SEED
 from .evaluate import EVALUATION_SPLITS, EXACT_COMPARISON, agent_maker, checked_splits, evaluate, held_out_splits
+from .executors import cost_of, executor, measuring, require_place
+from .executors.costs import MARGIN
+from .executors.workers import tell
 from .libraries.registry import settings_for
 from .measures import CELL_COLUMNS as CELL_COLUMNS
 from .measures import EVALUATION, TABLES, tables
@@ -50,7 +48,6 @@ from .outputs import Outputs, locked
 from .own_modules import modules_for, modules_of, not_ours
 from .settings import TrainSettings, differing
 from .train import train
-from .workers import begin, ending_orderly, stop, tell
 
 BASELINES = ("none", "all", "random", "honest", "oracle", "planner", "measuring_planner")
 """Scripted agents that every comparison shows beside the learned agents."""
@@ -229,6 +226,7 @@ def compare(
     out: str | Path,
     *,
     jobs: int | None = None,
+    ray: str | None = None,
     quiet: bool = False,
     overwrite: bool = False,
     inputs: Mapping[Path, str] | None = None,
@@ -236,12 +234,13 @@ def compare(
     """Finish all cells and gather their results.
 
     While it works, the folder is locked. If this process ends, however it ends, the processes that it started end too. Cells that are
-    finished by then are kept, and the others go on from their checkpoints when it is called again.
+    finished by then are kept, and the others go on from their checkpoints when it is called again. On a cluster the others begin anew.
 
     Args:
         all_cells: What to run; see :func:`cells`. Finished cells are not run again.
         out: Folder of the comparison.
         jobs: Processes that run at once; by default one per core.
+        ray: Address of a Ray cluster on which cells are run instead; see :mod:`~proxycoop.training.executors`. The table is the same.
         quiet: Whether to show no progress: neither a bar on a terminal, nor a line for each finished cell elsewhere.
         overwrite: Whether to take a folder over in which other things have the names of ours. Finished cells are kept in any case.
         inputs: Files that were read, each with what it is, in words. They are never replaced.
@@ -252,8 +251,10 @@ def compare(
     Raises:
         ValueError: If a scenario's data, values and model do not fit each other, the folder cannot be written, another process works in
             it, something in it is not ours to replace (see :mod:`~proxycoop.training.outputs`), it holds cells of other settings, or a
-            result is damaged. Also if cells failed; then the message names them, and all others are finished.
+            result is damaged. If ``jobs`` and ``ray`` are both given, or the cluster cannot be joined. Also if cells failed; then the
+            message names them, and all others are finished.
     """
+    require_place(jobs, ray)
     for cell in all_cells:
         _modules_of(cell)  # refuses what other processes cannot find
     folder = output_folder(out)
@@ -264,7 +265,7 @@ def compare(
         outputs.own_folder(folder, {"cells": None, **dict.fromkeys(TABLES)}, known="cells")
         waiting = [cell for cell in all_cells if not _result_of(cell, folder).exists()]
         require_buildable(waiting)
-        failures = _work_off(waiting, folder, jobs, quiet) if waiting else {}
+        failures = _work_off(waiting, folder, jobs, quiet, ray) if waiting else {}
         path = folder / "results.csv"
         if len(failures) < len(all_cells):
             for name, text in tables(results(folder)).items():
@@ -300,26 +301,27 @@ def results(out: str | Path) -> list[dict[str, Any]]:
     return found
 
 
-def _work_off(waiting: Sequence[Cell], folder: Path, jobs: int | None, quiet: bool) -> dict[str, BaseException]:
+def _work_off(waiting: Sequence[Cell], folder: Path, jobs: int | None, quiet: bool, ray: str | None) -> dict[str, BaseException]:
     """Run cells in processes of their own. Returns what failed, by the cells' names."""
     failures: dict[str, BaseException] = {}
-    context = multiprocessing.get_context("spawn")
-    progress: Any = context.Queue()
-    modules = list(dict.fromkeys(module for cell in waiting for module in _modules_of(cell)))
-    n_jobs = min(jobs or os.cpu_count() or 1, len(waiting))
-    others = set(active_children())
+    modules = all_modules(waiting)
     total = sum(_work(cell) for cell in waiting)
     bar = tqdm(total=total, unit=" agent-steps", unit_scale=True, dynamic_ncols=True, disable=quiet or None)
     lines = bar.disable and not quiet
     n_done = 0
-    with ending_orderly(), bar, ProcessPoolExecutor(n_jobs, context, initializer=begin, initargs=(modules, progress)) as pool:
+
+    def moved(steps: int) -> None:
+        bar.update(steps) if steps else bar.refresh()
+
+    with bar, executor(modules, jobs=jobs, ray=ray, n_tasks=len(waiting), moved=moved) as workers:
         bar.set_description(f"0 of {len(waiting)} cells")
-        watcher = Thread(target=_move, args=(bar, progress), daemon=True)
-        watcher.start()
+        memory = _memory_of(waiting, folder) if ray else {}
         try:
             # longest first, so that the last process does not work alone for long
-            ordered = sorted(waiting, key=_work, reverse=True)
-            running: dict[Future[str], Cell] = {pool.submit(_run, cell, str(folder), modules): cell for cell in ordered}
+            running: dict[Future[str], Cell] = {}
+            for cell in sorted(waiting, key=_work, reverse=True):
+                place = _result_of(cell, folder).parent
+                running[workers.submit(_run, cell, place, modules, memory=memory.get(cell.settings.scenario.name))] = cell
             for n_done, future in enumerate(as_completed(running), 1):
                 name, error = running[future].name, future.exception()
                 if error is not None:
@@ -328,16 +330,31 @@ def _work_off(waiting: Sequence[Cell], folder: Path, jobs: int | None, quiet: bo
                 if lines:
                     sys.stderr.write(f"{n_done} of {len(waiting)}: {name}: {future.result() if error is None else f'failed: {error}'}\n")
                     sys.stderr.flush()
-        except BaseException as error:
-            if isinstance(error, (KeyboardInterrupt, SystemExit)) and not quiet:
+        except (KeyboardInterrupt, SystemExit):
+            if not quiet:  # those that are not finished continue from their checkpoints next time, if they have any
                 bar.write(f"stopped; {n_done} of {len(waiting)} cells are finished and kept, the same command goes on", file=sys.stderr)
-            pool.shutdown(wait=False, cancel_futures=True)
-            stop([child for child in active_children() if child not in others])  # their cells continue from their checkpoints next time
             raise
-        finally:
-            progress.put(None)
-            watcher.join()
     return failures
+
+
+def all_modules(some_cells: Iterable[Cell]) -> list[str]:
+    """The modules that processes import before they run cells.
+
+    Raises:
+        ValueError: If one cannot be imported elsewhere, because it was defined in an interactive session.
+    """
+    return list(dict.fromkeys(module for cell in some_cells for module in _modules_of(cell)))
+
+
+def _memory_of(waiting: Sequence[Cell], folder: Path) -> dict[str, int]:
+    """Bytes of memory that a cell needs, by its scenario, as far as finished cells of the folder say it."""
+    found: dict[str, int] = {}
+    for name in {cell.settings.scenario.name for cell in waiting}:
+        costs = map(cost_of, (path.parent for path in folder.glob(f"cells/{name}/*/*/result.json")))
+        peaks = [cost.peak_memory for cost in costs if cost is not None and cost.peak_memory is not None]
+        if peaks:
+            found[name] = int(MARGIN * max(peaks))
+    return found
 
 
 def _modules_of(cell: Cell) -> list[str]:
@@ -355,28 +372,26 @@ def _work(cell: Cell) -> int:
     return steps // 2 * 2 ** ObservationLayout.of(cell.settings.scenario).n_items if cell.agent in RULE_BOUND else steps
 
 
-def _move(bar: tqdm[Any], progress: Any) -> None:
-    while True:
-        try:
-            steps = progress.get(timeout=1)
-        except Empty:
-            bar.refresh()
-            continue
-        if steps is None:
-            return
-        bar.update(steps)
-
-
 def _folder_name(rule: str) -> str:
     """A rule's text as a folder name. Letters that some file systems refuse are left out; then a digest keeps the names apart."""
     safe = re.sub(r"[^\w.=,()-]", "", rule)[:80]
     return rule if safe == rule else f"{safe}-{hashlib.sha256(rule.encode()).hexdigest()[:10]}"
 
 
-def _run(cell: Cell, folder: str, modules: Sequence[str]) -> str:
-    """Run a cell in a process of its own: train, unless its agent is scripted, and evaluate. Returns what came of it, in a few words."""
+def _run(cell: Cell, place: Path, modules: Sequence[str]) -> str:
+    """Run a cell in its folder, in a process of its own: train, unless its agent is scripted, and evaluate.
+
+    Returns:
+        What came of it, in a few words.
+    """
     began = time.perf_counter()
-    place = output_folder(_result_of(cell, Path(folder)).parent)
+    with measuring(output_folder(place)):
+        welfare = _result(cell, place, modules)
+    return f"{time.perf_counter() - began:.0f} s" + ("" if welfare is None else f", welfare {welfare:.1f}")
+
+
+def _result(cell: Cell, place: Path, modules: Sequence[str]) -> float | None:
+    """Write a cell's result into its folder. Returns the mean welfare."""
     told = 0
 
     def progress(done: int, total: int, metrics: dict[str, float]) -> None:
@@ -407,8 +422,7 @@ def _run(cell: Cell, folder: str, modules: Sequence[str]) -> str:
     result = {"version": __version__, "imports": not_ours(modules), "cell": cell.description(), **evaluation.to_dict(), "curve": curve}
     write_json(place / "result.json", result)
     tell(_work(cell) - told)
-    welfare = evaluation.measures["welfare"].mean
-    return f"{time.perf_counter() - began:.0f} s" + ("" if welfare is None else f", welfare {welfare:.1f}")
+    return evaluation.measures["welfare"].mean
 
 
 def _result_of(cell: Cell, folder: Path) -> Path:

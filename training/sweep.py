@@ -31,7 +31,8 @@ from ..agents import AGENTS, Agent
 from ..checks import items_of
 from ..envs.scenario import Scenario
 from ..files import output_folder, read_json, write_json, write_text
-from .compare import CELL_COLUMNS, Cell, cells, columns_of, compare, require_buildable, results
+from .compare import CELL_COLUMNS, Cell, all_modules, cells, columns_of, compare, require_buildable, results
+from .executors import connected, require_place
 from .grid import Setting, are_numbers, grid, meaning_of_setting, point_name
 from .libraries.registry import find
 from .outputs import Outputs, locked
@@ -174,6 +175,7 @@ def sweep(
     out: str | Path,
     *,
     jobs: int | None = None,
+    ray: str | None = None,
     quiet: bool = False,
     overwrite: bool = False,
     inputs: Mapping[Path, str] | None = None,
@@ -187,6 +189,7 @@ def sweep(
         plan: What to run; see :func:`planned`. It is joined with what the folder holds already.
         out: Folder of the sweep.
         jobs: Processes that run at once; by default one per core.
+        ray: Address of a Ray cluster on which cells are run instead; see :mod:`~proxycoop.training.executors`.
         quiet: Whether to show no progress.
         overwrite: Whether to take a folder over in which other things have the names of ours. Finished cells are kept in any case.
         inputs: Files that were read, each with what it is, in words. They are never replaced.
@@ -198,8 +201,9 @@ def sweep(
         ValueError: As :func:`~proxycoop.training.compare.compare` does; or if the folder holds a sweep of other settings. Also if cells
             failed; then the message names their points, and all others are finished.
     """
+    require_place(jobs, ray)
     folder = output_folder(out)
-    with locked(folder, "sweep"):
+    with locked(folder, "sweep"), connected(ray, all_modules(cell for point in plan.points for cell in point.cells)):
         outputs = Outputs("sweep", overwrite=overwrite, inputs=inputs)
         record = _joined(folder, plan)
         outputs.own_folder(folder, {"points": None, **dict.fromkeys(FILES)}, known="points")
@@ -215,7 +219,8 @@ def sweep(
                 sys.stderr.write(f"point {number} of {len(plan.points)}: {point.name}\n")
                 sys.stderr.flush()
             try:
-                compare(point.cells, folder / "points" / point.name, jobs=jobs, quiet=quiet, overwrite=overwrite, inputs=inputs)
+                place = folder / "points" / point.name
+                compare(point.cells, place, jobs=jobs, ray=ray, quiet=quiet, overwrite=overwrite, inputs=inputs)
             except ValueError as error:
                 failures[point.name] = error
         path = folder / "sweep.csv"

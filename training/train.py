@@ -167,6 +167,7 @@ def _prior(folder: Path, settings: TrainSettings, resume: bool, overwrite: bool)
         raise ValueError(
             f"{str(folder)!r} holds a run already: resume it with --resume, choose another --out, or replace it with --overwrite"
         )
+    plain = settings.plain()
     if others := differing(run["settings"], plain):
         old = run["settings"].get("scenario")
         told = "; ".join(differences(plain["scenario"], old)) if "scenario" in others and old is not None else ""

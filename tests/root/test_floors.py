@@ -24,7 +24,7 @@ FLOORS = {
         sweep
         compare
         evaluate grid measures train
-        blocks false_names libraries workers
+        blocks executors false_names libraries
         outputs own_modules run
         intervals settings terminal
     """,

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from proxycoop.envs import scenario
-from proxycoop.training import compare as compare_module
 from proxycoop.training.commands import cli
+from proxycoop.training.executors import processes as processes_module
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +31,7 @@ def forking():
     @contextmanager
     def within():
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(compare_module, "multiprocessing", SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork")))
+            patch.setattr(processes_module, "multiprocessing", SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork")))
             yield
 
     return within

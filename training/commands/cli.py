@@ -12,7 +12,7 @@ import typer
 
 from ... import __version__
 from ..terminal import complain, finish, prepare_streams, say
-from .comparison_commands import COMPARE_EPILOG, REPORT_EPILOG, compare, report
+from .comparison_commands import COMPARE_EPILOG, COST_EPILOG, REPORT_EPILOG, compare, cost, report
 from .drafts.new_command import EPILOG as NEW_EPILOG
 from .drafts.new_command import new
 from .explain_command import EPILOG as EXPLAIN_EPILOG
@@ -116,6 +116,7 @@ app.command(epilog=AUDIT_EPILOG)(audit)
 app.command(epilog=COMPARE_EPILOG)(compare)
 app.command(epilog=SWEEP_EPILOG)(sweep)
 app.command(epilog=REPORT_EPILOG)(report)
+app.command(epilog=COST_EPILOG)(cost)
 app.command(epilog=EXPLAIN_EPILOG)(explain)
 app.command(epilog=REDTEAM_EPILOG)(redteam)
 app.command(epilog=SCHELLING_EPILOG)(schelling)

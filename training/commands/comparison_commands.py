@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ from .options import (
     JobsOption,
     LibraryOption,
     OverwriteOption,
+    RayOption,
     SeatOption,
     SetOption,
     hyperparameters,
@@ -24,10 +25,17 @@ from .options import (
     named_as_options,
 )
 
+if TYPE_CHECKING:
+    from ..executors import Cost
+
 COMPARE_EPILOG = (
     "Examples: `proxycoop compare --seeds 5 --out out/table` · `proxycoop compare -s digits -r equal -r shapley --out out/two` · "
     "`proxycoop compare -r shapley -r 'shapley(budget=30)' -r \"normalised(rule='loo')\" --out out/three` · "
     "run it again to continue after an interruption"
+)
+COST_EPILOG = (
+    "Examples: `proxycoop cost out/table` · `proxycoop cost out/table --cells 10000 --cores 64 --price 0.04` (what 10,000 such cells would "
+    "cost on 64 cores, at 0.04 an hour of one core)"
 )
 REPORT_EPILOG = (
     "Examples: `proxycoop report out/table` · `proxycoop report out/table --parts docs/results` · "
@@ -53,6 +61,7 @@ def compare(
     episodes: Annotated[int, typer.Option("--episodes", min=2, help="Episodes of each evaluation on each of its data splits.")] = 16,
     evaluation_splits: EvaluationSplitsOption = 10,
     jobs: JobsOption = None,
+    ray: RayOption = None,
     same_split: Annotated[bool, typer.Option("--same-split", help="Train on the scenario's own data splits with all seeds.")] = False,
     overwrite: Annotated[
         bool,
@@ -100,10 +109,49 @@ def compare(
     complain("".join(f"{reason}\n" for reason in left_out(loaded, rules)))
     for one, name in zip(loaded, scenario or ["digits"], strict=True):
         examine(one, name)
-    path = run(todo, out, jobs=jobs, overwrite=overwrite, inputs=inputs_of(scenario or []))
+    path = run(todo, out, jobs=jobs, ray=ray, overwrite=overwrite, inputs=inputs_of(scenario or []))
     for table in summarise(results(out)):
         show(console_table(table))
     say(f"wrote {path}; next: proxycoop report {out}\n")
+
+
+def cost(
+    folder: Annotated[Path, typer.Argument(help="Folder of a comparison, of which cells are finished.")],
+    n_cells: Annotated[int, typer.Option("--cells", min=1, help="How many cells like those of a row.")] = 10_000,
+    cores: Annotated[int, typer.Option("--cores", min=1, help="Cores that work at once, one cell each.")] = 64,
+    price: Annotated[
+        float, typer.Option("--price", min=0.0, help="What an hour of one core costs, in any currency. It is an assumption: set yours.")
+    ] = 0.05,
+) -> None:
+    """Say what many cells would cost, by those of a comparison that are finished: core-hours, hours on so many cores, memory, and money.
+
+    Each cell's processor time and peak memory were measured while it ran. Time on busy cores does not count.
+    """
+    from ..compare import results
+    from ..executors import cost_of, estimate
+    from ..executors.costs import FILE
+    from ..terminal import add_row, table_of
+
+    results(folder)  # refuses a folder that holds none
+    measured: dict[tuple[str, str], list[Cost]] = {}
+    for path in sorted(folder.glob("cells/*/*/*/result.json")):
+        found = cost_of(path.parent)
+        if found is not None:
+            kind = "scripted" if path.parent.parent.name.startswith("agent-") else "trained"
+            measured.setdefault((path.parts[-4], kind), []).append(found)
+    if not measured:
+        raise ValueError(f"{str(folder)!r} holds no {FILE}: its cells were run by an older version, which did not measure them")
+    table = table_of(
+        "scenario", "cells", "measured", "s each", "s at most", "MB", "core-hours", f"hours on {cores:,}", "GB on them", "price"
+    )
+    for (scenario, kind), costs in measured.items():
+        many = estimate(costs, n_cells, cores, price)
+        seconds, peaks = [one.cpu_seconds for one in costs], [one.peak_memory for one in costs if one.peak_memory is not None]
+        held = [f"{max(peaks) / 1e6:,.0f}", f"{(many.memory or 0) / 1e9:,.1f}"] if peaks else ["–", "–"]
+        times = [f"{sum(seconds) / len(seconds):,.1f}", f"{max(seconds):,.1f}", held[0], f"{many.core_hours:,.1f}", f"{many.hours:,.2f}"]
+        add_row(table, scenario, kind, str(len(costs)), *times, held[1], f"{many.price:,.2f}")
+    show(table)
+    say(f"{n_cells:,} cells like those of a row; {price:g} for an hour of one core is an assumption, see --price\n")
 
 
 def report(

@@ -48,6 +48,14 @@ EvaluationSplitsOption = Annotated[
     typer.Option("--evaluation-splits", min=1, max=1000, help="Data splits of each evaluation: the same for all; nobody trains on them."),
 ]
 JobsOption = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes that run at once. [default: one per core]")]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        help="Work on a Ray cluster instead of processes here: `auto` for the one that runs on this machine, `HOST:6379` or "
+        "`ray://HOST:10001` for another, `local` to start one. It needs the extra `ray`: `pip install 'proxycoop[ray]'`.",
+    ),
+]
 SeatOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -13,6 +13,7 @@ from .options import (
     HyperOption,
     JobsOption,
     LibraryOption,
+    RayOption,
     SeatOption,
     SetOption,
     assigned,
@@ -74,6 +75,7 @@ def sweep(
         int | None, typer.Option("--evaluation-splits", min=1, max=1000, help="Data splits of each evaluation. [default: as in compare]")
     ] = None,
     jobs: JobsOption = None,
+    ray: RayOption = None,
     same_split: Annotated[bool, typer.Option("--same-split", help="Train on the scenario's own data split with all seeds.")] = False,
     markdown: Annotated[Path | None, typer.Option("--markdown", help="Write the tables and findings as Markdown to this file.")] = None,
     pictures: Annotated[Path | None, typer.Option("--pictures", help="Write the figures as SVG and PNG into this folder.")] = None,
@@ -132,7 +134,7 @@ def sweep(
     outputs.prepare()
     n_cells = sum(len(point.cells) for point in plan.points)
     complain(f"{len(plan.points)} points, {n_cells} cells, {plan.n_trainings} of them trainings; finished cells are not run again\n")
-    path = run(plan, out, jobs=jobs, overwrite=overwrite, inputs=inputs)
+    path = run(plan, out, jobs=jobs, ray=ray, overwrite=overwrite, inputs=inputs)
     for one in scenario_sweeps(swept(out)):
         show(console_table(one, measure))
     with outputs:

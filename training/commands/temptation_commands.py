@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..terminal import add_row, complain, say, show, table_of
-from .options import JobsOption, OverwriteOption, SeedOption, SetOption, inputs_of, load_scenario, outputs_of
+from .options import JobsOption, OverwriteOption, RayOption, SeedOption, SetOption, inputs_of, load_scenario, outputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +39,7 @@ def redteam(
     response_steps: Annotated[int, typer.Option("--response-steps", min=1, help="Agent-steps of each best response.")] = 48_000,
     seed: SeedOption = 0,
     jobs: JobsOption = None,
+    ray: RayOption = None,
     overwrite: OverwriteOption = False,
     overrides: SetOption = None,
 ) -> None:
@@ -76,7 +77,8 @@ def redteam(
             if bar.disable:
                 complain(f"{done} of {total}: {what}\n")
 
-        found = find(names, loaded, folder / "trainings", steps=steps, response_steps=response_steps, seed=seed, jobs=jobs, told=told)
+        kept = folder / "trainings"
+        found = find(names, loaded, kept, steps=steps, response_steps=response_steps, seed=seed, jobs=jobs, ray=ray, told=told)
     for one in found:
         show(console_table(one))
         say("".join(f"{text}\n" for text in sentences(one)) + "\n")
@@ -109,11 +111,11 @@ def schelling(
     from ...envs.shared import require_served
     from ...files import write_bytes, write_json
     from ..analysis.summary import told
+    from ..executors.workers import single_threaded
     from ..pages.drawing import house_style
     from ..pages.temptation_figures import schelling_panels
     from ..temptations.cheats import tempting
     from ..temptations.diagram import schelling as measure
-    from ..workers import single_threaded
 
     loaded = load_scenario(scenario, overrides)
     names = list(dict.fromkeys(rules))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..terminal import complain, remark, say, show
-from .options import AlgoOption, HyperOption, JobsOption, OverwriteOption, SetOption, hyperparameters, inputs_of, load_scenario
+from .options import AlgoOption, HyperOption, JobsOption, OverwriteOption, RayOption, SetOption, hyperparameters, inputs_of, load_scenario
 
 TUNE_EPILOG = (
     'Examples: `proxycoop tune equal -s complement --parameters "scenario:reward.public_share=0.0..0.5" --out out/tuned` · '
@@ -49,6 +49,7 @@ def tune(
         int, typer.Option("--evaluation-splits", min=2, max=1000, help="Data splits of each evaluation; nobody trains on them.")
     ] = 6,
     jobs: JobsOption = None,
+    ray: RayOption = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page, the JSON file, the search and the trainings.")] = Path(
         "tuning"
     ),
@@ -116,7 +117,7 @@ def tune(
                 complain(f"{done} of {total}: {what}\n")
 
         try:
-            found = run(plan, folder, trials=trials, held_out_seeds=held_out_seeds, jobs=jobs, told=told)
+            found = run(plan, folder, trials=trials, held_out_seeds=held_out_seeds, jobs=jobs, ray=ray, told=told)
         except (KeyboardInterrupt, SystemExit):
             complain(f"stopped; {state[0]} of {state[1]} trainings are finished and kept, the same command goes on\n")
             raise

@@ -14,12 +14,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
-from multiprocessing import active_children
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +29,11 @@ from ...agents.seats import populated, require_unprivileged
 from ...envs import Engine, Scenario
 from ...envs.shared import require_served
 from ..evaluate import EVALUATION_SEED, held_out_splits
+from ..executors import Executor, executor, require_place
 from ..intervals import Estimate
 from ..libraries.registry import settings_for
 from ..own_modules import modules_for
 from ..train import train
-from ..workers import begin, ending_orderly, stop
 from .cheats import CHEATS, Gain, gain_of, tempting
 from .exploit import STEPS, Response, best_response, frozen
 
@@ -160,6 +157,7 @@ def redteam(
     response_steps: int = STEPS,
     seed: int = 0,
     jobs: int | None = None,
+    ray: str | None = None,
     told: Callable[[int, int, str], None] | None = None,
 ) -> list[Findings]:
     """Find out what rules tempt proxies to do.
@@ -172,6 +170,7 @@ def redteam(
         response_steps: Agent-steps of each best response.
         seed: Seed of the trainings.
         jobs: Processes that run at once; by default one per core.
+        ray: Address of a Ray cluster on which it is found out instead; see :mod:`~proxycoop.training.executors`.
         told: Called with the jobs done, their total, and what has just been finished, or is being tried.
 
     Returns:
@@ -180,14 +179,19 @@ def redteam(
     Raises:
         ValueError: If a rule is unknown or cannot serve the scenario, or something fails; the message says what.
     """
+    require_place(jobs, ray)
     for rule in rules:
         require_served(scenario, credit.make(rule), rule)
     require_unprivileged(populated(make("honest"), tempting(scenario, rules[0])))
     work = [job for rule in rules for job in _jobs_of(rule, scenario, Path(folder), steps, response_steps, seed)]
     modules = list(dict.fromkeys(module for rule in rules for module in modules_for(scenario, rule, scenario.company.values())))
-    done = _worked_off(work, modules, jobs, told)
-    more = [job for rule in rules for job in _defences_of(rule, scenario, done)]
-    done |= _worked_off(more, modules, jobs, told, len(work))
+    with executor(modules, jobs=jobs, ray=ray, n_tasks=len(work)) as workers:
+        done = _worked_off(work, workers, told)
+        for job in work:
+            if job.call is _response and isinstance(policy := job.arguments[2], Path):
+                done[job.key] = replace(done[job.key], others=frozen(policy))  # a cluster played a copy of it, elsewhere
+        more = [job for rule in rules for job in _defences_of(rule, scenario, done)]
+        done |= _worked_off(more, workers, told, len(work))
     settings = {"steps": steps, "response_steps": response_steps, "seed": seed, "episodes": EPISODES, "splits": SPLITS}
     return [_findings(rule, scenario, done, settings) for rule in rules]
 
@@ -209,7 +213,7 @@ def _jobs_of(rule: str, scenario: Scenario, folder: Path, steps: int, response_s
         f"{rule}/response-learned",
         f"{exploits} those that learned",
         _response,
-        (tempted, rule, frozen(kept), responds, response_steps, seed),
+        (tempted, rule, kept, responds, response_steps, seed),
         after=(f"{rule}/tempted",),
     )
     yield _Job(f"{rule}/planner", f"{rule}: a planner that may use everything", _planned, (tempted,))
@@ -272,43 +276,25 @@ def defences(rule: str, scenario: Scenario) -> list[tuple[str, str, Scenario]]:
     return found
 
 
-def _worked_off(
-    work: Sequence[_Job],
-    modules: Sequence[str],
-    jobs: int | None,
-    told: Callable[[int, int, str], None] | None,
-    before: int = 0,
-) -> dict[str, Any]:
+def _worked_off(work: Sequence[_Job], workers: Executor, told: Callable[[int, int, str], None] | None, before: int = 0) -> dict[str, Any]:
     """Do all jobs in processes of their own, each after those that it waits for. Returns what they answered, by their keys."""
     answers: dict[str, Any] = {}
-    if not work:
-        return answers
     waiting = list(work)
-    context = multiprocessing.get_context("spawn")
-    n_jobs = min(jobs or os.cpu_count() or 1, len(work))
-    others = set(active_children())
-    progress: Any = context.Queue()
-    with ending_orderly(), ProcessPoolExecutor(n_jobs, context, initializer=begin, initargs=(modules, progress)) as pool:
-        running: dict[Future[Any], _Job] = {}
-        try:
-            while waiting or running:
-                for job in [one for one in waiting if set(one.after) <= answers.keys()][: n_jobs - len(running)]:
-                    waiting.remove(job)
-                    running[pool.submit(job.call, *job.arguments)] = job
-                    if told is not None:
-                        told(before + len(answers), before + len(work), job.what)
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    job = running.pop(future)
-                    try:
-                        answers[job.key] = future.result()
-                    except Exception as error:  # a rule of one's own may raise anything
-                        raise ValueError(f"{job.what}: failed: {error}") from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            stop([child for child in active_children() if child not in others])
-            raise
-    if told is not None:
+    running: dict[Future[Any], _Job] = {}
+    while waiting or running:
+        for job in [one for one in waiting if set(one.after) <= answers.keys()][: workers.slots - len(running)]:
+            waiting.remove(job)
+            running[workers.submit(job.call, *job.arguments)] = job
+            if told is not None:
+                told(before + len(answers), before + len(work), job.what)
+        finished, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in finished:
+            job = running.pop(future)
+            try:
+                answers[job.key] = future.result()
+            except Exception as error:  # a rule of one's own may raise anything
+                raise ValueError(f"{job.what}: failed: {error}") from error
+    if told is not None and work:
         told(before + len(work), before + len(work), "")
     return answers
 
@@ -359,8 +345,9 @@ def _declared(engine: Engine) -> float:
     return float(factors[whose].mean()) if whose.any() else 1.0
 
 
-def _response(scenario: Scenario, rule: str, others: str, folder: Path, steps: int, seed: int) -> Response:
-    return best_response(scenario, rule, others, folder, steps=steps, seed=seed)
+def _response(scenario: Scenario, rule: str, others: str | Path, folder: Path, steps: int, seed: int) -> Response:
+    """A best response to others: an agent by name, or the policy of a training's folder."""
+    return best_response(scenario, rule, frozen(others) if isinstance(others, Path) else others, folder, steps=steps, seed=seed)
 
 
 def _gained(name: str, scenario: Scenario, rule: str) -> Gain:

@@ -19,6 +19,7 @@ from pathlib import Path
 from ...checks import whole_number
 from ...files import output_folder
 from ..evaluate import held_out_splits
+from ..executors import require_place
 from .found import HeldOut, Tuned
 from .plan import Plan
 from .pool import Answer, TrainAll, training_pool
@@ -36,6 +37,7 @@ def tune(
     trials: int = 20,
     held_out_seeds: int = 5,
     jobs: int | None = None,
+    ray: str | None = None,
     told: Told | None = None,
 ) -> Tuned:
     """Search the parameters, and compare the best with the defaults on held-out seeds.
@@ -48,6 +50,7 @@ def tune(
         trials: Number of trials, those included that the folder holds already. The defaults are the first, if they lie in the ranges.
         held_out_seeds: Number of seeds of the comparison, at least 2.
         jobs: Processes that run at once; by default one per core. The results do not depend on it.
+        ray: Address of a Ray cluster on which trainings run instead; see :mod:`~proxycoop.training.executors`. Nor on this.
         told: Called after each training, and before the first.
 
     Raises:
@@ -56,6 +59,7 @@ def tune(
     """
     whole_number("trials", trials, 1)
     whole_number("held_out_seeds", held_out_seeds, 2)
+    require_place(jobs, ray)
     plan.trainings(plan.default, plan.held_out_seeds(held_out_seeds), (), Path(), "")  # refuses seeds that train on splits of evaluations
     place, seeds = output_folder(folder), list(plan.seeds)
     search = Search(place, plan.parameters, plan.settings.sampler_seed, plan.settings.plain(), plan.default)
@@ -72,7 +76,7 @@ def tune(
 
     if told is not None:
         told(done, total, "")
-    with training_pool(plan.modules, jobs) as train_all:
+    with training_pool(plan.modules, jobs, ray) as train_all:
         for first in range(0, n_trials, BATCH):
             numbers = range(first, min(first + BATCH, n_trials))
             asked: dict[int, list[Training]] = {}

@@ -1,17 +1,13 @@
-"""Processes that train for a tuning, side by side. What is finished already is read and not trained again."""
+"""Where a tuning trains, several trainings side by side. What is finished already is read and not trained again."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from contextlib import contextmanager
-from multiprocessing import active_children
 from pathlib import Path
-from typing import Any
 
-from ..workers import begin, ending_orderly, stop
+from ..executors import executor
 from .trainings import Training, scored
 
 Answer = dict[str, list[float]] | str
@@ -21,25 +17,22 @@ TrainAll = Callable[[Sequence[Training], Callable[[str], None]], dict[Path, Answ
 
 
 @contextmanager
-def training_pool(modules: Sequence[str], jobs: int | None) -> Iterator[TrainAll]:
-    """Processes that end when the context does, with all that they started.
+def training_pool(modules: Sequence[str], jobs: int | None, ray: str | None = None) -> Iterator[TrainAll]:
+    """Workers that end when the context does, with all that they started.
 
     Args:
         modules: Modules that they import first.
         jobs: How many there are; by default one per core.
+        ray: Address of a Ray cluster whose cores work instead; see :mod:`~proxycoop.training.executors`.
     """
-    context = multiprocessing.get_context("spawn")
-    others = set(active_children())
-    progress: Any = context.Queue()
-    n_jobs = jobs or os.cpu_count() or 1
-    with ending_orderly(), ProcessPoolExecutor(n_jobs, context, initializer=begin, initargs=(list(modules), progress)) as processes:
+    with executor(modules, jobs=jobs, ray=ray) as workers:
 
         def train_all(trainings: Sequence[Training], report: Callable[[str], None]) -> dict[Path, Answer]:
             answers: dict[Path, Answer] = {}
             running: dict[Future[dict[str, list[float]]], Training] = {}
             for training in {one.folder: one for one in trainings}.values():  # two trials may have the same values
                 if (finished := training.scores()) is None:
-                    running[processes.submit(scored, training)] = training
+                    running[workers.submit(scored, training, training.folder)] = training
                 else:
                     answers[training.folder] = finished
             for _ in range(len(trainings) - len(running)):
@@ -52,9 +45,4 @@ def training_pool(modules: Sequence[str], jobs: int | None) -> Iterator[TrainAll
                 report(running[future].what)
             return answers
 
-        try:
-            yield train_all
-        except BaseException:
-            processes.shutdown(wait=False, cancel_futures=True)
-            stop([child for child in active_children() if child not in others])
-            raise
+        yield train_all

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +85,11 @@ def own_splits(settings: TrainSettings, count: int) -> TrainSettings:
     return placed
 
 
-def scored(training: Training) -> dict[str, list[float]]:
-    """Train, and measure: the mean over episodes of each objective on each split. What was finished before is read."""
-    if (finished := training.scores()) is not None:
+def scored(training: Training, place: Path) -> dict[str, list[float]]:
+    """Train in a folder, and measure: the mean over episodes of each objective on each split. What was finished before is read."""
+    if (finished := replace(training, folder=place).scores()) is not None:
         return finished
-    folder = output_folder(training.folder)
+    folder = output_folder(place)
     train(training.settings, folder, resume=True, tensorboard=False)
     scores = measured(training.settings, lambda: make("learned", path=folder), training.episodes, training.splits)
     write_json(folder / RESULT, {"version": __version__, "of": training.description(), "scores": scores})

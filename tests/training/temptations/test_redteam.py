@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from proxycoop.training.executors import processes
 from proxycoop.training.intervals import Estimate
 from proxycoop.training.pages.redteam_page import to_dict, write_redteam
 from proxycoop.training.temptations import cheats as cheats_module
@@ -26,7 +27,7 @@ def quick():
     module = findings_module
     cheats = cheats_module
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "multiprocessing", SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork")))
+        patch.setattr(processes, "multiprocessing", SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork")))
         patch.setattr(module, "EPISODES", 2)
         patch.setattr(module, "SPLITS", 2)
         patch.setitem(cheats.gain_of.__kwdefaults__, "episodes", 1)

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from proxycoop.training.executors import processes
 from proxycoop.training.tuning import planned, tune
-from proxycoop.training.tuning import pool as pool_module
 
 QUICK = {"total_steps": 60, "num_cooperatives": 2, "splits": 1, "episodes": 2, "evaluation_splits": 2, "seeds": 1}
 PARAMETERS = ["scenario:reward.public_share=0.0..0.5", "scenario:screening.governance=own|unanimous"]
@@ -18,7 +18,7 @@ PARAMETERS = ["scenario:reward.public_share=0.0..0.5", "scenario:screening.gover
 def forked():
     """Processes are forked from this one: interpreters of their own would cost seconds of imports each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool_module, "multiprocessing", SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork")))
+        patch.setattr(processes, "multiprocessing", SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork")))
         yield
 
 

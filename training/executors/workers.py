@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
@@ -20,12 +20,12 @@ from types import FrameType
 
 import torch
 
-from .own_modules import import_modules
+from ..own_modules import import_modules
 
 GRACE = 3.0
 """Seconds that workers have to end by themselves."""
 
-_progress: Queue[int | None] | None = None
+_progress: Callable[[int], object] | None = None
 
 
 def begin(modules: Sequence[str], progress: Queue[int | None]) -> None:
@@ -35,15 +35,20 @@ def begin(modules: Sequence[str], progress: Queue[int | None]) -> None:
         modules: Modules to import.
         progress: Where :func:`tell` puts the work that was done.
     """
-    global _progress
     for number in _requests():
         signal.signal(number, signal.SIG_DFL)  # a forked process has the handlers of the one that started it
     if sys.platform != "win32":
         os.setpgid(0, 0)
     threading.Thread(target=_watch, daemon=True).start()
-    _progress = progress
+    told_by(progress.put)
     torch.set_num_threads(1)
     import_modules(modules)
+
+
+def told_by(progress: Callable[[int], object]) -> None:
+    """Say what :func:`tell` calls in this process."""
+    global _progress
+    _progress = progress
 
 
 @contextmanager
@@ -60,7 +65,7 @@ def single_threaded() -> Iterator[None]:
 def tell(done: int) -> None:
     """Report work that was done, in a worker, to the process that started it."""
     if _progress is not None:
-        _progress.put(done)
+        _progress(done)
 
 
 def stop(workers: Sequence[BaseProcess]) -> None:

@@ -16,8 +16,9 @@ from proxycoop.envs import scenario
 from proxycoop.envs.data import DATA
 from proxycoop.envs.values import VALUES
 from proxycoop.training import compare as compare_module
-from proxycoop.training import own_modules, workers
+from proxycoop.training import own_modules
 from proxycoop.training.compare import cells, compare, results
+from proxycoop.training.executors import workers
 from proxycoop.training.own_modules import import_modules, modules_for
 
 # Python from 3.12 on warns where other threads might hold locks: those of libraries here hold none that a child needs.
