@@ -54,6 +54,11 @@ class Guard(CreditRule):
         """
         self.rule.check(n_players)
 
+    @property
+    def tied_to_places(self) -> str:
+        """What ties this rule, or else the other one, to places."""
+        return super().tied_to_places or self.rule.tied_to_places
+
     def reset(self, num_envs: int, num_agents: int) -> None:
         """Begin episodes, for the other rule too."""
         super().reset(num_envs, num_agents)
@@ -196,6 +201,12 @@ class Coopetition(_Wrapper):
         super().check(n_players)
         if self.interdependence.dim() == 2 and len(self.interdependence) != n_players:
             raise ValueError(f"interdependence is a matrix of {len(self.interdependence)} agents, but there are {n_players}")
+
+    @property
+    def tied_to_places(self) -> str:
+        """A matrix of interdependence names agents."""
+        own = "interdependence is a matrix, whose rows and columns are agents" if self.interdependence.dim() == 2 else ""
+        return own or super().tied_to_places
 
     def change(self, credit: Tensor, gain: Callable[[], Tensor]) -> Tensor:
         """See the class."""

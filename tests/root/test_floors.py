@@ -52,7 +52,7 @@ FLOORS = {
         screening
         privacy values
         conduct model
-        admission aggregation data money
+        admission aggregation data money participation
         compiled devices randomness
     """,
     "credit": """
