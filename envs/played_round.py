@@ -73,9 +73,13 @@ class PlayedRound:
             class_head=self.utility.model.class_head,
             forged=self.forged,
             sent=self.sent,
-            agents=None if self.who is None else self.who.agents,
+            agents=self.who.agents if self._some_are_absent and self.who is not None else None,
             n_members=None if self.who is None else self.who.n_agents,
         )
+
+    @property
+    def _some_are_absent(self) -> bool:
+        return self.who is not None and self.who.agents.shape[1] < self.who.n_agents
 
     def sent(self) -> Tensor:
         """Each agent's admitted updates, summed with their lots' shares of all data, ``(E, N, P)``."""

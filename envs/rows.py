@@ -106,4 +106,4 @@ class Rows:
     def masks(self) -> NDArray[np.bool_]:
         """Action masks side by side, ``(E·N, 2K)`` or ``(E·N, 2**K)`` by form; see :meth:`ActionCodec.flat_mask`."""
         self.engine.require_begun("action_masks")
-        return self.codec.flat_mask(self.engine.prospect.choosable[:, self._seats].cpu()).reshape(len(self), -1)
+        return self.codec.flat_mask(self.engine.choosable[:, self._seats].cpu()).reshape(len(self), -1)
