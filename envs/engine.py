@@ -223,7 +223,7 @@ class Engine(RoundSteps):
         """
         self.require_running()
         self._require_own_rule()
-        chosen = self._of_those_present(self._checked_actions(actions))
+        chosen = self.of_those_present(self._checked_actions(actions))
         entry, merged, cost = self._advance(chosen) if self._compiled is None else self._compiled.advance(self, chosen)
         played = self._as_played(entry, merged.aggregate)
         self.round = (played if merged.worths is None else tabulated(played, merged.worths)).as_round()

@@ -416,6 +416,21 @@ class Scenario(Settings):
         """Whether some proxies are absent in every round."""
         return self.n_seats < self.n_agents
 
+    def require_everybody(self, what: str) -> None:
+        """Refuse what needs all agents in every round.
+
+        Args:
+            what: What needs them, for the message.
+
+        Raises:
+            ValueError: If only some are present in a round.
+        """
+        if self.participation is not None:
+            raise ValueError(
+                f"scenario {self.name!r} has participation: {what} needs all agents in every round, but {self.n_seats:,} of "
+                f"{self.n_agents:,} are present; use a scenario without participation"
+            )
+
     @property
     def names(self) -> Names | None:
         """Under which names the principals take part; ``None`` if each has one."""

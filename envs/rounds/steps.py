@@ -161,14 +161,14 @@ class RoundSteps:
             sent = remember(self.standing.sent, forgeries, entry.contributed, updates, self.num_lots)
             self.standing = replace(self.standing, declared=self.items.declared(entry.pulled).to(self.theta), sent=sent)
         if entry.places is not None:
-            n_taken = self._of_those_present(self.standing.taken) + entry.admitted.sum(dim=-1)
+            n_taken = self.of_those_present(self.standing.taken) + entry.admitted.sum(dim=-1)
             if self.attendance is not None:
                 n_taken = self.attendance.among_all(n_taken, self.standing.taken)
             self.standing = replace(self.standing, taken=n_taken)
         self._take_seats()
         self.prospect = self._look()
 
-    def _of_those_present(self, by_agent: Tensor) -> Tensor:
+    def of_those_present(self, by_agent: Tensor) -> Tensor:
         """What belongs to the agents that are present, ``(E, N, …)`` → ``(E, m, …)``; the same where all are."""
         return by_agent if self.attendance is None else self.attendance.of(by_agent)
 
@@ -222,7 +222,7 @@ class RoundSteps:
             wants=wants,
             likeness=likeness,
             bids=bids,
-            taken=self._of_those_present(self.standing.taken),
+            taken=self.of_those_present(self.standing.taken),
             keys=fold(self._keys, Purpose.ADMISSION),
             t=int(self.t),
         )
@@ -431,8 +431,8 @@ class RoundSteps:
         """What every proxy sees."""
         money = self.treasury.features(self.t, self.device, self.dtype) if self.treasury is not None and self.layout.settles else ()
         gains = [marginal_gains(self._lot_game(), self._memory.past.contributed)] if self.layout.informed else ()
-        holds = self._of_those_present(self.profiles.holds)
-        money = [self._of_those_present(seen) if isinstance(seen, Tensor) else seen for seen in money]
+        holds = self.of_those_present(self.profiles.holds)
+        money = [self.of_those_present(seen) if isinstance(seen, Tensor) else seen for seen in money]
         seen = self._memory.observe(self.t, self.theta, self.prospect, holds, money, gains)
         return seen if self.attendance is None else self.attendance.among_all(seen, self.observations)
 

@@ -112,7 +112,7 @@ def play(
         from ...envs.bookkeeping import Bookkeeper  # brings a database
 
         bookkeeper = Bookkeeper(engine, ledger, cooperative)
-    say(f"credit: {working(credit, loaded.n_agents)}\n\n")
+    say(f"credit: {working(credit, loaded.n_seats)}\n\n")
 
     def show_round(engine: Engine) -> None:
         if bookkeeper is not None:
@@ -171,7 +171,7 @@ def train(
         settings = settings_for(
             library, algo, scenario=loaded, credit=credit, seed=seed, total_steps=steps, seats=tuple(seat or ()), **chosen
         )
-    say(f"credit: {working(credit, settings.scenario.n_agents)}\n")
+    say(f"credit: {working(credit, settings.scenario.n_seats)}\n")
     examine(loaded, scenario)
     bar, progress = tqdm_progress(f"{settings.scenario.name}, {credit}, {settings.library} {settings.algo}")
     with bar:
@@ -239,7 +239,7 @@ def evaluate(
     outputs = outputs_of("evaluate", overwrite, json_file, scenarios=[scenario], run=run)
     of = f"the training's {len(played)}" if home and trained else f"the scenario's {len(played)}" if home else f"{len(played)} held-out"
     where = f"{episodes} episodes on each of {of} data splits" if len(played) > 1 else f"{episodes} episodes"
-    say(f"credit: {working(credit, loaded.n_agents)}\n{loaded.name}, {where}, played by {in_words(who, seats)}\n")
+    say(f"credit: {working(credit, loaded.n_seats)}\n{loaded.name}, {where}, played by {in_words(who, seats)}\n")
     evaluation = measure(
         loaded,
         credit,
