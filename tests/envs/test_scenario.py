@@ -361,7 +361,7 @@ def test_several_problems_are_listed_one_a_line() -> None:
     [
         ({"horizon": 0}, "horizon", "greater than or equal to 1"),
         ({"principals": 0}, "principals", "greater than or equal to 1"),
-        ({"principals": 2000}, "principals", "less than or equal to 1024"),
+        ({"principals": 2000}, "principals", "less than or equal to 1,024"),
         ({"utility": "acuracy"}, "utility", "'neg_log_loss' or 'accuracy'"),
         ({"weights": "equal"}, "weights", "'fixed' or 'participants'"),
         ({"screening.governance": "majority"}, "screening.governance", "'quorum'"),

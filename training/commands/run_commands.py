@@ -46,6 +46,8 @@ from .options import (
 if TYPE_CHECKING:
     from ...agents import Agent
 
+MOST_TOLD = 24
+"""Largest number of proxies whose returns are told one by one."""
 PLAY_EPILOG = (
     "Examples: `proxycoop play` · `proxycoop play -s digits -c loo --seat 0=none --seat 1=all` · "
     "`proxycoop play -c 'shapley(budget=30)' --last` · `proxycoop play --policy out/run --picture round.png` · "
@@ -121,7 +123,8 @@ def play(
             say(render_text(engine) + "\n\n")
 
     metrics = proxies.play(engine, proxies.Seats(everyone, others) if others else everyone, [seed], on_round=show_round)
-    returns = ", ".join(f"{value:z.2f}" for value in metrics["return"][0].tolist())
+    each = metrics["return"][0]
+    returns = ", ".join(f"{value:z.2f}" for value in each.tolist()) if len(each) <= MOST_TOLD else f"from {each.min():z.2f} to {each.max():z.2f}"
     say(
         f"welfare {float(metrics['welfare'][0]):z.2f} (gain minus costs, in reward units); returns {returns}; "
         f"clean lots contributed {float(metrics['clean_share'][0]):.0%}, corrupt {float(metrics['corrupt_share'][0]):.0%}\n"
