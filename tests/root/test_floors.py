@@ -52,7 +52,8 @@ FLOORS = {
         screening
         privacy values
         conduct model
-        admission aggregation data money participation
+        admission aggregation data money
+        participation
         compiled devices randomness
     """,
     "credit": """
