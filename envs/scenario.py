@@ -48,7 +48,7 @@ from .files.recorded import n_agents_of as n_agents_of
 from .model.additive import WeightsName
 from .model.models import ModelSettings, Softmax
 from .model.server import ServerSettings, Sgd
-from .model.substrates import FedAvg, SubstrateSettings, Vertical
+from .model.substrates import FedAvg, SubstrateSettings, Traversal, Vertical
 from .model.utility import UtilityName
 from .money.settlement import SettlementTerms
 from .participation import MOST_OF_ALL, MOST_PRESENT, Participation
@@ -264,6 +264,7 @@ class Scenario(Settings):
                 substrate=isinstance(self.substrate, Vertical),
                 **{
                     "screening.governance": screening.governance == "negotiate",
+                    "lots.rows": not isinstance(self.lots.rows, int) and isinstance(self.substrate, Traversal),
                     "screening.filter": screening.filter != "reject" and screening.governance in by_share,
                 },
             )

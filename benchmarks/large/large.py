@@ -95,16 +95,19 @@ def train(rule: str, steps: int) -> list[str]:
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
         curve = read_json(out / "curve.json")["updates"]
-    first, last = ([f"{update['clean_share']:.0%}", f"{update['corrupt_share']:.0%}", f"{update['welfare']:.0f}"] for update in (curve[0], curve[-1]))
-    return [f"`{rule}`", *first, *last, f"{seconds:.0f} s"]
+    return [f"`{rule}`", *_told(curve[0]), *_told(curve[-1]), f"{seconds:.0f} s"]
 
 
 def scripted(name: str) -> list[str]:
     """A row of the table of scripted agents."""
     engine = Engine(SCENARIO, "loo", num_envs=16)
     found = agents.play(engine, agents.make(name), range(16))
-    clean, corrupt, welfare = (float(found[one].float().mean()) for one in SHOWN)
-    return [f"`{name}`", f"{clean:.0%}", f"{corrupt:.0%}", f"{welfare:.0f}"]
+    return [f"`{name}`", *_told({one: float(found[one].float().mean()) for one in SHOWN})]
+
+
+def _told(measured: dict[str, float]) -> list[str]:
+    clean, corrupt, welfare = (measured[one] for one in SHOWN)
+    return [f"{clean:.0%}", f"{corrupt:.0%}", f"{welfare:.0f}"]
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

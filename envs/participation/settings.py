@@ -44,8 +44,10 @@ class Participation(Settings):
 
 
 _WHY = {
-    "conduct": "does not go with participation, because forgeries, levers and names last from round to round, and their agents are not there",
+    "conduct": "conduct does not go with participation, because forgeries, levers and names last from round to round",
     "substrate": "vertical does not go with participation, because the model needs the columns of all principals in every round",
+    "lots.rows": "rows, one number a principal, does not go with participation under substrate traversal, whose virtual batch is of one size "
+    "in all cooperatives",
     "screening.governance": "negotiate does not go with participation, because a bargain needs all principals at the table",
     "screening.filter": "scale and project do not go with participation under governance quorum, weighted or stakeholders, which would have "
     "to rank the limits of all principals: use unanimous or own",
