@@ -82,6 +82,7 @@ class GreedySearch(PrivilegedAgent):
 
     def choose(self, observations: Tensor) -> Tensor:
         """A set of lots that no single lot improves, bool ``(E, N, K)``."""
+        del observations
         engine, game = self.engine, self.engine.lot_game()
         scale, cost = engine.reward_scale, _costs(engine)
         places = None if engine.scenario.admission is None else engine.scenario.admission.capacity

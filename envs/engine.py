@@ -106,7 +106,9 @@ class Engine(RoundSteps):
             if scenario.substrate.kind == "vertical":
                 raise ValueError(f"names={names}: seats of a vertical cooperative hold columns, which only one name can offer")
             if scenario.participation is not None:
-                raise ValueError(f"names={names}: scenario {scenario.name!r} has participation, which does not go with names: leave one out")
+                raise ValueError(
+                    f"names={names}: scenario {scenario.name!r} has participation, which does not go with names: leave one out"
+                )
         self.names = names = scenario.names if names is None else names
         self.num_agents = scenario.principals if names is None else len(names.owner)
         self.num_seats = self.num_agents if scenario.participation is None else scenario.n_seats
@@ -437,7 +439,9 @@ class Engine(RoundSteps):
         if not isinstance(copies, Mapping):
             raise ValueError(f"copies={copies!r}: must be a dictionary {{copier: original}} of seats, such as {{1: 0}}, or None")
         if copies and self.scenario.participation is not None:
-            raise ValueError(f"copies={dict(copies)}: seats cannot be copied where only some agents are present in a round: leave copies out")
+            raise ValueError(
+                f"copies={dict(copies)}: seats cannot be copied where only some agents are present in a round: leave copies out"
+            )
         if copies and self.scenario.substrate.kind == "vertical":
             raise ValueError(
                 f"copies={dict(copies)}: seats of a vertical cooperative hold columns, and a copied column adds nothing to a model"

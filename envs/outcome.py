@@ -89,8 +89,8 @@ def in_short(engine: Engine, environment: int) -> str:
         n_sent, n_admitted = int(contributed.sum()), int(last.admitted[e].sum())
         credit = engine.reward_scale * last.credit[e, present]
         lines += [
-            f"those present contributed {n_sent} of {clean.numel()} lots, {int((contributed & clean).sum())} of {int(clean.sum())} clean ones; "
-            f"{n_admitted} entered",
+            f"those present contributed {n_sent} of {clean.numel()} lots, {int((contributed & clean).sum())} of {int(clean.sum())} clean "
+            f"ones; {n_admitted} entered",
             f"credit of those present: {credit.min().item():+z.2f} to {credit.max().item():+z.2f}, {credit.sum().item():+z.2f} in all",
             f"so far {int((engine.credit_so_far[e] != 0).sum()):,} proxies were credited",
         ]

@@ -215,8 +215,8 @@ class Scenario(Settings):
         if self.participation is None and self.principals > MOST_PRESENT:
             raise misplaced(
                 ("principals",),
-                f"must be less than or equal to {MOST_PRESENT:,} where all take part in every round (got {self.principals:,}): lower it, or "
-                "let some take part, as in participation: {sample: 32}",
+                f"must be less than or equal to {MOST_PRESENT:,} where all take part in every round (got {self.principals:,}): lower it, "
+                "or let some take part, as in participation: {sample: 32}",
             )
         holders = sum(profile.holders for profile in self.profiles)
         if holders > self.principals:

@@ -122,7 +122,9 @@ class Round:
 
     def of_agents(self, by_member: Tensor) -> Tensor:
         """What the agents of this round have of something that all members have, ``(E, n_members, …)`` → ``(E, N, …)``."""
-        return by_member if self._agents is None else by_member[torch.arange(len(by_member), device=by_member.device)[:, None], self._agents]
+        return (
+            by_member if self._agents is None else by_member[torch.arange(len(by_member), device=by_member.device)[:, None], self._agents]
+        )
 
     def among_members(self, by_agent: Tensor, others: Tensor) -> Tensor:
         """What all members have, from what the agents of this round have, ``(E, N, …)``, and the others, ``(E, n_members, …)``."""

@@ -218,7 +218,7 @@ class ComFedSv(CreditRule):
         return (self._value - before).to(self._dtype)
 
     def _assign_to_some(self, round: Round) -> Tensor:
-        """The same where only some members are present: the columns are coalitions of places, which agents take when they first take part."""
+        """The same where only some members are present: columns are coalitions of places, which agents take when they first take part."""
         took_part, agents, m = round.took_part, round.agents, round.num_agents
         if not self._took_part:
             self._set_up(round)

@@ -379,7 +379,7 @@ class LotSource:
         )
 
     def _records(self, keys: Tensor, owned: Tensor) -> tuple[LotRecords, Tensor, Tensor, Tensor]:
-        """The lots without their features; true labels, and rows that are wrong, ``(E, N, K, R)``; and whose lots each one holds, ``(E, N)``.
+        """The lots without features; true labels, and rows that are wrong, ``(E, N, K, R)``; and whose lots each one holds, ``(E, N)``.
 
         What all of a group hold is that of its holder; only corrupt lots are those of the group already.
         """

@@ -24,7 +24,9 @@ class Participation(Settings):
         data*, AISTATS.
     """
 
-    sample: int = Field(ge=1, le=MOST_PRESENT, description="Number of agents m that take part in a round, at most the number of principals.")
+    sample: int = Field(
+        ge=1, le=MOST_PRESENT, description="Number of agents m that take part in a round, at most the number of principals."
+    )
 
     def check(self, n_agents: int, **without: Any) -> None:
         """Refuse a sample that is too large, and what does not go with partial participation.
@@ -45,10 +47,10 @@ class Participation(Settings):
 
 _WHY = {
     "conduct": "conduct does not go with participation, because forgeries, levers and names last from round to round",
-    "substrate": "vertical does not go with participation, because the model needs the columns of all principals in every round",
-    "lots.rows": "rows, one number a principal, does not go with participation under substrate traversal, whose virtual batch is of one size "
+    "substrate": "vertical does not go with participation, because its model needs the columns of all principals",
+    "lots.rows": "rows, one number a principal, does not go with participation under substrate traversal, whose batch is of one size "
     "in all cooperatives",
-    "screening.governance": "negotiate does not go with participation, because a bargain needs all principals at the table",
-    "screening.filter": "scale and project do not go with participation under governance quorum, weighted or stakeholders, which would have "
-    "to rank the limits of all principals: use unanimous or own",
+    "screening.governance": "negotiate does not go with participation, because a bargain needs all principals",
+    "screening.filter": "scale and project do not go with participation under governance quorum, weighted or stakeholders, which would "
+    "have to rank the limits of all principals",
 }

@@ -124,7 +124,9 @@ def play(
 
     metrics = proxies.play(engine, proxies.Seats(everyone, others) if others else everyone, [seed], on_round=show_round)
     each = metrics["return"][0]
-    returns = ", ".join(f"{value:z.2f}" for value in each.tolist()) if len(each) <= MOST_TOLD else f"from {each.min():z.2f} to {each.max():z.2f}"
+    returns = (
+        ", ".join(f"{value:z.2f}" for value in each.tolist()) if len(each) <= MOST_TOLD else f"from {each.min():z.2f} to {each.max():z.2f}"
+    )
     say(
         f"welfare {float(metrics['welfare'][0]):z.2f} (gain minus costs, in reward units); returns {returns}; "
         f"clean lots contributed {float(metrics['clean_share'][0]):.0%}, corrupt {float(metrics['corrupt_share'][0]):.0%}\n"

@@ -1,8 +1,8 @@
 """Stable-Baselines3: PPO, A2C and DQN on the vectorised face, where every proxy of every cooperative is a row.
 
-Where only some agents are present in a round (the scenario has ``participation``), PPO and A2C leave the rows of the absent out of what they
-learn from (:class:`PresentRows`). DQN and the algorithms of Stable-Baselines3 contrib take them in, with the reward that they have: they
-tell little, and cost as much. Agent-steps count those present.
+Where only some agents are present in a round (the scenario has ``participation``), PPO and A2C leave the rows of the absent out of what
+they learn from (:class:`PresentRows`). DQN and the algorithms of Stable-Baselines3 contrib take them in, with the reward that they have:
+they tell little, and cost as much. Agent-steps count those present.
 
 Interrupted runs of PPO and A2C continue from their checkpoints, to the same numbers. Interrupted runs of DQN begin again: they have no
 checkpoints, which would have to hold the replay buffer.
@@ -135,7 +135,7 @@ class PresentRows(RolloutBuffer):
 
 
 def learn_from_those_present(model: BaseAlgorithm, rows: CooperativeVecEnv, settings: TrainSettings) -> None:
-    """Leave rows that are absent out of what PPO and A2C learn from. Other algorithms learn from all rows; those of the absent tell nothing."""
+    """Leave rows that are absent out of what PPO and A2C learn from. Other algorithms learn from all rows."""
     buffer = getattr(model, "rollout_buffer", None)
     if type(buffer) is RolloutBuffer:
         vars(model)["rollout_buffer"] = PresentRows(rows, buffer)

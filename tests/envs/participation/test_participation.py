@@ -24,7 +24,9 @@ def small(name: str = "digits", **more: object) -> scenario.Scenario:
     return scenario.load(name, **(SMALL | more))
 
 
-def played(made: scenario.Scenario, rule: str | None = "loo", *, seeds: range = range(2), chance: float = 0.6, dtype: torch.dtype = torch.float32) -> Engine:
+def played(
+    made: scenario.Scenario, rule: str | None = "loo", *, seeds: range = range(2), chance: float = 0.6, dtype: torch.dtype = torch.float32
+) -> Engine:
     """An episode of proxies that contribute each lot by a coin of its own."""
     engine = Engine(made, rule, num_envs=len(seeds), dtype=dtype)
     engine.reset(list(seeds))
@@ -242,7 +244,7 @@ def test_the_rows_of_the_absent_are_masked() -> None:
 def test_a_round_is_told_in_a_few_lines_and_not_drawn() -> None:
     env = cooperative_v0.parallel_env(scenario.load("crowd", **{"reward.scale": 1000.0}), "loo", render_mode="ansi")
     env.reset(seed=0)
-    env.step(dict.fromkeys(env.agents, [1, 1]))
+    env.step({agent: [1, 1] for agent in env.agents})
     text = env.render()
     assert isinstance(text, str)
     assert "32 of 1,000 proxies in a round" in text
