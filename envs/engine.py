@@ -35,6 +35,7 @@ from ..checks import whole_number
 from ..credit import CreditRule, LotGame
 from ..strict_yaml import read_text
 from .conduct import Items, Standing
+from .data.lots import LotSource
 from .data.names import Names
 from .data.sources import Splits
 from .devices import checked_device, plain_torch
@@ -185,6 +186,7 @@ class Engine(RoundSteps):
             self.lots = self._at_work = (drawn.seated(seats) if copies else drawn).prepared(self.model.prepare)
         else:
             assert self.profiles.kind is not None
+            assert isinstance(self._ground.lot_source, LotSource)
             self.lots = self._ground.lot_source.deal(self._keys, owned)
             rows_held = self.lots.samples.sum(dim=1)
             self._electorate = Electorate.of(self._kind_table, self.profiles.kind, rows_held)

@@ -25,7 +25,7 @@ from ..admission import Admission, Offers, shared_credit
 from ..aggregation import Mean
 from ..compiled.assumptions import usually
 from ..conduct import Items, Standing, forge, remember
-from ..data.lots import DealtLots, DrawnLots, LotRecords
+from ..data.lots import DealtLots, DrawnLots, LotRecords, LotSource
 from ..model.coalitions import RoundStep, UtilityGame
 from ..model.likelihood import log_softmax, rights
 from ..model.robust import RobustStep
@@ -102,6 +102,7 @@ class RoundSteps:
         if self._electorate is None:
             return
         assert isinstance(self.lots, DealtLots)
+        assert isinstance(self._ground.lot_source, LotSource)
         assert self.profiles.kind is not None
         self.attendance = who = Attendance.drawn(self._keys, int(self.t), self.num_agents, self.num_seats)
         self._at_work = self._ground.lot_source.of_those(self.lots, who).prepared(self._ground.model.prepare)

@@ -151,17 +151,19 @@ def learn(run: Run) -> Trained:
                 rewards[t] = pay(result.rewards) if some_are_absent else pay(result.rewards)[:, learners]
 
             # what each action was worth
-            own = OwnRounds(present, engine.num_agents) if some_are_absent else None
-            earned = rewards if own is None else own.rewards(rewards)  # (T, E, N)
+            turns = OwnRounds(present, engine.num_agents) if some_are_absent else None
+            earned = rewards if turns is None else turns.rewards(rewards)  # (T, E, N)
             if isinstance(settings, EngineSettings):
-                returns = (discounted if own is None else own.discounted)(earned, settings.gamma)
+                returns = (discounted if turns is None else turns.discounted)(earned, settings.gamma)
                 variance, mean = torch.var_mean(returns.flatten().double(), dim=0, correction=0, keepdim=True)
                 seen_returns.update(mean, variance, n_rows)
                 scaled = (earned / (seen_returns.variance + EPSILON).sqrt().float()).clamp(-CLIP, CLIP)
-                advantages = (gae if own is None else own.gae)(scaled, values, settings.gamma, settings.gae_lambda)  # (T, E, N)
+                advantages = (gae if turns is None else turns.gae)(scaled, values, settings.gamma, settings.gae_lambda)  # (T, E, N)
                 targets = (advantages + values).flatten()
             else:
-                worth = earned if settings.algo == "ospo" else (reward_to_go if own is None else own.reward_to_go)(earned, settings.gamma)
+                worth = (
+                    earned if settings.algo == "ospo" else (reward_to_go if turns is None else turns.reward_to_go)(earned, settings.gamma)
+                )
                 advantages = relative(worth, settings)
                 targets = torch.zeros_like(advantages)  # there is no critic
 

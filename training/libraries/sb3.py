@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -122,7 +122,7 @@ class PresentRows(RolloutBuffer):
             waiting = np.where(here, 0, waiting)
         self.returns = self.advantages + self.values
 
-    def get(self, batch_size: int | None = None) -> Iterator[RolloutBufferSamples]:
+    def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
         """Minibatches of the rows that were present, in random order."""
         if not self.generator_ready:
             for name in ("observations", "actions", "values", "log_probs", "advantages", "returns"):
