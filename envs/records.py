@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,7 +93,7 @@ class RoundResult:
 
     def among_all(self, who: Attendance) -> RoundResult:
         """The record of all agents, from one in which what belongs to updates is that of those who were present."""
-        told = {name: who.among_all(by_seat) for name in _OF_UPDATES if (by_seat := getattr(self, name)) is not None}
+        told: dict[str, Any] = {name: who.among_all(by_seat) for name in _OF_UPDATES if (by_seat := getattr(self, name)) is not None}
         return replace(self, present=who.agents, **told)
 
     @property

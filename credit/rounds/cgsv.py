@@ -92,7 +92,7 @@ class CosineGradientShapley(CreditRule):
         members = self._reputation
         if members is None:
             members = round.gain.new_full((round.num_envs, round.n_members), 1 / round.n_members).double()
-        before, together = round.of_agents(members), 1.0
+        before, together = round.of_agents(members), torch.ones((), dtype=members.dtype, device=members.device)
         if round.num_agents < round.n_members:
             before = torch.where((before > 0).any(dim=1, keepdim=True), before, 1 / round.n_members)
             together = before.sum(dim=1, keepdim=True)
