@@ -9,6 +9,7 @@ from torch import Tensor
 from ..checks import whole_number
 from ..envs.engine import Engine
 from ..envs.observations.layout import ObservationLayout
+from ..envs.scenario import Scenario
 from .agent import AGENTS, PrivilegedAgent
 from .equilibrium import STARTS, Start, best_replies, start_of
 
@@ -64,6 +65,11 @@ class BestReply(PrivilegedAgent):
         self.start: Start = start
         self.sweeps = None if sweeps is None else whole_number("sweeps", sweeps, 1)
         self.converged: list[Tensor] = []
+
+    @classmethod
+    def plays(cls, scenario: Scenario) -> bool:
+        """Only where all agents take part in every round."""
+        return scenario.participation is None
 
     def watch(self, engine: Engine) -> None:
         """Take the engine, to look into it. All seats are this agent's, until :meth:`sit` says otherwise."""

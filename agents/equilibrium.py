@@ -153,6 +153,7 @@ def best_replies(
         ValueError: If there is no such start or seat, or ``sweeps`` is not a whole number from 1.
     """
     engine.require_running()
+    engine.scenario.require_everybody("an equilibrium of a round")
     n_agents, n_envs = engine.num_agents, engine.num_envs
     replying = range(n_agents) if seats is None else sorted({whole_number("seat", seat, 0, n_agents - 1) for seat in seats})
     most = max(n_agents + 1, 4) if sweeps is None else whole_number("sweeps", sweeps, 1)

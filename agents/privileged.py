@@ -20,7 +20,7 @@ class Oracle(PrivilegedAgent):
     def choose(self, observations: Tensor) -> Tensor:
         """The lots that are clean and will be admitted."""
         del observations
-        passes = self.engine.prospect.passes[..., : self.engine.num_lots]
+        passes = self.engine.for_all(self.engine.prospect.passes[..., : self.engine.num_lots])
         return ~self.engine.lots.corrupt & passes
 
 
@@ -50,6 +50,10 @@ class Planner(PrivilegedAgent):
     def choose(self, observations: Tensor) -> Tensor:
         """The lots that will be admitted and whose gain for everybody exceeds their cost."""
         del observations
+        return self.engine.for_all(self.engine.items.whole(self.of_those_present()))
+
+    def of_those_present(self) -> Tensor:
+        """What those contribute who are present in the round, bool ``(E, N, K)``."""
         engine = self.engine
         proposals, updates = engine.prospect.proposals, engine.prospect.filtered.updates
         gain = (updates @ engine.utility_gradient()[:, None, :, None])[..., 0]  # (E, N, K)
@@ -57,7 +61,7 @@ class Planner(PrivilegedAgent):
         worth = (net > 0) & engine.prospect.passes & engine.prospect.available
         if engine.scenario.admission is not None:
             worth = first(engine.scenario.admission.capacity, worth, downwards(net))
-        return engine.items.whole(worth)
+        return worth
 
 
 class GreedySearch(PrivilegedAgent):
@@ -78,6 +82,7 @@ class GreedySearch(PrivilegedAgent):
 
     def choose(self, observations: Tensor) -> Tensor:
         """A set of lots that no single lot improves, bool ``(E, N, K)``."""
+        del observations
         engine, game = self.engine, self.engine.lot_game()
         scale, cost = engine.reward_scale, _costs(engine)
         places = None if engine.scenario.admission is None else engine.scenario.admission.capacity
@@ -91,7 +96,7 @@ class GreedySearch(PrivilegedAgent):
         if Planner.plays(engine.scenario):
             first_order = Planner()
             first_order.watch(engine)
-            starts.append(first_order.choose(observations)[..., : engine.items.n_updates])
+            starts.append(first_order.of_those_present())
         sets = torch.stack(starts, dim=1)  # (E, 2 or 3, N, K)
         best, which = worth(sets).max(dim=1)
         chosen = _picked(sets, which)
@@ -105,7 +110,7 @@ class GreedySearch(PrivilegedAgent):
             highest, lot = worths.max(dim=1)
             rises = highest > best + least
             if not rises.any():
-                return engine.items.whole(chosen)
+                return engine.for_all(engine.items.whole(chosen))
             best = torch.where(rises, highest, best)
             chosen = torch.where(rises[:, None, None], chosen ^ flip[lot], chosen)
 

@@ -116,7 +116,7 @@ class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
         return observation
 
     def _info(self) -> dict[str, Any]:
-        return {"action_mask": self._codec.flat_mask(self.engine.prospect.choosable[0, self.seat])}
+        return {"action_mask": self._codec.flat_mask(self.engine.choosable[0, self.seat])}
 
 
 def _own_copy(agent: Agent) -> Agent:

@@ -148,6 +148,8 @@ class CreditRule(ABC):
     """Largest number of agents; ``None`` for any."""
     needs: tuple[Need, ...] = ()
     """What a cooperative must offer beyond the game. A cooperative that does not is refused before its first round."""
+    by_agent: ClassVar[bool] = False
+    """Whether a rule with a memory keeps it by ``round.agents``, so that it serves rounds in which only some members are present."""
     _remembered: tuple[int, int] | None = None
     """Of how many environments and agents the rounds are that a rule with a memory remembers."""
     _remembers: ClassVar[bool] = False
@@ -203,13 +205,27 @@ class CreditRule(ABC):
             raise too_many(type(self).__name__, self.max_players, n_players)
 
     def reset(self, num_envs: int, num_agents: int) -> None:
-        """Begin ``num_envs`` episodes of ``num_agents`` agents. A rule with a memory clears it here, after calling this.
+        """Begin ``num_envs`` episodes of ``num_agents`` agents a round. A rule with a memory clears it here, after calling this.
+
+        Where only some members of a cooperative are present in a round, ``num_agents`` counts these; how many members there are, and who
+        is there, each round says.
 
         Raises:
             ValueError: If ``num_envs`` or ``num_agents`` is not a whole number from 1, or the rule cannot serve this many agents.
         """
         whole_number("num_envs", num_envs, 1)
         self.check(checked_players(num_agents, "num_agents"))
+
+    @property
+    def tied_to_places(self) -> str:
+        """Why the rule needs the same agents in every round, in words; empty if it serves rounds in which only some members are present.
+
+        A rule with a memory needs them, unless it says with :attr:`by_agent` that it keeps what it knows by :attr:`Round.agents
+        <proxycoop.credit.Round>`. One whose arguments name agents by their place needs them too.
+        """
+        if self._remembers and not self.by_agent:
+            return f"{type(self).__name__} remembers agents by their place in a round, and other agents take the places in every round"
+        return ""
 
     @abstractmethod
     def assign(self, round: Round) -> Tensor:

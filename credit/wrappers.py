@@ -54,6 +54,11 @@ class Guard(CreditRule):
         """
         self.rule.check(n_players)
 
+    @property
+    def tied_to_places(self) -> str:
+        """What ties this rule, or else the other one, to places."""
+        return super().tied_to_places or self.rule.tied_to_places
+
     def reset(self, num_envs: int, num_agents: int) -> None:
         """Begin episodes, for the other rule too."""
         super().reset(num_envs, num_agents)
@@ -197,6 +202,12 @@ class Coopetition(_Wrapper):
         if self.interdependence.dim() == 2 and len(self.interdependence) != n_players:
             raise ValueError(f"interdependence is a matrix of {len(self.interdependence)} agents, but there are {n_players}")
 
+    @property
+    def tied_to_places(self) -> str:
+        """A matrix of interdependence names agents."""
+        own = "interdependence is a matrix, whose rows and columns are agents" if self.interdependence.dim() == 2 else ""
+        return own or super().tied_to_places
+
     def change(self, credit: Tensor, gain: Callable[[], Tensor]) -> Tensor:
         """See the class."""
         del gain
@@ -262,7 +273,8 @@ class Smoothed(_Wrapper):
     .. math:: c_i^t = \frac{\sum_{\tau \le t} \lambda^{t - \tau} \pi_i^\tau}{\sum_{\tau \le t} \lambda^{t - \tau}}
 
     for the other rule's credit π. With λ = 1 all rounds count the same; with λ = 0 only the current one does. A game outside a cooperative
-    has no past, and is paid as the other rule pays it.
+    has no past, and is paid as the other rule pays it. Where only some members are present in a round, an agent's mean is over the rounds
+    in which it was.
 
     Costs what the other rule costs. As long as all rounds are alike, it is symmetric and null-player if the other rule is. Over rounds that
     differ it is neither, and it is not efficient, because old rounds are paid again. With λ = 0 it keeps every promise of the other rule.
@@ -286,6 +298,7 @@ class Smoothed(_Wrapper):
     source = "running mean (as in Xu et al. 2021, NeurIPS)"
     pays = "another rule's credit, averaged over rounds"
     known_failure = "an agent that was useful once is paid while it rests"
+    by_agent: ClassVar[bool] = True
 
     def __init__(self, rule: CreditRule | str = "loo", decay: float = 0.9) -> None:
         super().__init__(rule)
@@ -303,7 +316,8 @@ class Smoothed(_Wrapper):
 
     def assign(self, round: Round) -> Tensor:
         """Credit of every agent for this round, ``(E, N)``, in the utility's unit."""
-        return self._mean.with_(self.rule.assign(round))
+        paid = self.rule.assign(round)
+        return self._mean.with_(paid) if round.num_agents == round.n_members else self._mean.of_some(paid, round)
 
     def change(self, credit: Tensor, gain: Callable[[], Tensor]) -> Tensor:
         """The credit as it is: a game outside a cooperative has no past."""

@@ -348,7 +348,7 @@ class CooperativeEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no 
 
     def _all_infos(self) -> Infos:
         engine = self.engine
-        masks = self._codec.masks(engine.prospect.choosable[0])
+        masks = self._codec.masks(engine.choosable[0])
         infos: Infos = {agent: {"action_mask": mask} for agent, mask in zip(self.agents, masks, strict=True)}
         if self._infos == "mask":
             return infos

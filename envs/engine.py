@@ -35,6 +35,7 @@ from ..checks import whole_number
 from ..credit import CreditRule, LotGame
 from ..strict_yaml import read_text
 from .conduct import Items, Standing
+from .data.lots import LotSource
 from .data.names import Names
 from .data.sources import Splits
 from .devices import checked_device, plain_torch
@@ -43,10 +44,12 @@ from .model.utility import UTILITIES, HeldOutUtility, least_divisor
 from .money.settlement import CEILING, Treasury, check_size, money_scale, needs_reference
 from .observations.layout import ObservationLayout
 from .observations.memory import Memory
+from .participation import Attendance
 from .randomness import Purpose, checked_seeds, fold, seeds_from
 from .records import RoundResult
 from .rounds import CompiledRounds, RoundSteps, tabulated
 from .scenario import Observations, Scenario, load
+from .screening.electorate import Electorate, kinds
 from .screening.profiles import ProfileTable
 from .shared import Ground, name_of, recipe, require_served
 
@@ -103,8 +106,13 @@ class Engine(RoundSteps):
             names.check(scenario.principals, scenario.lots.per_principal)
             if scenario.substrate.kind == "vertical":
                 raise ValueError(f"names={names}: seats of a vertical cooperative hold columns, which only one name can offer")
+            if scenario.participation is not None:
+                raise ValueError(
+                    f"names={names}: scenario {scenario.name!r} has participation, which does not go with names: leave one out"
+                )
         self.names = names = scenario.names if names is None else names
         self.num_agents = scenario.principals if names is None else len(names.owner)
+        self.num_seats = self.num_agents if scenario.participation is None else scenario.n_seats
         self.items = Items(scenario.conduct, scenario.lots.per_principal)
         self.num_lots, self.num_items = self.items.n_lots, len(self.items)
         self.horizon = scenario.horizon
@@ -115,12 +123,18 @@ class Engine(RoundSteps):
         self.rule_name = credit if isinstance(credit, str) else name_of(credit)
         self.values = scenario.values
         if self.rule is not None:
-            require_served(scenario, self.rule, self.rule_name, n_agents=self.num_agents)
+            require_served(scenario, self.rule, self.rule_name, n_agents=self.num_seats)
         self.layout = ObservationLayout.of(scenario)
         self._profile_table = ProfileTable(
             scenario.profiles, scenario.principals, list(self.values), list(scenario.lots.tags), scenario.profiles_drawn, dtype, self.device
         )
-        self._everyone = torch.ones(1, self.num_agents, dtype=torch.bool, device=self.device)
+        self._kind_table: ProfileTable | None = None
+        if scenario.participation is not None:
+            in_force = kinds(scenario.profiles)
+            self._kind_table = ProfileTable(in_force, len(in_force), list(self.values), list(scenario.lots.tags), False, dtype, self.device)
+        self.attendance: Attendance | None = None
+        self._electorate: Electorate | None = None
+        self._everyone = torch.ones(1, self.num_seats, dtype=torch.bool, device=self.device)
         self._unguarded = torch.ones(self.num_envs, dtype=dtype, device=self.device)
         self._none = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         if not isinstance(compile, bool):
@@ -165,10 +179,18 @@ class Engine(RoundSteps):
         self._keys = fold(self.seeds, self.episode)
         self.profiles = self._profile_table.deal(fold(self._keys, Purpose.PROFILES))
         owned = (self.profiles.holds.float() @ self._ground.protects.float()) > 0  # (E, N, n_classes)
-        drawn = self._ground.lot_source.draw(self._keys, owned)
-        if self.names is not None:
-            self.profiles, drawn = self.profiles.seated(self.names.owner), self.names.lots(drawn)
-        self.lots = (drawn.seated(seats) if copies else drawn).prepared(self.model.prepare)
+        if self._kind_table is None:
+            drawn = self._ground.lot_source.draw(self._keys, owned)
+            if self.names is not None:
+                self.profiles, drawn = self.profiles.seated(self.names.owner), self.names.lots(drawn)
+            self.lots = self._at_work = (drawn.seated(seats) if copies else drawn).prepared(self.model.prepare)
+        else:
+            assert self.profiles.kind is not None
+            assert isinstance(self._ground.lot_source, LotSource)
+            self.lots = self._ground.lot_source.deal(self._keys, owned)
+            rows_held = self.lots.samples.sum(dim=1)
+            self._electorate = Electorate.of(self._kind_table, self.profiles.kind, rows_held)
+            self.observations = torch.zeros(self.num_envs, self.num_agents, self.layout.size, device=self.device)
 
         self.theta = self._ground.theta.repeat(self.num_envs, 1)  # (E, P)
         self.server_state = self.scenario.server.start(self.theta)
@@ -177,7 +199,7 @@ class Engine(RoundSteps):
         self._memory = Memory(self.scenario, self.items, self.layout, self.reward_scale, self.theta, self.num_agents)
         self.standing = Standing.start(self.theta, self.num_agents)
         if self.rule is not None:
-            self.rule.reset(self.num_envs, self.num_agents)
+            self.rule.reset(self.num_envs, self.num_seats)
             self._rule_mark = self._mark_rule(self.rule)
         if self._compiled is None:
             self._open()
@@ -195,7 +217,8 @@ class Engine(RoundSteps):
 
         Args:
             actions: Which items are chosen, bool or 0/1, ``(E, N, I)``, on any device: the K lots, and where the scenario has ``conduct``
-                its forgeries and levers after them. An item that is not ``choosable`` does nothing.
+                its forgeries and levers after them. An item that is not ``choosable`` does nothing,
+                such as one of an agent that is not present.
 
         Raises:
             RuntimeError: Before the first :meth:`reset`, after the episode's last round, or if another engine shares the object of a
@@ -204,7 +227,7 @@ class Engine(RoundSteps):
         """
         self.require_running()
         self._require_own_rule()
-        chosen = self._checked_actions(actions)
+        chosen = self.of_those_present(self._checked_actions(actions))
         entry, merged, cost = self._advance(chosen) if self._compiled is None else self._compiled.advance(self, chosen)
         played = self._as_played(entry, merged.aggregate)
         self.round = (played if merged.worths is None else tabulated(played, merged.worths)).as_round()
@@ -243,6 +266,16 @@ class Engine(RoundSteps):
         """
         self.require_begun("state")
         return self.observations.flatten(start_dim=1)
+
+    @property
+    def choosable(self) -> Tensor:
+        """Which items there is anything to choose of in the round to come, bool ``(E, N, I)``; nothing for agents that are not present."""
+        self.require_begun("choosable")
+        return self.for_all(self.prospect.choosable)
+
+    def for_all(self, of_those_present: Tensor) -> Tensor:
+        """What belongs to all agents, with zeros for those who are not present, ``(E, m, …)`` → ``(E, N, …)``; the same where all are."""
+        return of_those_present if self.attendance is None else self.attendance.among_all(of_those_present)
 
     @property
     def credit_so_far(self) -> Tensor:
@@ -407,6 +440,10 @@ class Engine(RoundSteps):
         seats = list(range(self.num_agents))
         if not isinstance(copies, Mapping):
             raise ValueError(f"copies={copies!r}: must be a dictionary {{copier: original}} of seats, such as {{1: 0}}, or None")
+        if copies and self.scenario.participation is not None:
+            raise ValueError(
+                f"copies={dict(copies)}: seats cannot be copied where only some agents are present in a round: leave copies out"
+            )
         if copies and self.scenario.substrate.kind == "vertical":
             raise ValueError(
                 f"copies={dict(copies)}: seats of a vertical cooperative hold columns, and a copied column adds nothing to a model"
@@ -452,7 +489,7 @@ def _least_gain(utility: Tensor) -> float:
 
 
 def reference_scale(scenario: Scenario) -> float:
-    """``reward.scale: auto``: N·T over the mean gain of the :func:`reference` episodes.
+    """``reward.scale: auto``: N·T over the mean gain of the :func:`reference` episodes; m·T where m agents are present in a round.
 
     Raises:
         ValueError: If that gain is not positive, or so small that rounding could have brought it.
@@ -465,4 +502,4 @@ def reference_scale(scenario: Scenario) -> float:
             f"{gain:.4g}, and rounding hides less than {least:.1g}: are there clean lots? Change the substrate's learning rate (lower it "
             "after a loss, raise it after a small gain), or give reward.scale a number"
         )
-    return scenario.principals * scenario.horizon / gain
+    return (scenario.n_seats if scenario.participation else scenario.principals) * scenario.horizon / gain

@@ -30,7 +30,9 @@ def round_infos(engine: Engine) -> dict[str, NDArray[Any]]:
         * ``credit``: what the rule assigned, in the utility's unit;
         * ``contributed``, ``admitted``: which of the agent's lots were contributed, and which were admitted, bool ``(E, N, K)``;
         * ``kept``: norm of what was admitted over the norm of the update, ``(E, N, K)``, below 1 where the filter changed the update;
-        * ``blocked_by``: which principal found which update inadmissible, bool ``(E, N, K, N)``;
+        * ``blocked_by``: which principal found which update inadmissible, bool ``(E, N, K, N)``; where only some agents are present in a
+          round, which of the scenario's profiles did, ``(E, N, K, J)``, the last one that of principals who have none;
+        * where only some agents are present, ``present``: whether the agent is present in the round to come, bool ``(E, N)``;
         * ``utility``: the utility of the shared model now, the same for all agents of a cooperative;
         * under rules that credit single lots (:class:`~proxycoop.credit.LotRule`), ``lot_credit``: what each lot earned, ``(E, N, K)``;
         * where the scenario has a settlement, ``payout``: what was paid to the agent after this round, and ``paid``: what was paid to it
@@ -45,9 +47,11 @@ def round_infos(engine: Engine) -> dict[str, NDArray[Any]]:
         "contributed": np.zeros(by_lot, dtype=bool) if last is None else _copied(last.contributed),
         "admitted": np.zeros(by_lot, dtype=bool) if last is None else _copied(last.admitted),
         "kept": np.zeros(by_lot) if last is None else _copied(last.kept),
-        "blocked_by": np.zeros((*by_lot, engine.num_agents), dtype=bool) if last is None else _copied(last.blocked_by),
+        "blocked_by": np.zeros((*by_lot, engine.prospect.blocked_by.shape[-1]), dtype=bool) if last is None else _copied(last.blocked_by),
         "utility": _copied(engine.prospect.utility[:, None].expand(by_agent)),
     }
+    if engine.attendance is not None:
+        infos["present"] = _copied(engine.attendance.mask)
     if isinstance(engine.rule, LotRule):
         infos["lot_credit"] = np.zeros(by_lot) if last is None or last.lot_credit is None else _copied(last.lot_credit)
     if engine.treasury is not None:
@@ -106,6 +110,7 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
           which stay in the cooperative;
         * ``utility``: utility after the last round; ``gain``: its change since the start, in the utility's unit;
         * ``clean_share``, ``corrupt_share``: share of the clean lots, and of the corrupt lots, that were contributed; 0 if there are none;
+          where only some agents are present in a round, of theirs;
         * ``admitted_share``: share of the contributed lots that were admitted; 0 if there are none;
         * ``violations``: share of rounds with a violation: the applied step's harm, as the screening predicts it, or its norm was beyond
           somebody's limit, or the step used data that somebody forbids;
@@ -145,6 +150,7 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
     cost = torch.stack([result.cost for result in history]).sum(dim=0)  # (E, N)
     gain = torch.stack([result.gain for result in history])  # (T, E)
     clean, corrupt = engine.lots.clean, engine.lots.corrupt
+    attended = None if engine.attendance is None else torch.stack([result.attended for result in history])  # (T, E, N)
     payments = [result.payments for result in history if result.payments is not None]
     paid = torch.stack(payments).sum(dim=0).to(cost) if payments else None  # (E, N)
     metrics = {
@@ -154,8 +160,8 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
         - (cost if paid is None else cost - paid).sum(dim=1),
         "utility": engine.prospect.utility,
         "gain": engine.prospect.utility - engine.initial_utility,
-        "clean_share": _share(lots, clean, gain.dtype),
-        "corrupt_share": _share(lots, corrupt, gain.dtype),
+        "clean_share": _share(lots, clean, gain.dtype, attended),
+        "corrupt_share": _share(lots, corrupt, gain.dtype, attended),
         "admitted_share": admitted.sum(dim=(0, 2, 3)).to(gain.dtype) / contributed.sum(dim=(0, 2, 3)).clamp(min=1),
         "violations": torch.stack([result.violated | result.forbidden_used for result in history]).to(gain.dtype).mean(dim=0),
         "kept": torch.stack([result.kept for result in history]).sum(dim=(0, 2, 3)) / admitted.sum(dim=(0, 2, 3)).clamp(min=1),
@@ -250,7 +256,11 @@ def _copied(of_engine: Tensor) -> NDArray[Any]:
     return copied
 
 
-def _share(contributed: Tensor, kind: Tensor, dtype: torch.dtype) -> Tensor:
-    """Share of the lots of one kind that were contributed, over all rounds: ``(T, E, N, K)``, ``(E, N, K)`` → ``(E,)``."""
-    count = kind.sum(dim=(1, 2)) * len(contributed)
+def _share(contributed: Tensor, kind: Tensor, dtype: torch.dtype, attended: Tensor | None = None) -> Tensor:
+    """Share of the lots of one kind that were contributed, over all rounds: ``(T, E, N, K)``, ``(E, N, K)`` → ``(E,)``.
+
+    Where only some agents are present, of the lots of those who were, bool ``(T, E, N)``.
+    """
+    n_lots = kind.sum(dim=2)  # (E, N)
+    count = n_lots.sum(dim=1) * len(contributed) if attended is None else (attended * n_lots).sum(dim=(0, 2))
     return (contributed & kind).sum(dim=(0, 2, 3)).to(dtype) / count.clamp(min=1)

@@ -69,6 +69,37 @@ def rises_in_words(risen: Mapping[str, float], used: Mapping[str, float] | None 
     return f"watched losses since the start: {told}" if told else ""
 
 
+def in_short(engine: Engine, environment: int) -> str:
+    """The round just played in a few lines, where only some agents are present: those of thousands of proxies would fill no screen.
+
+    Args:
+        engine: The engine; it is only read.
+        environment: Index of the environment.
+    """
+    e, scenario = environment, engine.scenario
+    lines = [
+        one_line(f"{scenario.name} · credit rule: {engine.rule_name} · {engine.num_seats:,} of {engine.num_agents:,} proxies in a round"),
+        f"round {engine.t}/{engine.horizon}, utility {engine.prospect.utility[e].item():.4f}",
+    ]
+    if engine.history:
+        last = engine.history[-1]
+        assert last.present is not None
+        present = last.present[e]
+        contributed, clean = last.contributed[e, present], engine.lots.clean[e, present]
+        n_sent, n_admitted = int(contributed.sum()), int(last.admitted[e].sum())
+        credit = engine.reward_scale * last.credit[e, present]
+        lines += [
+            f"those present contributed {n_sent} of {clean.numel()} lots, {int((contributed & clean).sum())} of {int(clean.sum())} clean "
+            f"ones; {n_admitted} entered",
+            f"credit of those present: {credit.min().item():+z.2f} to {credit.max().item():+z.2f}, {credit.sum().item():+z.2f} in all",
+            f"so far {int((engine.credit_so_far[e] != 0).sum()):,} proxies were credited",
+        ]
+        broken = ["VIOLATES a profile"] * bool(last.violated[e]) + ["uses FORBIDDEN data"] * bool(last.forbidden_used[e])
+        lines += [" and ".join(broken) or "within every profile", rises_in_words(rises(engine, e), used_up(engine, e))]
+        lines += [deadlock(engine, e)] * (engine.t == engine.horizon)
+    return "\n".join(line for line in lines if line)
+
+
 def deadlock(engine: Engine, environment: int | None = None) -> str:
     """What to say if nothing passed in an episode although something was contributed; empty if there is no such episode.
 

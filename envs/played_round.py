@@ -14,6 +14,7 @@ from .model.coalitions import RoundStep, UtilityGame
 from .model.peers import peer_gains
 from .model.surrogates import surrogate_of
 from .model.utility import HeldOutUtility
+from .participation import Attendance
 from .records import Prospect
 from .screening.verdicts import Screening, let_through
 
@@ -35,6 +36,7 @@ class PlayedRound:
         aggregate: The step that was applied, and how any coalition's step would have been made.
         utility: What the cooperative wants to raise.
         screening: The scenario's.
+        who: Who is present, where only some agents are. N then counts these alone, and everything is theirs.
     """
 
     t: int
@@ -47,6 +49,7 @@ class PlayedRound:
     aggregate: RoundStep
     utility: HeldOutUtility
     screening: Screening
+    who: Attendance | None = None
 
     def as_round(self) -> Round:
         """The round as credit rules see it."""
@@ -55,7 +58,7 @@ class PlayedRound:
             played.game(partial(surrogate_of, played)),
             contributed=self.contributed,
             admitted=self.admitted,
-            blocked_by=self.before.blocked_by,
+            blocked_by=self.before.verdicts.blocked_by_those_present,
             samples=self.lots.samples if self.before.claimed is None else self.before.claimed,
             updates=self.aggregate.applied_updates,
             utility_gradient=self.utility_gradient,
@@ -70,7 +73,13 @@ class PlayedRound:
             class_head=self.utility.model.class_head,
             forged=self.forged,
             sent=self.sent,
+            agents=self.who.agents if self._some_are_absent and self.who is not None else None,
+            n_members=None if self.who is None else self.who.n_agents,
         )
+
+    @property
+    def _some_are_absent(self) -> bool:
+        return self.who is not None and self.who.agents.shape[1] < self.who.n_agents
 
     def sent(self) -> Tensor:
         """Each agent's admitted updates, summed with their lots' shares of all data, ``(E, N, P)``."""

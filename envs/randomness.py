@@ -43,6 +43,7 @@ class Purpose(IntEnum):
     PRIVACY = 15
     ADMISSION = 16
     AGGREGATION = 17
+    PARTICIPATION = 18
 
 
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # as a signed 64-bit number
@@ -135,6 +136,13 @@ def _steps(n: int, device: torch.device) -> Tensor:
 def normal(keys: Tensor, *shape: int) -> Tensor:
     """Standard normal numbers, float64 ``(E, *shape)``, by inversion."""
     numbers: Tensor = torch.special.ndtri(uniform(keys, *shape))
+    return numbers
+
+
+def normal_at(keys: Tensor, index: Tensor) -> Tensor:
+    """Some of the numbers of :func:`normal`: those at flat places of a row, int64 ``(E, …)`` → float64 ``(E, …)``."""
+    counter = keys.reshape(-1, *[1] * (index.dim() - 1)) + (index + 1) * _GOLDEN
+    numbers: Tensor = torch.special.ndtri((_shift_right(_mix(counter), 12).double() + 0.5) * 2.0**-52)
     return numbers
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from .admission import Places
 from .model.coalitions import RoundStep
 from .model.substrates import Proposals
+from .participation import Attendance
 from .screening.bargaining import Bargain
 from .screening.filters import Filtered
 from .screening.procedure import Guarded
@@ -52,6 +54,12 @@ class RoundResult:
         passed: Which updates passed the screening, bool ``(E, N, K)``, where there was room for only some; ``None`` without admission.
         payments: What each agent paid for its places, less what it got back, ``(E, N)``, in reward units; it is a part of its cost.
             ``None`` where places cost nothing.
+        present: Who was present, int64 ``(E, m)``, ascending, where only some agents are; else ``None``.
+
+    Where only some agents are present, what others have is 0 or False, but for ``observations``, which they keep from when they were last
+    present (0 before that), and what of ``rewards`` and ``payouts`` is theirs whether or not they are there. ``blocked_by`` then says which
+    of the scenario's profiles found an update inadmissible, ``(E, N, K, J)``, the last one that of principals without a profile: an
+    objection is that of all who hold it, present or not.
     """
 
     observations: Tensor
@@ -81,11 +89,28 @@ class RoundResult:
     pulled: Tensor | None = None
     passed: Tensor | None = None
     payments: Tensor | None = None
+    present: Tensor | None = None
+
+    def among_all(self, who: Attendance) -> RoundResult:
+        """The record of all agents, from one in which what belongs to updates is that of those who were present."""
+        told: dict[str, Any] = {name: who.among_all(by_seat) for name in _OF_UPDATES if (by_seat := getattr(self, name)) is not None}
+        return replace(self, present=who.agents, **told)
+
+    @property
+    def attended(self) -> Tensor:
+        """Who was present, bool ``(E, N)``."""
+        if self.present is None:
+            return torch.ones_like(self.credit, dtype=torch.bool)
+        return Attendance(self.present, self.credit.shape[1]).mask
 
     @property
     def chosen(self) -> Tensor:
         """Which items were chosen and did something, bool ``(E, N, I)``."""
         return self.contributed if self.pulled is None else torch.cat([self.contributed, self.pulled], dim=-1)
+
+
+_OF_UPDATES = ("contributed", "admitted", "blocked_by", "harm", "kept", "passed")
+"""What of a :class:`RoundResult` belongs to updates, and is there for those alone who were present."""
 
 
 @dataclass(frozen=True)
@@ -230,3 +255,8 @@ class Pay:
     gain: Tensor
     cost: Tensor
     evaluations: int
+
+    def among_all(self, who: Attendance) -> Pay:
+        """Those of all agents, from those of the agents who were present."""
+        lot_credit = None if self.lot_credit is None else who.among_all(self.lot_credit)
+        return replace(self, credit=who.among_all(self.credit), lot_credit=lot_credit, cost=who.among_all(self.cost))

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from ..text import one_line, shortened
 from .engine import Engine
-from .outcome import deadlock, rises, rises_in_words, strictest_limits, used_up
+from .outcome import deadlock, in_short, rises, rises_in_words, strictest_limits, used_up
 from .records import RoundResult
 from .screening.bargaining import explain
 from .screening.profiles import Profile
@@ -94,9 +94,7 @@ class _View:
 
     @classmethod
     def of(cls, engine: Engine, e: int) -> _View:
-        engine.require_begun("render")
-        if not 0 <= e < engine.num_envs:
-            raise ValueError(f"environment={e}: must be from 0 to {engine.num_envs - 1}")
+        e = _checked(engine, e)
         history, last = engine.history, engine.history[-1] if engine.history else None
         n_updates = engine.items.n_updates
         status, verdict, negotiated = np.full((engine.num_agents, n_updates), _UNDECIDED), "", list[str]()
@@ -156,6 +154,13 @@ class _View:
         )
 
 
+def _checked(engine: Engine, environment: int) -> int:
+    """The index of an environment, if there is such a one."""
+    if not 0 <= environment < engine.num_envs:
+        raise ValueError(f"environment={environment}: must be from 0 to {engine.num_envs - 1}")
+    return environment
+
+
 def _pulled(engine: Engine, e: int) -> list[list[str]]:
     """Names of the levers that each proxy pulled in the last round."""
     last = engine.history[-1].pulled if engine.history else None
@@ -192,6 +197,8 @@ def render_text(engine: Engine, environment: int = 0) -> str:
     Below the verdict on the applied step stands by how much each loss that a profile watches has risen since the episode's start: profiles
     limit single updates, and not the sum of the steps. At the end of an episode in which nothing passed, the text says so and what helps.
 
+    Where only some proxies are present in a round, a few lines take the place of the table.
+
     Credit is given for this round and in total, in reward units. If there is a settlement, so are payouts, in the currency's major units.
 
     Args:
@@ -205,6 +212,9 @@ def render_text(engine: Engine, environment: int = 0) -> str:
         RuntimeError: Before the engine's first reset.
         ValueError: If there is no such environment.
     """
+    engine.require_begun("render")
+    if engine.attendance is not None:
+        return in_short(engine, _checked(engine, environment))
     e, view = environment, _View.of(engine, environment)
     result = view.result
     mended = bool((view.status == _MENDED).any())
@@ -284,8 +294,10 @@ def render_picture(engine: Engine, environment: int = 0, *, width: int = 960, he
 
     Raises:
         RuntimeError: Before the engine's first reset.
-        ValueError: If there is no such environment, or the width or height is too small.
+        ValueError: If there is no such environment, the width or height is too small, or only some proxies are present in a round.
     """
+    engine.require_begun("render")
+    engine.scenario.require_everybody("a picture of each proxy's lots")
     view = _View.of(engine, environment)
     if width < 240 or height < 160:
         raise ValueError(f"width={width}, height={height}: must be at least 240 and 160 pixels")

@@ -103,7 +103,15 @@ class Rows:
         """What each row is given, ``(E·N,)``, of the round's rewards ``(E, N)``, in reward units."""
         return self._pay(rewards)[:, self._seats].flatten().cpu()
 
+    def present(self) -> NDArray[np.bool_]:
+        """Which rows are present in the round to come, bool ``(E·N,)``: all, unless the scenario has participation."""
+        self.engine.require_begun("present")
+        if self.engine.attendance is None:
+            return np.ones(len(self), dtype=np.bool_)
+        present: NDArray[np.bool_] = self.engine.attendance.mask[:, self._seats].flatten().cpu().numpy()
+        return present
+
     def masks(self) -> NDArray[np.bool_]:
         """Action masks side by side, ``(E·N, 2K)`` or ``(E·N, 2**K)`` by form; see :meth:`ActionCodec.flat_mask`."""
         self.engine.require_begun("action_masks")
-        return self.codec.flat_mask(self.engine.prospect.choosable[:, self._seats].cpu()).reshape(len(self), -1)
+        return self.codec.flat_mask(self.engine.choosable[:, self._seats].cpu()).reshape(len(self), -1)

@@ -48,9 +48,10 @@ from .files.recorded import n_agents_of as n_agents_of
 from .model.additive import WeightsName
 from .model.models import ModelSettings, Softmax
 from .model.server import ServerSettings, Sgd
-from .model.substrates import FedAvg, SubstrateSettings, Vertical
+from .model.substrates import FedAvg, SubstrateSettings, Traversal, Vertical
 from .model.utility import UtilityName
 from .money.settlement import SettlementTerms
+from .participation import MOST_OF_ALL, MOST_PRESENT, Participation
 from .privacy import Privacy
 from .screening.profiles import BY_VALUE, Profile
 from .screening.verdicts import Screening
@@ -138,7 +139,12 @@ class Scenario(Settings):
     version: int = Field(
         1, ge=1, json_schema_extra=LATER, description="Version of the scenario: raised when a change of the file changes its numbers."
     )
-    principals: int = Field(6, ge=1, le=1024, description="Number of principals N; each has one proxy.")
+    principals: int = Field(
+        6,
+        ge=1,
+        le=MOST_OF_ALL,
+        description="Number of principals N; each has one proxy. At most 1,024, unless only some take part in a round (participation).",
+    )
     horizon: int = Field(16, ge=1, le=2**20, description="Number of rounds T of an episode.")
     data: Data = Field(default_factory=Data, description="Where the data comes from and how it is split.")
     lots: Lots = Field(default_factory=Lots, description="How principals' private data is drawn.")
@@ -177,6 +183,11 @@ class Scenario(Settings):
         json_schema_extra=LATER,
         description="How updates are shortened and noised, so that they tell little of the data behind them. none: they are not.",
     )
+    participation: Participation | None = Field(
+        None,
+        json_schema_extra=LATER,
+        description="How many agents take part in a round, drawn anew in every round. none: all of them.",
+    )
     reward: Reward = Field(default_factory=Reward, description="From credit to reward.")
     observations: Observations = Field(
         default_factory=Observations, json_schema_extra=LATER, description="What proxies observe beyond what a real one could."
@@ -201,6 +212,12 @@ class Scenario(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Scenario:
+        if self.participation is None and self.principals > MOST_PRESENT:
+            raise misplaced(
+                ("principals",),
+                f"must be less than or equal to {MOST_PRESENT:,} where all take part in every round (got {self.principals:,}): lower it, "
+                "or let some take part, as in participation: {sample: 32}",
+            )
         holders = sum(profile.holders for profile in self.profiles)
         if holders > self.principals:
             raise ValueError(
@@ -238,6 +255,18 @@ class Scenario(Settings):
             auction = self.admission is not None and "bids" in self.admission.choose.needs
             self.conduct.check(
                 self.n_agents, n_lots, self.horizon, screening.governance, screening.filter, tolerates=tolerates, auction=auction
+            )
+        if self.participation is not None:
+            screening, by_share = self.screening, ("quorum", "weighted", "stakeholders")
+            self.participation.check(
+                self.principals,
+                conduct=self.conduct is not None,
+                substrate=isinstance(self.substrate, Vertical),
+                **{
+                    "screening.governance": screening.governance == "negotiate",
+                    "lots.rows": not isinstance(self.lots.rows, int) and isinstance(self.substrate, Traversal),
+                    "screening.filter": screening.filter != "reject" and screening.governance in by_share,
+                },
             )
         self._check_defences()
         if isinstance(self.substrate, Vertical):
@@ -284,7 +313,7 @@ class Scenario(Settings):
         """Refuse an aggregator, an admission or privacy that does not go with the rest."""
         conduct, columns = self.conduct or Conduct(), isinstance(self.substrate, Vertical)
         per_agent = self.lots.per_principal + len(conduct.forgeries)
-        n_updates = per_agent * self.n_agents
+        n_updates = per_agent * self.n_seats
         if self.aggregator != Mean():
             if columns:
                 why = f"aggregator.kind={self.aggregator.kind}: principals hold columns, so that no two updates are of the same parameters"
@@ -296,7 +325,7 @@ class Scenario(Settings):
                 )
             room = n_updates if self.admission is None else min(self.admission.capacity, n_updates)
             by_agent = self.aggregator.over == "agents"
-            n_units = min(room, self.n_agents) if by_agent else room
+            n_units = min(room, self.n_seats) if by_agent else room
             try:
                 check_aggregator(self.aggregator, n_units)
             except ValueError as error:
@@ -377,6 +406,31 @@ class Scenario(Settings):
     def n_agents(self) -> int:
         """Number of proxies: one for each principal, and one for every further name of those that have several."""
         return self.principals + (0 if self.conduct is None else self.conduct.n_more_names)
+
+    @property
+    def n_seats(self) -> int:
+        """Number of proxies that take part in a round: all of them, or those that :attr:`participation` samples."""
+        return self.n_agents if self.participation is None else self.participation.sample
+
+    @property
+    def samples_some(self) -> bool:
+        """Whether some proxies are absent in every round."""
+        return self.n_seats < self.n_agents
+
+    def require_everybody(self, what: str) -> None:
+        """Refuse what needs all agents in every round.
+
+        Args:
+            what: What needs them, for the message.
+
+        Raises:
+            ValueError: If only some are present in a round.
+        """
+        if self.participation is not None:
+            raise ValueError(
+                f"scenario {self.name!r} has participation: {what} needs all agents in every round, but {self.n_seats:,} of "
+                f"{self.n_agents:,} are present; use a scenario without participation"
+            )
 
     @property
     def names(self) -> Names | None:

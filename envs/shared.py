@@ -178,13 +178,15 @@ def require_served(scenario: Scenario, rule: CreditRule, name: str | None = None
         scenario: The cooperative.
         rule: The rule.
         name: What to call it; its registered name by default.
-        n_agents: Number of agents; the scenario's by default.
+        n_agents: Number of agents in a round; the scenario's by default.
 
     Raises:
         ValueError: If it cannot serve so many agents, or needs what the cooperative has not; the message says what.
     """
-    rule.check(scenario.n_agents if n_agents is None else n_agents)
     name = name or name_of(rule)
+    if scenario.participation is not None:
+        _require_served_in_part(scenario, rule, name)
+    rule.check(scenario.n_seats if n_agents is None else n_agents)
     smooth = scenario.utility == "neg_log_loss"
     has = {"utility_gradient": smooth, "utility_curvature": smooth, "columns": scenario.substrate.kind == "vertical"}
     has["vetoes"] = scenario.screening.judges_each and scenario.admission is None
@@ -192,6 +194,26 @@ def require_served(scenario: Scenario, rule: CreditRule, name: str | None = None
         has["class_head"] = shared(scenario, torch.float32)[1].class_head is not None
     if need := rule.unmet(has, name):
         raise ValueError(f"credit rule {name!r} cannot serve scenario {scenario.name!r}: {lacking(need)}")
+
+
+def _require_served_in_part(scenario: Scenario, rule: CreditRule, name: str) -> None:
+    """Refuse a rule that cannot serve rounds in which only some agents are present; see :func:`require_served`."""
+    m, n = scenario.n_seats, scenario.n_agents
+    who = f"scenario {scenario.name!r}, in which {m:,} of {n:,} agents are present in a round"
+    if "vetoes" in rule.needs:
+        raise ValueError(
+            f"credit rule {name!r} cannot serve {who}: it asks what each coalition would have let through, but the profiles of all "
+            f"{n:,} principals are in force, whoever is present"
+        )
+    if not scenario.samples_some:
+        return
+    if "peer_gains" in rule.needs:
+        raise ValueError(
+            f"credit rule {name!r} cannot serve {who}: each agent would have to try every other one's update on its own data, and of "
+            f"{n * (n - 1):,} pairs {m * (m - 1):,} can ({m * (m - 1) / (n * (n - 1)):.2g} of all); use a rule that asks no peers"
+        )
+    if why := rule.tied_to_places:
+        raise ValueError(f"credit rule {name!r} cannot serve {who}: {why}")
 
 
 def name_of(rule: CreditRule | None) -> str:

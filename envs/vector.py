@@ -27,6 +27,9 @@ from .scenario import Scenario
 class CooperativeVecEnv(VecEnv):
     """E cooperatives of N proxies as E·N rows.
 
+    Where only some agents are present in a round, the others' rows are there too: they keep what they observed when they were last present,
+    and what they choose does nothing. :meth:`present` says which rows are present.
+
     Episodes end after ``horizon`` rounds, in all rows at once, and the next begins by itself; the info of a row's last round holds
     ``terminal_observation``, ``episode`` (return ``r``, length ``l``, seconds ``t``) and ``TimeLimit.truncated``, which is False:
     proxies observe the time and earn nothing after the horizon, so there is nothing to bootstrap from (Pardo et al. 2018, *Time
@@ -149,6 +152,10 @@ class CooperativeVecEnv(VecEnv):
     def action_masks(self) -> NDArray[np.bool_]:
         """Masks of all rows for sb3-contrib's MaskablePPO, ``(E·N, 2K)`` or ``(E·N, 2**K)``."""
         return self._rows.masks()
+
+    def present(self) -> NDArray[np.bool_]:
+        """Which rows are present in the round to come, bool ``(E·N,)``."""
+        return self._rows.present()
 
     def close(self) -> None:
         """Nothing to release."""

@@ -34,7 +34,8 @@ def by_profile(history: Sequence[RoundResult], kind: Tensor, n_kinds: int) -> Te
     against, contributed = torch.zeros(n_kinds + 1, n_kinds, dtype=torch.float64), torch.zeros(n_kinds + 1, dtype=torch.float64)
     for result in history:
         offered = result.contributed.float()  # (E, N, K)
-        objected = objecting_kinds(result.blocked_by, kind, n_kinds).float()
+        by_kind = result.present is not None  # it says so already
+        objected = (result.blocked_by[..., :n_kinds] if by_kind else objecting_kinds(result.blocked_by, kind, n_kinds)).float()
         against += torch.einsum("enk,enkc,enw->wc", offered, objected, whose)
         contributed += torch.einsum("enk,enw->w", offered, whose)
     return against / torch.where(contributed > 0, contributed, math.nan)[:, None]

@@ -192,14 +192,15 @@ def cells(
         scripted = [agent for agent in BASELINES if cast(type[Agent], AGENTS[agent]).plays(scenario)]
         made += [Cell(settings, agent, episodes, held_out) for settings in paid for agent in scripted]
         bound = [settings.model_copy(update={"credit": rule}) for settings in paid for rule in rules]
-        within = [settings for settings in bound if tried(scenario, settings.credit) <= MOST_TRIED]
+        can = scenario.participation is None
+        within = [settings for settings in bound if can and tried(scenario, settings.credit) <= MOST_TRIED]
         made += [Cell(settings, agent, episodes, held_out) for settings in within for agent in RULE_BOUND]
     return made
 
 
 def tried(scenario: Scenario, rule: str) -> int:
     """Coalitions that agents bound to a rule evaluate in a round and environment when each of N replies once: N·2^K times the rule's."""
-    n_agents = scenario.n_agents
+    n_agents = scenario.n_seats
     each: int = 2 ** ObservationLayout.of(scenario).n_items
     return n_agents * each * max(credit.make(rule).cost(n_agents), 1)
 

@@ -33,6 +33,8 @@ EXACT_COMPARISON = 12
 """Largest number of agents for which credit is compared with the exact Shapley value. Every additional agent doubles its time."""
 
 
+MOST_RANKED = 1024
+"""Largest number of agents of which a series tells the credit of each."""
 EVALUATION_SEED = 1_000_000
 """First seed of the cooperatives in evaluations. A training draws its cooperatives' seeds from its own seed."""
 EVALUATION_SPLITS = range(1_000_000, 1_000_010)
@@ -157,7 +159,8 @@ def evaluate(
         * ``value_loss``, start included: a list over values; ``unscreened_value_loss``: the same where nobody screens;
         * ``tolerance``: a list over values, the strictest tolerance for one update, within what is left of limits; ``None`` if nobody has
           one;
-        * ``credit``: cumulative, in reward units, a list over agents from the one with the most clean lots to the one with the fewest.
+        * ``credit``: cumulative, in reward units, a list over agents from the one with the most clean lots to the one with the fewest; the
+          first 1,024 of them, if there are more.
 
         Shares of the contributed updates, over all rounds:
 
@@ -241,7 +244,7 @@ def _on_split(scenario: Scenario, credit: CreditRule | str, new_agent: Callable[
     assert engine.rule is not None
     engine.rule = rule = (_TimedLots if isinstance(engine.rule, LotRule) else _Timed)(engine.rule)
     exact = torch.zeros(episodes, engine.num_agents)
-    compare_exact = engine.num_agents <= EXACT_COMPARISON
+    compare_exact = engine.num_agents <= EXACT_COMPARISON and engine.attendance is None and not scenario.samples_some
     start: dict[str, Tensor] = {}
 
     def look(engine: Engine) -> None:
@@ -364,9 +367,16 @@ def _jain(credit: Tensor) -> Tensor:
 def _gini(credit: Tensor) -> Tensor:
     r"""Gini coefficient :math:`\sum_{ij} |x_i - x_j| / (2 n \sum x)` of non-negative credit, ``(E, N)`` → ``(E,)``; 0 if all are zero."""
     x = credit.double().clamp(min=0)
-    gaps = (x[:, :, None] - x[:, None]).abs().sum(dim=(1, 2))
-    total = x.sum(dim=1)
+    n, total = x.shape[1], x.sum(dim=1)
+    if n <= _LARGEST_TABLE_OF_PAIRS:
+        gaps = (x[:, :, None] - x[:, None]).abs().sum(dim=(1, 2))
+    else:  # the same sum, by rank
+        rank = 2 * torch.arange(1, n + 1, dtype=x.dtype, device=x.device) - n - 1
+        gaps = 2 * (rank * x.sort(dim=1).values).sum(dim=1)
     return torch.where(total > 0, gaps / (2 * x.shape[1] * total.clamp(min=1e-300)), 0.0)
+
+
+_LARGEST_TABLE_OF_PAIRS = 256
 
 
 def _series(engine: Engine) -> dict[str, list[Any]]:
@@ -379,8 +389,11 @@ def _series(engine: Engine) -> dict[str, list[Any]]:
 
     assert engine.profiles.kind is not None
 
+    attended = torch.stack([result.attended for result in history])[..., None]  # (T, E, N, 1)
+
     def share(kind: Tensor) -> list[float]:
-        shares: list[float] = ((contributed & kind).sum(dim=(1, 2, 3)) / kind.sum().clamp(min=1)).tolist()
+        of = kind.sum() if engine.attendance is None else (attended & kind).sum(dim=(1, 2, 3))
+        shares: list[float] = ((contributed & kind).sum(dim=(1, 2, 3)) / of.clamp(min=1)).tolist()
         return shares
 
     return {
@@ -392,7 +405,7 @@ def _series(engine: Engine) -> dict[str, list[Any]]:
         "limit": defined(strictest_limits(engine).mean(dim=0)),
         "blocks": defined(by_profile(history, engine.profiles.kind, len(engine.scenario.profiles))),
         "blocks_by_value": defined(by_value(history)),
-        "credit": ranked.mean(dim=1).tolist(),
+        "credit": ranked[..., :MOST_RANKED].mean(dim=1).tolist(),
     }
 
 

@@ -44,9 +44,9 @@ def second_name_gains(
     Returns:
         ``split_gain`` and ``copy_gain``, ``(E,)`` each, in reward units. ``split_gain`` is NaN where a principal has one lot. Both are NaN
         in vertical cooperatives, where a name holds columns, where the rule does not serve one agent more, and where the scenario itself
-        gives principals several names.
+        gives principals several names, or lets some of them take part in a round.
     """
-    if scenario.names is not None:
+    if scenario.names is not None or scenario.participation is not None:
         return {measure: torch.full((len(seeds),), torch.nan) for measure in ("split_gain", "copy_gain")}
     n_principals, n_lots = scenario.principals, scenario.lots.per_principal
     gains = {}

@@ -67,6 +67,8 @@ from proxycoop.training.false_names import second_name_gains
 Floats = NDArray[np.float64]
 
 FAMILIES = get_args(Family)
+SCENARIOS = [name for name in scenario.names() if scenario.load(name).participation is None]
+"""Those in which all agents take part in every round, so that the exact value is known."""
 FIRST_SEED = 2000
 AGENTS = 12
 """Agents of the cooperatives in which errors at budgets are measured."""
@@ -217,7 +219,7 @@ def errors_at_budgets(name: str, seeds: Sequence[int]) -> dict[str, tuple[float,
     torch.set_num_threads(1)
     engine = Engine(larger(name), None, num_envs=len(seeds), dtype=torch.float64)
     engine.reset(seeds)
-    n, draws = engine.num_agents, scenario.names().index(name)  # scenarios share no draws of coalitions
+    n, draws = engine.num_agents, SCENARIOS.index(name)  # scenarios share no draws of coalitions
     estimates: dict[str, list[CreditRule | None]] = {}
     values: dict[str, CreditRule] = {}
     for rule in (*filter(takes_budget, credit.RULES), *BESIDE):
@@ -259,7 +261,7 @@ def estimated_value(rule: str, n_agents: int, n_lots: int, seed: int) -> CreditR
     if isinstance(made, credit.Estimator):
         return credit.make(made.target)
     if "lots" in made.needs:  # from orders of its own: the estimate's first ones would be like the estimate
-        return credit.make("data_shapley", budget=ORDERS * n_agents * n_lots, seed=seed + len(scenario.names()), tolerance=0.0)
+        return credit.make("data_shapley", budget=ORDERS * n_agents * n_lots, seed=seed + len(SCENARIOS), tolerance=0.0)
     return credit.make(rule, budget=2**n_agents, seed=seed)
 
 
@@ -546,7 +548,7 @@ def main() -> None:
     """Print the tables, the facts and the gains by a second name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["fidelity", "facts", "names"], help="one of the three parts")
-    parser.add_argument("--scenarios", nargs="+", default=scenario.names(), help="all by default")
+    parser.add_argument("--scenarios", nargs="+", default=SCENARIOS, help="all by default")
     parser.add_argument("--seeds", type=int, default=32, help="episodes a scenario")
     parser.add_argument("--jobs", type=int, default=2, help="processes side by side")
     parser.add_argument(

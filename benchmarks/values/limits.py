@@ -114,8 +114,9 @@ def table(found: dict[str, dict[str, dict[str, float]]]) -> str:
 
 def main() -> None:
     """Print the table."""
+    names = [name for name in scenario.names() if scenario.load(name).participation is None]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenarios", nargs="+", default=[name for name in scenario.names() if scenario.load(name).limited])
+    parser.add_argument("--scenarios", nargs="+", default=[name for name in names if scenario.load(name).limited])
     parser.add_argument("--agent", default="oracle", help="who plays")
     parser.add_argument("--markdown", type=Path, help="write the table into this file")
     arguments = parser.parse_args()

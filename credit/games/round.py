@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Literal, TypeVar, get_args
 
+import torch
 from torch import Tensor
 
 from .game import CoalitionGame
@@ -59,6 +60,12 @@ class Round:
             that were not contributed.
         sent: ``() -> (E, N, P)``: each agent's admitted updates, added up by their weights, whatever the aggregator made of them; by
             default ``updates``.
+        agents: Who the N agents of this round are, int64 ``(E, N)``, where only some members of the cooperative are present; the same N
+            in every round by default.
+        n_members: Number of members of the cooperative, present or not; N by default.
+
+    Where only some members are present in a round, agents are those, and everything said of agents is said of them. The next round may be
+    one of others, so a rule with a memory keeps it by :attr:`agents`.
     """
 
     def __init__(
@@ -82,6 +89,8 @@ class Round:
         class_head: Tensor | None = None,
         forged: Tensor | None = None,
         sent: Callable[[], Tensor] | None = None,
+        agents: Tensor | None = None,
+        n_members: int | None = None,
     ) -> None:
         self.game = game
         self.contributed = contributed
@@ -101,6 +110,29 @@ class Round:
         self._class_head = class_head
         self._forged = forged
         self._sent = sent
+        self._agents = agents
+        self.n_members = contributed.shape[1] if n_members is None else n_members
+
+    @property
+    def agents(self) -> Tensor:
+        """Who the agents of this round are, int64 ``(E, N)``: numbers from 0 to ``n_members`` − 1."""
+        if self._agents is None:
+            return torch.arange(self.num_agents, device=self.contributed.device).expand(self.num_envs, -1)
+        return self._agents
+
+    def of_agents(self, by_member: Tensor) -> Tensor:
+        """What the agents of this round have of something that all members have, ``(E, n_members, …)`` → ``(E, N, …)``."""
+        return (
+            by_member if self._agents is None else by_member[torch.arange(len(by_member), device=by_member.device)[:, None], self._agents]
+        )
+
+    def among_members(self, by_agent: Tensor, others: Tensor) -> Tensor:
+        """What all members have, from what the agents of this round have, ``(E, N, …)``, and the others, ``(E, n_members, …)``."""
+        if self._agents is None:
+            return by_agent
+        whole = others.clone()
+        whole[torch.arange(len(whole), device=whole.device)[:, None], self._agents] = by_agent
+        return whole
 
     @property
     def num_envs(self) -> int:

@@ -30,8 +30,13 @@ class CosineGradientShapley(CreditRule):
 
     Known failure: agreement. An agent that copies gains. A rare but valuable agent, with whom nobody agrees, loses.
 
+    Where only some members are present in a round, the reputations of those who are, divided by their sum, take the place of r, and the sum
+    that they have together stays what it was. So a round moves reputation among those present, and that of the absent waits. If all who are
+    present have lost theirs, they begin anew with 1/n each, n the number of all members.
+
     Departures from the source:
 
+    - There all agents take part in every round.
     - In the paper the reward of a round is not money. The quality :math:`q_i = \tanh(\beta r_i) / \max_j \tanh(\beta r_j)` decides how much
       of the aggregate each agent downloads. Here all agents have the same model, and q divides what the round gained.
     - The paper aggregates by reputation, and scales updates to a common length Γ. Here the step is the cooperative's, and Γ cancels in the
@@ -61,6 +66,7 @@ class CosineGradientShapley(CreditRule):
     known_failure = "rare but valuable data loses, copies gain"
     evaluations = "1"
     efficient = True
+    by_agent: ClassVar[bool] = True
 
     def __init__(self, alpha: float = 0.95, beta: float = 1.0) -> None:
         if not is_number(alpha) or not 0 <= alpha <= 1:
@@ -69,7 +75,7 @@ class CosineGradientShapley(CreditRule):
             raise ValueError(f"beta={beta!r}: must be a positive number, at least 1e-6")
         self.alpha = alpha
         self.beta = beta
-        self._reputation: Tensor | None = None  # r, double (E, N)
+        self._reputation: Tensor | None = None  # r of all members, double (E, n)
 
     def cost(self, n_players: int) -> int:
         """One evaluation, v(N)."""
@@ -83,12 +89,18 @@ class CosineGradientShapley(CreditRule):
 
     def assign(self, round: Round) -> Tensor:
         """Credit of every agent for this round, ``(E, N)``, in the utility's unit."""
-        before = self._reputation
-        if before is None:
-            before = round.gain.new_full((round.num_envs, round.num_agents), 1 / round.num_agents).double()
+        members = self._reputation
+        if members is None:
+            members = round.gain.new_full((round.num_envs, round.n_members), 1 / round.n_members).double()
+        before, together = round.of_agents(members), torch.ones((), dtype=members.dtype, device=members.device)
+        if round.num_agents < round.n_members:
+            before = torch.where((before > 0).any(dim=1, keepdim=True), before, 1 / round.n_members)
+            together = before.sum(dim=1, keepdim=True)
+            before = before / together
         earned = (self.alpha * before + (1 - self.alpha) * _agreement(round.updates.double(), before)).clamp(min=0)
-        self._reputation = proportions(earned, before)  # with α = 0 a round in which nobody did anything leaves nothing to divide by
-        quality = (self.beta * self._reputation).tanh()
+        after = proportions(earned, before)  # with α = 0 a round in which nobody did anything leaves nothing to divide by
+        self._reputation = round.among_members(together * after, members)
+        quality = (self.beta * after).tanh()
         return by_shares(round.gain, quality / quality.sum(dim=1, keepdim=True))
 
 

@@ -96,6 +96,12 @@ class ComFedSv(CreditRule):
     as fit, and the same ones for the whole episode. Both values are then the mean over these orders. Only columns that some environment
     needs are evaluated. Memory grows with environments × columns × (rounds + rank²).
 
+    Where only m of the members are present in a round, the assumption can hold only while at most m agents have taken part in the whole
+    episode: :math:`I_\tau` has no more. Until then the columns are coalitions of these; from then on nothing is completed for good. So
+    memory grows with m, and not with the number of members. A round costs up to twice the columns while the assumption may still hold: once
+    for what it is worth by itself, and once for the matrix. A round pays those who are present what they are worth so far, less what they
+    have been paid. What a round changes for an agent that is absent waits until it is present again.
+
     None of the axioms holds in a round: the penalty shrinks the sum, and a new fit pays for earlier rounds too. Over an episode in which
     the assumption holds, identical agents are paid about the same, whenever they took part. Over one in which it does not, credits sum to
     what the rounds have gained.
@@ -146,6 +152,9 @@ class ComFedSv(CreditRule):
     """φ, what all rounds so far are worth to each agent, ``(E, N)``."""
     _apart: Tensor
     """The sum of the rounds' own Shapley values so far, ``(E, N)``."""
+    _places: Tensor
+    _too_many: Tensor
+    by_agent: ClassVar[bool] = True
 
     def __init__(self, rank: int = 1, regularisation: float = 0.01, sweeps: int = 60, budget: int | None = None, seed: int = 0) -> None:
         for name, number in (("rank", rank), ("sweeps", sweeps)):
@@ -188,6 +197,8 @@ class ComFedSv(CreditRule):
 
     def assign(self, round: Round) -> Tensor:
         """Credit of every agent for this round, ``(E, N)``, in the utility's unit."""
+        if round.num_agents < round.n_members:
+            return self._assign_to_some(round)
         took_part = round.took_part
         if not self._took_part:
             self._set_up(round)
@@ -205,6 +216,51 @@ class ComFedSv(CreditRule):
         value = torch.where(met[:, None], whole, self._apart)
         self._value = torch.where(took_part.any(dim=1, keepdim=True), value, before)
         return (self._value - before).to(self._dtype)
+
+    def _assign_to_some(self, round: Round) -> Tensor:
+        """The same where only some members are present: columns are coalitions of places, which agents take when they first take part."""
+        took_part, agents, m = round.took_part, round.agents, round.num_agents
+        if not self._took_part:
+            self._set_up(round)
+            self._value = self._apart = self._value.new_zeros(round.num_envs, round.n_members)
+            self._places = torch.full_like(agents, -1)  # who has which place, (E, m)
+            self._too_many = torch.zeros_like(took_part[:, 0])  # where more agents have taken part than there are places, (E,)
+        taken = (self._places >= 0).sum(dim=1)
+        heard = (self._places[:, :, None] == agents[:, None]).any(dim=1)  # (E, m): of those present
+        for seat in range(m):
+            new = took_part[:, seat] & ~heard[:, seat]
+            self._too_many = self._too_many | new & (taken >= m)
+            at = torch.where(new & (taken < m), taken, -1)[:, None] == torch.arange(m, device=agents.device)
+            self._places = torch.where(at, agents[:, seat, None], self._places)
+            taken = taken + (new & (taken < m))
+        seat_of = (self._places[:, :, None] == agents[:, None]) & took_part[:, None]  # (E, place, seat)
+        self._took_part.append(seat_of.any(dim=2))
+        rounds = torch.stack(self._took_part, dim=1)  # (E, T, place)
+        heard = self._places >= 0
+        meeting = (rounds == heard[:, None]).all(dim=2)  # (E, T)
+        met = meeting.any(dim=1) & ~self._too_many
+
+        columns = round.value(self._columns)  # of seats: what each column is worth to those present, (E, C)
+        self._dtype = columns.dtype
+        own = self._divide(torch.where(took_part.double() @ self._columns.T.double() > 0, columns.double(), 0.0))
+        worth = torch.where(took_part, own, 0.0)
+        self._apart = round.among_members(round.of_agents(self._apart) + worth, self._apart)
+        value = self._apart
+        if self._too_many.all():
+            self._utilities.clear()
+        else:
+            known = self._known()  # (E, T, C)
+            there = (self._columns.double() @ seat_of.double()) > 0  # (E, C, seat)
+            of_places = round.lots.value(there[..., None] & round.admitted[:, None]).double()
+            self._utilities.append(torch.where(known[:, -1], of_places, 0.0))
+            if met.any():
+                whole = self._completed(known, meeting) * heard  # of places
+                by_member = torch.zeros_like(value).scatter_add_(1, self._places.clamp(min=0), whole)
+                value = torch.where(met[:, None], by_member, value)
+        paid = round.of_agents(self._value)
+        due = torch.where(took_part.any(dim=1, keepdim=True), round.of_agents(value), paid)
+        self._value = round.among_members(due, self._value)
+        return (due - paid).to(self._dtype)
 
     def _completed(self, known: Tensor, meeting: Tensor) -> Tensor:
         """The Shapley value of all rounds so far, completed from what is known.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+from ..games.round import Round
 
 
 class RunningMean:
@@ -30,3 +33,13 @@ class RunningMean:
         self._sum = x if self._sum is None else self.decay * self._sum + x
         self._weight = self.decay * self._weight + 1
         return self._sum / self._weight
+
+    def of_some(self, x: Tensor, round: Round) -> Tensor:
+        """The means of the agents of a round, each over the rounds in which it was present, with ``x`` ``(E, N)`` included: ``(E, N)``."""
+        if self._sum is None:
+            self._sum = x.new_zeros(len(x), round.n_members)
+            self._weights = torch.zeros_like(self._sum)
+        total = self.decay * round.of_agents(self._sum) + x
+        weight = self.decay * round.of_agents(self._weights) + 1
+        self._sum, self._weights = round.among_members(total, self._sum), round.among_members(weight, self._weights)
+        return total / weight

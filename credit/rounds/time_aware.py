@@ -52,9 +52,10 @@ class _TimeAware(CreditRule):
     evaluations = "2^n"
     null_player = True
     max_players = BLOCK_PLAYERS
+    by_agent: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        self._joined: Tensor | None = None  # round of everybody's first contribution, (E, N)
+        self._joined: Tensor | None = None  # round of every member's first contribution, (E, n)
 
     def cost(self, n_players: int) -> int:
         """All 2^n coalitions."""
@@ -68,8 +69,12 @@ class _TimeAware(CreditRule):
     def assign(self, round: Round) -> Tensor:
         """Credit of every agent for this round, ``(E, N)``, in the utility's unit."""
         now = torch.where(round.took_part, round.t, NEVER)
-        self._joined = now if self._joined is None else torch.where(self._joined < NEVER, self._joined, now)
-        return self.divide(round.game, self._joined, round.t)
+        if self._joined is None:
+            self._joined = now.new_full((round.num_envs, round.n_members), NEVER)
+        before = round.of_agents(self._joined)
+        joined = torch.where(before < NEVER, before, now)
+        self._joined = round.among_members(joined, self._joined)
+        return self.divide(round.game, joined, round.t)
 
     def divide(self, game: CoalitionGame, joined: Tensor, t: int) -> Tensor:
         """Credit in a game whose players joined at different times.

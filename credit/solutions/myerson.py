@@ -76,6 +76,11 @@ class Myerson(GameRule):
         self.null_player = self.graph == "complete" or (len(groups) > 0 and complete)
         self._connected: dict[int, tuple[Tensor, Tensor]] = {}
 
+    @property
+    def tied_to_places(self) -> str:
+        """A graph of agents by their place."""
+        return "" if self.graph == "complete" else "graph connects agents by their place, and other agents take the places in every round"
+
     def neighbours(self, n_players: int) -> list[int]:
         """The neighbours of each player, as bits.
 

@@ -69,6 +69,11 @@ class Owen(GameRule):
         sizes = self.unions if isinstance(self.unions, int) else max(map(len, self.unions))
         self.symmetric = sizes == 1 or (not isinstance(self.unions, int) and len(self.unions) == 1)
 
+    @property
+    def tied_to_places(self) -> str:
+        """Unions of agents by their place."""
+        return "unions are of agents by their place, and other agents take the places in every round"
+
     def structure(self, n_players: int) -> list[list[int]]:
         """The unions of so many players.
 

@@ -62,11 +62,16 @@ def _scenarios() -> str:
                 ", ".join(f"{_protected(profile)} ({profile.holders})" for profile in one.profiles) or "nothing",
                 one.weights,
                 f"{one.substrate.kind}, {one.model.kind}",
-                f"{one.principals}\u00a0×\u00a0{one.lots.per_principal}\u00a0×\u00a0{one.horizon}",
+                f"{_present(one)}{one.principals}\u00a0×\u00a0{one.lots.per_principal}\u00a0×\u00a0{one.horizon}",
                 measured[name][0] if name in measured else "–",
             )
         )
     return _table("scenario | data | protected (by how many) | weights | substrate, model | N × K × T | additive", rows)
+
+
+def _present(one: Scenario) -> str:
+    """How many of the principals are present in a round, before their number; empty if all are."""
+    return "" if one.participation is None else f"{one.participation.sample} of "
 
 
 def _interaction() -> dict[str, tuple[str, str]]:

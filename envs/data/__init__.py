@@ -16,7 +16,7 @@
 from .columns import ColumnSource
 from .dataset import DATA, Bools, Dataset
 from .duplicates import shared_rows
-from .lots import DrawnLots, Lots, LotSource
+from .lots import DealtLots, DrawnLots, LotRecords, Lots, LotSource
 from .mixtures import DirichletMixture
 from .sources import Data, Group, HeldOut, Rows, Splits, load, split
 
@@ -26,10 +26,12 @@ __all__ = [
     "ColumnSource",
     "Data",
     "Dataset",
+    "DealtLots",
     "DirichletMixture",
     "DrawnLots",
     "Group",
     "HeldOut",
+    "LotRecords",
     "LotSource",
     "Lots",
     "Rows",

@@ -174,7 +174,21 @@ class Corruption(Settings):
             target[i], target[j] = j, i
         return target
 
-    def moved(self, keys: Tensor, labels: Tensor, wrong: Tensor, deviation: Tensor, n_classes: int) -> Tensor | None:
+    @property
+    def moves(self) -> bool:
+        """Whether corruption moves features."""
+        return self.what in ("features", "stale") and self.some
+
+    def moved(
+        self,
+        keys: Tensor,
+        labels: Tensor,
+        wrong: Tensor,
+        deviation: Tensor,
+        n_classes: int,
+        who: Tensor | None = None,
+        n_principals: int = 0,
+    ) -> Tensor | None:
         """How far corruption moves the features of each row, ``(E, N, K, R, D)``; ``None`` where it moves none.
 
         Args:
@@ -183,15 +197,22 @@ class Corruption(Settings):
             wrong: Rows that are noisy or old, bool ``(E, N, K, R)``.
             deviation: Standard deviation of each feature, ``(D,)``.
             n_classes: Number of classes.
+            who: The principals whose rows these are, int64 ``(E, N)``; all of them by default.
+            n_principals: Number of all principals, if only some are given.
         """
-        if self.what not in ("features", "stale") or not self.some:
+        if not self.moves:
             return None
         n_envs, n_agents, n_lots, n_rows = labels.shape
-        if self.what == "features":
+        if self.what == "features" and who is not None:
+            n_numbers = n_lots * n_rows * len(deviation)
+            places = who[..., None] * n_numbers + torch.arange(n_numbers, device=who.device)
+            unit = randomness.normal_at(fold(keys, Purpose.NOISE), places).reshape(*labels.shape, len(deviation))
+        elif self.what == "features":
             unit = randomness.normal(fold(keys, Purpose.NOISE), n_agents, n_lots, n_rows, len(deviation))
         else:
             move = randomness.normal(fold(keys, Purpose.DRIFT), n_classes, len(deviation))  # (E, n_classes, D)
             unit = move[torch.arange(n_envs, device=keys.device)[:, None], labels.flatten(1)].reshape(*labels.shape, -1)
-        size = self.sizes(keys, n_agents, n_lots)[..., None, None]
+        size = self.sizes(keys, n_agents if who is None else n_principals, n_lots)
+        size = (size if who is None else size.gather(1, who[..., None].expand(-1, -1, n_lots)))[..., None, None]
         moved: Tensor = torch.where(wrong[..., None], size * unit, 0.0).to(deviation.dtype) * deviation
         return moved

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ...settings import LATER, Settings, default_kind
 from .. import randomness
+from ..participation import Attendance
 from ..randomness import Purpose, fold
 from .corruption import Corruption
 from .mixtures import DirichletMixture, LogisticNormalMixture
@@ -117,24 +118,24 @@ class Lots(Settings):
 
 
 @dataclass(frozen=True)
-class DrawnLots:
-    """The lots of a batch of E cooperatives with N principals, K lots each, and at most R rows per lot.
+class LotRecords:
+    """What is known of the lots of a batch of E cooperatives with N principals, without the features of their rows.
+
+    There are K lots each, with at most R rows.
 
     Attributes:
-        x: Features of the rows, ``(E, N, K, R, D)``.
-        inputs: The same rows, prepared for the model; see :meth:`~proxycoop.envs.model.models.Model.prepare`.
-        y: Labels after corruption, int64 ``(E, N, K, R)``.
+        y: Labels after corruption, whole numbers ``(E, N, K, R)``.
         present: bool ``(N, K, R)``: False where a smaller lot is padded.
         corrupt: Which lots are corrupt, bool ``(E, N, K)``.
         tags: Index of each lot's provenance tag, int64 ``(E, N, K)``; 0 if there are no tags.
         samples: Number of rows of each lot, int64 ``(N, K)``.
-        rows: Each row's index in the train pool, int64 ``(E, N, K, R)``. Nobody in the cooperative sees it.
+        rows: Each row's index in the train pool, whole numbers ``(E, N, K, R)``. Nobody in the cooperative sees it.
         severity: How bad each corrupt lot is, float64 ``(E, N, K)``; see :meth:`~proxycoop.envs.data.corruption.Corruption.severity`. It is
             0 for clean lots. Nobody in the cooperative sees it.
+
+    Of those who are present in a round alone, ``present`` and ``samples`` may have the axis of environments too.
     """
 
-    x: Tensor
-    inputs: Tensor
     y: Tensor
     present: Tensor
     corrupt: Tensor
@@ -144,6 +145,50 @@ class DrawnLots:
     severity: Tensor
 
     @cached_property
+    def filled(self) -> Tensor:
+        """Which lots have rows, bool ``(E, N, K)``."""
+        return (self.samples > 0).expand(self.corrupt.shape)
+
+    @cached_property
+    def clean(self) -> Tensor:
+        """Which lots have rows and are not corrupt, bool ``(E, N, K)``."""
+        return self.filled & ~self.corrupt
+
+    def held_by(self, holder: Tensor) -> LotRecords:
+        """The same records, in which principal i of environment e holds the lots of principal ``holder[e, i]``, int64 ``(E, N)``."""
+        e = torch.arange(len(holder), device=holder.device)[:, None]
+        of_lots = {name: getattr(self, name)[e, holder] for name in ("y", "corrupt", "tags", "rows", "severity")}
+        return replace(self, **of_lots)
+
+
+@dataclass(frozen=True)
+class DealtLots(LotRecords):
+    """The lots of a cooperative of whom only some are present in a round: features are looked up for these alone.
+
+    Attributes:
+        keys: One key per environment, int64 ``(E,)``, from which the lots were drawn.
+        holder: The principal whose lots each one holds, int64 ``(E, N)``.
+        wrong: Rows that corruption moves, bool ``(E, N, K, R)``; ``None`` where it moves none.
+    """
+
+    keys: Tensor
+    holder: Tensor
+    wrong: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnLots(LotRecords):
+    """The lots of a batch of E cooperatives with N principals, K lots each, and at most R rows per lot, with the features of the rows.
+
+    Attributes:
+        x: Features of the rows, ``(E, N, K, R, D)``.
+        inputs: The same rows, prepared for the model; see :meth:`~proxycoop.envs.model.models.Model.prepare`.
+    """
+
+    x: Tensor
+    inputs: Tensor
+
+    @cached_property
     def row_weight(self) -> Tensor:
         """Weight of each row in its lot's mean, ``(N, K, R)``: one over the lot's rows, 0 for padding."""
         return self.present.to(self.inputs.dtype) / self.samples.clamp(min=1)[..., None]  # a lot may have no rows
@@ -151,17 +196,8 @@ class DrawnLots:
     @cached_property
     def share(self) -> Tensor:
         """Each lot's share of all rows, ``(E, N, K)``, summing to 1 over lots."""
-        return (self.samples.to(self.inputs.dtype) / self.samples.sum()).expand(self.corrupt.shape)
-
-    @cached_property
-    def filled(self) -> Tensor:
-        """Which lots have rows, bool ``(E, N, K)``."""
-        return self.share > 0
-
-    @cached_property
-    def clean(self) -> Tensor:
-        """Which lots have rows and are not corrupt, bool ``(E, N, K)``."""
-        return self.filled & ~self.corrupt
+        n_rows = self.samples.sum() if self.samples.dim() == 2 else self.samples.sum(dim=(1, 2), keepdim=True)
+        return (self.samples.to(self.inputs.dtype) / n_rows).expand(self.corrupt.shape)
 
     @cached_property
     def rows_of_all(self) -> tuple[Tensor, Tensor]:
@@ -226,6 +262,21 @@ class DrawnLots:
         )
 
 
+_LARGEST_TABLE = 2**24
+"""Entries of the largest table of rows by cells that is made to count who came before."""
+
+
+def _turns(cell: Tensor, present: Tensor) -> Tensor:
+    """How many of the present rows before each row are of its cell, int64 ``(E, n)``, bool ``(E, n)`` → int64 ``(E, n)``; in n log n."""
+    by_cell = cell.argsort(dim=1, stable=True)
+    sorted_cell, counts = cell.gather(1, by_cell), present.gather(1, by_cell).long()
+    before = counts.cumsum(dim=1) - counts  # present rows of all cells so far
+    first = torch.ones_like(sorted_cell, dtype=torch.bool)
+    first[:, 1:] = sorted_cell[:, 1:] != sorted_cell[:, :-1]
+    of_cell = torch.where(first, before, 0).cummax(dim=1).values  # what had come before the cell's first row
+    return torch.zeros_like(cell).scatter_(1, by_cell, before - of_cell)
+
+
 class LotSource:
     """Draws the lots of a scenario.
 
@@ -270,33 +321,88 @@ class LotSource:
             keys: One key per environment, int64 ``(E,)``.
             owned: Whether a principal's profile protects a class, bool ``(E, N, n_classes)``.
         """
+        records, labels, wrong, holder = self._records(keys, owned)
+        x = self._features(keys, records.rows, labels, wrong)
+        drawn = DrawnLots(**vars(records), x=x, inputs=x)
+        return drawn if self.lots.holders == 1 else drawn.held_as(holder)
+
+    def deal(self, keys: Tensor, owned: Tensor) -> DealtLots:
+        """Draw the same lots, without the features of their rows; :meth:`of_those` looks them up. The arguments are as for :meth:`draw`.
+
+        One environment is drawn after another, and numbers are kept as small as they may be: with thousands of principals that is what
+        takes memory.
+        """
+        parts = [self._dealt(keys[e : e + 1], owned[e : e + 1]) for e in range(len(keys))]
+        joined = {
+            name: torch.cat([getattr(part, name) for part in parts])
+            for name in ("y", "corrupt", "tags", "rows", "severity", "keys", "holder")
+        }
+        wrong = None if parts[0].wrong is None else torch.cat([part.wrong for part in parts if part.wrong is not None])
+        return DealtLots(present=parts[0].present, samples=parts[0].samples, wrong=wrong, **joined)
+
+    def of_those(self, dealt: DealtLots, who: Attendance) -> DrawnLots:
+        """The lots of those who are present, with the features of their rows, ``(E, m, K, R, D)``."""
+        rows, y = who.of(dealt.rows).long(), who.of(dealt.y).long()
+        wrong = None if dealt.wrong is None else who.of(dealt.wrong)
+        x = self._features(dealt.keys, rows, y, wrong, dealt.holder.gather(1, who.agents))
+        alike = bool((dealt.samples == dealt.samples[:1]).all())
+        samples, present = dealt.samples, dealt.present
+        n_seats = who.agents.shape[1]
+        return DrawnLots(
+            x=x,
+            inputs=x,
+            y=y,
+            present=present[:n_seats] if alike else present[who.agents],
+            corrupt=who.of(dealt.corrupt),
+            tags=who.of(dealt.tags),
+            samples=samples[:n_seats] if alike else samples[who.agents],
+            rows=rows,
+            severity=who.of(dealt.severity),
+        )
+
+    def _dealt(self, keys: Tensor, owned: Tensor) -> DealtLots:
+        """As :meth:`deal`, all environments at once."""
+        records, _, wrong, holder = self._records(keys, owned)
+        if self.lots.holders > 1:
+            records, wrong = records.held_by(holder), None if wrong is None else wrong[torch.arange(len(keys))[:, None], holder]
+        return DealtLots(
+            y=records.y.to(torch.int16 if self.splits.n_classes < 2**15 else torch.int32),
+            present=records.present,
+            corrupt=records.corrupt,
+            tags=records.tags,
+            samples=records.samples,
+            rows=records.rows.to(torch.int32),
+            severity=records.severity,
+            keys=keys,
+            holder=holder,
+            wrong=wrong if self.lots.corruption.moves else None,
+        )
+
+    def _records(self, keys: Tensor, owned: Tensor) -> tuple[LotRecords, Tensor, Tensor, Tensor]:
+        """The lots without features; true labels, and rows that are wrong, ``(E, N, K, R)``; and whose lots each one holds, ``(E, N)``.
+
+        What all of a group hold is that of its holder; only corrupt lots are those of the group already.
+        """
         n_agents, n_lots = self.samples.shape
         n_rows = self.n_rows
         present = torch.arange(n_rows, device=self.device) < self.samples[..., None]  # (N, K, R)
         group, holder = self.lots.groups(keys, n_agents)  # (E, N) each
         if self.lots.holders > 1:  # a class that one of a group protects is as frequent as if all of them did
-            owned = ((group[:, :, None] == group[:, None]).double() @ owned.double()) > 0
+            whose = group[..., None].expand_as(owned)
+            by_group = torch.zeros_like(owned, dtype=torch.float64).scatter_add_(1, whose, owned.double())
+            owned = by_group.gather(1, whose) > 0
         kinds = self._kinds(keys, owned, n_rows)  # (E, N, K, R)
         labels = kinds % self.splits.n_classes
         dealt = present & (holder == torch.arange(n_agents, device=self.device))[..., None, None]  # rows that nobody copies
         rows = self._deal(fold(keys, Purpose.ROWS, 1), kinds, dealt)  # (E, N, K, R)
-        x = self.splits.train.x[rows]  # (E, N, K, R, D)
-        if self.lots.site_shift:
-            shift = randomness.normal(fold(keys, Purpose.SITE_SHIFT), n_agents, 1, 1, x.shape[-1])
-            x = x + self.lots.site_shift * shift.to(x.dtype)
 
         corruption = self.lots.corruption
         corrupt = corruption.lots(keys, -(-n_agents // self.lots.holders), n_lots)  # of each group
         corrupt = corrupt.gather(1, group[..., None].expand(-1, -1, n_lots))  # (E, N, K)
         noisy = randomness.uniform(fold(keys, Purpose.LABELS), n_agents, n_lots, n_rows)
         wrong = corrupt[..., None] & (noisy < corruption.rates(keys, n_agents, n_lots)[..., None])
-        y = torch.where(wrong, self.swapped[labels], labels)
-        moved = corruption.moved(keys, labels, wrong, self.deviation, self.splits.n_classes)
-        x = x if moved is None else x + moved
-        drawn = DrawnLots(
-            x=x,
-            inputs=x,
-            y=y,
+        records = LotRecords(
+            y=torch.where(wrong, self.swapped[labels], labels),
             present=present,
             corrupt=corrupt,
             tags=self.lots.drawn_tags(keys, n_agents),
@@ -304,7 +410,32 @@ class LotSource:
             rows=rows,
             severity=corruption.severity(keys, corrupt),
         )
-        return drawn if self.lots.holders == 1 else drawn.held_as(holder)
+        return records, labels, wrong, holder
+
+    def _features(self, keys: Tensor, rows: Tensor, labels: Tensor, wrong: Tensor | None, who: Tensor | None = None) -> Tensor:
+        """The features of rows, ``(E, N, K, R)`` → ``(E, N, K, R, D)``: shifted by site, and moved where corruption does so.
+
+        Args:
+            keys: One key per environment, int64 ``(E,)``.
+            rows: Their indices in the train pool.
+            labels: True labels.
+            wrong: Which of them are wrong, bool; ``None`` if corruption moves none.
+            who: The principals whose lots these are, int64 ``(E, N)``; all of them by default.
+        """
+        x = self.splits.train.x[rows]  # (E, N, K, R, D)
+        n_agents, n_features = rows.shape[1], x.shape[-1]
+        if self.lots.site_shift:
+            drawn = fold(keys, Purpose.SITE_SHIFT)
+            if who is None:
+                shift = randomness.normal(drawn, n_agents, 1, 1, n_features)
+            else:
+                places = who[..., None] * n_features + torch.arange(n_features, device=who.device)  # (E, m, D)
+                shift = randomness.normal_at(drawn, places)[:, :, None, None]
+            x = x + self.lots.site_shift * shift.to(x.dtype)
+        if wrong is None:
+            return x
+        moved = self.lots.corruption.moved(keys, labels, wrong, self.deviation, self.splits.n_classes, who, len(self.samples))
+        return x if moved is None else x + moved
 
     def _check_pool(self, counts: Tensor, names: Sequence[str]) -> None:
         """Refuse sites without rows that the mixture may need. ``counts``: rows of every class at every site, ``(n_sites, n_classes)``."""
@@ -352,7 +483,10 @@ class LotSource:
         dealt = self.by_cell[order.argsort(dim=-1)]  # (E, pool): every cell in random order, cells one after another
         flat = (kinds + self.n_kinds * self.site[:, None, None]).reshape(n_envs, -1)  # (E, N·K·R), cells
         present, cell = present.reshape(n_envs, -1, 1), flat[..., None]
-        wanted = (cell == self.cells) & present  # (E, N·K·R, n_cells)
-        turn = (wanted.cumsum(dim=1).gather(-1, cell) - present.long())[..., 0]  # how many rows of its cell came before
+        if flat.numel() * len(self.cells) <= _LARGEST_TABLE:
+            wanted = (cell == self.cells) & present  # (E, N·K·R, n_cells)
+            turn = (wanted.cumsum(dim=1).gather(-1, cell) - present.long())[..., 0]  # how many rows of its cell came before
+        else:
+            turn = _turns(flat, present[..., 0])
         index = self.cell_start[flat] + turn % self.cell_size[flat]
         return dealt.gather(1, index).reshape(kinds.shape)

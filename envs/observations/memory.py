@@ -11,6 +11,7 @@ from torch.linalg import vector_norm
 
 from ..conduct import Items
 from ..model.utility import least_divisor
+from ..participation import Attendance
 from ..records import Entry, Pay, Prospect
 from ..scenario import Scenario
 from .layout import ObservationLayout
@@ -19,6 +20,9 @@ from .layout import ObservationLayout
 @dataclass(frozen=True)
 class Past:
     """What observations need of the rounds of an episode so far.
+
+    Where only some agents are present in a round, what belongs to an agent is of the rounds in which it was present: its last round is the
+    last one of these.
 
     Attributes:
         step: The step that was applied last, ``(E, P)``.
@@ -33,6 +37,9 @@ class Past:
         credited_from: The size of the utilities whose differences that is, ``(E, 1)``.
         spent: Everybody's costs so far, ``(E, N)``, in reward units.
         pulled: Which levers were pulled in the last round, bool ``(E, N, L)``; ``None`` where there are none.
+        offered: How many updates were contributed in the last round, int64 ``(E,)``; ``None`` where ``contributed`` says so.
+        entered: How many of these were admitted, of the utility's type ``(E,)``; ``None`` where ``admitted`` says so.
+        credited_all: The sum of ``credited`` over all agents, ``(E, 1)``; ``None`` where all are there.
 
     Updates are those of lots, and forged ones after them: K stands for all of them.
     """
@@ -49,6 +56,28 @@ class Past:
     credited_from: Tensor
     spent: Tensor
     pulled: Tensor | None = None
+    offered: Tensor | None = None
+    entered: Tensor | None = None
+    credited_all: Tensor | None = None
+
+    def of(self, who: Attendance) -> Past:
+        """What of the past of all agents those need who are present."""
+        return replace(
+            self,
+            credited_all=self.credited.sum(dim=1, keepdim=True),
+            **{name: who.of(told) for name in _OF_AGENTS if (told := getattr(self, name)) is not None},
+        )
+
+    def among_all(self, who: Attendance, all_before: Past) -> Past:
+        """The past of all agents, from that of those who were present, after a round, and from that of all before it."""
+        told = {name: (getattr(self, name), getattr(all_before, name)) for name in _OF_AGENTS}
+        return replace(
+            self,
+            offered=self.contributed.sum(dim=(1, 2)),
+            entered=self.admitted.sum(dim=(1, 2), dtype=self.utility.dtype),
+            credited_all=None,
+            **{name: who.among_all(new, old) for name, (new, old) in told.items() if new is not None},
+        )
 
     @classmethod
     def none(cls, theta: Tensor, n_agents: int, n_lots: int, n_levers: int = 0) -> Past:
@@ -71,6 +100,10 @@ class Past:
         )
 
 
+_OF_AGENTS = ("contributed", "admitted", "n_contributed", "n_admitted", "lot_credit", "credit", "credited", "spent", "pulled")
+"""What of :class:`Past` belongs to agents."""
+
+
 class Memory:
     """Remembers what observations need of an episode's past.
 
@@ -91,6 +124,8 @@ class Memory:
         reward_scale: Reward units per unit of utility.
         theta: The shared parameters at the episodes' start, ``(E, P)``.
         n_agents: Number of agents N.
+
+    Where only some agents are present, ``past`` is that of those who are, once :meth:`seat` has said who they are.
     """
 
     def __init__(
@@ -104,7 +139,15 @@ class Memory:
         self._reward_scale: float | Tensor = reward_scale
         self._kinds = items.one_hot(theta) if items else None
         self._worst = sum(items.costs) if items else scenario.lots.per_principal  # costs of a round, in units of a lot
+        self._n_agents = n_agents
         self.past = Past.none(theta, n_agents, items.n_updates, items.n_levers)
+        self._seated: tuple[Attendance, Past] | None = None  # who is present, and the past of all agents
+
+    def seat(self, who: Attendance) -> None:
+        """Take the past of those who are present in the round to come."""
+        everybody = self.past if self._seated is None else self.past.among_all(*self._seated)
+        self._seated = who, everybody
+        self.past = everybody.of(who)
 
     def begin(self, utility: Tensor) -> None:
         """Remember the utility with which the episode begins, ``(E,)``."""
@@ -170,7 +213,8 @@ class Memory:
         norm = look.verdicts.norm.nan_to_num(0.0, 0.0, 0.0).maximum(least_norm)  # one lot that overflows must not spoil the mean norm
         mean_norm = norm.sum(dim=(1, 2), keepdim=True) / finite.sum(dim=(1, 2), keepdim=True).clamp_(min=1)
         last_norm = vector_norm(past.step, dim=-1).reshape(-1, 1, 1).maximum(least_norm)
-        n_offered = past.contributed.sum(dim=(1, 2))
+        n_offered = past.contributed.sum(dim=(1, 2)) if past.offered is None else past.offered.clone()
+        n_entered = past.admitted.sum(dim=(1, 2), dtype=dtype) if past.entered is None else past.entered
         reward = scenario.reward
         worst_cost = (reward.contribution_cost * self._worst + reward.violation_penalty * self._items.n_updates) * scenario.horizon
         lots = [
@@ -184,12 +228,14 @@ class Memory:
             (past.n_admitted + 0.5) / (past.n_contributed + 1),
             past.lot_credit / past.n_contributed.clamp(min=1),
         ]
-        harm = (look.verdicts.harm / look.verdicts.profiles.yardstick[:, :, None]).clamp_(-3, 3)  # (E, N, K, M)
+        of_owner = look.verdicts.of_owner
+        harm = (look.verdicts.harm / of_owner(look.verdicts.profiles.yardstick)[:, :, None]).clamp_(-3, 3)  # (E, N, K, M)
+        left_share = of_owner(look.left_share)
         announced = [
             torch.full_like(look.utility, t / scenario.horizon) if isinstance(t, int) else (t / scenario.horizon).expand(n_envs),
             look.utility,
             (scale / n_agents) * (look.utility - past.utility),
-            past.admitted.sum(dim=(1, 2), dtype=dtype) / n_offered.clamp_(min=1),
+            n_entered / n_offered.clamp_(min=1),
         ]
         own = [
             past.credit,
@@ -205,7 +251,7 @@ class Memory:
                 torch.stack(own, dim=-1),
                 look.value_losses[:, None],
                 holds,
-                *([look.left_share] if self._all_limited else [look.left_share[..., m, None] for m in self._limited]),
+                *([left_share] if self._all_limited else [left_share[..., m, None] for m in self._limited]),
                 *(seen[..., None] if isinstance(seen, Tensor) else look.utility.new_full((1, 1, 1), seen) for seen in money),
             ],
             (n_envs, n_agents),
@@ -221,8 +267,8 @@ class Memory:
 
     def _payout_share(self) -> Tensor:
         """Everybody's share of all cumulative positive credit, as far as it is more than rounding, ``(E, N)``."""
-        total = self.past.credited.sum(dim=1, keepdim=True)  # (E, 1)
+        total = self.past.credited.sum(dim=1, keepdim=True) if self.past.credited_all is None else self.past.credited_all  # (E, 1)
         least = least_divisor(self.past.credited_from).clamp(min=torch.finfo(total.dtype).tiny)
-        share, even = self.past.credited / total.maximum(least), 1 / self.past.credited.shape[1]
+        share, even = self.past.credited / total.maximum(least), 1 / self._n_agents
         told = (total / least - 1).clamp(0, 1)
         return torch.where(told == 1, share, even + told * (share - even))

@@ -204,6 +204,8 @@ def _course(scenario: Scenario) -> str:
         return "under screening.governance: negotiate, principals bargain in as many moves as it takes"
     if screening.filter != "reject":
         return f"screening.filter: {screening.filter} mends updates in as many passes as it takes"
+    if scenario.participation is not None:
+        return "with participation other agents are present in every round"
     if scenario.conduct is not None and scenario.conduct.names:
         return "conduct leads to rounds that depend on those before them"
     for part in ("aggregator", "admission", "privacy"):

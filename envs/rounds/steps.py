@@ -25,7 +25,7 @@ from ..admission import Admission, Offers, shared_credit
 from ..aggregation import Mean
 from ..compiled.assumptions import usually
 from ..conduct import Items, Standing, forge, remember
-from ..data.lots import DrawnLots
+from ..data.lots import DealtLots, DrawnLots, LotRecords, LotSource
 from ..model.coalitions import RoundStep, UtilityGame
 from ..model.likelihood import log_softmax, rights
 from ..model.robust import RobustStep
@@ -36,10 +36,12 @@ from ..money.settlement import Treasury, Turnover
 from ..observations.layout import ObservationLayout
 from ..observations.marginal_gains import marginal_gains
 from ..observations.memory import Memory
+from ..participation import Attendance
 from ..played_round import PlayedRound
 from ..randomness import Purpose, fold, uniform
 from ..records import Entry, Merged, Pay, Prospect, RoundResult
 from ..scenario import Scenario
+from ..screening.electorate import Electorate
 from ..screening.harm import predicted_harm
 from ..screening.profiles import Profiles
 from ..screening.verdicts import admissible, forbidden_by
@@ -54,6 +56,7 @@ class RoundSteps:
     scenario: Scenario
     num_envs: int
     num_agents: int
+    num_seats: int
     num_lots: int
     horizon: int
     dtype: torch.dtype
@@ -67,7 +70,8 @@ class RoundSteps:
     episode: int
     t: int
     profiles: Profiles
-    lots: DrawnLots
+    lots: LotRecords
+    attendance: Attendance | None
     theta: Tensor
     server_state: ServerState
     prospect: Prospect
@@ -81,12 +85,29 @@ class RoundSteps:
     _none: Tensor
     items: Items
     standing: Standing
+    _at_work: DrawnLots
+    _electorate: Electorate | None
 
     def _open(self) -> None:
         """Look at where the episode begins."""
+        self._take_seats()
         self.prospect = self._look()
         self.profiles = self.profiles.begun(self.prospect.value_losses)
+        if self._electorate is not None:
+            self._electorate = self._electorate.begun(self.prospect.value_losses)
         self._memory.begin(self.prospect.utility)
+
+    def _take_seats(self) -> None:
+        """Draw who is present in the round to come, where only some agents are, and look up their lots, their profiles and their past."""
+        if self._electorate is None:
+            return
+        assert isinstance(self.lots, DealtLots)
+        assert isinstance(self._ground.lot_source, LotSource)
+        assert self.profiles.kind is not None
+        self.attendance = who = Attendance.drawn(self._keys, int(self.t), self.num_agents, self.num_seats)
+        self._at_work = self._ground.lot_source.of_those(self.lots, who).prepared(self._ground.model.prepare)
+        self._electorate = self._electorate.with_present(who.of(self.profiles.kind))
+        self._memory.seat(who)
 
     def _advance(self, chosen: Tensor) -> tuple[Entry, Merged, Tensor]:
         """What enters of the chosen items, bool ``(E, N, I)``; the step that it makes; and everybody's cost ``(E, N)``."""
@@ -127,9 +148,9 @@ class RoundSteps:
 
     def _close(self, entry: Entry, merged: Merged, pay: Pay) -> RoundResult:
         """Apply the step, look at where it leads, and record the round."""
-        before = self.prospect
+        before, who = self.prospect, self.attendance
         self._move(entry, merged, pay)
-        return self._told(before, entry, merged, pay)
+        return self._told(before, entry, merged, pay, who)
 
     def _move(self, entry: Entry, merged: Merged, pay: Pay) -> None:
         """Apply the step, remember the round, and look at where it leads."""
@@ -141,18 +162,31 @@ class RoundSteps:
             sent = remember(self.standing.sent, forgeries, entry.contributed, updates, self.num_lots)
             self.standing = replace(self.standing, declared=self.items.declared(entry.pulled).to(self.theta), sent=sent)
         if entry.places is not None:
-            self.standing = replace(self.standing, taken=self.standing.taken + entry.admitted.sum(dim=-1))
+            n_taken = self.of_those_present(self.standing.taken) + entry.admitted.sum(dim=-1)
+            if self.attendance is not None:
+                n_taken = self.attendance.among_all(n_taken, self.standing.taken)
+            self.standing = replace(self.standing, taken=n_taken)
+        self._take_seats()
         self.prospect = self._look()
 
-    def _told(self, before: Prospect, entry: Entry, merged: Merged, pay: Pay) -> RoundResult:
-        """Book what the round earned, let the proxies observe, and record the round."""
+    def of_those_present(self, by_agent: Tensor) -> Tensor:
+        """What belongs to the agents that are present, ``(E, N, …)`` → ``(E, m, …)``; the same where all are."""
+        return by_agent if self.attendance is None else self.attendance.of(by_agent)
+
+    def _told(self, before: Prospect, entry: Entry, merged: Merged, pay: Pay, who: Attendance | None = None) -> RoundResult:
+        """Book what the round earned, let the proxies observe, and record the round, in which these agents were present (all, if none)."""
+        pay = pay if who is None else pay.among_all(who)
         turnover = self._settle(pay.credit)
         suffered = None
         if self.scenario.reward.loyalty:
             suffered = self.profiles.suffered(before.value_losses, self.prospect.value_losses, self.horizon)
         rewards = self._rewards(pay, turnover, self.standing.gone if self.items else None, suffered)
         self.observations = self._observe()
-        return self._result(before, entry, merged, pay, turnover, rewards)
+        result = self._result(before, entry, merged, pay, turnover, rewards)
+        if who is None:
+            return result
+        payments = None if result.payments is None else who.among_all(result.payments)
+        return replace(result, payments=payments).among_all(who)
 
     def _screen(self, contributed: Tensor) -> Entry:
         """Which of the contributed updates enter, and which others would have."""
@@ -189,7 +223,7 @@ class RoundSteps:
             wants=wants,
             likeness=likeness,
             bids=bids,
-            taken=self.standing.taken,
+            taken=self.of_those_present(self.standing.taken),
             keys=fold(self._keys, Purpose.ADMISSION),
             t=int(self.t),
         )
@@ -244,7 +278,8 @@ class RoundSteps:
             t=self.t,
             episode=self.episode,
             before=self.prospect,
-            lots=self.lots,
+            lots=self._at_work,
+            who=self.attendance,
             contributed=entry.contributed,
             admitted=entry.admitted,
             candidates=entry.candidates,
@@ -263,13 +298,13 @@ class RoundSteps:
 
     def _credit(self) -> tuple[Tensor, Tensor | None]:
         """What the rule pays for the round, to agents and, if it can tell, to lots; checked, because third parties write rules."""
+        shape: tuple[int, ...] = self.num_envs, self.num_seats
         if self.rule is None:
-            return self._no_credit(), None
-        shape: tuple[int, ...]
+            return self.theta.new_zeros(shape), None
         if by_lot := isinstance(self.rule, LotRule):
-            answer, shape = self.rule.assign_lots(self.round), (self.num_envs, self.num_agents, self.items.n_updates)
+            answer, shape = self.rule.assign_lots(self.round), (*shape, self.items.n_updates)
         else:
-            answer, shape = self.rule.assign(self.round), (self.num_envs, self.num_agents)
+            answer = self.rule.assign(self.round)
         if not isinstance(answer, Tensor) or tuple(answer.shape) != shape:
             came = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
             raise ValueError(f"credit rule {self.rule_name} answered with {came}, must be a tensor of shape {shape}")
@@ -302,7 +337,7 @@ class RoundSteps:
         mean_log_share = rights(log_share, ground.validation.column)[..., 0].mean(dim=-1)
         utility = mean_log_share if self.scenario.utility == "neg_log_loss" else accuracy(logits, ground.validation.y)
         value_losses, value_gradients = losses_and_gradients(self.values, ground.probes, probe_logits, model, theta, dataset)
-        proposals = self.scenario.substrate.propose(model, theta, self.lots, self._keys, self.t)
+        proposals = self.scenario.substrate.propose(model, theta, self._at_work, self._keys, self.t)
         norm = vector_norm(proposals.updates, dim=-1)  # (E, N, K)
         privacy = self.scenario.privacy
         if privacy is not None:  # a forged update is made of what has left the proxy, or is no one's data
@@ -322,7 +357,7 @@ class RoundSteps:
         directions = torch.cat([value_gradients, self._memory.past.step[:, None]], dim=1)  # (E, M + 1, P): one pass over the updates
         products = predicted_harm(directions, proposals.updates)
         harm, along = products[..., :-1], products[..., -1]  # (E, N, K, M), (E, N, K)
-        profiles = self.profiles
+        profiles = self.profiles if self._electorate is None else self._electorate.profiles
         if self.items:
             proposals = replace(proposals, available=proposals.available & ~self.standing.gone[..., None])
             profiles = profiles.declared(self.standing.declared, self.standing.gone)
@@ -333,11 +368,12 @@ class RoundSteps:
             norm,
             finite,
             harm,
-            self.items.tags(self.lots),
-            self.lots.samples,
+            self.items.tags(self._at_work),
+            self._at_work.samples,
             profiles,
             value_losses,
             value_gradients,
+            self._electorate,
         )
         return Prospect(
             proposals=proposals,
@@ -353,7 +389,7 @@ class RoundSteps:
             validation_loss=-mean_log_share,
             utility=utility,
             pullable=self.items.pullable(self.standing.gone, self.profiles.tolerates) if self.items else None,
-            claimed=self.items.samples(self.lots).double().expand(self.num_envs, -1, -1) if self.items else None,
+            claimed=self.items.samples(self._at_work).double().expand(self.num_envs, -1, -1) if self.items else None,
         )
 
     def _value_losses(self, theta: Tensor) -> Tensor:
@@ -371,7 +407,7 @@ class RoundSteps:
         updates, can = forge(
             self.items.conduct.forgeries, proposals.updates, norm, proposals.available, past.step, self.standing.sent, keys, t
         )
-        share = self.items.samples(self.lots) / self.lots.samples.sum()
+        share = self.items.samples(self._at_work) / self._at_work.samples.sum()
         share = share[:, self.num_lots :].to(updates).expand(len(updates), -1, -1)
         return Proposals(
             updates=torch.cat([proposals.updates, updates], dim=2),
@@ -396,7 +432,10 @@ class RoundSteps:
         """What every proxy sees."""
         money = self.treasury.features(self.t, self.device, self.dtype) if self.treasury is not None and self.layout.settles else ()
         gains = [marginal_gains(self._lot_game(), self._memory.past.contributed)] if self.layout.informed else ()
-        return self._memory.observe(self.t, self.theta, self.prospect, self.profiles.holds, money, gains)
+        holds = self.of_those_present(self.profiles.holds)
+        money = [self.of_those_present(seen) if isinstance(seen, Tensor) else seen for seen in money]
+        seen = self._memory.observe(self.t, self.theta, self.prospect, holds, money, gains)
+        return seen if self.attendance is None else self.attendance.among_all(seen, self.observations)
 
     def _settle(self, credit: Tensor) -> Turnover | None:
         """Book what the round earned, and split it if it is time; ``None`` where the scenario has no money."""
@@ -451,7 +490,7 @@ class RoundSteps:
             left=self.prospect.left.amin(dim=1),
             step_harm=merged.guarded.harm,
             violated=merged.guarded.violated,
-            forbidden_used=self._uses_forbidden(entry.admitted),
+            forbidden_used=self._uses_forbidden(before, entry.admitted),
             gamma=merged.aggregate.gamma,
             cost=pay.cost,
             revenue=None if turnover is None else turnover.revenue,
@@ -463,11 +502,12 @@ class RoundSteps:
             payments=None if entry.places is None else entry.places.payments,
         )
 
-    def _uses_forbidden(self, admitted: Tensor) -> Tensor:
+    def _uses_forbidden(self, before: Prospect, admitted: Tensor) -> Tensor:
         """Whether what was admitted holds data that somebody forbids, bool ``(E,)``."""
-        if not self.profiles.forbidden.shape[-1]:
+        profiles = self.profiles if self._electorate is None else before.verdicts.profiles
+        if not profiles.forbidden.shape[-1]:
             return self._none
-        return (forbidden_by(self.items.tags(self.lots), self.profiles).any(dim=-1) & admitted).any(dim=(1, 2))
+        return (forbidden_by(before.verdicts.tags, profiles).any(dim=-1) & admitted).any(dim=(1, 2))
 
 
 def _among_kinds(credit: Tensor, lot_credit: Tensor | None, entry: Entry, kinds: Tensor) -> tuple[Tensor, Tensor | None]:

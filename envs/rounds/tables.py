@@ -45,7 +45,7 @@ def tabulated(played: PlayedRound, table: Tensor) -> PlayedRound:
     return _Tabulated(**{field.name: getattr(played, field.name) for field in fields(PlayedRound)}, table=table)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Tabulated(PlayedRound):
     table: Tensor
 

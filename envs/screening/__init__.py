@@ -2,6 +2,7 @@
 
 * ``profiles``: value profiles, and who holds which;
 * ``harm``: the harm of updates, predicted or measured;
+* ``electorate``: who judges where only some of the agents are present;
 * ``verdicts``: which updates are admissible to whom, the governance, and the guard's factor;
 * ``filters``: what happens to an inadmissible update: reject, scale, project;
 * ``projection``: the nearest admissible update;
@@ -10,6 +11,7 @@
 """
 
 from .bargaining import Bargain, Offers
+from .electorate import Electorate
 from .filters import Filtered
 from .harm import Harm
 from .procedure import Guarded, Screener
@@ -18,6 +20,7 @@ from .verdicts import Screening, Verdicts
 
 __all__ = [
     "Bargain",
+    "Electorate",
     "Filtered",
     "Guarded",
     "Harm",

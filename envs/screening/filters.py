@@ -120,8 +120,12 @@ def _governed(factors: Tensor, verdicts: Verdicts, screening: Screening) -> tupl
     each = factors.amin(dim=-1)  # (E, N, K, N): by each principal's limits
     match screening.governance:
         case "own":
-            own = torch.eye(n_agents, dtype=torch.bool, device=factors.device)[:, None]  # (N, 1, N)
-            factor, binding = each.diagonal(dim1=1, dim2=3).transpose(1, 2), own.expand_as(each)
+            if verdicts.electorate is None:
+                own = torch.eye(n_agents, dtype=torch.bool, device=factors.device)[:, None]  # (N, 1, N)
+                factor, binding = each.diagonal(dim1=1, dim2=3).transpose(1, 2), own.expand_as(each)
+            else:
+                own = verdicts.electorate.own[:, :, None, None] == torch.arange(n_agents, device=factors.device)  # (E, m, 1, J)
+                factor, binding = verdicts.electorate.own_verdict(each), own.expand_as(each)
         case "unanimous":
             factor, binding = each.amin(dim=-1), torch.ones_like(each, dtype=torch.bool)
         case "quorum":

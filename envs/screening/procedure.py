@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from .bargaining import Bargain, Offers, negotiate
+from .electorate import Electorate
 from .filters import Filtered, filtered, largest
 from .harm import Harm, beside
 from .profiles import Profiles
@@ -67,6 +68,7 @@ class Screener:
         profiles: Profiles,
         value_losses: Tensor,
         value_gradients: Tensor,
+        electorate: Electorate | None = None,
     ) -> tuple[Verdicts, Filtered]:
         """Everybody's verdicts on the candidate updates, and what the filter makes of them.
 
@@ -81,13 +83,15 @@ class Screener:
             profiles: Everybody's profiles in this round.
             value_losses: Value losses at θ, ``(E, M)``.
             value_gradients: Their gradients at θ, ``(E, M, P)``.
+            electorate: Where only some agents are present: who judges; the profiles are then its own.
         """
 
         def along(some: Tensor) -> Callable[[Tensor], Tensor]:
             return self.harm.along(theta, some, value_losses, value_gradients)
 
         harm = first_order if self.harm.linear else self.harm(theta, updates, value_losses, value_gradients)
-        verdicts = Verdicts(harm, norm, tags, profiles, weights_of(self.screening, profiles, samples))
+        weight = weights_of(self.screening, profiles, samples, electorate)
+        verdicts = Verdicts(harm, norm, tags, profiles, weight, electorate=electorate)
         vars(verdicts)["finite"] = finite
         mended = filtered(updates, verdicts, self.screening, value_gradients, None if self.harm.linear else along)
         return verdicts, mended

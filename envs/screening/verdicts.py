@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ...credit.games.lots import objections
 from ...settings import Settings
+from .electorate import Electorate
 from .harm import HarmName, beside
 from .profiles import Profiles
 
@@ -144,6 +145,8 @@ class Verdicts:
         weight: Weight of each principal's verdict, ``(E, N)``, summing to 1, under governance weighted; ``None`` under others.
         blocks: Who objects to all updates of others, bool ``(E, N)``; ``None`` if nobody does.
         spared: Whose updates nobody objects to so: its own and those of its cabal, bool ``(N, N)``; ``None`` if nobody does.
+        electorate: Where only some agents are present: who judges. The last axis of verdicts, and the second one of profiles, is then that
+            of its J profiles, and not of principals.
     """
 
     harm: Tensor
@@ -153,11 +156,21 @@ class Verdicts:
     weight: Tensor | None = None
     blocks: Tensor | None = None
     spared: Tensor | None = None
+    electorate: Electorate | None = None
+
+    def of_owner(self, by_principal: Tensor) -> Tensor:
+        """What the agents have of something that principals have, ``(E, N, …)``: the same, unless only some agents are present."""
+        return by_principal if self.electorate is None else self.electorate.of_owner(by_principal)
 
     @cached_property
     def blocked_by(self) -> Tensor:
         """Which principal finds which update inadmissible, bool ``(E, N, K, N)``."""
         return ~self.admissible_to
+
+    @property
+    def blocked_by_those_present(self) -> Tensor:
+        """Which of the agents present finds which update inadmissible, bool ``(E, N, K, N)``."""
+        return self.blocked_by if self.electorate is None else self.electorate.of_those_present(self.blocked_by)
 
     @cached_property
     def admissible_to(self) -> Tensor:
@@ -181,6 +194,8 @@ class Verdicts:
     @cached_property
     def own_admissible(self) -> Tensor:
         """Whether it is admissible to it, bool ``(E, N, K)``."""
+        if self.electorate is not None:
+            return self.electorate.own_verdict(self.admissible_to)
         return self.admissible_to.diagonal(dim1=1, dim2=3).transpose(1, 2)  # (E, K, N) → (E, N, K)
 
     @cached_property
@@ -215,11 +230,17 @@ def admissible(verdicts: Verdicts, screening: Screening) -> Tensor:
         case "unanimous":
             return admissible_to.all(dim=-1)
         case "quorum":
-            share = admissible_to.sum(dim=-1) / admissible_to.shape[-1]
+            if verdicts.electorate is None:
+                share = admissible_to.sum(dim=-1) / admissible_to.shape[-1]
+            else:  # each profile as often as it is held
+                holders = verdicts.electorate.holders
+                share = (admissible_to * holders).sum(dim=-1) / int(holders.sum())
             return (share >= screening.quorum) & finite
         case "negotiate":
             return verdicts.negotiable
     everyone = torch.ones(1, admissible_to.shape[-1], dtype=torch.bool, device=admissible_to.device)
+    if verdicts.electorate is not None and screening.governance == "stakeholders":
+        everyone = verdicts.electorate.holders[None]  # as often as each profile is held
     return let_through(everyone, verdicts, screening)[:, 0]
 
 
@@ -295,16 +316,23 @@ def exceeds(harm: Tensor, norm: Tensor, profiles: Profiles, rounding: float) -> 
     return ~(within & (norm <= longest * (1 + rounding)))
 
 
-def weights_of(screening: Screening, profiles: Profiles, samples: Tensor) -> Tensor | None:
+def weights_of(screening: Screening, profiles: Profiles, samples: Tensor, electorate: Electorate | None = None) -> Tensor | None:
     """Weight of everybody's verdict under governance weighted, ``(E, N)``, summing to 1; ``None`` under others.
 
     Args:
         screening: The governance.
         profiles: Everybody's profiles.
         samples: Rows of each lot, ``(N, K)``.
+        electorate: Where only some agents are present: who judges. The weights are then those of its profiles, ``(E, J)``.
     """
     if screening.governance != "weighted":
         return None
+    if electorate is not None:
+        held = electorate.rows.to(profiles.tolerance)
+        if screening.weigh_by == "stake":
+            assert profiles.stake is not None
+            held = profiles.stake * electorate.holders
+        return held / held.sum(dim=1, keepdim=True)
     if screening.weigh_by == "stake":
         assert profiles.stake is not None
         return profiles.stake / profiles.stake.sum(dim=1, keepdim=True)

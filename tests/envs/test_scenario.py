@@ -43,7 +43,7 @@ def test_the_shipped_scenarios_are_the_documented_ones() -> None:
     digits, cancer = {"digits", "digits-mean", "digits-provenance"}, {"breast_cancer", "breast_cancer-hospitals", "breast_cancer-vertical"}
     interacting = {"complement", "redundant", "giant", "digits-steep", "digits-graded", "breast_cancer-steep", "adult-steep"}
     people = {"adult", "adult-mean", "compas", "german"}
-    assert digits | cancer | people | interacting | {"breast_cancer-stale"} == set(scenario.names())
+    assert digits | cancer | people | interacting | {"breast_cancer-stale", "crowd"} == set(scenario.names())
 
 
 @pytest.mark.parametrize("name", scenario.names())
@@ -361,7 +361,7 @@ def test_several_problems_are_listed_one_a_line() -> None:
     [
         ({"horizon": 0}, "horizon", "greater than or equal to 1"),
         ({"principals": 0}, "principals", "greater than or equal to 1"),
-        ({"principals": 2000}, "principals", "less than or equal to 1024"),
+        ({"principals": 2000}, "principals", "less than or equal to 1,024"),
         ({"utility": "acuracy"}, "utility", "'neg_log_loss' or 'accuracy'"),
         ({"weights": "equal"}, "weights", "'fixed' or 'participants'"),
         ({"screening.governance": "majority"}, "screening.governance", "'quorum'"),

@@ -121,7 +121,7 @@ def test_the_error_is_the_median_over_the_rounds_that_are_valued(errors: dict[st
     engine = Engine(scenario.load("digits-mean", **{"reward.scale": 1.0}), None, num_envs=3, dtype=torch.float64)
     engine.reset(range(3))
     generator = torch.Generator().manual_seed(fidelity.FIRST_SEED)
-    estimate = credit.make("kernelshap", budget=2 * N_AGENTS, seed=scenario.names().index("digits-mean"))
+    estimate = credit.make("kernelshap", budget=2 * N_AGENTS, seed=fidelity.SCENARIOS.index("digits-mean"))
     found: list[float] = []
     for t in range(engine.horizon):
         engine.step(torch.rand(3, N_AGENTS, engine.num_lots, generator=generator) < 0.5)

@@ -53,6 +53,7 @@ FLOORS = {
         privacy values
         conduct model
         admission aggregation data money
+        participation
         compiled devices randomness
     """,
     "credit": """

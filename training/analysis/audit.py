@@ -127,6 +127,7 @@ def audit(
     """
     if episodes < 1:
         raise ValueError(f"episodes={episodes}: must be at least 1")
+    scenario.require_everybody("an audit")
     seeds = range(seed, seed + episodes)
     engine = Engine(scenario, credit, episodes)
     recorder = _Recorder(engine)

@@ -407,4 +407,4 @@ def _speed(scenario: Scenario, rule: str) -> float:
             engine.reset()
         engine.step(everything)
         rounds += 1
-    return rounds * engine.num_envs * engine.num_agents / max(time.process_time() - began, 1e-9)
+    return rounds * engine.num_envs * engine.num_seats / max(time.process_time() - began, 1e-9)

@@ -167,8 +167,9 @@ def look(scenario: Scenario, *, episodes: int = EPISODES, seed: int = 0, splits:
     for split in range(n_splits):
         engine.reset(range(seed, seed + episodes), episode=split)
         while engine.t < engine.horizon:
-            now, kind = engine.prospect, engine.profiles.kind
-            assert kind is not None  # it was dealt
+            now, held = engine.prospect, engine.profiles.kind
+            assert held is not None  # it was dealt
+            kind = engine.of_those_present(held)
             seen.append((now.harm, now.value_losses, engine.initial_value_losses, now.available & now.finite, kind))
             engine.step(~engine.lots.corrupt)
         gain.append(engine.prospect.utility - engine.initial_utility)

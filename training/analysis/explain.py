@@ -193,6 +193,7 @@ def explain(
         ValueError: If there are too few episodes, draws or coalitions, the agent is privileged (it sees more than a proxy observes), or the
             agent or the rule does not fit the scenario.
     """
+    scenario.require_everybody("an explanation by coalitions of proxies")
     n = scenario.n_agents
     layout = ObservationLayout.of(scenario)
     n_features = len(features(layout))

@@ -157,6 +157,7 @@ def games(scenario: Scenario, seeds: Sequence[int], *, clean: float = CLEAN_SHAR
     Raises:
         ValueError: If there are more than 12 agents, or a probability is not within 0..1.
     """
+    scenario.require_everybody("the whole game of each round")
     if scenario.n_agents > MOST_AGENTS:
         raise ValueError(
             f"scenario {scenario.name!r} has {scenario.n_agents} proxies: the whole game is computed for at most {MOST_AGENTS}, "

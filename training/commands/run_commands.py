@@ -46,6 +46,8 @@ from .options import (
 if TYPE_CHECKING:
     from ...agents import Agent
 
+MOST_TOLD = 24
+"""Largest number of proxies whose returns are told one by one."""
 PLAY_EPILOG = (
     "Examples: `proxycoop play` · `proxycoop play -s digits -c loo --seat 0=none --seat 1=all` · "
     "`proxycoop play -c 'shapley(budget=30)' --last` · `proxycoop play --policy out/run --picture round.png` · "
@@ -112,7 +114,7 @@ def play(
         from ...envs.bookkeeping import Bookkeeper  # brings a database
 
         bookkeeper = Bookkeeper(engine, ledger, cooperative)
-    say(f"credit: {working(credit, loaded.n_agents)}\n\n")
+    say(f"credit: {working(credit, loaded.n_seats)}\n\n")
 
     def show_round(engine: Engine) -> None:
         if bookkeeper is not None:
@@ -121,7 +123,10 @@ def play(
             say(render_text(engine) + "\n\n")
 
     metrics = proxies.play(engine, proxies.Seats(everyone, others) if others else everyone, [seed], on_round=show_round)
-    returns = ", ".join(f"{value:z.2f}" for value in metrics["return"][0].tolist())
+    each = metrics["return"][0]
+    returns = (
+        ", ".join(f"{value:z.2f}" for value in each.tolist()) if len(each) <= MOST_TOLD else f"from {each.min():z.2f} to {each.max():z.2f}"
+    )
     say(
         f"welfare {float(metrics['welfare'][0]):z.2f} (gain minus costs, in reward units); returns {returns}; "
         f"clean lots contributed {float(metrics['clean_share'][0]):.0%}, corrupt {float(metrics['corrupt_share'][0]):.0%}\n"
@@ -171,7 +176,7 @@ def train(
         settings = settings_for(
             library, algo, scenario=loaded, credit=credit, seed=seed, total_steps=steps, seats=tuple(seat or ()), **chosen
         )
-    say(f"credit: {working(credit, settings.scenario.n_agents)}\n")
+    say(f"credit: {working(credit, settings.scenario.n_seats)}\n")
     examine(loaded, scenario)
     bar, progress = tqdm_progress(f"{settings.scenario.name}, {credit}, {settings.library} {settings.algo}")
     with bar:
@@ -239,7 +244,7 @@ def evaluate(
     outputs = outputs_of("evaluate", overwrite, json_file, scenarios=[scenario], run=run)
     of = f"the training's {len(played)}" if home and trained else f"the scenario's {len(played)}" if home else f"{len(played)} held-out"
     where = f"{episodes} episodes on each of {of} data splits" if len(played) > 1 else f"{episodes} episodes"
-    say(f"credit: {working(credit, loaded.n_agents)}\n{loaded.name}, {where}, played by {in_words(who, seats)}\n")
+    say(f"credit: {working(credit, loaded.n_seats)}\n{loaded.name}, {where}, played by {in_words(who, seats)}\n")
     evaluation = measure(
         loaded,
         credit,

@@ -180,7 +180,7 @@ def _list() -> None:
         add_row(
             table,
             known,
-            str(one.principals),
+            f"{one.principals:,}" if one.participation is None else f"{one.participation.sample} of {one.principals:,}",
             str(one.lots.per_principal),
             str(one.horizon),
             one.data.source,

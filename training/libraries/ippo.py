@@ -27,6 +27,9 @@ rounds weigh as much as early ones. In late rounds a contribution gains little m
 ``spread: update`` divides by the spread of the gaps in the whole update. Unlike in Shao et al., there is no penalty for leaving a reference
 policy.
 
+Where only some agents are present in a round (the scenario has ``participation``), their rows alone are learned from; an agent's return is
+over its own rounds (:mod:`~proxycoop.training.libraries.own_rounds`). Agent-steps count those present.
+
 With replicas and ``spread: update`` both algorithms come within a few per cent of PPO's welfare. Comparing agents costs a few per cent on
 breast_cancer. ``spread: group`` costs a sixth to nearly a half on digits, and nothing on breast_cancer
 (``python benchmarks/training/ippo.py --groups``).
@@ -56,6 +59,7 @@ from ...envs.randomness import seeds_from
 from ..run import Run, Trained
 from ..settings import EngineSettings, GroupSettings
 from .closed_form import ClosedFormNetwork
+from .own_rounds import OwnRounds
 
 MAX_GRAD_NORM = 0.5
 VALUE_COEF = 0.5
@@ -77,7 +81,9 @@ def learn(run: Run) -> Trained:
     layout, device, pay = engine.layout, engine.device, Pay(settings.rewards)
     company = settings.company()  # who plays the seats that do not learn
     learners = slice(None) if company is None else company.learners
-    n_rounds, n_envs, n_agents, n_lots = engine.horizon, engine.num_envs, settings.n_learners, engine.num_items
+    some_are_absent = settings.scenario.participation is not None
+    n_rounds, n_envs, n_lots = engine.horizon, engine.num_envs, engine.num_items
+    n_agents = engine.num_seats if some_are_absent else settings.n_learners  # whose choices are recorded in a round
     n_rows = n_rounds * n_envs * n_agents
     n_updates = math.ceil(settings.total_steps / n_rows)
     n_minibatches = math.ceil(n_rows / settings.batch_size)
@@ -107,34 +113,57 @@ def learn(run: Run) -> Trained:
     actions = torch.empty_like(available)
     logits = torch.empty(n_rounds, n_envs, n_agents, n_lots, device=device)
     values, rewards = torch.empty(2, n_rounds, n_envs, n_agents, device=device)
+    if some_are_absent:
+        rewards = torch.empty(n_rounds, n_envs, engine.num_agents, device=device)
+        present = torch.empty(n_rounds, n_envs, n_agents, dtype=torch.int64, device=device)  # (T, E, m)
+        learns = torch.ones(engine.num_agents, dtype=torch.bool, device=device)
+        if company is not None:
+            learns[:] = False
+            learns[company.learners] = True
+
+    def of_learners(by_agent: Tensor) -> Tensor:
+        """What belongs to those whose choices are recorded, ``(E, N, …)`` → ``(E, n_agents, …)``."""
+        return by_agent[:, learners] if engine.attendance is None else engine.attendance.of(by_agent)
+
+    def of_all(chosen: Tensor) -> Tensor:
+        """Everybody's choices, from those that are recorded."""
+        whole = engine.for_all(chosen)
+        return whole if company is None else company.join(engine, whole[:, learners] if some_are_absent else whole)
 
     while update < n_updates:
         # play one episode of every cooperative
-        observation = (engine.reset(seeds, episode=update) if engine.seeds is None else engine.reset())[:, learners]  # (E, N, size)
+        observation = of_learners(engine.reset(seeds, episode=update) if engine.seeds is None else engine.reset())  # (E, N, size)
         if company is not None:
             company.begin(engine)
         with torch.no_grad():
             for t in range(n_rounds):
                 seen.update(*pooled(layout, observation), n_envs * n_agents)
                 observations[t] = seen.normalise(observation)
-                available[t] = engine.prospect.choosable[:, learners]
+                available[t] = engine.prospect.choosable if some_are_absent else engine.prospect.choosable[:, learners]
+                if engine.attendance is not None:
+                    present[t] = engine.attendance.agents
                 logit, value = closed.forward(observations[t].flatten(end_dim=1))  # (E·N, K), (E·N,)
                 logits[t], values[t] = logit.view_as(logits[t]), value.view_as(values[t])
                 coins = torch.rand(n_envs, n_agents, n_lots, generator=generator, device=device)
                 actions[t] = available[t] & (coins < logits[t].sigmoid())
-                result = engine.step(actions[t] if company is None else company.join(engine, actions[t]))
-                observation, rewards[t] = result.observations[:, learners], pay(result.rewards)[:, learners]
+                result = engine.step(of_all(actions[t]))
+                observation = of_learners(result.observations)
+                rewards[t] = pay(result.rewards) if some_are_absent else pay(result.rewards)[:, learners]
 
             # what each action was worth
+            turns = OwnRounds(present, engine.num_agents) if some_are_absent else None
+            earned = rewards if turns is None else turns.rewards(rewards)  # (T, E, N)
             if isinstance(settings, EngineSettings):
-                returns = discounted(rewards, settings.gamma)
+                returns = (discounted if turns is None else turns.discounted)(earned, settings.gamma)
                 variance, mean = torch.var_mean(returns.flatten().double(), dim=0, correction=0, keepdim=True)
                 seen_returns.update(mean, variance, n_rows)
-                scaled = (rewards / (seen_returns.variance + EPSILON).sqrt().float()).clamp(-CLIP, CLIP)
-                advantages = gae(scaled, values, settings.gamma, settings.gae_lambda)  # (T, E, N)
+                scaled = (earned / (seen_returns.variance + EPSILON).sqrt().float()).clamp(-CLIP, CLIP)
+                advantages = (gae if turns is None else turns.gae)(scaled, values, settings.gamma, settings.gae_lambda)  # (T, E, N)
                 targets = (advantages + values).flatten()
             else:
-                worth = rewards if settings.algo == "ospo" else reward_to_go(rewards, settings.gamma)
+                worth = (
+                    earned if settings.algo == "ospo" else (reward_to_go if turns is None else turns.reward_to_go)(earned, settings.gamma)
+                )
                 advantages = relative(worth, settings)
                 targets = torch.zeros_like(advantages)  # there is no critic
 
@@ -143,10 +172,14 @@ def learn(run: Run) -> Trained:
         parts = (observations, actions.float(), available.float(), log_prob(logits, actions.float(), available), advantages, targets)
         rows = torch.cat([part.reshape(n_rows, -1) for part in parts], dim=1)  # one table, so that drawing rows is one operation
         widths = [part.numel() // n_rows for part in parts]
+        if some_are_absent and company is not None:  # some of those present do not learn
+            rows = rows[learns[present].flatten()]
         for _ in range(settings.n_epochs):
-            for chosen in torch.randperm(n_rows, generator=generator, device=device).tensor_split(n_minibatches):
+            for chosen in torch.randperm(len(rows), generator=generator, device=device).tensor_split(n_minibatches):
                 x, a, can, *columns = rows.index_select(0, chosen).split(widths, dim=1)
                 old_log_prob, advantage, target = (column[:, 0] for column in columns)
+                if not len(advantage):  # nobody who learns was present in so many rounds
+                    continue
                 if has_critic and len(advantage) > 1:
                     advantage = (advantage - advantage.mean()) / (advantage.std() + EPSILON)
                 logit, value = closed.forward(x)  # (B, K), (B,)

@@ -1,5 +1,9 @@
 """Stable-Baselines3: PPO, A2C and DQN on the vectorised face, where every proxy of every cooperative is a row.
 
+Where only some agents are present in a round (the scenario has ``participation``), PPO and A2C leave the rows of the absent out of what
+they learn from (:class:`PresentRows`). DQN and the algorithms of Stable-Baselines3 contrib take them in, with the reward that they have:
+they tell little, and cost as much. Agent-steps count those present.
+
 Interrupted runs continue from their checkpoints, to the same numbers. A checkpoint of DQN holds the replay buffer, so it is as large as
 that: twice an observation and sixteen bytes for each agent-step of ``buffer_size``.
 """
@@ -7,7 +11,7 @@ that: twice an observation and sixteen bytes for each agent-step of ``buffer_siz
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,9 +19,10 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import ReplayBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 from ...envs.vector import CooperativeVecEnv
@@ -69,11 +74,86 @@ def learn_on_rows(run: Run, begin: Callable[[Run, VecNormalize, dict[str, int]],
         others=settings.company(),
     )
     env, seen = normalised(rows, rows.engine.layout, settings.gamma)
+    model = begin(run, env, rows.policy_kwargs)
+    if settings.scenario.participation is not None:
+        learn_from_those_present(model, rows, settings)
 
     def metrics() -> dict[str, float]:
         return {name: float(measure.mean()) for name, measure in rows.last_episode.items()}
 
-    return fit(run, begin(run, env, rows.policy_kwargs), env, seen, rows, metrics)
+    return fit(run, model, env, seen, rows, metrics)
+
+
+class PresentRows(RolloutBuffer):
+    """Rollouts in which only some rows are present in a round: the others are left out of what is learned from.
+
+    Returns are over own rounds: a row that is absent chooses nothing, and what it is rewarded with meanwhile is added to the reward of the
+    round in which it was last present; see :mod:`~proxycoop.training.libraries.own_rounds`.
+
+    Args:
+        rows: The rows.
+        like: The buffer whose place it takes.
+    """
+
+    def __init__(self, rows: CooperativeVecEnv, like: RolloutBuffer) -> None:
+        self._rows = rows
+        self._now = np.zeros(like.n_envs, dtype=np.bool_)
+        super().__init__(
+            like.buffer_size,
+            like.observation_space,
+            like.action_space,
+            like.device,
+            gae_lambda=like.gae_lambda,
+            gamma=like.gamma,
+            n_envs=like.n_envs,
+        )
+
+    def reset(self) -> None:
+        """Forget all rounds. The next one is that which the rows stand before."""
+        super().reset()
+        self.present = np.zeros((self.buffer_size, self.n_envs), dtype=np.bool_)
+        if self._rows.engine.seeds is not None:
+            self._now = self._rows.present()
+
+    def add(self, *args: Any, **kwargs: Any) -> None:
+        """Add a round, which the rows have just played."""
+        self.present[self.pos] = self._now
+        super().add(*args, **kwargs)
+        self._now = self._rows.present()
+
+    def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: NDArray[np.bool_]) -> None:
+        """Generalised advantage estimation over own rounds; the arguments are Stable-Baselines3's."""
+        goes_on = np.concatenate([1 - self.episode_starts[1:], 1 - dones[None].astype(np.float32)])  # (T, rows)
+        later_value = last_values.clone().cpu().numpy().flatten()
+        later, waiting = np.zeros_like(later_value), np.zeros_like(later_value)
+        for t in reversed(range(self.buffer_size)):
+            later_value, later, waiting = later_value * goes_on[t], later * goes_on[t], waiting * goes_on[t] + self.rewards[t]
+            advantage = waiting + self.gamma * later_value - self.values[t] + self.gamma * self.gae_lambda * later
+            here = self.present[t]
+            self.advantages[t] = np.where(here, advantage, 0)
+            later_value, later = np.where(here, self.values[t], later_value), np.where(here, advantage, later)
+            waiting = np.where(here, 0, waiting)
+        self.returns = self.advantages + self.values
+
+    def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
+        """Minibatches of the rows that were present, in random order."""
+        if not self.generator_ready:
+            for name in ("observations", "actions", "values", "log_probs", "advantages", "returns"):
+                setattr(self, name, self.swap_and_flatten(getattr(self, name)))
+            self.generator_ready = True
+        there = np.flatnonzero(self.swap_and_flatten(self.present))
+        drawn = np.random.permutation(there)  # noqa: NPY002  # as Stable-Baselines3 draws
+        for first in range(0, len(drawn), batch_size or len(drawn)):
+            yield self._get_samples(drawn[first : first + (batch_size or len(drawn))])
+
+
+def learn_from_those_present(model: BaseAlgorithm, rows: CooperativeVecEnv, settings: TrainSettings) -> None:
+    """Leave rows that are absent out of what PPO and A2C learn from. Other algorithms learn from all rows."""
+    buffer = getattr(model, "rollout_buffer", None)
+    if type(buffer) is RolloutBuffer:
+        vars(model)["rollout_buffer"] = PresentRows(rows, buffer)
+        if isinstance(model, PPO) and isinstance(settings, PPOSettings):
+            model.batch_size = settings.minibatch(buffer.buffer_size * settings.num_cooperatives * settings.scenario.n_seats)
 
 
 def algorithm(run: Run, env: VecNormalize, policy_kwargs: dict[str, int]) -> BaseAlgorithm:
@@ -112,7 +192,10 @@ def algorithm(run: Run, env: VecNormalize, policy_kwargs: dict[str, int]) -> Bas
 def steps_of(settings: TrainSettings, n_rows: int) -> tuple[int, int]:
     """Agent-steps of an update (for DQN, of an episode), and of the training, rounded up to a multiple of these."""
     per_update = n_rows * (settings.n_steps if isinstance(settings, A2CSettings) else settings.scenario.horizon)
-    return per_update, -(-settings.total_steps // per_update) * per_update
+    total = settings.total_steps
+    if settings.scenario.participation is not None:  # the library counts all rows, and we count those present
+        total = math.ceil(total * settings.scenario.n_agents / settings.scenario.n_seats)
+    return per_update, -(-total // per_update) * per_update
 
 
 def common_arguments(run: Run, n_rows: int, policy_kwargs: dict[str, int]) -> dict[str, Any]:
@@ -198,7 +281,8 @@ class _Recorder(BaseCallback):
 
     def _on_step(self) -> bool:
         if self.locals["dones"].all():  # all cooperatives end at once
-            self.run.report(self.num_timesteps, self.metrics())
+            scenario = self.run.settings.scenario
+            self.run.report(self.num_timesteps * scenario.n_seats // scenario.n_agents, self.metrics())
         return True
 
     def _on_rollout_start(self) -> None:

@@ -157,7 +157,7 @@ class CooperativeTorchRLEnv(EnvBase):  # type: ignore[misc]  # TorchRL ships no 
         over = engine.t == engine.horizon
         of_proxies = entries | {
             "observation": engine.observations,
-            "action_mask": ~(self._codes & ~engine.prospect.choosable[..., None, :]).any(dim=-1),
+            "action_mask": ~(self._codes & ~engine.choosable[..., None, :]).any(dim=-1),
             "info": self._episode() if over else dict.fromkeys(self._metrics, self._unknown),
         }
         done = torch.full((engine.num_envs, 1), over, device=self.device)

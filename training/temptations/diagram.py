@@ -116,6 +116,7 @@ def schelling(
     Raises:
         ValueError: If the agent is unknown, cannot play the scenario, or sees what no proxy could.
     """
+    scenario.require_everybody("a Schelling diagram")
     if scenario.company:
         raise ValueError("population: a Schelling diagram plays populations of its own: leave the scenario's out")
     if class_of(cheat) is Honest:
