@@ -1,11 +1,12 @@
 """How long it takes to read a table of one's own, and how much memory, for ten million numbers: 100,000 rows of 100 columns.
 
-Prints one row for each format: the file's size, seconds and the largest memory of loading the data set, and of the first reset after it.
-Each is measured in a process of its own. The memory is what the process holds at most beyond what it held before the scenario was read.
+Prints one row for each format: the file's size, CPU seconds and the largest memory of loading the data set, and of the first reset after
+it. Each is measured in a process of its own. The memory is what the process holds at most beyond what it held before the scenario was read.
 
-    python benchmarks/own_tables.py [ROWS [COLUMNS]]
+    python benchmarks/own_tables.py --markdown docs/results/own-tables.md
 """
 
+import argparse
 import multiprocessing
 import resource
 import sys
@@ -20,17 +21,26 @@ FORMATS = ("csv", "csv with gaps and words", "parquet", "npz")
 
 def main() -> None:
     """Write the tables, and measure each."""
-    rows, columns = (int(word) for word in [*sys.argv[1:], "100000", "100"][:2]) if len(sys.argv) != 2 else (int(sys.argv[1]), 100)
-    print(f"{rows:,} rows × {columns} columns")
-    print("| format | file, MB | read, s | memory, MB | first reset, s | memory, MB |")
-    print("|---|---|---|---|---|---|")
+    parser = argparse.ArgumentParser(description="Time and memory of reading a table of one's own.")
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--columns", type=int, default=100)
+    parser.add_argument("--markdown", type=Path, help="write the table to this file too")
+    asked = parser.parse_args()
+    lines = ["| format | file, MB | read, CPU s | memory, MB | first reset, CPU s | memory, MB |", "|---|---|---|---|---|---|"]
     with tempfile.TemporaryDirectory() as folder:
         for name in FORMATS:
-            path = written(name, Path(folder), rows, columns)
+            path = written(name, Path(folder), asked.rows, asked.columns)
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 seconds, memory, reset, memory_of_reset = pool.apply(measured, (name, path))
             size = path.stat().st_size / 1e6
-            print(f"| {name} | {size:.0f} | {seconds:.1f} | {memory:.0f} | {reset:.1f} | {memory_of_reset:.0f} |", flush=True)
+            lines.append(f"| {name} | {size:.0f} | {seconds:.1f} | {memory:.0f} | {reset:.1f} | {memory_of_reset:.0f} |")
+    lines += [
+        "",
+        f"{asked.rows:,} rows × {asked.columns} columns, standardised. Memory: the most that the process held beyond what it held before.",
+    ]
+    print("\n".join(lines))
+    if asked.markdown is not None:
+        asked.markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def written(name: str, folder: Path, rows: int, columns: int) -> Path:
@@ -61,7 +71,7 @@ def written(name: str, folder: Path, rows: int, columns: int) -> Path:
 
 
 def measured(name: str, path: Path) -> tuple[float, float, float, float]:
-    """Seconds and memory of loading the data set, and of the first reset, in a process of its own."""
+    """CPU seconds and memory of loading the data set, and of the first reset, in a process of its own."""
     from proxycoop.envs import Engine, scenario
     from proxycoop.envs.data import load
 
@@ -69,13 +79,13 @@ def measured(name: str, path: Path) -> tuple[float, float, float, float]:
     before = _most_memory()
     file = {"path": str(path), "label": "label", "missing": "fill"}
     settings = {"source": name.partition(" ")[0], "file": file, "scaling": "standardise"}
-    begun = time.perf_counter()
+    begun = time.process_time()
     made = scenario.Scenario.model_validate({"data": settings, "reward": {"scale": 1}})
     load(made.data.source, made.data.file)
-    read, memory = time.perf_counter() - begun, _most_memory() - before
-    begun = time.perf_counter()
+    read, memory = time.process_time() - begun, _most_memory() - before
+    begun = time.process_time()
     Engine(made, "equal").reset([0])
-    return read, memory, time.perf_counter() - begun, _most_memory() - before
+    return read, memory, time.process_time() - begun, _most_memory() - before
 
 
 def _most_memory() -> float:

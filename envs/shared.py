@@ -18,6 +18,7 @@ from .data.columns import ColumnSource
 from .data.dataset import Bools, Dataset
 from .data.lots import LotSource
 from .data.sources import DATA, Rows, Splits, split
+from .data.tables import require_unchanged
 from .devices import CPU, plain_torch
 from .model.likelihood import residual
 from .model.models import Model
@@ -79,6 +80,8 @@ class Ground:
 
 def shared(scenario: Scenario, dtype: torch.dtype, device: torch.device = CPU) -> tuple[Splits, Model, Tensor]:
     """A scenario's data, its model, and the parameters ``(P,)`` on which every episode starts; made once, the same for every device."""
+    if scenario.data.file is not None:
+        require_unchanged(scenario.data.source, scenario.data.file)
     text, made_by = scenario.undefended().model_copy(update={"conduct": None, "population": ()}).to_yaml(), recipe(scenario)
     with _BUILDING:
         return _shared(text, dtype, made_by) if device == CPU else _moved(text, dtype, made_by, device)

@@ -39,7 +39,7 @@ FACES = ("proxycoop.credit", "proxycoop.envs", "proxycoop.agents")
 PARTS = (
     *(f"proxycoop.credit.{part}" for part in ("games", "suite", "ledger", "money", "resistant")),
     *(f"proxycoop.envs.{part}" for part in ("data", "model", "values", "screening", "people", "conduct", "files", "observations", "money")),
-    *(f"proxycoop.envs.{part}" for part in ("aggregation", "admission", "privacy", "participation")),
+    *(f"proxycoop.envs.{part}" for part in ("aggregation", "admission", "privacy", "participation", "data.tables")),
 )
 """Parts of the faces with a ``__all__`` of their own."""
 

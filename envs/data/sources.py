@@ -420,11 +420,12 @@ def split(data: Data, strata: Mapping[str, Callable[[Dataset, Mapping[str, Bools
     median = _medians(pool, dataset, data) if fills else None
     if median is not None:
         pool = np.where(np.isnan(pool), median, pool)
-    shift = pool.mean(axis=0) if data.scaling != "none" else None
-    divisor = None
-    if data.scaling == "standardise":
+    shift, divisor = None, None
+    if data.scaling != "none":
+        shift = pool.mean(axis=0, dtype=np.float64)
+    if shift is not None and data.scaling == "standardise":
         pool -= shift
-        deviation = pool.std(axis=0)
+        deviation = pool.std(axis=0, dtype=np.float64)
         divisor = np.where(deviation > 0, deviation, 1.0)
     del pool
 

@@ -144,8 +144,8 @@ def write(data: Any, *, in_a_line: bool = False) -> str:
         data: Mappings, sequences, text, numbers, booleans or ``None``.
         in_a_line: Whether to write all of it in one line, with braces and brackets.
     """
-    style = {"default_flow_style": True, "width": inf} if in_a_line else {}
-    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **style)
+    width = inf if in_a_line else None
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=in_a_line, width=width)
     return "".join(letter if letter == "\n" or letter.isprintable() else _escape(letter) for letter in text)
 
 

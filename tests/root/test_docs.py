@@ -231,8 +231,10 @@ def assert_parses(words: list[str], where: str) -> None:
             rest = rest[1 if options[rest[0]].is_flag else 2 :]
         if not rest or rest == ["--help"]:
             return
-        assert rest[0] in command.commands, f"{where}: there is no command {rest[0]!r}"
-        command, rest = command.commands[rest[0]], rest[1:]
+        n_words = 2 if " ".join(rest[:2]) in command.commands else 1
+        name = " ".join(rest[:n_words])
+        assert name in command.commands, f"{where}: there is no command {name!r}"
+        command, rest = command.commands[name], rest[n_words:]
     if "--help" in rest:
         return
     try:

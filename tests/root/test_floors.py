@@ -19,7 +19,7 @@ FLOORS = {
         commands
         tuning
         pages
-        temptations
+        drafting temptations
         analysis
         sweep
         compare

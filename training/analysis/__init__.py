@@ -12,5 +12,6 @@
 * ``interaction``: how much members interact: the parts of a round's game by order;
 * ``diagnosis``: whether a scenario's start, tolerances and learning rates make sense;
 * ``calibrate``: measure a scenario, and propose others;
+* ``stakes``: what contributing should cost, so that a scenario is a dilemma;
 * ``attribution``: Shapley values of games that are played in episodes.
 """

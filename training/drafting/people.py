@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...envs.data import Dataset, Group
+from ...envs.data import Bools, Dataset, Group
 from ...envs.data.tables.columns import MISSING
 from ...envs.values import VALUES
 
@@ -131,11 +131,11 @@ def _name(text: str, taken: set[str]) -> str:
 def _probe_rows(dataset: Dataset, groups: Mapping[str, Mapping[str, Any]], values: Mapping[str, Mapping[str, Any]]) -> tuple[int, str]:
     """How many rows each stratum's probe set can have, and what a value lacks, in words; empty if nothing."""
     members = {name: Group.model_validate(group).members(dataset) for name, group in groups.items()}
-    strata = []
+    strata = list[Bools]()
     for settings in values.values():
         kind, rest = settings["kind"], {key: one for key, one in settings.items() if key != "kind"}
         try:
-            strata += VALUES[kind](**rest).strata(dataset, members)  # type: ignore[call-arg]
+            strata += VALUES[kind](**rest).strata(dataset, members)
         except ValueError as error:  # a level without rows of a class
             return 0, str(error)
     n_drawn = 2 * len(strata)  # a probe set and a probe test set each, which may all draw from the same rows

@@ -15,7 +15,7 @@ if __name__ != "proxycoop.envs.data.tables":
 from .columns import Column
 from .digests import digest_of, require_unchanged
 from .encoding import Table
-from .settings import SOURCES, SourceName, TableFile
+from .settings import SOURCES, TableFile
 from .sources import read, scan
 
-__all__ = ["SOURCES", "Column", "SourceName", "Table", "TableFile", "digest_of", "read", "require_unchanged", "scan"]
+__all__ = ["SOURCES", "Column", "Table", "TableFile", "digest_of", "read", "require_unchanged", "scan"]

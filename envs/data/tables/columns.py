@@ -72,7 +72,7 @@ class Column:
         """Each row's word, str ``(n_rows,)``; :data:`MISSING` where there is none."""
         words = self.as_words()
         assert words.words is not None
-        return np.array([*words.words, MISSING], dtype=np.str_)[words.numbers]
+        return np.asarray(np.array([*words.words, MISSING], dtype=np.str_)[words.numbers])
 
 
 def number_as_word(number: float) -> str:
@@ -85,7 +85,8 @@ def numbers_in(texts: Sequence[str], decimal: str = ".") -> NDArray[np.float64] 
     if "_" in "".join(texts):
         return None
     try:
-        return np.array([text.replace(decimal, ".") for text in texts] if decimal != "." else texts, dtype=np.float64).reshape(-1)
+        plain = texts if decimal == "." else [text.replace(decimal, ".") for text in texts]
+        return np.fromiter(map(float, plain), dtype=np.float64, count=len(plain))
     except ValueError:
         return None
 

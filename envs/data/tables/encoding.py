@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,14 +149,16 @@ def _features(columns: Sequence[Column], what: str, file: TableFile) -> tuple[tu
         made.append(column)
     if wrong:
         raise ValueError(f"{what}: " + _listed(wrong, "; "))
-    parts = [part for column in made for part in (_encoded(column, file) if column.words is not None else _with_indicator(column))]
+    parts = list[tuple[str, NDArray[Any]]]()
+    for column in made:
+        parts += _with_indicator(column) if column.words is None else _encoded(column, file)
     if not parts:
         raise ValueError(f"{what}: no column is left for the features: columns are the label, attributes, or dropped")
-    is_small = all(numbers.dtype == np.float32 for _, numbers in parts if numbers.dtype != np.bool_)
+    is_small = all(entries.dtype in (np.float32, np.bool_) for _, entries in parts)
     features = np.empty((len(parts[0][1]), len(parts)), dtype=np.float32 if is_small else np.float64)
     names = []
-    for j, (name, numbers) in enumerate(parts):
-        features[:, j] = numbers
+    for j, (name, entries) in enumerate(parts):
+        features[:, j] = entries
         names.append(name)
     return tuple(names), features
 
@@ -187,7 +190,7 @@ def _odd(words: Sequence[str]) -> str:
     return f" (all are numbers but {', '.join(repr(word[:20]) for word in odd)}: data.file.missing_marks?)" if len(odd) <= 3 else ""
 
 
-def _encoded(column: Column, file: TableFile) -> list[tuple[str, NDArray[np.bool_] | NDArray[np.float32]]]:
+def _encoded(column: Column, file: TableFile) -> list[tuple[str, NDArray[Any]]]:
     """A column of words as columns of numbers."""
     assert column.words is not None
     levels, place = [*sorted(column.words)], {word: i for i, word in enumerate(column.words)}
@@ -203,7 +206,7 @@ def _encoded(column: Column, file: TableFile) -> list[tuple[str, NDArray[np.bool
     return [*((f"{column.name}={word}", column.numbers == place[word]) for word in levels), *gap]
 
 
-def _with_indicator(column: Column) -> list[tuple[str, NDArray[np.float64] | NDArray[np.bool_]]]:
+def _with_indicator(column: Column) -> list[tuple[str, NDArray[Any]]]:
     """A column of numbers, with a column that says where entries are missing if any are."""
     missing = column.missing
     return [(column.name, column.numbers), *([(f"{column.name}={MISSING}", missing)] if missing.any() else [])]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from ....settings import Settings, misplaced
 
-SourceName = Literal["csv", "parquet", "npz", "idx"]
-SOURCES: tuple[str, ...] = get_args(SourceName)
+SOURCES = ("csv", "parquet", "npz", "idx")
 """The data sources that read a file."""
 PARTS = ("public", "train", "validation", "test", "probe")
 """The levels of an own split's column."""

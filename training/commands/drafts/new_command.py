@@ -119,7 +119,7 @@ def _tell(made: Draft) -> None:
     of_start, start = made.calibration, scenario.start
     say(
         f"\nStart: {start.steps} steps of {start.lr:g} on {scenario.data.public_rows} public rows; log loss {of_start.proposed_start:.3f} "
-        f"nats, guessing {of_start.guessing:.3f}. {of_start.searched}: {of_start.proposed.substrate.local_lr:g}.\n\n"
+        f"nats, guessing {of_start.guessing:.3f}. {of_start.searched}: {made.sheet.settings['substrate']['local_lr']:g}.\n\n"
     )
     table = table_of("contribution_cost", "planner's welfare", "best replies, equal shares", "of the planner's")
     for cost, (planner, equal) in sorted(made.stakes.tried.items()):

@@ -26,7 +26,8 @@ def path(tmp_path):
 def file(path, tmp_path):
     """A scenario's file, beside the data."""
     file = tmp_path / "own.yaml"
-    file.write_text("data: {source: csv, file: {path: own.csv, label: label}, public_rows: 20, validation: {rows: 40}, test: {rows: 40}}\nreward: {scale: 1}\n")
+    sizes = "public_rows: 20, validation: {rows: 40}, test: {rows: 40}"
+    file.write_text(f"data: {{source: csv, file: {{path: own.csv, label: label}}, {sizes}}}\nreward: {{scale: 1}}\n")
     return file
 
 
