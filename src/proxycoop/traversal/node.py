@@ -1,0 +1,109 @@
+"""The node's side: its rows never leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ..envs.model.likelihood import residual
+from .batches import lots_of
+from .split import SplitModel
+from .wire import BackwardReply, BackwardRequest, CountReply, CountRequest, ForwardReply, ForwardRequest, Reply, Request
+
+
+class Node:
+    """A node with its lots.
+
+    Args:
+        split: The model. Both sides must hold the same one, with the same cut.
+        x: Rows of all lots, one lot after another, ``(n, …)``.
+        y: Their labels, int64 ``(n,)``.
+        counts: Rows of each lot; all rows are one lot by default.
+
+    Raises:
+        ValueError: If rows and labels do not fit each other or the counts, or rows are not finite.
+    """
+
+    def __init__(self, split: SplitModel, x: Tensor, y: Tensor, counts: Sequence[int] | None = None) -> None:
+        self.counts = (len(x),) if counts is None else tuple(counts)
+        if len(x) != len(y) or len(x) != sum(self.counts) or y.dtype != torch.int64:
+            raise ValueError(
+                f"{len(x)} rows, {len(y)} labels of type {y.dtype}, and lots of {self.counts} rows: must be as many, with labels int64"
+            )
+        if x.is_floating_point() and not x.isfinite().all():
+            raise ValueError("x has rows that are not finite")
+        self.split, self.x, self.y = split, x, y
+        self._step: tuple[int, Tensor, Tensor] | None = None  # step, parameters and rows of the last forward request
+
+    def answer(self, request: Request) -> Reply:
+        """The reply to a request.
+
+        Raises:
+            ValueError: If the request does not fit the node, its model or the step before.
+        """
+        if isinstance(request, CountRequest):
+            return CountReply(torch.tensor(self.counts))
+        if isinstance(request, ForwardRequest):
+            activations, error = self.forward(request)
+            return ForwardReply(request.step, activations, error)
+        if isinstance(request, BackwardRequest):
+            return BackwardReply(request.step, self.backward(request.step, request.error))
+        raise ValueError(f"a node cannot answer a {type(request).__name__}: must be a CountRequest, ForwardRequest or BackwardRequest")
+
+    def forward(self, request: ForwardRequest) -> tuple[Tensor, Tensor]:
+        """Activations at the cut, ``(b_i, …)``, and the last layer's error, ``(b_i, C)``, of the request's rows."""
+        theta, rows = request.theta, request.rows
+        if theta.shape != (self.split.n_parameters,) or theta.dtype != self.split.dtype:
+            raise ValueError(
+                f"theta has shape {tuple(theta.shape)} and type {theta.dtype}: the node's model has {self.split.n_parameters} trained "
+                f"parameters of type {self.split.dtype}"
+            )
+        if rows.dim() != 1 or rows.dtype != torch.int64 or not len(rows) or bool((rows < 0).any() | (rows >= len(self.x)).any()):
+            raise ValueError(f"rows must be int64 indices from 0 to {len(self.x) - 1}, at least one: got {rows.dtype} {tuple(rows.shape)}")
+        if bool((rows.diff() <= 0).any()):
+            raise ValueError("rows must be ascending, without repetition")
+        with torch.no_grad():
+            activations = self.split.activations(theta, self.x[rows])
+            logits = self.split.head(theta, activations)
+            error = residual(logits, self.y[rows])
+        self._step = request.step, theta, rows
+        return activations, error
+
+    def backward(self, step: int, error: Tensor) -> Tensor:
+        """Each lot's gradient below the cut, ``(L, n_below)``, from the error at the cut, ``(b_i, …)``; it ends the step."""
+        if self._step is None or self._step[0] != step:
+            asked = "none" if self._step is None else str(self._step[0])
+            raise ValueError(f"backward request of step {step}: the node's open step is {asked}")
+        _, theta, rows = self._step
+        if len(error) != len(rows):
+            raise ValueError(f"error has {len(error)} rows: the step has {len(rows)}")
+        self._step = None
+        lots = lots_of(rows, self.counts)
+        parts = [self.split.pull_below(theta, self.x[rows[lots == k]], error[lots == k]) for k in lots.unique().tolist()]
+        return torch.stack(parts)
+
+
+class Local:
+    """A transport to nodes in this process, visited one after another.
+
+    Args:
+        nodes: Nodes by id.
+        fails: Called with a node's id and its request; where it says True, the node does not answer. Nobody fails by default.
+    """
+
+    def __init__(self, nodes: Mapping[int, Node], fails: Callable[[int, Request], bool] | None = None) -> None:
+        self.nodes, self.fails = dict(nodes), fails
+
+    def exchange(self, requests: Mapping[int, Request]) -> dict[int, Reply | str]:
+        """Ask each node; a request that a node refuses comes back as its reason."""
+        replies: dict[int, Reply | str] = {}
+        for node, request in requests.items():
+            if self.fails is not None and self.fails(node, request):
+                continue
+            try:
+                replies[node] = self.nodes[node].answer(request)
+            except ValueError as error:
+                replies[node] = str(error)
+        return replies
