@@ -35,7 +35,7 @@ class Node:
         if x.is_floating_point() and not x.isfinite().all():
             raise ValueError("x has rows that are not finite")
         self.split, self.x, self.y = split, x, y
-        self._step: tuple[int, Tensor, Tensor] | None = None  # step, parameters and rows of the last forward request
+        self._open: ForwardRequest | None = None  # the last one, until it is answered
 
     def answer(self, request: Request) -> Reply:
         """The reply to a request.
@@ -54,6 +54,20 @@ class Node:
 
     def forward(self, request: ForwardRequest) -> tuple[Tensor, Tensor]:
         """Activations at the cut, ``(b_i, …)``, and the last layer's error, ``(b_i, C)``, of the request's rows."""
+        self.reopen(request)
+        theta, rows = request.theta, request.rows
+        with torch.no_grad():
+            activations = self.split.activations(theta, self.x[rows])
+            logits = self.split.head(theta, activations)
+            error = residual(logits, self.y[rows])
+        return activations, error
+
+    def reopen(self, request: ForwardRequest) -> None:
+        """Take up a step whose forward pass was answered before, such as by a process that is gone.
+
+        Raises:
+            ValueError: If the request does not fit the node or its model.
+        """
         theta, rows = request.theta, request.rows
         if theta.shape != (self.split.n_parameters,) or theta.dtype != self.split.dtype:
             raise ValueError(
@@ -64,22 +78,17 @@ class Node:
             raise ValueError(f"rows must be int64 indices from 0 to {len(self.x) - 1}, at least one: got {rows.dtype} {tuple(rows.shape)}")
         if bool((rows.diff() <= 0).any()):
             raise ValueError("rows must be ascending, without repetition")
-        with torch.no_grad():
-            activations = self.split.activations(theta, self.x[rows])
-            logits = self.split.head(theta, activations)
-            error = residual(logits, self.y[rows])
-        self._step = request.step, theta, rows
-        return activations, error
+        self._open = request
 
     def backward(self, step: int, error: Tensor) -> Tensor:
         """Each lot's gradient below the cut, ``(L, n_below)``, from the error at the cut, ``(b_i, …)``; it ends the step."""
-        if self._step is None or self._step[0] != step:
-            asked = "none" if self._step is None else str(self._step[0])
+        if self._open is None or self._open.step != step:
+            asked = "none" if self._open is None else str(self._open.step)
             raise ValueError(f"backward request of step {step}: the node's open step is {asked}")
-        _, theta, rows = self._step
+        theta, rows = self._open.theta, self._open.rows
         if len(error) != len(rows):
             raise ValueError(f"error has {len(error)} rows: the step has {len(rows)}")
-        self._step = None
+        self._open = None
         lots = lots_of(rows, self.counts)
         parts = [self.split.pull_below(theta, self.x[rows[lots == k]], error[lots == k]) for k in lots.unique().tolist()]
         return torch.stack(parts)
