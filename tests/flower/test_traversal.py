@@ -17,7 +17,7 @@ from flwr.clientapp import ClientApp
 
 from proxycoop.traversal import Local, Node, Orchestrator, SplitModel, plan
 from proxycoop.traversal.flower import GridTransport, from_records, serve, to_records
-from proxycoop.traversal.wire import BackwardReply, BackwardRequest, CountReply, CountRequest, ForwardReply, ForwardRequest
+from proxycoop.traversal.wire import BackwardReply, BackwardRequest, CountReply, CountRequest, ForwardReply, ForwardRequest, LabelReply
 
 ROOT = Path(__file__).parents[2]
 LOTS = [(7, 5), (9,), (4, 6, 3)]
@@ -47,9 +47,10 @@ def app_of(make=node) -> ClientApp:
     return app
 
 
-def test_over_flower_the_step_and_the_bytes_are_those_within_a_process():
+@pytest.mark.parametrize("tells", ["error", "labels"])
+def test_over_flower_the_step_and_the_bytes_are_those_within_a_process(tells):
     transport = GridTransport(in_process_grid(app_of(), 3))
-    far, near = Orchestrator(split(), transport), Orchestrator(split(), Local({i: node(i) for i in range(3)}))
+    far, near = Orchestrator(split(), transport, tells), Orchestrator(split(), Local({i: node(i) for i in range(3)}), tells)
     assert far.census(transport.find(3)) == near.census([0, 1, 2]) == {}
     for epoch in range(2):
         for batch in plan(far.counts, 12, seed=0, epoch=epoch):
@@ -111,6 +112,7 @@ def test_a_backward_request_without_an_open_step_is_refused():
         CountReply(torch.tensor([3, 4])),
         ForwardRequest(2, torch.rand(7), torch.tensor([0, 2])),
         ForwardReply(2, torch.rand(2, 3, 4), torch.rand(2, 10, dtype=torch.float64)),
+        LabelReply(2, torch.rand(2, 3, 4), torch.tensor([1, 0])),
         BackwardRequest(2, torch.rand(2, 3, 4)),
         BackwardReply(2, torch.zeros(2, 0)),
     ],
@@ -129,7 +131,7 @@ def test_messages_come_back_as_they_were(message):
         (lambda c: c.pop("message"), "records are of kind None: must be one of CountRequest, "),
         (lambda c: c.pop("arrays"), "with an ArrayRecord named arrays"),
         (lambda c: c["message"].update({"kind": "Theft"}), "records are of kind 'Theft'"),
-        (lambda c: c["message"].pop("step"), "a ForwardRequest has the fields step, theta, rows: step is missing or too many"),
+        (lambda c: c["message"].pop("step"), "a ForwardRequest has the fields step, theta, rows, labels: step is missing or too many"),
         (lambda c: c["arrays"].pop("theta"), "theta is missing or too many"),
         (lambda c: c["arrays"].update({"step": c["arrays"]["theta"]}), "field step of a ForwardRequest is a Tensor: must be a int"),
         (lambda c: setattr(c["arrays"]["theta"], "data", b"no array"), "arrays of a ForwardRequest cannot be read"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from proxycoop.traversal import Local, Orchestrator, plan
-from proxycoop.traversal.wire import BackwardReply, BackwardRequest, CountReply, CountRequest, ForwardReply, ForwardRequest
+from proxycoop.traversal.wire import BackwardReply, BackwardRequest, CountReply, CountRequest, ForwardReply, ForwardRequest, LabelReply
 
 NAMES = ["mlp", "cnn", "transformer", "lora"]
 BOUND = {torch.float64: 1e-12, torch.float32: 2e-5}
@@ -96,6 +96,23 @@ def test_an_optimiser_of_torch_takes_the_pooled_gradient(lab):
     assert lab.relative(orchestrator.theta.detach(), central.detach()) < 1e-10
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_with_labels_instead_of_errors_the_step_is_the_same_and_what_is_above_the_cut_is_not_sent(lab, name):
+    for cut in lab.cuts_of(name):
+        split, _, orchestrator = ready(lab, name, cut)
+        _, _, other = ready(lab, name, cut, tells="labels")
+        (batch,) = plan(orchestrator.counts, None, seed=0)
+        first, second = orchestrator.propose(batch), other.propose(batch)
+        assert first.lots == second.lots
+        assert lab.relative(second.gradient, first.gradient) < 1e-12
+        torch.testing.assert_close(second.loss, first.loss)
+        above = 8 * (split.n_parameters - split.n_below)
+        assert orchestrator.traffic.down - other.traffic.down == 3 * above
+        assert orchestrator.traffic.up - other.traffic.up == 34 * 8 * (10 - 1)
+    with pytest.raises(ValueError, match="tells='both': must be error or labels"):
+        Orchestrator(split, Local({}), "both")
+
+
 # bytes
 
 
@@ -107,7 +124,7 @@ def test_bytes_are_those_of_the_tensors_that_were_sent(lab):
     visited, lots = len(batch.visits), len(shares.lots)
     assert sent["CountRequest"] == 0
     assert sent["CountReply"] == 8 * 6  # six lots
-    assert sent["ForwardRequest"] == visited * (8 + 4 * split.n_parameters) + 8 * 20
+    assert sent["ForwardRequest"] == visited * (16 + 4 * split.n_parameters) + 8 * 20
     assert sent["ForwardReply"] == visited * 8 + 20 * 4 * (12 + 10)
     assert sent["BackwardRequest"] == visited * 8 + 20 * 4 * 12
     assert sent["BackwardReply"] == visited * 8 + lots * 4 * split.n_below
@@ -174,13 +191,16 @@ def altering(which, change):
         (ForwardReply, lambda r: replace(r, activations=r.activations / 0), "forward: activations are not finite"),
         (ForwardReply, lambda r: replace(r, step=7), "forward: the reply is of step 7, and this is step 1"),
         (ForwardReply, lambda r: BackwardReply(1, r.error), "forward: answered with a BackwardReply"),
+        (LabelReply, lambda r: replace(r, labels=r.labels + 10), "forward: labels are not all from 0 to 9"),
+        (LabelReply, lambda r: replace(r, labels=r.labels.float()), "forward: labels: torch.float32"),
         (BackwardReply, lambda r: replace(r, gradients=r.gradients[:, 1:]), r"backward: gradients: torch.float64 \(1, 779\), must be"),
         (BackwardReply, lambda r: replace(r, gradients=r.gradients * float("inf")), "backward: gradients is not finite"),
         (BackwardReply, lambda r: replace(r, step=0), "backward: the reply is of step 0, and this is step 1"),
     ],
 )
 def test_a_reply_that_does_not_fit_leaves_the_batch_and_says_why(lab, which, change, reason):
-    split, nodes, orchestrator = ready(lab, "mlp", 2, transport=altering(which, change))
+    tells = "labels" if which is LabelReply else "error"
+    split, nodes, orchestrator = ready(lab, "mlp", 2, transport=altering(which, change), tells=tells)
     (batch,) = plan(orchestrator.counts, None, seed=0)
     shares = orchestrator.propose(batch)
     assert set(shares.missing) == {1}

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from .node import Node
-from .wire import BackwardReply, BackwardRequest, CountReply, CountRequest, ForwardReply, ForwardRequest, Reply, Request
+from .wire import BackwardReply, BackwardRequest, CountReply, CountRequest, ForwardReply, ForwardRequest, LabelReply, Reply, Request
 
 try:
     from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
@@ -38,7 +38,9 @@ except ImportError as error:
 
 ACTION = "traversal"
 """Messages are of types ``query.traversal`` (who are you, how many rows) and ``train.traversal`` (forward and backward)."""
-KINDS = {kind.__name__: kind for kind in (CountRequest, CountReply, ForwardRequest, ForwardReply, BackwardRequest, BackwardReply)}
+KINDS = {
+    kind.__name__: kind for kind in (CountRequest, CountReply, ForwardRequest, ForwardReply, LabelReply, BackwardRequest, BackwardReply)
+}
 """The kinds of messages by name."""
 _OPEN = "traversal.open"  # prefix of what a node keeps in its state
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..envs.model.likelihood import residual
 from .batches import lots_of
 from .split import SplitModel
-from .wire import BackwardReply, BackwardRequest, CountReply, CountRequest, ForwardReply, ForwardRequest, Reply, Request
+from .wire import BackwardReply, BackwardRequest, CountReply, CountRequest, ForwardReply, ForwardRequest, LabelReply, Reply, Request
 
 
 class Node:
@@ -45,6 +45,11 @@ class Node:
         """
         if isinstance(request, CountRequest):
             return CountReply(torch.tensor(self.counts))
+        if isinstance(request, ForwardRequest) and request.labels:
+            self.reopen(request)
+            with torch.no_grad():
+                lower = self.split.activations(self._whole(request), self.x[request.rows])
+            return LabelReply(request.step, lower, self.y[request.rows])
         if isinstance(request, ForwardRequest):
             activations, error = self.forward(request)
             return ForwardReply(request.step, activations, error)
@@ -69,10 +74,10 @@ class Node:
             ValueError: If the request does not fit the node or its model.
         """
         theta, rows = request.theta, request.rows
-        if theta.shape != (self.split.n_parameters,) or theta.dtype != self.split.dtype:
+        if theta.shape != (self.split.n_below if request.labels else self.split.n_parameters,) or theta.dtype != self.split.dtype:
             raise ValueError(
                 f"theta has shape {tuple(theta.shape)} and type {theta.dtype}: the node's model has {self.split.n_parameters} trained "
-                f"parameters of type {self.split.dtype}"
+                f"parameters, {self.split.n_below} of them below the cut, of type {self.split.dtype}"
             )
         if rows.dim() != 1 or rows.dtype != torch.int64 or not len(rows) or bool((rows < 0).any() | (rows >= len(self.x)).any()):
             raise ValueError(f"rows must be int64 indices from 0 to {len(self.x) - 1}, at least one: got {rows.dtype} {tuple(rows.shape)}")
@@ -80,12 +85,18 @@ class Node:
             raise ValueError("rows must be ascending, without repetition")
         self._open = request
 
+    def _whole(self, request: ForwardRequest) -> Tensor:
+        """The request's parameters, ``(P,)``; those above the cut are 0 if they were not sent, and are not used then."""
+        if not request.labels:
+            return request.theta
+        return self.split.joined(request.theta, request.theta.new_zeros(self.split.n_parameters - self.split.n_below))
+
     def backward(self, step: int, error: Tensor) -> Tensor:
         """Each lot's gradient below the cut, ``(L, n_below)``, from the error at the cut, ``(b_i, …)``; it ends the step."""
         if self._open is None or self._open.step != step:
             asked = "none" if self._open is None else str(self._open.step)
             raise ValueError(f"backward request of step {step}: the node's open step is {asked}")
-        theta, rows = self._open.theta, self._open.rows
+        theta, rows = self._whole(self._open), self._open.rows
         if len(error) != len(rows):
             raise ValueError(f"error has {len(error)} rows: the step has {len(rows)}")
         self._open = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -12,9 +12,21 @@ from torch import Tensor
 from ..envs.model.likelihood import cross_entropy, residual
 from .batches import VirtualBatch, checked_counts, lots_of
 from .split import SplitModel
-from .wire import BackwardReply, BackwardRequest, CountReply, CountRequest, ForwardReply, ForwardRequest, Reply, Request, Traffic, Transport
+from .wire import (
+    BackwardReply,
+    BackwardRequest,
+    CountReply,
+    CountRequest,
+    ForwardReply,
+    ForwardRequest,
+    LabelReply,
+    Reply,
+    Request,
+    Traffic,
+    Transport,
+)
 
-_R = TypeVar("_R", CountReply, ForwardReply, BackwardReply)
+_R = TypeVar("_R", CountReply, ForwardReply, LabelReply, BackwardReply)
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,8 @@ class Orchestrator:
     Args:
         split: The model. Both sides must hold the same one, with the same cut.
         transport: To the nodes.
+        tells: What nodes answer beside activations. ``error``: the last layer's error, as in the paper; nodes are sent all of θ for it.
+            ``labels``: the labels, as in the base mode of TL++; nodes are sent what is below the cut only. The error shows the label too.
         tolerance: Largest entry by which an error may differ from what the activations say.
 
     Attributes:
@@ -84,8 +98,12 @@ class Orchestrator:
         traffic: Bytes sent.
     """
 
-    def __init__(self, split: SplitModel, transport: Transport, tolerance: float = 1e-3) -> None:
-        self.split, self.transport, self.tolerance = split, transport, tolerance
+    def __init__(
+        self, split: SplitModel, transport: Transport, tells: Literal["error", "labels"] = "error", tolerance: float = 1e-3
+    ) -> None:
+        if tells not in ("error", "labels"):
+            raise ValueError(f"tells={tells!r}: must be error or labels")
+        self.split, self.transport, self.tells, self.tolerance = split, transport, tells, tolerance
         self.theta = split.theta.clone()
         self.counts: dict[int, tuple[int, ...]] = {}
         self.traffic = Traffic()
@@ -117,27 +135,38 @@ class Orchestrator:
         self._steps += 1
         step, theta = self._steps, self.theta.detach().clone()
         rows = {visit.node: visit.rows for visit in batch.visits}
-        forward, missing = self._exchange({node: ForwardRequest(step, theta, own) for node, own in rows.items()}, ForwardReply)
+        sent = theta if self.tells == "error" else theta[self.split.below]
+        requests = {node: ForwardRequest(step, sent, own, self.tells == "labels") for node, own in rows.items()}
+        forward: Mapping[int, ForwardReply | LabelReply]
+        forward, missing = self._exchange(requests, ForwardReply) if self.tells == "error" else self._exchange(requests, LabelReply)
         above: dict[int, tuple[Tensor, Tensor]] = {}
         errors: dict[int, Tensor] = {}
         for node, reply in forward.items():
-            if problem := self._problem(reply, step, len(rows[node])):
-                missing[node] = f"forward: {problem}"
+            found = self._read(reply, step, theta, len(rows[node]))
+            if isinstance(found, str):
+                missing[node] = f"forward: {found}"
                 continue
-            with torch.no_grad():
-                logits = self.split.head(theta, reply.activations)
-            labels = reply.error.argmin(dim=-1)
-            apart = float((reply.error - residual(logits, labels)).abs().max())
-            if not apart <= self.tolerance:
-                missing[node] = f"forward: error differs by {apart:.3g} from what its activations give: must be at most {self.tolerance:g}"
-                continue
+            error, row_loss = found
             lots = lots_of(rows[node], self.counts[node])
-            parts = [self.split.pull_above(theta, reply.activations[lots == k], reply.error[lots == k]) for k in lots.unique().tolist()]
-            row_loss = cross_entropy(logits, labels)
+            parts = [self.split.pull_above(theta, reply.activations[lots == k], error[lots == k]) for k in lots.unique().tolist()]
             above[node] = torch.stack([part[0] for part in parts]), torch.stack([row_loss[lots == k].sum() for k in lots.unique()])
             errors[node] = torch.cat([part[1] for part in parts])  # rows are ascending, so lots are one after another
         below = self._below(step, errors, missing, {node: len(part[0]) for node, part in above.items()})
         return self._shares({node: (below[node], *above[node]) for node in above if node in below}, rows, missing)
+
+    def _read(self, reply: ForwardReply | LabelReply, step: int, theta: Tensor, n_rows: int) -> tuple[Tensor, Tensor] | str:
+        """The last layer's error ``(b_i, C)`` and the cross-entropy of each row ``(b_i,)``, or what is wrong with the reply."""
+        if problem := self._problem(reply, step, theta, n_rows):
+            return problem
+        with torch.no_grad():
+            logits = self.split.head(theta, reply.activations)
+        if isinstance(reply, LabelReply):
+            return residual(logits, reply.labels), cross_entropy(logits, reply.labels)
+        labels = reply.error.argmin(dim=-1)
+        apart = float((reply.error - residual(logits, labels)).abs().max())
+        if not apart <= self.tolerance:
+            return f"error differs by {apart:.3g} from what its activations give: must be at most {self.tolerance:g}"
+        return reply.error, cross_entropy(logits, labels)
 
     def _below(self, step: int, errors: Mapping[int, Tensor], missing: dict[int, str], n_lots: Mapping[int, int]) -> dict[int, Tensor]:
         """Each node's gradients below the cut, ``(L_i, n_below)``; nodes that fail are added to those that are missing."""
@@ -183,7 +212,7 @@ class Orchestrator:
 
     def _exchange(self, requests: Mapping[int, Request], kind: type[_R]) -> tuple[dict[int, _R], dict[int, str]]:
         """Send and count, and keep the replies of the right kind; the others' reasons by node."""
-        when = kind.__name__.removesuffix("Reply").lower()
+        when = {CountReply: "count", BackwardReply: "backward"}.get(kind, "forward")
         for request in requests.values():
             self.traffic.add(request)
         came = self.transport.exchange(requests)
@@ -197,8 +226,8 @@ class Orchestrator:
                 missing[node] = f"{when}: {reply if isinstance(reply, str) else 'answered with a ' + type(reply).__name__}"
         return replies, missing
 
-    def _problem(self, reply: ForwardReply, step: int, n_rows: int) -> str:
-        """What is wrong with a forward reply; nothing if it fits."""
+    def _problem(self, reply: ForwardReply | LabelReply, step: int, theta: Tensor, n_rows: int) -> str:
+        """What is wrong with a reply to a forward request; nothing if it fits."""
         if problem := _stale(reply.step, step):
             return problem
         if len(reply.activations) != n_rows or reply.activations.dtype != self.split.dtype:
@@ -208,10 +237,15 @@ class Orchestrator:
             return "activations are not finite"
         try:
             with torch.no_grad():
-                logits = self.split.head(self.theta.detach(), reply.activations[:1])
+                n_classes = self.split.head(theta, reply.activations[:1]).shape[-1]
         except (RuntimeError, ValueError) as error:
             return f"activations of shape {tuple(reply.activations.shape)} do not fit the model above the cut: {str(error).splitlines()[0]}"
-        return _unfit("error", reply.error, (n_rows, logits.shape[-1]), self.split.dtype)
+        if isinstance(reply, ForwardReply):
+            return _unfit("error", reply.error, (n_rows, n_classes), self.split.dtype)
+        if problem := _unfit("labels", reply.labels, (n_rows,), torch.int64):
+            return problem
+        inside = bool((reply.labels >= 0).all() and (reply.labels < n_classes).all())
+        return "" if inside else f"labels are not all from 0 to {n_classes - 1}"
 
 
 def _unfit(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> str:

@@ -32,13 +32,16 @@ class ForwardRequest:
 
     Attributes:
         step: Number of the step. A node answers the backward request of the last step it was asked forward for, and no other.
-        theta: The model's parameters, ``(P,)``. The node needs all of them, because it computes the last layer's error itself.
+        theta: The model's parameters, ``(P,)``. The node needs all of them, because it computes the last layer's error itself. If it is to
+            answer with labels, only those below the cut, ``(n_below,)``.
         rows: Indices of the node's rows in the batch, int64 ``(b_i,)``.
+        labels: Whether to answer with labels.
     """
 
     step: int
     theta: Tensor
     rows: Tensor
+    labels: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,21 @@ class ForwardReply:
     step: int
     activations: Tensor
     error: Tensor
+
+
+@dataclass(frozen=True)
+class LabelReply:
+    """Node to orchestrator, if it was asked for labels.
+
+    Attributes:
+        step: As in the request.
+        activations: What the blocks below the cut make of the rows, ``(b_i, …)``.
+        labels: Their labels, int64 ``(b_i,)``.
+    """
+
+    step: int
+    activations: Tensor
+    labels: Tensor
 
 
 @dataclass(frozen=True)
@@ -84,7 +102,7 @@ class BackwardReply:
 
 
 Request = CountRequest | ForwardRequest | BackwardRequest
-Reply = CountReply | ForwardReply | BackwardReply
+Reply = CountReply | ForwardReply | LabelReply | BackwardReply
 
 
 def payload_bytes(message: object) -> int:
