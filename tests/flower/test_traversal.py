@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -86,7 +88,7 @@ def test_a_node_that_fails_or_refuses_leaves_the_batch_with_its_reason():
 def test_two_nodes_may_not_have_the_same_number_and_there_must_be_enough():
     grid = in_process_grid(app_of(), 3)
     with pytest.raises(ValueError, match="3 nodes answered: the run needs 4"):
-        GridTransport(grid).find(4)
+        GridTransport(grid).find(4, wait=0)
     grid.contexts[102].node_config["partition-id"] = 0
     with pytest.raises(ValueError, match="nodes 100 and 102 both have partition-id 0"):
         GridTransport(grid).find()
@@ -149,31 +151,12 @@ def test_other_records_are_refused():
         from_records(RecordDict({"arrays": ArrayRecord(), "message": ConfigRecord({"kind": 3})} | {"message": ArrayRecord()}))
 
 
-def test_in_flower_s_simulation_the_step_is_the_same():
-    pytest.importorskip("ray", reason="Flower's simulation needs ray: pip install 'flwr[simulation]'")
-    from flwr.serverapp import ServerApp
-    from flwr.simulation import run_simulation
-
-    server, found = ServerApp(), {}
-
-    @server.main()
-    def main(grid, context) -> None:
-        transport = GridTransport(grid, timeout=60)
-        orchestrator = Orchestrator(split(), transport)
-        while len(transport.places) < 3:  # nodes come up one after another
-            transport.find(0)
-        orchestrator.census(sorted(transport.places))
-        for batch in plan(orchestrator.counts, 20, seed=0):
-            shares = orchestrator.propose(batch)
-            found["missing"] = shares.missing
-            orchestrator.theta -= 0.3 * shares.pooled
-        found["theta"] = orchestrator.theta
-
-    resources = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
-    run_simulation(server, app_of(), num_supernodes=3, backend_config=resources)
-    near = Orchestrator(split(), Local({i: node(i) for i in range(3)}))
-    near.census([0, 1, 2])
-    for batch in plan(near.counts, 20, seed=0):
-        near.theta -= 0.3 * near.propose(batch).pooled
-    assert found["missing"] == {}
-    torch.testing.assert_close(found["theta"], near.theta, rtol=1e-12, atol=1e-14)
+@pytest.mark.parametrize("arguments", [[], pytest.param(["--simulation"], marks=pytest.mark.slow)])
+def test_the_example_trains_the_model_of_training_in_one_place(arguments):
+    if arguments:
+        pytest.importorskip("ray", reason="Flower's simulation needs ray: pip install 'flwr[simulation]'")
+    command = [sys.executable, str(ROOT / "examples" / "flower_traversal.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert "epoch 2: accuracy " in done.stdout
+    assert float(done.stdout.strip().splitlines()[-1].rpartition(" ")[2]) < 1e-12

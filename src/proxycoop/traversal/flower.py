@@ -19,6 +19,7 @@ parameters and row indices, in its ``Context.state``: between two messages Flowe
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
@@ -142,13 +143,20 @@ class GridTransport:
         self.grid, self.timeout, self.id_key = grid, timeout, id_key
         self.places: dict[int, int] = {}
 
-    def find(self, n_nodes: int = 1) -> list[int]:
+    def find(self, n_nodes: int = 1, wait: float = 60.0) -> list[int]:
         """Ask all nodes of the grid who they are. Returns their partition ids, ascending.
+
+        Args:
+            n_nodes: How many are needed.
+            wait: Seconds to wait for so many to connect.
 
         Raises:
             ValueError: If fewer nodes answer than ``n_nodes``, or two have the same partition id.
         """
         self.places = {}
+        until = time.monotonic() + wait
+        while len(list(self.grid.get_node_ids())) < n_nodes and time.monotonic() < until:
+            time.sleep(0.1)
         for reply in self._send({place: CountRequest() for place in self.grid.get_node_ids()}, "query"):
             if reply.has_error() or "node" not in reply.content:
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar, cast
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -221,7 +221,7 @@ class Orchestrator:
             reply: Reply | str = came.get(node, "no answer")
             if isinstance(reply, kind):
                 self.traffic.add(reply)
-                replies[node] = cast(_R, reply)
+                replies[node] = reply
             else:
                 missing[node] = f"{when}: {reply if isinstance(reply, str) else 'answered with a ' + type(reply).__name__}"
         return replies, missing
