@@ -5,8 +5,8 @@
 * Bytes of a round, in which each of 1,200 rows on six nodes is visited once, beside federated averaging and split learning.
 * The secure mode's error by fractional bits, its bytes and its time; and whether a share alone is uniform.
 
-Run: ``python benchmarks/traversal/lossless.py [--markdown FOLDER]``. It writes traversal-lossless.md, traversal-bytes.md and
-traversal-secure.md.
+Run: ``python benchmarks/traversal/lossless.py [--only lossless bytes secure] [--markdown FOLDER]``. It writes traversal-lossless.md,
+traversal-bytes.md and traversal-secure.md.
 """
 
 from __future__ import annotations
@@ -175,14 +175,18 @@ def uniform(data: dict[int, tuple[Tensor, Tensor]]) -> str:
     return f"{n * activations.shape[1]:,} activations of the MLP, keys drawn anew with each run:\n\n" + "\n".join(lines) + "\n"
 
 
+TABLES = {"lossless": lossless, "bytes": traffic, "secure": secure}
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--markdown", type=Path, help="write the tables into this folder")
+    parser.add_argument("--only", nargs="+", default=list(TABLES), choices=list(TABLES))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for name, made in {"lossless": lossless, "bytes": traffic, "secure": secure}.items():
-        table = made()
+    for name in arguments.only:
+        table = TABLES[name]()
         sys.stdout.write(f"\n{table}")
         if arguments.markdown is not None:
             write_text(arguments.markdown / f"traversal-{name}.md", table)

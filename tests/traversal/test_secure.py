@@ -240,6 +240,12 @@ def test_the_helper_answers_once_a_step_and_for_enough_nodes(lab):
         ready(lab, "mlp")[2].propose(plan(orchestrator.counts, None, seed=0)[0], by_lot=True)
 
 
+def test_a_batch_must_fit_the_nodes(lab):
+    _, _, orchestrator = ready(lab, "mlp")
+    with pytest.raises(ValueError, match="batch visits node 7: the census has 0, 1, 2"):
+        orchestrator.propose(plan({7: (3,)}, None, seed=0)[0])
+
+
 def test_rings_must_agree(lab):
     split = lab.made("mlp", 4)
     with pytest.raises(ValueError, match=r"rings have \[18, 20\] fractional bits"):

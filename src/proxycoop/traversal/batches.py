@@ -113,6 +113,24 @@ def from_mask(chosen: Mapping[int, Tensor], counts: Mapping[int, Sequence[int]])
     return VirtualBatch(tuple(visits))
 
 
+def check_batch(batch: VirtualBatch, counts: Mapping[int, Sequence[int]]) -> None:
+    """Check that a batch fits the nodes.
+
+    Raises:
+        ValueError: If it visits nobody, a node twice or one that is not there, or asks for rows that a node does not have.
+    """
+    nodes = [visit.node for visit in batch.visits]
+    if not nodes or len(set(nodes)) < len(nodes):
+        raise ValueError(f"batch visits nodes {nodes}: must be at least one, each once")
+    for visit in batch.visits:
+        if visit.node not in counts:
+            known = ", ".join(map(str, counts)) or "none: call census first"
+            raise ValueError(f"batch visits node {visit.node}: the census has {known}")
+        n = sum(counts[visit.node])
+        if not len(visit.rows) or int(visit.rows.min()) < 0 or int(visit.rows.max()) >= n or bool((visit.rows.diff() <= 0).any()):
+            raise ValueError(f"batch asks node {visit.node} for rows that are not ascending from 0 to {n - 1}, at least one")
+
+
 def lots_of(rows: Tensor, counts: Sequence[int]) -> Tensor:
     """The lot of each of a node's rows, int64 ``(b_i,)``."""
     ends = torch.tensor(list(counts)).cumsum(0)

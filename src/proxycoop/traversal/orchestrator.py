@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..envs.model.likelihood import cross_entropy, residual
-from .batches import VirtualBatch, checked_counts, lots_of
+from .batches import VirtualBatch, check_batch, checked_counts, lots_of
 from .split import SplitModel
 from .wire import (
     BackwardReply,
@@ -131,7 +131,7 @@ class Orchestrator:
         Raises:
             ValueError: If the batch has a node twice, one that is not in the census, or rows that it does not have.
         """
-        self._check(batch)
+        check_batch(batch, self.counts)
         self._steps += 1
         step, theta = self._steps, self.theta.detach().clone()
         rows = {visit.node: visit.rows for visit in batch.visits}
@@ -197,18 +197,6 @@ class Orchestrator:
             none = self.theta.detach().new_zeros(0, self.split.n_parameters)
             return Shares([], none, torch.zeros(0, dtype=torch.int64), none[:, 0], missing)
         return Shares(names, torch.cat(gradients), torch.cat(counts), torch.cat(losses), missing)
-
-    def _check(self, batch: VirtualBatch) -> None:
-        nodes = [visit.node for visit in batch.visits]
-        if not nodes or len(set(nodes)) < len(nodes):
-            raise ValueError(f"batch visits nodes {nodes}: must be at least one, each once")
-        for visit in batch.visits:
-            if visit.node not in self.counts:
-                known = ", ".join(map(str, self.counts)) or "none: call census first"
-                raise ValueError(f"batch visits node {visit.node}: the census has {known}")
-            n = sum(self.counts[visit.node])
-            if not len(visit.rows) or int(visit.rows.min()) < 0 or int(visit.rows.max()) >= n or bool((visit.rows.diff() <= 0).any()):
-                raise ValueError(f"batch asks node {visit.node} for rows that are not ascending from 0 to {n - 1}, at least one")
 
     def _exchange(self, requests: Mapping[int, Request], kind: type[_R]) -> tuple[dict[int, _R], dict[int, str]]:
         """Send and count, and keep the replies of the right kind; the others' reasons by node."""

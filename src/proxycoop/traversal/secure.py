@@ -35,7 +35,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .batches import VirtualBatch, checked_counts, lots_of
+from .batches import VirtualBatch, check_batch, checked_counts, lots_of
 from .node import Node
 from .ring import Ring, Words
 from .split import SplitModel
@@ -365,8 +365,9 @@ class SecureOrchestrator(_Server):
         """The pooled gradient on a virtual batch, and with ``by_lot`` each lot's.
 
         Raises:
-            ValueError: If the helper refuses to reveal.
+            ValueError: If the batch does not fit the nodes, or the helper refuses to reveal.
         """
+        check_batch(batch, self.counts)
         step = max(self._step, 0) + 1
         theta = self.theta.detach().clone()
         head = linear_head(self.split)
