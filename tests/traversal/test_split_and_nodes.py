@@ -136,6 +136,10 @@ def test_a_node_refuses_another_model_s_parameters_and_a_step_that_it_was_not_as
         node.answer(BackwardRequest(2, torch.zeros(2, 4)))
     with pytest.raises(ValueError, match="error has 1 rows: the step has 2"):
         node.answer(BackwardRequest(1, torch.zeros(1, 4)))
+    with pytest.raises(ValueError, match=r"error is torch\.float64, or not finite: must be finite torch\.float32"):
+        node.answer(BackwardRequest(1, torch.zeros(2, 4, dtype=torch.float64)))
+    with pytest.raises(ValueError, match="or not finite"):
+        node.answer(BackwardRequest(1, torch.full((2, 4), float("nan"))))
     node.answer(BackwardRequest(1, torch.zeros(2, 4)))
     with pytest.raises(ValueError, match="the node's open step is none"):  # not twice
         node.answer(BackwardRequest(1, torch.zeros(2, 4)))
@@ -149,6 +153,13 @@ def test_rows_labels_and_lots_must_fit(node):
         Node(split, torch.rand(6, 4), torch.zeros(5, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"lots of \(2, 3\) rows"):
         Node(split, torch.rand(6, 4), torch.zeros(6, dtype=torch.int64), (2, 3))
+    with pytest.raises(ValueError, match=r"rows of torch.float32 \(5,\) do not fit the model: "):
+        Node(split, torch.rand(6, 5), torch.zeros(6, dtype=torch.int64))
+    with pytest.raises(ValueError, match="labels are from 0 to 3: the model has the classes 0 to 2"):
+        Node(split, torch.rand(4, 4), torch.arange(4))
+    node.answer(ForwardRequest(1, split.theta, torch.tensor([0])))
+    with pytest.raises(ValueError, match=r"error at the cut has shape \(1, 3\): the activations have \(1, 4\)"):
+        node.answer(BackwardRequest(1, torch.zeros(1, 3)))
     with pytest.raises(ValueError, match="not finite"):
         Node(split, torch.full((6, 4), float("nan")), torch.zeros(6, dtype=torch.int64))
 

@@ -23,7 +23,7 @@ class Node:
         counts: Rows of each lot; all rows are one lot by default.
 
     Raises:
-        ValueError: If rows and labels do not fit each other or the counts, or rows are not finite.
+        ValueError: If rows and labels do not fit each other, the counts or the model, or rows are not finite.
     """
 
     def __init__(self, split: SplitModel, x: Tensor, y: Tensor, counts: Sequence[int] | None = None) -> None:
@@ -34,8 +34,21 @@ class Node:
             )
         if x.is_floating_point() and not x.isfinite().all():
             raise ValueError("x has rows that are not finite")
+        if len(x):
+            self._try(split, x, y)
         self.split, self.x, self.y = split, x, y
         self._open: ForwardRequest | None = None  # the last one, until it is answered
+
+    @staticmethod
+    def _try(split: SplitModel, x: Tensor, y: Tensor) -> None:
+        """Check on one row that rows and labels fit the model."""
+        try:
+            with torch.no_grad():
+                n_classes = split.logits(split.theta, x[:1]).shape[-1]
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"rows of {x.dtype} {tuple(x.shape[1:])} do not fit the model: {str(error).splitlines()[0]}") from error
+        if int(y.min()) < 0 or int(y.max()) >= n_classes:
+            raise ValueError(f"labels are from {int(y.min())} to {int(y.max())}: the model has the classes 0 to {n_classes - 1}")
 
     def answer(self, request: Request) -> Reply:
         """The reply to a request.
@@ -99,6 +112,8 @@ class Node:
         theta, rows = self._whole(self._open), self._open.rows
         if len(error) != len(rows):
             raise ValueError(f"error has {len(error)} rows: the step has {len(rows)}")
+        if error.dtype != self.split.dtype or not error.isfinite().all():
+            raise ValueError(f"error is {error.dtype}, or not finite: must be finite {self.split.dtype}")
         self._open = None
         lots = lots_of(rows, self.counts)
         parts = [self.split.pull_below(theta, self.x[rows[lots == k]], error[lots == k]) for k in lots.unique().tolist()]

@@ -153,11 +153,18 @@ class SplitModel:
     # gradients, which are vectors ``(P,)`` that are 0 on the other side of the cut
 
     def pull_below(self, theta: Tensor, x: Tensor, cotangent: Tensor) -> Tensor:
-        """Gradient of ``(activations · cotangent).sum()`` by the parameters below the cut, ``(n_below,)``."""
+        """Gradient of ``(activations · cotangent).sum()`` by the parameters below the cut, ``(n_below,)``.
+
+        Raises:
+            ValueError: If the cotangent has another shape than the activations.
+        """
         if not self.n_below:
             return theta.new_zeros(0)
         leaf = theta.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(self.activations(leaf, x), leaf, cotangent)
+        activations = self.activations(leaf, x)
+        if cotangent.shape != activations.shape:
+            raise ValueError(f"error at the cut has shape {tuple(cotangent.shape)}: the activations have {tuple(activations.shape)}")
+        (gradient,) = torch.autograd.grad(activations, leaf, cotangent)
         return gradient[self.below]
 
     def pull_above(self, theta: Tensor, activations: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
