@@ -28,6 +28,7 @@ import numpy as np
 import rivals
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from sklearn.metrics import f1_score
 from torch import Tensor
 
@@ -158,8 +159,8 @@ def first_at(curve: Curve, goal: float, axis: str) -> float:
 def reached(found: Found) -> str:
     """The table of rounds, bytes and seconds to nine tenths of what centralised training ends with."""
     lines = [
-        "| data | dealt | method | seeds | rounds | megabytes | seconds | MB a round | s a round |",
-        "|---|---|---|---:|---:|---:|---:|---:|---:|",
+        "| data | dealt | method | reached by | rounds | MB | seconds | MB a round | s a round | rounds run | macro-F1 then, % |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for (name, dealt), methods in found.items():
         goals = [0.9 * curve["macro_f1"][-1] for curve in methods["centralised"][1]]
@@ -206,6 +207,8 @@ def picture(found: Found, rounds: int) -> bytes:
                 ax.set_xlabel(axis)
                 if axis != "rounds":
                     ax.set_xscale("log")
+                    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+                    ax.xaxis.set_minor_formatter(NullFormatter())
             row[0].set_ylabel("macro-F1")
             row[0].set_title(f"{name}, concentration {dealt}")
             told = ", ".join(f"{method} {float(after(curves, 'macro_f1', rounds).mean()):.2f}" for method, (_, curves) in methods.items())
