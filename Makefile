@@ -12,7 +12,7 @@ QUIET  := FLWR_TELEMETRY_ENABLED=0 RAY_USAGE_STATS_ENABLED=0
 TORCH_INDEX ?=
 torch_of = $(if $(TORCH_INDEX),$(1)/bin/python -m pip install --quiet --disable-pip-version-check --index-url $(TORCH_INDEX) $$(grep -E '^torch(vision)?==' $(2)),:)
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-postgres slow compat compat-changed $(OTHERS:%=compat-%) lint types bench operations estimators fidelity table sweeps lessons libraries values settlement temptations cluster defences docs linkcheck clean
+.PHONY: help setup demo test test-postgres slow compat compat-changed $(OTHERS:%=compat-%) lint types bench operations estimators fidelity table sweeps lessons libraries values settlement temptations cluster defences traversal docs linkcheck clean
 .PRECIOUS: .venv-%/.ready
 
 help:  ## list the targets
@@ -159,6 +159,10 @@ cluster: $(READY)  ## reproduce what two nodes of Ray do to a comparison, and wh
 temptations: $(READY)  ## reproduce what rules tempt proxies to do: two trials, all rules, three scenarios, five seeds; loyalty; exploits; five hours
 	@$(BIN)/python benchmarks/training/temptations.py --jobs 2 --markdown docs/results/temptations.md --pictures docs/results
 	@$(BIN)/python benchmarks/training/exploits.py --out $(OUT)/exploits --markdown docs/results/exploitability.md
+
+traversal: $(READY)  ## reproduce what traversal learning as a protocol loses, sends and reaches; its secure mode; five minutes
+	@$(BIN)/python benchmarks/traversal/lossless.py --markdown docs/results
+	@$(BIN)/python benchmarks/traversal/claims.py --out $(OUT)/traversal-claims.json --markdown docs/results/traversal-claims.md
 
 docs: $(VENV)/.docs  ## build the documentation site into $(SITE)/html, and run its notebooks; warnings are errors
 	@PYTHONPATH=docs/_ext $(BIN)/python -m sphinx -W --keep-going --quiet -b html -d $(SITE)/doctrees docs $(SITE)/html

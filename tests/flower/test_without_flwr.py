@@ -4,9 +4,10 @@ import sys
 import pytest
 
 
-def test_without_flwr_the_message_says_what_to_install(monkeypatch):
+@pytest.mark.parametrize("name", ["proxycoop.flower", "proxycoop.traversal.flower"])
+def test_without_flwr_the_message_says_what_to_install(monkeypatch, name):
     monkeypatch.setitem(sys.modules, "flwr", None)  # as if it were not installed, where it is
     monkeypatch.setitem(sys.modules, "flwr.app", None)
-    monkeypatch.delitem(sys.modules, "proxycoop.flower", raising=False)
-    with pytest.raises(ImportError, match=r"proxycoop\.flower needs flwr 1\.41 or newer .*pip install 'proxycoop\[flower\]'"):
-        importlib.import_module("proxycoop.flower")
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(ImportError, match=name.replace(".", r"\.") + r" needs flwr 1\.41 or newer .*pip install 'proxycoop\[flower\]'"):
+        importlib.import_module(name)

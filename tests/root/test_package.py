@@ -12,7 +12,8 @@ def test_every_folder_of_code_is_packaged_under_one_name():
     tops = ("envs", "agents", "credit", "training")
     ours = [path.parent.relative_to(ROOT) for top in tops for path in ROOT.glob(f"{top}/**/__init__.py")]
     expected = {".".join(["proxycoop", *folder.parts]): str(folder) for folder in ours}
-    assert setuptools["package-dir"] == {"proxycoop": "src/proxycoop"} | expected
+    in_src = [path.parent.relative_to(ROOT / "src") for path in ROOT.glob("src/proxycoop/**/__init__.py")]
+    assert setuptools["package-dir"] == expected | {".".join(folder.parts): f"src/{folder}" for folder in in_src}
     assert set(setuptools["packages"]) == set(setuptools["package-dir"])
 
 

@@ -1,0 +1,200 @@
+r"""Traversal learning over Flower's messages: a node is a ``ClientApp``, and the orchestrator a loop over a ``Grid``.
+
+Flower (https://flower.ai) is an optional extra: ``pip install 'proxycoop[flower]'``. At the nodes::
+
+    app = ClientApp()
+    serve(app, lambda context: Node(split, *rows_of(context.node_config["partition-id"])))
+
+and in the ``ServerApp``'s main function::
+
+    transport = GridTransport(grid)
+    orchestrator = Orchestrator(split, transport)
+    orchestrator.census(transport.find(n_nodes=6))
+    for batch in plan(orchestrator.counts, 64, seed=0):
+        orchestrator.theta -= 0.4 * orchestrator.propose(batch).pooled
+
+Nodes are known by their partition ids, because Flower draws its own node ids anew in each run. A node keeps the open step, the request's
+parameters and row indices, in its ``Context.state``: between two messages Flower may start the ClientApp anew, or in another process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .node import Node
+from .wire import BackwardReply, BackwardRequest, CountReply, CountRequest, ForwardReply, ForwardRequest, LabelReply, Reply, Request
+
+try:
+    from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+    from flwr.clientapp import ClientApp
+    from flwr.serverapp import Grid
+except ImportError as error:
+    raise ImportError(f"proxycoop.traversal.flower needs flwr 1.41 or newer ({error}): pip install 'proxycoop[flower]'") from error
+
+ACTION = "traversal"
+"""Messages are of types ``query.traversal`` (who are you, how many rows) and ``train.traversal`` (forward and backward)."""
+KINDS = {
+    kind.__name__: kind for kind in (CountRequest, CountReply, ForwardRequest, ForwardReply, LabelReply, BackwardRequest, BackwardReply)
+}
+"""The kinds of messages by name."""
+_OPEN = "traversal.open"  # prefix of what a node keeps in its state
+
+
+def to_records(message: Request | Reply) -> RecordDict:
+    """A message as Flower's records: tensors in an ``ArrayRecord`` named ``arrays``, the rest in a ``ConfigRecord`` named ``message``."""
+    arrays, rest = ArrayRecord(), ConfigRecord({"kind": type(message).__name__})
+    for part in fields(message):
+        value = getattr(message, part.name)
+        if isinstance(value, Tensor):
+            arrays[part.name] = Array(value.detach().cpu().numpy())
+        else:
+            rest[part.name] = value
+    return RecordDict({"arrays": arrays, "message": rest})
+
+
+def from_records(content: RecordDict) -> Request | Reply:
+    """The message that records stand for.
+
+    Raises:
+        ValueError: If they stand for none: no kind, an unknown one, or fields too few or of another type.
+    """
+    config, arrays = content.get("message"), content.get("arrays")
+    kind = config.get("kind") if isinstance(config, ConfigRecord) else None
+    if not isinstance(kind, str) or kind not in KINDS or not isinstance(arrays, ArrayRecord):
+        raise ValueError(f"records are of kind {kind!r}: must be one of {', '.join(KINDS)}, with an ArrayRecord named arrays")
+    values: dict[str, Any] = {name: value for name, value in config.items() if name != "kind"}
+    try:
+        values |= {name: torch.from_numpy(array.numpy().copy()) for name, array in arrays.items()}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"arrays of a {kind} cannot be read: {error}") from error
+    wanted = {part.name: part.type for part in fields(KINDS[kind])}
+    if wrong := sorted(set(wanted) ^ set(values)):
+        raise ValueError(f"a {kind} has the fields {', '.join(wanted) or 'none'}: {', '.join(wrong)} is missing or too many")
+    for name, value in values.items():
+        if isinstance(value, Tensor) != (wanted[name] == "Tensor"):
+            raise ValueError(f"field {name} of a {kind} is a {type(value).__name__}: must be a {wanted[name]}")
+    message: Request | Reply = KINDS[kind](**values)
+    return message
+
+
+def serve(app: ClientApp, node: Callable[[Context], Node], id_key: str = "partition-id") -> None:
+    """Let a ``ClientApp`` answer an orchestrator's messages; it may answer other messages too.
+
+    A request that the node refuses is answered with the reason.
+
+    Args:
+        app: The app. Its actions ``query.traversal`` and ``train.traversal`` are taken.
+        node: Makes the node; it may be called for every message.
+        id_key: Where ``Context.node_config`` has the node's number.
+    """
+
+    def answered(message: Message, context: Context) -> Message:
+        try:
+            request = from_records(message.content)
+            one = node(context)
+            if isinstance(request, BackwardRequest) and (opened := context.state.get(f"{_OPEN}.message")) is not None:
+                kept = RecordDict({"message": opened, "arrays": context.state[f"{_OPEN}.arrays"]})
+                one.reopen(_forward(from_records(kept)))
+            content = to_records(one.answer(request))  # type: ignore[arg-type]  # a node refuses replies
+            _keep(context, message.content if isinstance(request, ForwardRequest) else None)
+        except ValueError as error:
+            content = RecordDict({"refused": ConfigRecord({"reason": str(error)})})
+        content["node"] = ConfigRecord({id_key: int(context.node_config[id_key])})
+        return Message(content, reply_to=message)
+
+    app.query(ACTION)(answered)
+    app.train(ACTION)(answered)
+
+
+def _forward(message: Request | Reply) -> ForwardRequest:
+    if not isinstance(message, ForwardRequest):
+        raise ValueError(f"the open step is a {type(message).__name__}: must be a ForwardRequest")
+    return message
+
+
+def _keep(context: Context, opened: RecordDict | None) -> None:
+    """Keep the open step, or forget it."""
+    for name in ("message", "arrays"):
+        context.state.pop(f"{_OPEN}.{name}", None)
+        if opened is not None:
+            context.state[f"{_OPEN}.{name}"] = opened[name]
+
+
+class GridTransport:
+    """Carries the protocol's messages over a ``Grid``.
+
+    Args:
+        grid: Flower's.
+        timeout: Seconds to wait for replies to one kind of message. Nodes that have not answered by then drop out of the step. No limit
+            by default.
+        id_key: As in :func:`serve`.
+
+    Attributes:
+        places: Flower's node ids by partition id, as :meth:`find` found them.
+    """
+
+    def __init__(self, grid: Grid, timeout: float | None = None, id_key: str = "partition-id") -> None:
+        self.grid, self.timeout, self.id_key = grid, timeout, id_key
+        self.places: dict[int, int] = {}
+
+    def find(self, n_nodes: int = 1, wait: float = 60.0) -> list[int]:
+        """Ask all nodes of the grid who they are. Returns their partition ids, ascending.
+
+        Args:
+            n_nodes: How many are needed.
+            wait: Seconds to wait for so many to connect.
+
+        Raises:
+            ValueError: If fewer nodes answer than ``n_nodes``, or two have the same partition id.
+        """
+        self.places = {}
+        until = time.monotonic() + wait
+        while len(list(self.grid.get_node_ids())) < n_nodes and time.monotonic() < until:
+            time.sleep(0.1)
+        for reply in self._send({place: CountRequest() for place in self.grid.get_node_ids()}, "query"):
+            if reply.has_error() or "node" not in reply.content:
+                continue
+            partition, place = int(reply.content["node"][self.id_key]), reply.metadata.src_node_id
+            if partition in self.places:
+                raise ValueError(f"nodes {self.places[partition]} and {place} both have {self.id_key} {partition}: each needs its own")
+            self.places[partition] = place
+        if len(self.places) < n_nodes:
+            raise ValueError(f"{len(self.places)} nodes answered: the run needs {n_nodes}")
+        return sorted(self.places)
+
+    def exchange(self, requests: Mapping[int, Request]) -> dict[int, Reply | str]:
+        """See :class:`~proxycoop.traversal.Transport`. Flower sends to all nodes at once."""
+        kind = "query" if all(isinstance(request, CountRequest) for request in requests.values()) else "train"
+        known = {self.places[node]: node for node in requests if node in self.places}
+        replies: dict[int, Reply | str] = {}
+        for reply in self._send({place: requests[node] for place, node in known.items()}, kind):
+            node = known[reply.metadata.src_node_id]
+            if node in replies:
+                replies[node] = "answered twice"
+                continue
+            replies[node] = _read(reply)
+        return replies
+
+    def _send(self, requests: Mapping[int, Request], kind: str) -> list[Message]:
+        messages = [
+            Message(to_records(request), dst_node_id=place, message_type=f"{kind}.{ACTION}", ttl=self.timeout)
+            for place, request in requests.items()
+        ]
+        return list(self.grid.send_and_receive(messages, timeout=self.timeout))
+
+
+def _read(reply: Message) -> Reply | str:
+    if reply.has_error():
+        return f"{reply.error.reason or 'error ' + str(reply.error.code)}"
+    if "refused" in reply.content:
+        return str(reply.content["refused"]["reason"])
+    try:
+        return from_records(reply.content)  # type: ignore[return-value]  # the orchestrator refuses requests
+    except ValueError as error:
+        return str(error)
