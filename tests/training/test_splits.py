@@ -10,8 +10,8 @@ import torch
 from pydantic import ValidationError
 
 from proxycoop.envs import Engine
-from proxycoop.training.libraries.normalise import reference_statistics
 from proxycoop.training.libraries.registry import settings_for
+from proxycoop.training.libraries.shared.normalise import reference_statistics
 from proxycoop.training.run import Run
 from proxycoop.training.train import train
 

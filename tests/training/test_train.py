@@ -18,7 +18,7 @@ from proxycoop.envs import Engine, scenario
 from proxycoop.envs.vector import CooperativeVecEnv
 from proxycoop.training.libraries.policy import LotPolicy
 from proxycoop.training.libraries.registry import settings_for
-from proxycoop.training.libraries.sb3_normalise import normalised
+from proxycoop.training.libraries.shared.sb3_normalise import normalised
 from proxycoop.training.settings import PPOSettings
 from proxycoop.training.train import train
 

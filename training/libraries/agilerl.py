@@ -33,8 +33,8 @@ from ...envs.observations.layout import BOUND
 from ..run import Run, Trained
 from ..settings import MADDPGSettings, PPOSettings
 from .agilerl_env import Arrays, CooperativeAgileRLEnv
-from .normalise import reference_statistics
-from .resumption import random_states, set_random_states
+from .shared.normalise import reference_statistics
+from .shared.resumption import random_states, set_random_states
 
 _FORBIDDEN = -1e8
 """Logit of what a mask forbids, as in AgileRL."""

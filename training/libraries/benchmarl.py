@@ -40,8 +40,8 @@ from ...envs.observations.spaces import RewardForm
 from ...envs.scenario import Scenario, load
 from ..run import Run, Trained
 from ..settings import PPOSettings, QSettings
-from .normalise import reference_statistics
-from .resumption import random_states, set_random_states
+from .shared.normalise import reference_statistics
+from .shared.resumption import random_states, set_random_states
 from .torchrl_env import GROUP, CooperativeTorchRLEnv
 
 Q_ALGORITHMS = {"iql": IqlConfig, "vdn": VdnConfig, "qmix": QmixConfig}
@@ -76,7 +76,7 @@ class CooperativeTask(TaskClass):  # type: ignore[misc]  # BenchMARL ships no ty
     """A cooperative as a task of BenchMARL, vectorised: ``Experiment(CooperativeTask("digits"), …)``.
 
     All proxies are one group, ``proxy``. Observations are normalised by
-    :func:`~proxycoop.training.libraries.normalise.reference_statistics`.
+    :func:`~proxycoop.training.libraries.shared.normalise.reference_statistics`.
 
     Args:
         scenario: A scenario, its name, or the path of its YAML file.

@@ -28,7 +28,7 @@ rounds weigh as much as early ones. In late rounds a contribution gains little m
 policy.
 
 Where only some agents are present in a round (the scenario has ``participation``), their rows alone are learned from; an agent's return is
-over its own rounds (:mod:`~proxycoop.training.libraries.own_rounds`). Agent-steps count those present.
+over its own rounds (:mod:`~proxycoop.training.libraries.shared.own_rounds`). Agent-steps count those present.
 
 With replicas and ``spread: update`` both algorithms come within a few per cent of PPO's welfare. Comparing agents costs a few per cent on
 breast_cancer. ``spread: group`` costs a sixth to nearly a half on digits, and nothing on breast_cancer
@@ -58,8 +58,8 @@ from ...envs.observations.spaces import Pay
 from ...envs.randomness import seeds_from
 from ..run import Run, Trained
 from ..settings import EngineSettings, GroupSettings
-from .closed_form import ClosedFormNetwork
-from .own_rounds import OwnRounds
+from .shared.closed_form import ClosedFormNetwork
+from .shared.own_rounds import OwnRounds
 
 MAX_GRAD_NORM = 0.5
 VALUE_COEF = 0.5

@@ -48,8 +48,8 @@ from ...envs.scenario import Scenario
 from ..own_modules import import_modules, modules_for
 from ..run import Run, Trained
 from ..settings import RayPPOSettings
-from .normalise import reference_statistics
-from .resumption import plain, random_states, set_random_states
+from .shared.normalise import reference_statistics
+from .shared.resumption import plain, random_states, set_random_states
 
 ByAgent = dict[Any, Any]
 """Values by the number of the agent; terminations and truncations also have the key ``"__all__"``."""

@@ -10,6 +10,7 @@ that: twice an observation and sixteen bytes for each agent-step of ``buffer_siz
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Protocol
@@ -29,8 +30,8 @@ from ...envs.vector import CooperativeVecEnv
 from ..run import Run, Trained
 from ..settings import A2CSettings, PPOSettings, QSettings, TrainSettings
 from .policy import LotPolicy, LotQPolicy
-from .resumption import plain, random_states, set_random_states
-from .sb3_normalise import PooledMeanStd, normalised
+from .shared.resumption import plain, random_states, set_random_states
+from .shared.sb3_normalise import PooledMeanStd, normalised
 
 Place = tuple[list[int], int]
 """The seeds of the cooperatives, and which of the seeds' episodes they play."""
@@ -88,7 +89,7 @@ class PresentRows(RolloutBuffer):
     """Rollouts in which only some rows are present in a round: the others are left out of what is learned from.
 
     Returns are over own rounds: a row that is absent chooses nothing, and what it is rewarded with meanwhile is added to the reward of the
-    round in which it was last present; see :mod:`~proxycoop.training.libraries.own_rounds`.
+    round in which it was last present; see :mod:`~proxycoop.training.libraries.shared.own_rounds`.
 
     Args:
         rows: The rows.

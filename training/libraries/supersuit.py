@@ -20,7 +20,7 @@ from ...envs.metrics import metrics_in
 from ..run import Run, Trained
 from ..settings import TrainSettings
 from . import sb3
-from .sb3_normalise import normalised
+from .shared.sb3_normalise import normalised
 
 
 def learn(run: Run) -> Trained:

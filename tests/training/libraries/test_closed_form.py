@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from proxycoop.agents.network import LotNetwork
-from proxycoop.training.libraries.closed_form import ClosedFormNetwork
+from proxycoop.training.libraries.shared.closed_form import ClosedFormNetwork
 
 
 def network_and_observations():

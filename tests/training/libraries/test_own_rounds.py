@@ -8,9 +8,9 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from proxycoop.envs import scenario
 from proxycoop.envs.observations.spaces import observation_space
 from proxycoop.envs.vector import CooperativeVecEnv
-from proxycoop.training.libraries.own_rounds import OwnRounds
 from proxycoop.training.libraries.registry import settings_for
 from proxycoop.training.libraries.sb3 import PresentRows
+from proxycoop.training.libraries.shared.own_rounds import OwnRounds
 from proxycoop.training.train import train
 
 T, E, N, M = 7, 2, 5, 2

@@ -16,7 +16,7 @@ from proxycoop.envs.vector import CooperativeVecEnv
 from proxycoop.training.libraries import sb3, sb3_contrib
 from proxycoop.training.libraries.policy import LotQPolicy
 from proxycoop.training.libraries.registry import settings_for
-from proxycoop.training.libraries.sb3_normalise import normalised
+from proxycoop.training.libraries.shared.sb3_normalise import normalised
 from proxycoop.training.libraries.supersuit import CooperativeRows
 from proxycoop.training.run import Run
 from proxycoop.training.train import train

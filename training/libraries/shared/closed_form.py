@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ...agents.network import LotNetwork
+from ....agents.network import LotNetwork
 
 
 class ClosedFormNetwork:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from ...envs.observations.layout import ObservationLayout
+from ....envs.observations.layout import ObservationLayout
 
 Floats = NDArray[np.float64]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...agents import Agent, Honest, Random, play
-from ...envs import Engine, Scenario, randomness
+from ....agents import Agent, Honest, Random, play
+from ....envs import Engine, Scenario, randomness
 
 EPISODES = 16
 """Number of episodes that each agent plays on each split. They give tens of thousands of observed lots."""
