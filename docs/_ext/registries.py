@@ -26,7 +26,7 @@ from proxycoop.training.pages.description import describe as in_words
 
 _MARKER = re.compile(r"^<!-- generated: ([a-z -]+?) -->$", re.MULTILINE)
 _RESULTS = Path(__file__).parents[1] / "results"
-_EXTRA = {"adult": "fairness", "compas": "fairness", "german": "fairness"}
+_EXTRA = {"adult": "fairness", "compas": "fairness", "german": "fairness", "reviews": "text"}
 """Data sources that an extra brings."""
 
 
