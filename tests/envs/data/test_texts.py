@@ -1,4 +1,4 @@
-"""Reviews as sentence embeddings: against the embedder's own, known counts, and clear errors where the extra is missing or its files differ."""
+"""Reviews as sentence embeddings: the embedder's own, known counts, and clear errors where the extra is missing or its files differ."""
 
 import io
 import lzma
@@ -121,7 +121,10 @@ def test_functions_of_pandas_and_numpy_that_read_files_are_refused(module: str) 
         (lzma.compress(b""), "cannot be read as a table"),
         (lzma.compress(pickle.dumps([1, 2])), r"has no column 'review' in the table of reviews: pip install"),
         (lzma.compress(pickle.dumps({"review": ["a"]})), r"has no column 'score'"),
-        (lzma.compress(pickle.dumps({"review": ["a", None], "score": ["great", "other"]})), r"holds None among the texts of column 'review'"),
+        (
+            lzma.compress(pickle.dumps({"review": ["a", None], "score": ["great", "other"]})),
+            r"holds None among the texts of column 'review'",
+        ),
         (lzma.compress(pickle.dumps({"review": ["a"], "score": ["good"]})), r"has scores other than great and other"),
     ],
 )
