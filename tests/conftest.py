@@ -25,10 +25,8 @@ FAIRNESS = {"adult", "adult-mean", "adult-steep", "compas", "german"}
 """Scenarios, and data sources, that need the extra ``fairness``."""
 FASHION = {"fashion", "fashion-lora", "fashion_mnist"}
 """Scenarios, and data sources, that need the four files of Fashion-MNIST; see :mod:`proxycoop.envs.data.fashion`."""
-
 TEXT = {"reviews"}
 """The same that need the extra ``text``."""
-
 
 POSTGRES = os.environ.get("PROXYCOOP_POSTGRES")
 """URL of a PostgreSQL server, see .ci/postgres; tests that need one are only there with it."""
@@ -57,8 +55,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what needs PostgreSQL where there is none.
 
-    Skips what needs the extra ``fairness`` or ``text``, or the files of Fashion-MNIST, where these are not there: by a test's mark, or by a scenario
-    that it is given.
+    Skips what needs the extra ``fairness`` or ``text``, or the files of Fashion-MNIST, where these are not there: by a test's mark, or by
+    a scenario that it is given.
     """
     if not POSTGRES:
         elsewhere = [item for item in items if item.get_closest_marker("postgres")]

@@ -13,9 +13,7 @@ from proxycoop.envs.data import DATA, Dataset, fashion
 
 
 def idx(*shape: int, entries: bytes | None = None) -> bytes:
-    return (
-        bytes((0, 0, 8, len(shape))) + np.array(shape, dtype=">u4").tobytes() + (bytes(int(np.prod(shape))) if entries is None else entries)
-    )
+    return bytes((0, 0, 8, len(shape))) + np.array(shape, dtype=">u4").tobytes() + (bytes(int(np.prod(shape))) if entries is None else entries)
 
 
 @pytest.fixture
