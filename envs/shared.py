@@ -20,6 +20,7 @@ from .data.lots import LotSource
 from .data.sources import DATA, Rows, Splits, split
 from .devices import CPU, plain_torch
 from .model.likelihood import residual
+from .model.lora import Vit
 from .model.models import Model
 from .model.utility import HeldOutUtility
 from .scenario import Scenario
@@ -110,6 +111,8 @@ def _shared(scenario_yaml: str, dtype: torch.dtype, made_by: tuple[object, ...])
                 value.check(probe, splits.dataset)
             except ValueError as refusal:
                 raise ValueError(f"the {what} of value {name!r} {refusal}") from None
+    if isinstance(scenario.model, Vit):
+        scenario.model.pretraining.check(splits.dataset)
     with torch.random.fork_rng(devices=[]):  # modules draw their parameters from torch's global generator
         torch.manual_seed(scenario.data.split_seed)
         model = scenario.model.build(splits.n_features, splits.n_classes)

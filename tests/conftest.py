@@ -23,7 +23,7 @@ settings.load_profile("proxycoop")
 
 FAIRNESS = {"adult", "adult-mean", "adult-steep", "compas", "german"}
 """Scenarios, and data sources, that need the extra ``fairness``."""
-FASHION = {"fashion", "fashion-lora", "fashion_mnist"}
+FASHION = {"fashion", "fashion-lora", "fashion_mnist", "fashion_mnist_public", "fashion_mnist_private"}
 """Scenarios, and data sources, that need the four files of Fashion-MNIST; see :mod:`proxycoop.envs.data.fashion`."""
 TEXT = {"reviews"}
 """The same that need the extra ``text``."""

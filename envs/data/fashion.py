@@ -18,6 +18,7 @@ from __future__ import annotations
 import gzip
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ VARIABLE = "PROXYCOOP_DATA"
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _KNOWN = (Path("data/FashionMNIST/raw"), Path("/usr/share/datasets/fashion-mnist"))
 _SIDE = 28
+_PUBLIC = 10_000
 _PARTS = {"train": 60_000, "t10k": 10_000}
 
 
@@ -50,6 +52,23 @@ def fashion_mnist() -> Dataset:
     features /= 255
     names = tuple(f"pixel_{row}_{column}" for row in range(_SIDE) for column in range(_SIDE))
     return Dataset(features=features, labels=labels.astype(np.int64), class_names=CLASSES, feature_names=names)
+
+
+@DATA.register("fashion_mnist_public")
+def fashion_mnist_public() -> Dataset:
+    """The first 10,000 images of Fashion-MNIST, for pretraining a model on rows that no member has."""
+    return _rows(fashion_mnist(), slice(0, _PUBLIC))
+
+
+@DATA.register("fashion_mnist_private")
+def fashion_mnist_private() -> Dataset:
+    """The other 60,000 images of Fashion-MNIST, for the members of a cooperative whose model was pretrained on the public ones."""
+    return _rows(fashion_mnist(), slice(_PUBLIC, None))
+
+
+def _rows(dataset: Dataset, some: slice) -> Dataset:
+    """Some rows of a data set, as a copy, so that the others are let go."""
+    return replace(dataset, features=dataset.features[some].copy(), labels=dataset.labels[some].copy())
 
 
 def folder_of_files() -> Path:

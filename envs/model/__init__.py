@@ -3,6 +3,7 @@
 * ``interface``: what a cooperative asks of a model, batched over parameters;
 * ``models``: softmax regression, multilayer perceptrons and any ``nn.Module``;
 * ``networks``: convolutional networks for images;
+* ``vit``, ``lora``: a small vision transformer, trained on public rows and frozen, and its adapters;
 * ``likelihood``: softmax, cross-entropy and its gradient;
 * ``substrates``: how lots become updates: fedavg, traversal, vertical;
 * ``server``: how the aggregate is applied: sgd, adam;
@@ -16,6 +17,7 @@
 from .additive import WeightsName
 from .coalitions import RoundStep, UtilityGame
 from .interface import Model
+from .lora import Vit
 from .models import Mlp, ModelSettings, Module, Softmax
 from .networks import Cnn
 from .server import Adam, ServerSettings, ServerState, Sgd
@@ -42,5 +44,6 @@ __all__ = [
     "UtilityGame",
     "UtilityName",
     "Vertical",
+    "Vit",
     "WeightsName",
 ]

@@ -21,6 +21,7 @@ from ...credit.games.head import class_head
 from ...settings import Settings, default_kind
 from .interface import Model
 from .likelihood import cross_entropy, log_softmax, residual
+from .lora import Vit
 from .networks import Cnn
 
 _CALLING = RLock()
@@ -293,4 +294,4 @@ class Module(Settings):
         return factory
 
 
-ModelSettings = Annotated[Annotated[Softmax | Mlp | Cnn | Module, Field(discriminator="kind")], default_kind("softmax")]
+ModelSettings = Annotated[Annotated[Softmax | Mlp | Cnn | Vit | Module, Field(discriminator="kind")], default_kind("softmax")]

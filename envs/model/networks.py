@@ -263,7 +263,8 @@ class Cnn(Settings):
 
     kind: Literal["cnn"] = "cnn"
     shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (), description="Height and width of the images, and their channels if more than one: [28, 28]. By default they are square and grey."
+        (),
+        description="Height and width of the images, and their channels if more than one: [28, 28]. By default they are square and grey.",
     )
     channels: tuple[Annotated[int, Field(ge=1)], ...] = Field((16, 32), min_length=1, description="Channels of each convolutional layer.")
     kernel: tuple[Annotated[int, Field(ge=1)], ...] = Field((4, 3), description="Side of each layer's filters, in pixels.")
