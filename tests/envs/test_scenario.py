@@ -368,7 +368,7 @@ def test_several_problems_are_listed_one_a_line() -> None:
         ({"screening.governance": "majority"}, "screening.governance", "'quorum'"),
         ({"screening.quorum": 0}, "screening.quorum", "greater than 0"),
         ({"screening.quorum": 1.5}, "screening.quorum", "less than or equal to 1"),
-        ({"model.kind": "forest"}, "model", "'softmax', 'mlp', 'module'"),
+        ({"model.kind": "forest"}, "model", "'softmax', 'mlp', 'cnn', 'module'"),
         ({"reward.scale": -1}, "reward.scale", "positive, or 'auto'"),
         ({"reward.scale": "much"}, "reward.scale", "'auto'"),
         ({"reward.contribution_cost": -0.1}, "reward.contribution_cost", "greater than or equal to 0"),
