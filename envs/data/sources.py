@@ -337,15 +337,16 @@ def split(data: Data, strata: Mapping[str, Callable[[Dataset, Mapping[str, Bools
     if len(train) == 0:
         raise ValueError("data: no rows are left for the train pool: lower the rows of the other splits")
 
-    if data.scaling != "none":
-        features = features - features[train].mean(axis=0)
-    if data.scaling == "standardise":
-        deviation = features[train].std(axis=0)
-        features = features / np.where(deviation > 0, deviation, 1.0)
+    centre = features[train].mean(axis=0) if data.scaling != "none" else None
+    deviation = (features[train] - centre).std(axis=0) if data.scaling == "standardise" else None
+
+    def scaled(index: NDArray[np.int64]) -> Floats:  # only the rows that are taken: a table of images is large
+        some: Floats = features[index] if centre is None else features[index] - centre
+        return some if deviation is None else some / np.where(deviation > 0, deviation, 1.0)
 
     def rows(index: NDArray[np.int64]) -> Rows:
         return Rows(
-            x=torch.tensor(features[index], dtype=dtype),
+            x=torch.tensor(scaled(index), dtype=dtype),
             y=torch.tensor(dataset.labels[index]),
             groups={name: torch.tensor(members[index]) for name, members in groups.items()},
         )

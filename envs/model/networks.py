@@ -219,13 +219,10 @@ class ConvolutionalNetwork(Model):
         kept: list[Tensor] = []
         h = x
         for place, (layer, (weight, bias)) in enumerate(zip(self.convolutions, layers, strict=False)):
-            if place == 0 and patches is not None:  # one product for all models
-                kept.append(patches)
-                z = (patches @ weight.transpose(0, 1).flatten(start_dim=1)).unflatten(1, (n_models, -1)).transpose(0, 1) + bias
-            else:
-                kept.append(layer.patches(h.reshape(n_models * n_rows, -1)).unflatten(0, (n_models, -1)))
-                z = torch.baddbmm(bias, kept[-1], weight)  # (B, R·positions, channels)
-            h = z.relu_()
+            if place > 0 or patches is None:
+                patches = layer.patches(h.reshape(n_models * n_rows, -1)).unflatten(0, (n_models, -1))  # (B, R·positions, size)
+            kept.append(patches.expand(n_models, -1, -1))
+            h = torch.baddbmm(bias, kept[-1], weight).relu_()  # (B, R·positions, channels)
         h = h.reshape(n_models, n_rows, -1) if self.convolutions or h.dim() == 3 else h.expand(n_models, -1, -1)
         for place, (weight, bias) in enumerate(layers[len(self.convolutions) :]):
             kept.append(h)
@@ -244,11 +241,7 @@ class ConvolutionalNetwork(Model):
             took, weight = kept[place], layers[place][0]
             if place < n_convolutions:
                 back = back.reshape(n_models, -1, weight.shape[2])  # (B, R·positions, channels)
-            if took.dim() == 2:  # one product for all models
-                slope = took.T @ back.transpose(0, 1).flatten(start_dim=1)
-                slope = slope.unflatten(1, (n_models, -1)).transpose(0, 1)
-            else:
-                slope = torch.bmm(took.transpose(1, 2), back)
+            slope = torch.bmm(took.transpose(1, 2), back)
             found += [back.sum(dim=1), slope.flatten(start_dim=1)]
             if place == 0:
                 break
