@@ -49,7 +49,7 @@ from proxycoop.training.libraries.registry import settings_for
 from proxycoop.training.pages.drawing import BLUE, VERMILION, WIDTH, Drawing, drawing, house_style
 from proxycoop.training.train import train
 
-SCENARIOS = ("fashion", "fashion-lora", "spam")
+SCENARIOS = ("fashion", "fashion-lora", "reviews")
 RULES = ("equal", "data_size", "loo", "shapley", "standalone")
 CENTRAL, START, ALL, CLEAN = "central", "start", "all", "clean"
 REFERENCES = {
