@@ -48,6 +48,7 @@ from .files.recorded import n_agents_of as n_agents_of
 from .model.additive import WeightsName
 from .model.models import ModelSettings, Softmax
 from .model.server import ServerSettings, Sgd
+from .model.starting import Start as Start
 from .model.substrates import FedAvg, SubstrateSettings, Traversal, Vertical
 from .model.utility import UtilityName
 from .money.settlement import SettlementTerms
@@ -56,13 +57,6 @@ from .privacy import Privacy
 from .screening.profiles import BY_VALUE, Profile
 from .screening.verdicts import Screening
 from .values.interface import VALUES, Value
-
-
-class Start(Settings):
-    """The shared model before the first round: it is trained on the public set by gradient descent."""
-
-    steps: int = Field(20, ge=0, description="Gradient steps.")
-    lr: float = Field(0.5, gt=0, description="Learning rate.")
 
 
 class Reward(Settings):

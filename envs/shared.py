@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -20,7 +21,8 @@ from .data.lots import LotSource
 from .data.sources import DATA, Rows, Splits, split
 from .data.tables import require_unchanged
 from .devices import CPU, plain_torch
-from .model.likelihood import residual
+from .model.likelihood import cross_entropy
+from .model.lora import Vit
 from .model.models import Model
 from .model.utility import HeldOutUtility
 from .scenario import Scenario
@@ -31,6 +33,7 @@ from .values.interface import Value, require_losses
 
 _BUILDING = RLock()
 """Threads build one after another: modules draw their start from torch's generator, which is the process's."""
+_WORSE = 1.25  # a start's log loss over that of equal chances, from which it is told; a random start may lie a little above
 _NO_LOSS = 1e-6  # a value loss, in its unit, that cannot be told from 0 in single precision
 
 
@@ -113,15 +116,16 @@ def _shared(scenario_yaml: str, dtype: torch.dtype, made_by: tuple[object, ...])
                 value.check(probe, splits.dataset)
             except ValueError as refusal:
                 raise ValueError(f"the {what} of value {name!r} {refusal}") from None
+    if isinstance(scenario.model, Vit):
+        scenario.model.pretraining.check(splits.dataset)
     with torch.random.fork_rng(devices=[]):  # modules draw their parameters from torch's global generator
         torch.manual_seed(scenario.data.split_seed)
         model = scenario.model.build(splits.n_features, splits.n_classes)
     theta = model.start().to(dtype)[None]  # (1, P)
     if scenario.start.steps and not len(splits.public):
         raise ValueError("start.steps needs a public set to train on: set data.public_rows, or start.steps to 0")
-    for _ in range(scenario.start.steps):
-        error = residual(model.logits(theta, splits.public.x), splits.public.y)
-        theta = theta - scenario.start.lr * model.pullback(theta, splits.public.x, error / len(splits.public))
+    theta = scenario.start.train(model, theta, splits.public, scenario.data.split_seed)
+    _check_start(scenario, splits, model, theta)
     splits = _with_references(splits, scenario, model, theta)
     losses = _start_losses(scenario, splits, model, theta)
     _check_shares(scenario, losses)
@@ -134,6 +138,25 @@ def _strata(name: str, value: Value, dataset: Dataset, groups: Mapping[str, Bool
         return value.strata(dataset, groups)
     except ValueError as error:
         raise ValueError(f"values.{name}: {error}") from None
+
+
+def _check_start(scenario: Scenario, splits: Splits, model: Model, theta: Tensor) -> None:
+    """Refuse a start that diverged, and warn of one that is clearly worse than to know nothing; ``theta`` is ``(1, P)``."""
+    start, rows = scenario.start, splits.validation
+    loss, nothing = float(cross_entropy(model.logits(theta, rows.x), rows.y).mean()), math.log(splits.n_classes)
+    trained = f"{start.steps} steps of {start.optimizer} with start.lr={start.lr:g}"
+    remedy = (
+        f"lower start.lr{'' if start.optimizer == 'adam' else ', or train a network by start: {optimizer: adam, lr: 0.003}'}; "
+        "proxycoop scenarios NAME --calibrate proposes a start"
+    )
+    if not math.isfinite(loss):
+        raise ValueError(f"scenario {scenario.name!r}: the model diverges in {trained} on the public rows: {remedy}")
+    if loss > _WORSE * nothing:
+        warnings.warn(
+            f"scenario {scenario.name!r}: after {trained} on the public rows the model has a log loss of {loss:.2f} nats on the validation "
+            f"rows, and one that gives all {splits.n_classes} classes the same chance has {nothing:.2f}: {remedy}",
+            stacklevel=2,
+        )
 
 
 def _with_references(splits: Splits, scenario: Scenario, model: Model, theta: Tensor) -> Splits:

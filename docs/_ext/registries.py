@@ -26,8 +26,10 @@ from proxycoop.training.pages.description import describe as in_words
 
 _MARKER = re.compile(r"^<!-- generated: ([a-z -]+?) -->$", re.MULTILINE)
 _RESULTS = Path(__file__).parents[1] / "results"
-_EXTRA = {"adult": "fairness", "compas": "fairness", "german": "fairness"}
+_EXTRA = {"adult": "fairness", "compas": "fairness", "german": "fairness", "reviews": "text"}
 """Data sources that an extra brings."""
+_MARK = {"fairness": "\\*", "text": "†"}
+"""Their marks in the table of scenarios, which a note below it explains."""
 
 
 def _table(header: str, rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:
@@ -58,7 +60,9 @@ def _scenarios() -> str:
         rows.append(
             (
                 f"[`{name}`](#{name.replace('_', '-')})",
-                f"{one.data.source}, {len(DATA.make(one.data.source).labels):,} rows" if extra is None else f"{one.data.source} *",
+                f"{one.data.source}, {len(DATA.make(one.data.source).labels):,} rows"
+                if extra is None
+                else f"{one.data.source} {_MARK[extra]}",
                 ", ".join(f"{_protected(profile)} ({profile.holders})" for profile in one.profiles) or "nothing",
                 one.weights,
                 f"{one.substrate.kind}, {one.model.kind}",

@@ -5,6 +5,8 @@
 * ``duplicates``: rows that occur in several splits;
 * ``overlap``: how many rows two splits of the same data have in common;
 * ``fairness``: the sources adult, compas and german (extra ``fairness``);
+* ``texts``: the source reviews, on sentence embeddings (extra ``text``);
+* ``fashion``: the source fashion_mnist, from the four files of Fashion-MNIST;
 * ``lots``: how lots are drawn from the train pool;
 * ``corruption``: which lots are corrupt, how badly, and what is wrong with them;
 * ``names``: under which names principals take part;

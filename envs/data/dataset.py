@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...checks import items_of
 from ...registry import Registry, unknown_name
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.float64] | NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import Field
+from scipy.special import gammaincinv
 from torch import Tensor
 
 from ...settings import LATER, Settings
@@ -18,9 +20,15 @@ from .. import randomness
 from ..randomness import fold
 from .dataset import Dataset
 
+_LEAST = 1e-9  # weight of a class beside a principal's most frequent one, below which it makes no difference
+
 
 class DirichletMixture(Settings):
     r"""Class shares of a lot by Dirichlet weights on a random subset of the common classes (label skew).
+
+    With ``principal_concentration`` α, principals differ as in the literature on federated learning: principal i's shares of the common
+    classes are :math:`q_i \sim \text{Dir}(\alpha, \dots, \alpha)`. Small α give each principal few classes (0.1 is much used), large
+    α make all alike. The weight of a class in a lot is :math:`q_{ic}` times a gamma number of shape ``concentration``.
 
     Protected classes, if there are any, are rare. In a lot of a principal whose profile protects the class, it is present with probability
     ``owner_share``; in other lots with probability ``other_share``. If it is present, its weight is ``protected_weight`` · U(0.5, 1.5),
@@ -41,6 +49,13 @@ class DirichletMixture(Settings):
         json_schema_extra=LATER,
         description="Number of common classes that a principal holds; all of them by default. Each episode deals the classes anew, one "
         "after another from a shuffled deck, and from its start again when it runs out.",
+    )
+    principal_concentration: float | None = Field(
+        None,
+        ge=0.01,
+        json_schema_extra=LATER,
+        description="Dirichlet parameter α of the common classes that a principal holds, drawn anew each episode (Hsu et al. 2019): 0.1 gives "
+        "each principal one class or two, 1 many, 100 makes principals alike. By default they are alike.",
     )
     protected: tuple[int | str, ...] = Field((), description="Protected classes, by name or number.")
     owner_share: float = Field(
@@ -65,6 +80,8 @@ class DirichletMixture(Settings):
         common = torch.tensor([c for c in range(n_classes) if c not in rare_classes], device=keys.device)
         shape = (n_agents, n_lots, len(common))
         weight = randomness.gamma(fold(keys, 1), self.concentration, *shape)  # (E, N, K, common)
+        if self.principal_concentration is not None:
+            weight = weight * self._principals_weights(fold(keys, 5), n_agents, len(common))[:, :, None]
         rank = randomness.permutation(fold(keys, 2), *shape)
         if self.classes_per_principal is not None:  # the classes that the principal holds keep their order, and come before the others
             held = self._held(fold(keys, 4), n_agents, len(common))[:, :, None]
@@ -79,6 +96,12 @@ class DirichletMixture(Settings):
             rare = (u[..., 0] < present) * self.protected_weight * (0.5 + u[..., 1])
             shares[..., protected] = rare[..., protected]
         return shares / shares.sum(dim=-1, keepdim=True)
+
+    def _principals_weights(self, keys: Tensor, n_agents: int, n_common: int) -> Tensor:
+        """Weights of the common classes at each principal, gamma numbers of shape α by inversion, float64 ``(E, N, n_common)``."""
+        u = randomness.uniform(keys, n_agents, n_common)
+        weight = torch.from_numpy(np.asarray(gammaincinv(self.principal_concentration, u.cpu().numpy()))).to(keys.device)
+        return (weight / weight.amax(dim=-1, keepdim=True)).clamp(min=_LEAST)  # a lot may be left with rare classes alone
 
     def _held(self, keys: Tensor, n_agents: int, n_common: int) -> Tensor:
         """Which common classes each principal holds, bool ``(E, N, n_common)``."""

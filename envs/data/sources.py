@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from ...settings import LATER, Settings, misplaced
-from . import fairness  # noqa: F401  # registers its data sources
+from . import fairness, fashion, texts  # noqa: F401  # they register their data sources
 from .dataset import DATA, Bools, Dataset, Floats
 from .tables import SOURCES, TableFile, digest_of, read, require_unchanged
 from .tables.settings import check_source

@@ -1,6 +1,9 @@
 """The shared model, how it learns, and what coalitions of agents would have gained.
 
-* ``models``: softmax regression, multilayer perceptrons and any ``nn.Module``, batched over parameters;
+* ``interface``: what a cooperative asks of a model, batched over parameters;
+* ``models``: softmax regression, multilayer perceptrons and any ``nn.Module``;
+* ``networks``: convolutional networks for images;
+* ``vit``, ``lora``: a small vision transformer, trained on public rows and frozen, and its adapters;
 * ``likelihood``: softmax, cross-entropy and its gradient;
 * ``substrates``: how lots become updates: fedavg, traversal, vertical;
 * ``server``: how the aggregate is applied: sgd, adam;
@@ -13,13 +16,17 @@
 
 from .additive import WeightsName
 from .coalitions import RoundStep, UtilityGame
-from .models import Mlp, Model, ModelSettings, Module, Softmax
+from .interface import Model
+from .lora import Vit
+from .models import Mlp, ModelSettings, Module, Softmax
+from .networks import Cnn
 from .server import Adam, ServerSettings, ServerState, Sgd
 from .substrates import FedAvg, Proposals, SubstrateSettings, Traversal, Vertical
 from .utility import HeldOutUtility, UtilityName
 
 __all__ = [
     "Adam",
+    "Cnn",
     "FedAvg",
     "HeldOutUtility",
     "Mlp",
@@ -37,5 +44,6 @@ __all__ = [
     "UtilityGame",
     "UtilityName",
     "Vertical",
+    "Vit",
     "WeightsName",
 ]

@@ -43,7 +43,8 @@ def test_the_shipped_scenarios_are_the_documented_ones() -> None:
     digits, cancer = {"digits", "digits-mean", "digits-provenance"}, {"breast_cancer", "breast_cancer-hospitals", "breast_cancer-vertical"}
     interacting = {"complement", "redundant", "giant", "digits-steep", "digits-graded", "breast_cancer-steep", "adult-steep"}
     people = {"adult", "adult-mean", "compas", "german"}
-    assert digits | cancer | people | interacting | {"breast_cancer-stale", "crowd"} == set(scenario.names())
+    texts, images = {"reviews"}, {"fashion", "fashion-lora"}
+    assert digits | cancer | people | interacting | texts | images | {"breast_cancer-stale", "crowd"} == set(scenario.names())
 
 
 @pytest.mark.parametrize("name", scenario.names())
@@ -367,7 +368,7 @@ def test_several_problems_are_listed_one_a_line() -> None:
         ({"screening.governance": "majority"}, "screening.governance", "'quorum'"),
         ({"screening.quorum": 0}, "screening.quorum", "greater than 0"),
         ({"screening.quorum": 1.5}, "screening.quorum", "less than or equal to 1"),
-        ({"model.kind": "forest"}, "model", "'softmax', 'mlp', 'module'"),
+        ({"model.kind": "forest"}, "model", "'softmax', 'mlp', 'cnn', 'vit', 'module'"),
         ({"reward.scale": -1}, "reward.scale", "positive, or 'auto'"),
         ({"reward.scale": "much"}, "reward.scale", "'auto'"),
         ({"reward.contribution_cost": -0.1}, "reward.contribution_cost", "greater than or equal to 0"),

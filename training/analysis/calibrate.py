@@ -2,10 +2,11 @@ r"""Measure a cooperative, and propose a start, learning rates, tolerances and l
 
 Three things are measured, one after the other, since each depends on those before it. Numbers are means over splits of the data.
 
-1. **The start.** The model is trained on the public rows at 8 learning rates. Let H be the log loss of guessing by the frequencies of the
-   classes, and :math:`L_{min}` the least log loss on the validation rows that any rate reaches within 64 steps. Half of what the public
-   rows can teach is left to the cooperative: the start is the first step with :math:`L \le (H + L_{min}) / 2`. The rate is the largest that
-   takes at least 5 steps to it, with a loss on the public rows that falls at every step until twice as many.
+1. **The start.** The model is trained on the public rows at 8 learning rates, by the optimiser that the scenario names. Let H be the log
+   loss of guessing by the frequencies of the classes, and :math:`L_{min}` the least log loss on the validation rows that any rate reaches
+   within 64 steps. Half of what the public rows can teach is left to the cooperative: the start is the first step with
+   :math:`L \le (H + L_{min}) / 2`. The rate is the largest that takes at least 5 steps to it, with a loss on the public rows that falls at
+   every step until twice as many.
 2. **The learning rate.** From that start, reference episodes are played (all clean lots, no screening) at up to 11 rates. The rate is the
    one at which an episode gains two thirds of the most that any rate gains; between two rates, gains are interpolated over the rate's
    logarithm. Beyond it steps soon overshoot, and corrupt lots do more harm. It is the substrate's rate if the server is ``sgd``, where only
@@ -24,6 +25,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,6 @@ from ...checks import real_number, whole_number
 from ...credit import make
 from ...envs import Engine, Scenario
 from ...envs.devices import plain_torch
-from ...envs.model.likelihood import residual
 from ...envs.scenario import Start, load
 from ...envs.screening.profiles import Profile
 from ...envs.shared import require_served, shared
@@ -47,7 +48,10 @@ RULE, BLOCKED, EPISODES = "shapley", 0.1, 8
 """Defaults of :func:`calibrate`."""
 SHARES = (0.1, 0.25, 0.5)
 """Shares of the updates that the levels in :attr:`Calibration.levels` would block."""
-_START_RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+_START_RATES = {
+    "sgd": (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0),
+    "adam": (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05),
+}
 _START_STEPS = 64
 _LEAST_STEPS = 5
 _RATES = {
@@ -258,7 +262,7 @@ class _Starts:
     @staticmethod
     def of(scenario: Scenario, n_splits: int) -> _Starts:
         """Train at every rate, all at once, on every split."""
-        trained = [_trained(scenario, split, _START_RATES, _START_STEPS) for split in range(n_splits)]
+        trained = [_trained(scenario, split, _START_RATES[scenario.start.optimizer], _START_STEPS) for split in range(n_splits)]
         guessing, held_out, public = zip(*trained, strict=True)
         has_public = all(len(rows) for rows in public)
         return _Starts(
@@ -282,11 +286,11 @@ class _Starts:
     def proposed(self, now: Start) -> Start:
         """The start that leaves half of what the public rows teach to the cooperative. Without public rows: none."""
         if self.public is None:
-            return Start(steps=0, lr=now.lr)
+            return now.model_copy(update={"steps": 0})
         enough = self.held_out <= max(self.best, (self.guessing + self.best) / 2)  # (S + 1, G)
         first = torch.where(enough.any(dim=0), enough.int().argmax(dim=0), _START_STEPS + 1)  # (G,)
         if int(first.min()) == 0:  # the model knows as much before any training
-            return Start(steps=0, lr=now.lr)
+            return now.model_copy(update={"steps": 0})
         falls = self.public.diff(dim=0) < 0  # (S, G)
         steady = torch.stack([falls[: 2 * int(steps), g].all() for g, steps in enumerate(first)])
         slow = (first >= _LEAST_STEPS) & (first <= _START_STEPS)
@@ -294,7 +298,7 @@ class _Starts:
             g = int((slow & steady if (slow & steady).any() else slow).nonzero()[-1])
         else:  # every rate gets there at once: the smallest
             g = int((first <= _START_STEPS).nonzero()[0])
-        return Start(steps=int(first[g]), lr=_START_RATES[g])
+        return now.model_copy(update={"steps": int(first[g]), "lr": _START_RATES[now.optimizer][g]})
 
 
 @plain_torch()
@@ -306,14 +310,11 @@ def _trained(scenario: Scenario, split: int, rates: tuple[float, ...], n_steps: 
     thetas = theta.repeat(len(rates), 1)  # (G, P)
     eta = torch.tensor(rates)[:, None]
     held_out, public = [], []
-    for step in range(n_steps + 1):
-        answers = model.logits(thetas, splits.public.x) if len(splits.public) else None
-        held_out.append(_log_loss(model.logits(thetas, splits.validation.x), splits.validation.y))
-        if answers is not None:
-            public.append(_log_loss(answers, splits.public.y))
-            if step < n_steps:
-                error = residual(answers, splits.public.y)
-                thetas = thetas - eta * model.pullback(thetas, splits.public.x, error / len(splits.public))
+    start = scenario.start.model_copy(update={"steps": n_steps if len(splits.public) else 0})
+    for at in chain([thetas], start.path(model, thetas, splits.public, one.data.split_seed, eta)):
+        held_out.append(_log_loss(model.logits(at, splits.validation.x), splits.validation.y))
+        if len(splits.public):
+            public.append(_log_loss(model.logits(at, splits.public.x), splits.public.y))
     guessing = -utility_of_guessing(splits.validation.y, splits.n_classes, "neg_log_loss")
     return guessing, torch.stack(held_out), torch.stack(public) if public else torch.empty(0)
 

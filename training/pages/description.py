@@ -69,6 +69,8 @@ def _lots(lots: Mapping[str, Any]) -> str:
     parts = [f"{lots['per_principal']} of {rows} rows"]
     if classes := lots["mixture"].get("classes_per_principal"):
         parts.append(f"of {classes} common class{'es' * (classes > 1)}, drawn for each principal")
+    if (skew := lots["mixture"].get("principal_concentration")) is not None:
+        parts.append(f"classes divided among principals by Dirichlet weights of parameter {skew:g}")
     if (holders := lots.get("holders", 1)) > 1:
         parts.append(f"the same for {holders} principals")
     if lots["corruption"]["share"] or lots["corruption"].get("principals"):

@@ -9,7 +9,7 @@ import torch
 
 from proxycoop import agents
 from proxycoop.envs import Engine, scenario
-from proxycoop.envs.data import Data, Splits, split
+from proxycoop.envs.data import Data, DirichletMixture, Splits, split
 from proxycoop.envs.data.lots import DrawnLots, Lots, LotSource
 
 N, K, R = 6, 3, 12
@@ -105,6 +105,31 @@ def test_a_lot_has_classes_of_its_principal_only(splits: Splits) -> None:
 def test_holding_all_classes_is_holding_any(splits: Splits) -> None:
     plain = draw(splits, mixture={"classes_per_lot": 6})
     assert torch.equal(plain.rows, draw(splits, mixture={"classes_per_lot": 6, "classes_per_principal": 10}).rows)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.6, 3.0])
+def test_principals_shares_of_classes_have_the_moments_of_a_dirichlet_distribution(alpha: float) -> None:
+    """Of Dir(α, …, α) over n classes each share has mean 1/n and variance (1/n)(1 − 1/n)/(n·α + 1)."""
+    n, keys = 5, torch.arange(4000) * 13 + 5
+    weight = DirichletMixture(principal_concentration=alpha)._principals_weights(keys, 2, n)
+    share = (weight / weight.sum(dim=-1, keepdim=True)).flatten(0, 1)  # (8000, n)
+    variance = (1 / n) * (1 - 1 / n) / (n * alpha + 1)
+    assert (share.mean(dim=0) - 1 / n).abs().max() < 5 * (variance / len(share)) ** 0.5
+    assert share.var(dim=0).mean().item() == pytest.approx(variance, rel=0.04)
+    first, second = share.unflatten(0, (-1, 2)).unbind(dim=1)  # principals of one cooperative draw by themselves
+    assert abs(float(((first - 1 / n) * (second - 1 / n)).mean())) < 5 * variance / len(keys) ** 0.5
+
+
+def test_lots_of_a_principal_are_alike_where_principals_differ(splits: Splits) -> None:
+    lots = draw(splits, rows=60, mixture={"principal_concentration": 0.1, "concentration": 100})
+    counts = torch.nn.functional.one_hot(lots.y, 10).sum(dim=3).double() / 60  # (E, N, K, 10)
+    within, between = counts.var(dim=2).mean(), counts.mean(dim=2).var(dim=1).mean()
+    assert between > 10 * within
+
+
+def test_principals_are_alike_where_the_parameter_is_large(splits: Splits) -> None:
+    counts = torch.nn.functional.one_hot(draw(splits, rows=60, mixture={"principal_concentration": 1e6, "concentration": 1000}).y, 10)
+    assert counts.sum(dim=(2, 3)).double().div(60 * K).sub(0.1).abs().mean() < 0.02
 
 
 @pytest.mark.parametrize(
