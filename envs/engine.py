@@ -39,7 +39,7 @@ from .data.lots import LotSource
 from .data.names import Names
 from .data.sources import Splits
 from .devices import checked_device, plain_torch
-from .model.models import Model
+from .model.interface import Model
 from .model.utility import UTILITIES, HeldOutUtility, least_divisor
 from .money.settlement import CEILING, Treasury, check_size, money_scale, needs_reference
 from .observations.layout import ObservationLayout

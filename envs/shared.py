@@ -23,7 +23,7 @@ from .data.tables import require_unchanged
 from .devices import CPU, plain_torch
 from .model.likelihood import cross_entropy
 from .model.lora import Vit
-from .model.models import Model
+from .model.interface import Model
 from .model.utility import HeldOutUtility
 from .scenario import Scenario
 from .screening.harm import Harm

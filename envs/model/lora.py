@@ -106,7 +106,7 @@ class LoraTransformer(Model):
         made = []
         for some in rows.split(_ROWS):
             h = network.tokens(some)
-            made.append(torch.cat([h[:, :1], network.blocks[-1].before_attention(h)], dim=1).flatten(start_dim=1))
+            made.append(torch.cat([h[:, :1], network.last.before_attention(h)], dim=1).flatten(start_dim=1))
         return torch.cat([x, torch.cat(made).reshape(*x.shape[:-1], -1)], dim=-1)
 
     def _network(self, like: Tensor) -> VisionTransformer:
@@ -172,7 +172,7 @@ class LoraTransformer(Model):
     def _answers(self, theta: Tensor, rows: Tensor) -> Tensor:
         """Logits ``(B, R, C)`` of prepared rows, ``(R, ·)`` or ``(B, R, ·)``."""
         network, w = self._network(theta), self.width
-        block: Any = network.blocks[-1]
+        block = network.last
         parts = theta.split(self._sizes, dim=1)
         a_q, b_q, a_v, b_v, head, bias = (part.unflatten(1, shape) for part, shape in zip(parts, self._shapes, strict=True))
         token = rows[..., self.n_features : self.n_features + w]  # (…, R, w)
@@ -198,7 +198,8 @@ def _attend(query: Tensor, y: Tensor) -> Tensor:
         return (query @ y.transpose(-1, -2)).softmax(dim=-1) @ y
     n_models = len(query)
     query = query.transpose(0, 1).flatten(1, 2)  # (R, B·H, w): one product a row for all models
-    return ((query @ y.transpose(-1, -2)).softmax(dim=-1) @ y).unflatten(1, (n_models, -1)).transpose(0, 1)
+    means: Tensor = ((query @ y.transpose(-1, -2)).softmax(dim=-1) @ y).unflatten(1, (n_models, -1))
+    return means.transpose(0, 1)
 
 
 class Vit(Settings):

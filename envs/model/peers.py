@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..data.lots import DrawnLots
 from .likelihood import cross_entropy
-from .models import Model
+from .interface import Model
 
 
 @torch.no_grad()

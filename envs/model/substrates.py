@@ -15,7 +15,7 @@ from .. import randomness
 from ..data.columns import column_blocks
 from ..data.lots import DrawnLots
 from .likelihood import cross_entropy, loss_and_residual
-from .models import Model
+from .interface import Model
 
 
 @dataclass(frozen=True)

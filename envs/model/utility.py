@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data.sources import Rows
 from .likelihood import cross_entropy, residual
-from .models import Model
+from .interface import Model
 
 UtilityName = Literal["neg_log_loss", "accuracy"]
 

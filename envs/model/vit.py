@@ -90,6 +90,12 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, n_classes)
 
+    @property
+    def last(self) -> Block:
+        """The last block."""
+        block: Block = self.blocks[-1]  # type: ignore[assignment]  # the list knows only that it holds modules
+        return block
+
     def tokens(self, x: Tensor) -> Tensor:
         """What enters the last block: rows ``(R, D)`` → ``(R, T, w)``, T − 1 patches and first the class token."""
         n, p = self.side // self.patch, self.patch
@@ -101,7 +107,7 @@ class VisionTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows ``(R, D)`` → logits ``(R, C)``."""
-        logits: Tensor = self.head(self.norm(self.blocks[-1](self.tokens(x))[:, 0]))
+        logits: Tensor = self.head(self.norm(self.last(self.tokens(x))[:, 0]))
         return logits
 
 

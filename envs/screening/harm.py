@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..compiled.assumptions import traced
 from ..data.sources import Dataset, Rows
-from ..model.models import Model
+from ..model.interface import Model
 from ..values.interface import Value
 
 HarmName = Literal["first_order", "second_order", "measured"]

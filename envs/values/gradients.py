@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..data.sources import Dataset, Rows
-from ..model.models import Model
+from ..model.interface import Model
 from .interface import Value, require_losses
 
 
