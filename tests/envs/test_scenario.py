@@ -43,7 +43,7 @@ def test_the_shipped_scenarios_are_the_documented_ones() -> None:
     digits, cancer = {"digits", "digits-mean", "digits-provenance"}, {"breast_cancer", "breast_cancer-hospitals", "breast_cancer-vertical"}
     interacting = {"complement", "redundant", "giant", "digits-steep", "digits-graded", "breast_cancer-steep", "adult-steep"}
     people = {"adult", "adult-mean", "compas", "german"}
-    assert digits | cancer | people | interacting | {"breast_cancer-stale"} == set(scenario.names())
+    assert digits | cancer | people | interacting | {"breast_cancer-stale", "fashion"} == set(scenario.names())
 
 
 @pytest.mark.parametrize("name", scenario.names())
