@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
@@ -124,7 +125,7 @@ class ConvolutionalNetwork(Model):
             self.convolutions.append(layer)
             (height, width), depth = layer.out, c
         widths = [height * width * depth, *hidden, n_classes]
-        self.dense = list(zip(widths, widths[1:], strict=False))
+        self.dense = list(pairwise(widths))
         sizes = [(layer.size, layer.channels) for layer in self.convolutions] + self.dense
         self._shapes = [shape for inputs, outputs in sizes for shape in ((inputs, outputs), (outputs,))]
         self.n_parameters = sum(math.prod(shape) for shape in self._shapes)
@@ -256,7 +257,8 @@ class Cnn(Settings):
 
     kind: Literal["cnn"] = "cnn"
     shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (), description="Height and width of the images, and their channels if more than one: [28, 28]. By default they are square and grey."
+        (),
+        description="Height and width of the images, and their channels if more than one: [28, 28]. By default they are square and grey.",
     )
     channels: tuple[Annotated[int, Field(ge=1)], ...] = Field((16, 32), min_length=1, description="Channels of each convolutional layer.")
     kernel: tuple[Annotated[int, Field(ge=1)], ...] = Field((4, 3), description="Side of each layer's filters, in pixels.")

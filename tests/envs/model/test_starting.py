@@ -83,7 +83,9 @@ def test_adam_brings_a_network_to_where_plain_steps_do_not() -> None:
 
 def test_a_start_that_diverges_is_refused_and_says_what_to_change() -> None:
     made = scenario.load("digits", **SMALL, model={"kind": "mlp"}, **{"start.lr": 1e8})
-    with pytest.raises(ValueError, match=r"scenario 'digits': the model diverges in 20 steps of sgd with start.lr=1e\+08.*optimizer: adam") as told:
+    with pytest.raises(
+        ValueError, match=r"scenario 'digits': the model diverges in 20 steps of sgd with start.lr=1e\+08.*optimizer: adam"
+    ) as told:
         Engine(made, None)
     assert "\n" not in str(told.value)
 
