@@ -6,8 +6,8 @@ Of each scenario two tables are made.
   both unscreened; after an episode that learned proxies play; and the same model trained centrally by Adam, from its random start, in ten
   passes over the whole train pool with its true labels, in batches of 64. That is no target: the pool has many times as many rows as the
   lots of an episode. It says what the model can do.
-* **What proxies learn** under equal split, pay by volume, leave-one-out, the Shapley value and the stand-alone value. Where the model is not
-  linear, the Shapley value is estimated from two evaluations an agent, with the round's expansion as a control variate.
+* **What proxies learn** under equal split, pay by volume, leave-one-out, the Shapley value and the stand-alone value. Where the model is
+  not linear, the Shapley value is estimated from two evaluations an agent, with the round's expansion as a control variate.
 
 Proxies are trained by PPO (``ippo``) on eight splits of the data of their seed, and play on splits on which none was trained. A row also
 has the CPU seconds of the training and the process's peak of memory.

@@ -19,7 +19,7 @@ from torch.func import functional_call, grad, vjp, vmap
 
 from ...credit.games.head import class_head
 from ...settings import Settings, default_kind
-from .interface import Model
+from .interface import Model as Model
 from .likelihood import cross_entropy, log_softmax, residual
 from .networks import Cnn
 
