@@ -53,7 +53,7 @@ def test_tables_and_a_picture_show_what_is_there_alone(script):
         )
     ]
     text = script.table(rows, "digits")
-    assert "| the start | 55.0 ± " in text
+    assert "| the start | 55.0\u00a0± " in text
     assert "| proxies under `loo` | 70.0 | 0.90 | 1 |" in text
     assert "| `loo` | 12.3 | 0.50 | 0.00 |" in text
     assert "shapley" not in text
