@@ -6,9 +6,9 @@ matrix product:
 .. math:: z_b = \text{patches}(h_b)\, W_b + \beta_b, \qquad h'_b = \max(z_b, 0), \qquad
     \frac{\partial}{\partial W_b} = \text{patches}(h_b)^\top \frac{\partial}{\partial z_b}
 
-``nn.Conv2d`` under ``vmap`` becomes a grouped convolution. On a CPU core a row of the network of ``fashion`` takes ten times as long that
-way. What else saves time: B models on the same rows cut the patches of their first layer once; and models are taken a few at a time, so
-that what a layer makes is still in the cache when the next one reads it.
+``nn.Conv2d`` under ``vmap`` becomes a grouped convolution, which takes longer on a CPU where patches do not overlap. What saves time here:
+B models on the same rows cut the patches of their first layer once; and models are taken a few at a time, so that what a layer makes is
+still in the cache when the next one reads it.
 """
 
 from __future__ import annotations
