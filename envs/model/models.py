@@ -167,7 +167,7 @@ class ModuleModel(Model):
         return moved
 
     def logits(self, theta: Tensor, x: Tensor) -> Tensor:
-        """The module's answers, ``(B, R, C)``; of a large one for some models at a time, so that what its layers make stays in the cache."""
+        """The module's answers, ``(B, R, C)``; of a large one for some models at a time, so that it all stays in the cache."""
         in_dims = (0, 0 if x.dim() == 3 else None)
         if self.n_parameters >= _LARGE and len(theta) > (some := max(1, _ROWS // x.shape[-2])) and not self._frozen:
             rows = x.split(some) if x.dim() == 3 else [x] * -(-len(theta) // some)
