@@ -2,12 +2,12 @@ r"""Models that people use: what proxies learn under five rules where the shared
 
 Of each scenario two tables are made.
 
-* **How good the model is**, on the test rows: at the start; after an episode of federated averaging of all lots, and of all clean lots, both
-  unscreened; after an episode that learned proxies play; and the same model trained centrally by Adam, from its random start, in ten passes
-  over the whole train pool with its true labels, in batches of 64. That is no target: the pool has many times as many rows as the lots of an
-  episode. It says what the model can do.
-* **What proxies learn** under equal split, pay by volume, leave-one-out, the Shapley value and the stand-alone value. Where the model is not
-  linear, the Shapley value is estimated from two evaluations an agent, with the round's expansion as a control variate.
+* **How good the model is**, on the test rows: at the start; after an episode of federated averaging of all lots, and of all clean lots,
+  both unscreened; after an episode that learned proxies play; and the same model trained centrally by Adam, from its random start, in ten
+  passes over the whole train pool with its true labels, in batches of 64. That is no target: the pool has many times as many rows as the
+  lots of an episode. It says what the model can do.
+* **What proxies learn** under equal split, pay by volume, leave-one-out, the Shapley value and the stand-alone value. Where the model is
+  not linear, the Shapley value is estimated from two evaluations an agent, with the round's expansion as a control variate.
 
 Proxies are trained by PPO (``ippo``) on eight splits of the data of their seed, and play on splits on which none was trained. A row also
 has the CPU seconds of the training and the process's peak of memory.
@@ -164,7 +164,9 @@ def accuracies(rows: Sequence[dict[str, str]], name: str) -> dict[str, tuple[str
     """By what was done, in the order of the tables: in words, accuracy and log loss on the test rows."""
     order = {**{one: REFERENCES[one] for one in (START, ALL)}, **{rule: f"proxies under `{rule}`" for rule in RULES}}
     order |= {one: REFERENCES[one] for one in (CLEAN, CENTRAL)}
-    found = {what: (words, *(estimate(rows, m, scenario=name, what=what) for m in ("accuracy", "log_loss"))) for what, words in order.items()}
+    found = {
+        what: (words, *(estimate(rows, m, scenario=name, what=what) for m in ("accuracy", "log_loss"))) for what, words in order.items()
+    }
     return {what: one for what, one in found.items() if one[1].mean is not None}
 
 

@@ -26,10 +26,12 @@ from proxycoop.training.pages.description import describe as in_words
 
 _MARKER = re.compile(r"^<!-- generated: ([a-z -]+?) -->$", re.MULTILINE)
 _RESULTS = Path(__file__).parents[1] / "results"
-_EXTRA = {"adult": "fairness", "compas": "fairness", "german": "fairness", "reviews": "text"}
-"""Data sources that an extra brings."""
-_MARK = {"fairness": "\\*", "text": "†"}
-"""Their marks in the table of scenarios, which a note below it explains."""
+_ELSEWHERE = {
+    **dict.fromkeys(("adult", "compas", "german"), "\\*"),
+    "reviews": "†",
+    **dict.fromkeys(("fashion_mnist", "fashion_mnist_public", "fashion_mnist_private"), "‡"),
+}
+"""Data sources whose data is not in the core, and the mark of the note that says where it is."""
 
 
 def _table(header: str, rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:
@@ -56,13 +58,11 @@ def _scenarios() -> str:
     rows, measured = [], _interaction()
     for name in scenario.names():
         one = scenario.load(name)
-        extra = _EXTRA.get(one.data.source)
+        mark = _ELSEWHERE.get(one.data.source)
         rows.append(
             (
                 f"[`{name}`](#{name.replace('_', '-')})",
-                f"{one.data.source}, {len(DATA.make(one.data.source).labels):,} rows"
-                if extra is None
-                else f"{one.data.source} {_MARK[extra]}",
+                f"{one.data.source}, {len(DATA.make(one.data.source).labels):,} rows" if mark is None else f"{one.data.source} {mark}",
                 ", ".join(f"{_protected(profile)} ({profile.holders})" for profile in one.profiles) or "nothing",
                 one.weights,
                 f"{one.substrate.kind}, {one.model.kind}",

@@ -20,7 +20,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,9 +113,8 @@ def _read(folder: Path, name: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     head = bytes((0, 0, 8, len(shape))) + np.array(shape, dtype=">u4").tobytes()
     size = len(head) + int(np.prod(shape))
     try:
-        opened: Any = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-        with opened as file:
-            content: bytes = file.read(size + 1)  # a byte more than there should be
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = bytes(file.read(size + 1))  # a byte more than there should be
     except (OSError, EOFError) as error:  # gzip says that it is none, or that it is cut off
         raise ValueError(f"{path} cannot be read ({error}): get the file again") from error
     if len(content) != size or not content.startswith(head):

@@ -54,8 +54,8 @@ class DirichletMixture(Settings):
         None,
         ge=0.01,
         json_schema_extra=LATER,
-        description="Dirichlet parameter α of the common classes that a principal holds, drawn anew each episode (Hsu et al. 2019): 0.1 gives "
-        "each principal one class or two, 1 many, 100 makes principals alike. By default they are alike.",
+        description="Dirichlet parameter α of the common classes that a principal holds, drawn anew each episode (Hsu et al. 2019): 0.1 "
+        "gives each principal one class or two, 1 many, 100 makes principals alike. By default they are alike.",
     )
     protected: tuple[int | str, ...] = Field((), description="Protected classes, by name or number.")
     owner_share: float = Field(

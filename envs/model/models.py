@@ -19,11 +19,15 @@ from torch.func import functional_call, grad, vjp, vmap
 
 from ...credit.games.head import class_head
 from ...settings import Settings, default_kind
-from .interface import Model
+from .interface import Model as Model
 from .likelihood import cross_entropy, log_softmax, residual
 from .lora import Vit
 from .networks import Cnn
 
+_LARGE = 10_000
+"""Parameters from which on a network is asked for some models at a time; below, calls take longer than what they save."""
+_ROWS = 1024
+"""Rows that it is asked for at once."""
 _CALLING = RLock()
 """While a module is called, torch.func lends it parameters. Engines of one scenario share the module, and may be in different threads."""
 
@@ -116,6 +120,7 @@ class ModuleModel(Model):
         module = copy.deepcopy(module)  # a factory may give the same one again, and which are frozen must still be seen then
         trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
         self.shapes = {name: parameter.shape for name, parameter in module.named_parameters() if name in trained or not trained}
+        self._frozen = len(self.shapes) < len(list(module.parameters()))  # its frozen layers are asked once for all models
         self.module = module.eval().requires_grad_(False)
         self.n_parameters = sum(shape.numel() for shape in self.shapes.values())
         self.n_classes = n_classes
@@ -163,8 +168,11 @@ class ModuleModel(Model):
         return moved
 
     def logits(self, theta: Tensor, x: Tensor) -> Tensor:
-        """The module's answers, ``(B, R, C)``."""
+        """The module's answers, ``(B, R, C)``; of a large one for some models at a time, so that it all stays in the cache."""
         in_dims = (0, 0 if x.dim() == 3 else None)
+        if self.n_parameters >= _LARGE and len(theta) > (some := max(1, _ROWS // x.shape[-2])) and not self._frozen:
+            rows = x.split(some) if x.dim() == 3 else [x] * -(-len(theta) // some)
+            return torch.cat([vmap(self._one, in_dims=in_dims)(*part) for part in zip(theta.split(some), rows, strict=True)])
         answers: Tensor = vmap(self._one, in_dims=in_dims)(theta, x)
         return answers
 

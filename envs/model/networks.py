@@ -6,9 +6,9 @@ matrix product:
 .. math:: z_b = \text{patches}(h_b)\, W_b + \beta_b, \qquad h'_b = \max(z_b, 0), \qquad
     \frac{\partial}{\partial W_b} = \text{patches}(h_b)^\top \frac{\partial}{\partial z_b}
 
-``nn.Conv2d`` under ``vmap`` becomes a grouped convolution. On a CPU core a row of the network of ``fashion`` takes ten times as long that
-way. What else saves time: B models on the same rows cut the patches of their first layer once; and models are taken a few at a time, so
-that what a layer makes is still in the cache when the next one reads it.
+``nn.Conv2d`` under ``vmap`` becomes a grouped convolution, which takes longer on a CPU where patches do not overlap. What saves time here:
+B models on the same rows cut the patches of their first layer once; and models are taken a few at a time, so that what a layer makes is
+still in the cache when the next one reads it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
@@ -124,7 +125,7 @@ class ConvolutionalNetwork(Model):
             self.convolutions.append(layer)
             (height, width), depth = layer.out, c
         widths = [height * width * depth, *hidden, n_classes]
-        self.dense = list(zip(widths, widths[1:], strict=False))
+        self.dense = list(pairwise(widths))
         sizes = [(layer.size, layer.channels) for layer in self.convolutions] + self.dense
         self._shapes = [shape for inputs, outputs in sizes for shape in ((inputs, outputs), (outputs,))]
         self.n_parameters = sum(math.prod(shape) for shape in self._shapes)
@@ -151,7 +152,7 @@ class ConvolutionalNetwork(Model):
         if len(theta) == 1 and x.shape[-2] > 2 * _ROWS:
             return torch.cat([self.logits(theta, some) for some in x.split(_ROWS, dim=-2)], dim=1)
         patches = self._shared_patches(x)
-        parts = [self._forward(some, rows, patches)[0] for some, rows, _ in self._few(_ROWS, theta, x, None)]
+        parts = [self._forward(some, rows, patches)[0] for some, rows, _ in self._few(_ROWS, theta, x, theta)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def pullback(self, theta: Tensor, x: Tensor, cotangent: Tensor) -> Tensor:
@@ -160,19 +161,18 @@ class ConvolutionalNetwork(Model):
         parts = [
             self._backward(some, self._forward(some, rows, patches)[1], back)
             for some, rows, back in self._few(_ROWS_BACK, theta, x, cotangent)
-            if back is not None
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def loss_gradient(self, theta: Tensor, x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """With one way through the layers for both."""
         n = max(1, _ROWS_BACK // x.shape[1])
-        found = []
+        answers, gradients = [], []
         for some, rows, labels, of_row in zip(theta.split(n), x.split(n), y.split(n), weight.split(n), strict=True):
             logits, kept = self._forward(some, rows, None)
-            found.append((logits, self._backward(some, kept, residual(logits, labels) * of_row[..., None])))
-        logits, gradients = zip(*found, strict=True)
-        return torch.cat(logits), torch.cat(gradients)
+            answers.append(logits)
+            gradients.append(self._backward(some, kept, residual(logits, labels) * of_row[..., None]))
+        return torch.cat(answers), torch.cat(gradients)
 
     def curvature(self, theta: Tensor, x: Tensor, y: Tensor, direction: Tensor) -> Tensor:
         """By differentiating the gradient, ``(B, P)``. With ReLU units the second derivative exists almost everywhere."""
@@ -194,12 +194,12 @@ class ConvolutionalNetwork(Model):
         return torch.cat(gradients), torch.cat(products)
 
     @staticmethod
-    def _few(n_rows: int, theta: Tensor, x: Tensor, beside: Tensor | None) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    def _few(n_rows: int, theta: Tensor, x: Tensor, beside: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Models with their rows, and what belongs to them, so many at a time that they have about ``n_rows`` in all."""
         n = max(1, n_rows // x.shape[-2])
         for first in range(0, len(theta), n):
             some = slice(first, first + n)
-            yield theta[some], x if x.dim() == 2 else x[some], None if beside is None else beside[some]
+            yield theta[some], x if x.dim() == 2 else x[some], beside[some]
 
     def _shared_patches(self, x: Tensor) -> Tensor | None:
         """The first layer's patches of rows that all models have, ``(R·positions, size)``; ``None`` where each has its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -21,9 +22,9 @@ _ADAM = (0.9, 0.999, 1e-8)
 class Start(Settings):
     r"""The shared model before the first round: it is trained on the public set by gradient descent.
 
-    Plain gradient descent suits convex models. Of a network it needs a learning rate that is neither too small for the first layers nor too
-    large for the last: with few steps it hardly leaves its random start, and with a large rate it diverges. ``optimizer: adam`` gives each
-    parameter a step of about ``lr`` whatever its gradient's size; 0.001 to 0.01 suits most networks. After t steps, with gradient g,
+    Plain gradient descent suits convex models. Within a few steps a network hardly leaves its random start by it, and at a large rate it
+    diverges. ``optimizer: adam`` gives each parameter a step of about ``lr`` whatever its gradient's size; 0.001 to 0.01 suits most
+    networks. After t steps, with gradient g,
 
     .. math:: m \leftarrow \beta_1 m + (1 - \beta_1) g,\quad v \leftarrow \beta_2 v + (1 - \beta_2) g^2,\quad
         \theta \leftarrow \theta - \text{lr}\, \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
@@ -56,12 +57,11 @@ class Start(Settings):
         Returns:
             Parameters after, ``(B, P)``.
         """
-        for theta in self.path(model, theta, rows, seed, self.lr):  # noqa: B007 (the last one is the answer)
-            pass
-        return theta
+        *_, last = chain([theta], self.path(model, theta, rows, seed, self.lr))
+        return last
 
     def path(self, model: Model, theta: Tensor, rows: Rows, seed: int, lr: float | Tensor) -> Iterator[Tensor]:
-        """The parameters after each step, ``(B, P)``, with a learning rate for all models, or one for each, ``(B, 1)``; see :meth:`train`."""
+        """The parameters after each step, ``(B, P)``, by a learning rate for all models, or one for each, ``(B, 1)``; see :meth:`train`."""
         first = second = torch.zeros_like(theta)
         beta, gamma, epsilon = _ADAM
         for step, (x, y) in enumerate(self._batches(rows, seed), start=1):

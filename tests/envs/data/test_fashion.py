@@ -13,7 +13,9 @@ from proxycoop.envs.data import DATA, Dataset, fashion
 
 
 def idx(*shape: int, entries: bytes | None = None) -> bytes:
-    return bytes((0, 0, 8, len(shape))) + np.array(shape, dtype=">u4").tobytes() + (bytes(int(np.prod(shape))) if entries is None else entries)
+    return (
+        bytes((0, 0, 8, len(shape))) + np.array(shape, dtype=">u4").tobytes() + (bytes(int(np.prod(shape))) if entries is None else entries)
+    )
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def test_the_files_are_read_plain_and_gzipped_from_the_folder_that_the_variable_
 
 def test_missing_files_are_an_error_of_one_line_that_says_how_to_get_them(small: Path) -> None:
     (small / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(ValueError, match="apt install dataset-fashion-mnist; elsewhere run torchvision.* set PROXYCOOP_DATA") as caught:
+    with pytest.raises(ValueError, match=r"apt install dataset-fashion-mnist; elsewhere run torchvision.* set PROXYCOOP_DATA") as caught:
         fashion.fashion_mnist()
     assert str(small) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from proxycoop.envs import Engine, scenario
+from proxycoop.envs.model import models
 from proxycoop.envs.model.models import Mlp, Model, Module, ModuleModel, Softmax, SoftmaxRegression
 from proxycoop.envs.shared import _shared
 
@@ -309,3 +310,15 @@ def test_frozen_parameters_have_the_precision_of_the_trained_ones(dtype: torch.d
 
 def test_where_all_parameters_are_frozen_all_are_shared() -> None:
     assert ModuleModel(nn.Linear(5, 3).requires_grad_(False), 5, 3).n_parameters == 18
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_large_module_answers_for_some_models_at_a_time_and_alike(monkeypatch: pytest.MonkeyPatch, shared: bool) -> None:
+    torch.manual_seed(0)
+    model = Mlp(hidden=(100, 100)).build(D, C)
+    assert model.n_parameters >= models._LARGE
+    theta = model.start() + torch.randn(7, model.n_parameters) / 10
+    x = torch.randn(600, D) if shared else torch.randn(7, 600, D)
+    some = model.logits(theta, x)
+    monkeypatch.setattr(models, "_ROWS", 10**9)
+    torch.testing.assert_close(some, model.logits(theta, x))

@@ -18,8 +18,14 @@ from proxycoop.envs.model.networks import ConvolutionalNetwork
 C = 3
 NETWORKS = {
     "patches side by side": ((8, 8, 1), Cnn(channels=(3,), kernel=(4,), stride=(4,), hidden=())),
-    "overlapping patches, colours, no square": ((9, 7, 2), Cnn(shape=(9, 7, 2), channels=(3, 4), kernel=(3, 2), stride=(2, 1), hidden=(5,))),
-    "three layers, pixels left over": ((11, 10, 1), Cnn(shape=(11, 10), channels=(2, 3, 2), kernel=(4, 2, 1), stride=(2, 1, 2), hidden=(6, 4))),
+    "overlapping patches, colours, no square": (
+        (9, 7, 2),
+        Cnn(shape=(9, 7, 2), channels=(3, 4), kernel=(3, 2), stride=(2, 1), hidden=(5,)),
+    ),
+    "three layers, pixels left over": (
+        (11, 10, 1),
+        Cnn(shape=(11, 10), channels=(2, 3, 2), kernel=(4, 2, 1), stride=(2, 1, 2), hidden=(6, 4)),
+    ),
 }
 
 
@@ -116,11 +122,15 @@ def test_the_curvature_is_the_hessians_product_that_autograd_finds(made) -> None
     names = {name: one.shape for name, one in module.named_parameters()}
     flat = torch.cat([one.detach().flatten() for one in module.parameters()])
     # from the network's order of parameters to that of torch's layers: by giving each parameter its place as its value
-    places = torch.cat([one.detach().flatten() for one in InTorch(model, shape, torch.arange(len(flat), dtype=torch.float64)).parameters()]).long()
+    places = torch.cat(
+        [one.detach().flatten() for one in InTorch(model, shape, torch.arange(len(flat), dtype=torch.float64)).parameters()]
+    ).long()
 
     def loss(parameters: Tensor) -> Tensor:
         parts = parameters.split([shape.numel() for shape in names.values()])
-        answers = functional_call(module, {name: part.reshape(shape) for part, (name, shape) in zip(parts, names.items(), strict=True)}, (x,))
+        answers = functional_call(
+            module, {name: part.reshape(shape) for part, (name, shape) in zip(parts, names.items(), strict=True)}, (x,)
+        )
         return cross_entropy(answers, y).mean()
 
     gradients, products = model.expansion(theta, x, y, along)

@@ -60,7 +60,8 @@ def tightened(name: str, **overrides: object) -> scenario.Scenario:
 def test_unanimous_screening_alone_keeps_200_rounds_of_random_proxies_within_every_tolerance(
     name: str, load: Callable[[str], scenario.Scenario]
 ) -> None:
-    engine = Engine(load(name), None, num_envs=16)
+    made = load(name)
+    engine = Engine(made, None, num_envs=max(16, -(-200 // made.horizon)))
     play(engine)
     assert engine.num_envs * engine.horizon >= 200
     assert any(bool((result.admitted != result.contributed).any()) for result in engine.history)  # something was screened out
