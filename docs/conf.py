@@ -40,7 +40,7 @@ def parts_of_pages() -> list[str]:
 exclude_patterns = ["_*", "**/.ipynb_checkpoints", *parts_of_pages()]
 nitpicky = True
 _OTHERS = (
-    "abc|agilerl|annotated_types|benchmarl|collections|flwr|gymnasium|matplotlib|multiprocessing|numpy|pathlib|pettingzoo|pydantic|pydantic_core|ray|rich|sb3_contrib|"
+    "abc|agilerl|annotated_types|benchmarl|collections|concurrent|flwr|gymnasium|matplotlib|multiprocessing|numpy|pathlib|pettingzoo|pydantic|pydantic_core|ray|rich|sb3_contrib|"
     "sqlalchemy|stable_baselines3|supersuit|tensordict|torch|torchrl|tqdm|types|typing|typer"
 )
 nitpick_ignore_regex = [  # what is not ours cannot be looked up without the internet

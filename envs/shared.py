@@ -21,9 +21,9 @@ from .data.lots import LotSource
 from .data.sources import DATA, Rows, Splits, split
 from .data.tables import require_unchanged
 from .devices import CPU, plain_torch
+from .model.interface import Model
 from .model.likelihood import cross_entropy
 from .model.lora import Vit
-from .model.interface import Model
 from .model.utility import HeldOutUtility
 from .scenario import Scenario
 from .screening.harm import Harm

@@ -18,8 +18,8 @@ from ...credit import CoalitionGame
 from ...credit.games.game import SurrogateMaker
 from ..data.sources import Rows
 from .additive import CHUNK, AdditiveLogits, WeightsName, coefficients, flat_against_right
-from .likelihood import log_softmax
 from .interface import Model
+from .likelihood import log_softmax
 from .server import ServerSettings, ServerState, Sgd
 from .utility import UTILITIES, UtilityName
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ..data.lots import DrawnLots
-from .likelihood import cross_entropy
 from .interface import Model
+from .likelihood import cross_entropy
 
 
 @torch.no_grad()

@@ -14,8 +14,8 @@ from ...settings import Settings, default_kind
 from .. import randomness
 from ..data.columns import column_blocks
 from ..data.lots import DrawnLots
-from .likelihood import cross_entropy, loss_and_residual
 from .interface import Model
+from .likelihood import cross_entropy, loss_and_residual
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..data.sources import Rows
-from .likelihood import cross_entropy, residual
 from .interface import Model
+from .likelihood import cross_entropy, residual
 
 UtilityName = Literal["neg_log_loss", "accuracy"]
 

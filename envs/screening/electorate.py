@@ -36,7 +36,7 @@ class Electorate:
         """The electorate of an episode, before anybody is present.
 
         Args:
-            table: The profiles of :func:`kinds`.
+            table: The profiles of ``kinds``.
             held: Index of the profile that each principal holds, int64 ``(E, N)``.
             rows: Rows of data that each principal has, ``(N,)``.
         """

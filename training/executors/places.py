@@ -7,7 +7,7 @@
         for future in as_completed(futures):
             print(future.result())
 
-Futures are those of :mod:`concurrent.futures`. An argument that is a :class:`~pathlib.Path` is a folder. Elsewhere the call gets a copy of
+Futures are those of ``concurrent.futures``. An argument that is a :class:`~pathlib.Path` is a folder. Elsewhere the call gets a copy of
 it, and what the call has written there is written here before the future is done.
 """
 

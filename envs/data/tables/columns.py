@@ -69,7 +69,7 @@ class Column:
         return None if numbers is None else Column(self.name, np.append(numbers, np.nan)[self.numbers])
 
     def texts(self) -> NDArray[np.str_]:
-        """Each row's word, str ``(n_rows,)``; :data:`MISSING` where there is none."""
+        """Each row's word, str ``(n_rows,)``; ``"missing"`` where there is none."""
         words = self.as_words()
         assert words.words is not None
         return np.asarray(np.array([*words.words, MISSING], dtype=np.str_)[words.numbers])

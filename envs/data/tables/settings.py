@@ -66,7 +66,7 @@ class TableFile(Settings):
         None,
         min_length=1,
         max_length=1,
-        description="csv: what stands between columns. none: a comma, semicolon, tab or |, as it is guessed.",
+        description="csv: what stands between columns. none: a comma, semicolon, tab or vertical bar, as it is guessed.",
     )
     decimal: Literal[".", ","] = Field(".", description="csv: the decimal point.")
     sha256: str | None = Field(
