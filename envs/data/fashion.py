@@ -15,7 +15,6 @@ References:
 
 from __future__ import annotations
 
-import gzip
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .dataset import DATA, Dataset
+from .tables.idx import read_idx
 
 VARIABLE = "PROXYCOOP_DATA"
 """The environment variable that names the folder of data files."""
@@ -103,20 +103,17 @@ def _images(folder: Path, part: str, n_rows: int) -> NDArray[np.uint8]:
 
 
 def _read(folder: Path, name: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The bytes of an IDX file: two zeros, the type (8: unsigned byte), the number of axes, each axis' length, then the entries.
+    """The bytes in one of the files.
 
     Raises:
         ValueError: If the file holds anything but unsigned bytes of this shape.
     """
     path = _path(folder, name)
     assert path is not None
-    head = bytes((0, 0, 8, len(shape))) + np.array(shape, dtype=">u4").tobytes()
-    size = len(head) + int(np.prod(shape))
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = bytes(file.read(size + 1))  # a byte more than there should be
-    except (OSError, EOFError) as error:  # gzip says that it is none, or that it is cut off
-        raise ValueError(f"{path} cannot be read ({error}): get the file again") from error
-    if len(content) != size or not content.startswith(head):
-        raise ValueError(f"{path} is no IDX file of {' x '.join(map(str, shape))} unsigned bytes: get the file again")
-    return np.frombuffer(content, dtype=np.uint8, offset=len(head)).reshape(shape)
+        array = read_idx(path)
+    except ValueError as error:
+        raise ValueError(f"{error}: get {path} again") from error
+    if array.shape != shape or array.dtype != np.uint8:
+        raise ValueError(f"{path} holds {array.dtype} of shape {array.shape}: must be uint8 of shape {shape}; get the file again")
+    return array

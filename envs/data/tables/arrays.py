@@ -6,11 +6,8 @@ so on. Such columns may be constant, as the corner of a picture is.
 
 from __future__ import annotations
 
-import gzip
 import math
-import struct
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +16,11 @@ from numpy.typing import NDArray
 
 from .columns import LABEL, MOST_COLUMNS, Column, require_names
 from .digests import opened
+from .idx import read_idx
 from .settings import TableFile
 
 PART = "part"
 """The column of a folder of IDX files that says which rows are whose: ``train``, or ``test`` of the files that begin with t10k."""
-_IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_MOST_AXES = 8
 
 
 def scan_npz(paths: list[Path], file: TableFile) -> tuple[list[Column], list[str]]:
@@ -75,7 +71,7 @@ def scan_idx(paths: list[Path], file: TableFile) -> tuple[list[Column], list[str
     pairs = list(zip(paths[::2], paths[1::2], strict=True))
     images, labels, parts = list[NDArray[Any]](), list[NDArray[Any]](), list[int]()
     for i, (of_images, of_labels) in enumerate(pairs):
-        image, label = _read_idx(of_images), _read_idx(of_labels)
+        image, label = read_idx(of_images), read_idx(of_labels)
         if label.ndim != 1 or image.ndim < 2:
             must, path, came = ("one axis", of_labels, label) if label.ndim != 1 else ("several axes", of_images, image)
             raise ValueError(f"data file {path.name!r} holds an array of shape {came.shape}: must have {must}")
@@ -118,36 +114,3 @@ def _columns(name: str, array: NDArray[Any], what: str) -> list[Column]:
     if array.ndim == 1:
         return [Column(name, flat[:, 0])]
     return [Column(f"{name}_{j}", flat[:, j], of_array=True) for j in range(n_columns)]
-
-
-def _read_idx(path: Path) -> NDArray[Any]:
-    """The array in an IDX file: two zero bytes, the numbers' type, the number of axes, their lengths, and the numbers, big-endian."""
-    what = f"data file {path.name!r}"
-    with opened(path) as raw:
-        compressed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        stream: Any = gzip.GzipFile(fileobj=raw) if compressed else raw
-        try:
-            magic = stream.read(4)
-            if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _IDX_TYPES or not 1 <= magic[3] <= _MOST_AXES:
-                raise ValueError(
-                    f"{what} is no IDX file: it begins with {magic.hex(' ')}, and must with 00 00, a type and a number of axes"
-                )
-            lengths = stream.read(4 * magic[3])
-            if len(lengths) < 4 * magic[3]:
-                raise ValueError(f"{what} is cut off in its header")
-            shape = struct.unpack(f">{magic[3]}I", lengths)
-            dtype = np.dtype(_IDX_TYPES[magic[2]])
-            expected = math.prod(shape) * dtype.itemsize
-            content = stream.read(expected)
-            more = stream.read(1)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{what} is a gzip file that is damaged or cut off ({error})") from None
-        except (OverflowError, MemoryError):
-            raise ValueError(f"{what} says that it holds more than fits into memory: it is damaged") from None
-    if not expected:
-        raise ValueError(f"{what} holds nothing: its shape is {shape}")
-    if len(content) != expected or more:
-        came = f"{len(content):,}" if not more else "more"
-        raise ValueError(f"{what} is cut off or damaged: its header says {expected:,} bytes of shape {shape}, and there are {came}")
-    return np.frombuffer(content, dtype=dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)

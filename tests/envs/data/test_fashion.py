@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -64,26 +63,24 @@ def of_another_kind(path: Path) -> None:
     path.write_bytes(idx(3, 27, 28))
 
 
-def no_gzip(path: Path) -> None:
-    shutil.move(path, path.with_name(path.name + ".gz"))
-
-
-@pytest.mark.parametrize("damage", [cut, lengthened, of_another_kind])
-def test_a_file_of_another_shape_is_refused_by_its_name(small: Path, damage) -> None:
+@pytest.mark.parametrize("damage", [cut, lengthened])
+def test_a_damaged_file_is_refused_by_its_name(small: Path, damage) -> None:
     damage(small / "train-images-idx3-ubyte")
-    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte is no IDX file of 3 x 28 x 28 unsigned bytes: get the file again"):
+    with pytest.raises(ValueError, match=r"'train-images-idx3-ubyte' is cut off or damaged.*: get .*train-images-idx3-ubyte again"):
         fashion.fashion_mnist()
 
 
-def test_what_is_not_gzip_under_its_name_is_refused(small: Path) -> None:
-    no_gzip(small / "train-images-idx3-ubyte")
-    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz cannot be read \(Not a gzipped file"):
+def test_a_file_of_another_shape_is_refused_by_its_name(small: Path) -> None:
+    of_another_kind(small / "train-images-idx3-ubyte")
+    with pytest.raises(
+        ValueError, match=r"train-images-idx3-ubyte holds uint8 of shape \(3, 27, 28\): must be uint8 of shape \(3, 28, 28\)"
+    ):
         fashion.fashion_mnist()
 
 
 def test_a_gzip_file_that_is_cut_off_is_refused(small: Path) -> None:
     cut(small / "train-labels-idx1-ubyte.gz")
-    with pytest.raises(ValueError, match=r"train-labels-idx1-ubyte.gz cannot be read"):
+    with pytest.raises(ValueError, match=r"'train-labels-idx1-ubyte.gz' is a gzip file that is damaged or cut off.*again"):
         fashion.fashion_mnist()
 
 
