@@ -194,9 +194,33 @@ class A2CSettings(TrainSettings):
     """Settings of synchronous advantage actor-critic (Mnih et al. 2016)."""
 
     learning_rate: float = Field(3e-3, gt=0, description="RMSprop's learning rate at the start; falls linearly to 0.")
-    n_steps: int = Field(8, ge=1, description="Rounds of every cooperative that an update uses.")
+    n_steps: int = Field(
+        8,
+        ge=1,
+        description="Rounds of every cooperative that an update uses. Where only some agents are present in a round, an update takes whole "
+        "episodes: the horizon by default, or a multiple of it.",
+    )
     gae_lambda: float = Field(0.95, ge=0, le=1, description="λ of generalised advantage estimation.")
     ent_coef: float = Field(0.003, ge=0, description="Weight of the entropy bonus.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_whole_episodes(cls, given: Any) -> Any:
+        """Where some agents are absent, an update is an episode by default: what an agent gets before its next own round is in it."""
+        scenario = given.get("scenario") if isinstance(given, dict) else None
+        if isinstance(scenario, Scenario) and scenario.samples_some:
+            return {"n_steps": scenario.horizon, **given}
+        return given
+
+    @model_validator(mode="after")
+    def _are_whole_episodes(self) -> A2CSettings:
+        scenario = self.scenario
+        if scenario.samples_some and self.n_steps % scenario.horizon:
+            raise ValueError(
+                f"n_steps={self.n_steps}: with participation, an update of a2c takes whole episodes: make it a multiple of the horizon, "
+                f"{scenario.horizon}, or leave it out"
+            )
+        return self
 
 
 class QSettings(TrainSettings):

@@ -28,7 +28,7 @@ rounds weigh as much as early ones. In late rounds a contribution gains little m
 policy.
 
 Where only some agents are present in a round (the scenario has ``participation``), their rows alone are learned from; an agent's return is
-over its own rounds (:mod:`~proxycoop.training.libraries.shared.own_rounds`). Agent-steps count those present.
+over its own rounds (:mod:`~proxycoop.training.libraries.shared.own_rounds`). Agent-steps count those present who learn.
 
 With replicas and ``spread: update`` both algorithms come within a few per cent of PPO's welfare. Comparing agents costs a few per cent on
 breast_cancer. ``spread: group`` costs a sixth to nearly a half on digits, and nothing on breast_cancer
@@ -81,12 +81,13 @@ def learn(run: Run) -> Trained:
     layout, device, pay = engine.layout, engine.device, Pay(settings.rewards)
     company = settings.company()  # who plays the seats that do not learn
     learners = slice(None) if company is None else company.learners
-    some_are_absent = settings.scenario.participation is not None
+    some_are_absent = settings.scenario.samples_some
+    some_do_not_learn = some_are_absent and company is not None  # of those present
     n_rounds, n_envs, n_lots = engine.horizon, engine.num_envs, engine.num_items
     n_agents = engine.num_seats if some_are_absent else settings.n_learners  # whose choices are recorded in a round
     n_rows = n_rounds * n_envs * n_agents
-    n_updates = math.ceil(settings.total_steps / n_rows)
-    n_minibatches = math.ceil(n_rows / settings.batch_size)
+    # agent-steps after the last update, where every update has as many
+    last_step = settings.total_steps if some_do_not_learn else math.ceil(settings.total_steps / n_rows) * n_rows
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -99,7 +100,7 @@ def learn(run: Run) -> Trained:
     optimizer = torch.optim.Adam([closed.vector], lr=settings.learning_rate, eps=1e-5, fused=True)
     generator = torch.Generator(device).manual_seed(settings.seed)
     seen, seen_returns = RunningMoments(layout.size, device), RunningMoments(1, device)
-    update = 0
+    update, agent_steps = 0, run.steps_done
     if run.checkpoint is not None:
         update = run.checkpoint["update"]
         network.load_state_dict(run.checkpoint["network"])
@@ -123,25 +124,27 @@ def learn(run: Run) -> Trained:
 
     def of_learners(by_agent: Tensor) -> Tensor:
         """What belongs to those whose choices are recorded, ``(E, N, …)`` → ``(E, n_agents, …)``."""
-        return by_agent[:, learners] if engine.attendance is None else engine.attendance.of(by_agent)
+        return by_agent[:, learners] if not some_are_absent or engine.attendance is None else engine.attendance.of(by_agent)
 
     def of_all(chosen: Tensor) -> Tensor:
         """Everybody's choices, from those that are recorded."""
-        whole = engine.for_all(chosen)
+        whole = engine.for_all(chosen) if some_are_absent else chosen
         return whole if company is None else company.join(engine, whole[:, learners] if some_are_absent else whole)
 
-    while update < n_updates:
+    while agent_steps < settings.total_steps:
         # play one episode of every cooperative
         observation = of_learners(engine.reset(seeds, episode=update) if engine.seeds is None else engine.reset())  # (E, N, size)
         if company is not None:
             company.begin(engine)
         with torch.no_grad():
             for t in range(n_rounds):
-                seen.update(*pooled(layout, observation), n_envs * n_agents)
+                if some_are_absent and engine.attendance is not None:
+                    present[t] = engine.attendance.agents
+                watched = observation[learns[present[t]]][None] if some_do_not_learn else observation  # (1, n, size) or (E, N, size)
+                if watched.numel():
+                    seen.update(*pooled(layout, watched), watched.shape[:2].numel())
                 observations[t] = seen.normalise(observation)
                 available[t] = engine.prospect.choosable if some_are_absent else engine.prospect.choosable[:, learners]
-                if engine.attendance is not None:
-                    present[t] = engine.attendance.agents
                 logit, value = closed.forward(observations[t].flatten(end_dim=1))  # (E·N, K), (E·N,)
                 logits[t], values[t] = logit.view_as(logits[t]), value.view_as(values[t])
                 coins = torch.rand(n_envs, n_agents, n_lots, generator=generator, device=device)
@@ -151,12 +154,16 @@ def learn(run: Run) -> Trained:
                 rewards[t] = pay(result.rewards) if some_are_absent else pay(result.rewards)[:, learners]
 
             # what each action was worth
+            learning = learns[present] if some_do_not_learn else None  # (T, E, m)
+            n_learning = n_rows if learning is None else int(learning.sum())
             turns = OwnRounds(present, engine.num_agents) if some_are_absent else None
             earned = rewards if turns is None else turns.rewards(rewards)  # (T, E, N)
             if isinstance(settings, EngineSettings):
                 returns = (discounted if turns is None else turns.discounted)(earned, settings.gamma)
-                variance, mean = torch.var_mean(returns.flatten().double(), dim=0, correction=0, keepdim=True)
-                seen_returns.update(mean, variance, n_rows)
+                if n_learning:
+                    counted = returns.flatten() if learning is None else returns[learning]
+                    variance, mean = torch.var_mean(counted.double(), dim=0, correction=0, keepdim=True)
+                    seen_returns.update(mean, variance, n_learning)
                 scaled = (earned / (seen_returns.variance + EPSILON).sqrt().float()).clamp(-CLIP, CLIP)
                 advantages = (gae if turns is None else turns.gae)(scaled, values, settings.gamma, settings.gae_lambda)  # (T, E, N)
                 targets = (advantages + values).flatten()
@@ -164,21 +171,22 @@ def learn(run: Run) -> Trained:
                 worth = (
                     earned if settings.algo == "ospo" else (reward_to_go if turns is None else turns.reward_to_go)(earned, settings.gamma)
                 )
-                advantages = relative(worth, settings)
+                advantages = relative(worth, settings, learning)
                 targets = torch.zeros_like(advantages)  # there is no critic
 
         # learn from it
-        optimizer.param_groups[0]["lr"] = settings.learning_rate * (1 - update / n_updates)
+        optimizer.param_groups[0]["lr"] = settings.learning_rate * (1 - agent_steps / last_step)
         parts = (observations, actions.float(), available.float(), log_prob(logits, actions.float(), available), advantages, targets)
         rows = torch.cat([part.reshape(n_rows, -1) for part in parts], dim=1)  # one table, so that drawing rows is one operation
         widths = [part.numel() // n_rows for part in parts]
-        if some_are_absent and company is not None:  # some of those present do not learn
-            rows = rows[learns[present].flatten()]
+        if learning is not None:
+            rows = rows[learning.flatten()]
+        n_minibatches = max(math.ceil(n_learning / settings.batch_size), 1)
         for _ in range(settings.n_epochs):
             for chosen in torch.randperm(len(rows), generator=generator, device=device).tensor_split(n_minibatches):
                 x, a, can, *columns = rows.index_select(0, chosen).split(widths, dim=1)
                 old_log_prob, advantage, target = (column[:, 0] for column in columns)
-                if not len(advantage):  # nobody who learns was present in so many rounds
+                if not len(advantage):  # nobody who learns was present
                     continue
                 if has_critic and len(advantage) > 1:
                     advantage = (advantage - advantage.mean()) / (advantage.std() + EPSILON)
@@ -187,12 +195,13 @@ def learn(run: Run) -> Trained:
                 gradient.mul_((MAX_GRAD_NORM / (torch.linalg.vector_norm(gradient) + EPSILON)).clamp(max=1))
                 optimizer.step()
         update += 1
+        agent_steps += n_learning
 
         measured = episode_metrics(engine)
         metrics = {name: measure.float().mean() for name, measure in measured.items()}
         if company is not None:  # what others get is beside the point
             metrics["learners_return"] = measured["return"][:, learners].float().mean()
-        run.report(update * n_rows, dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True)))
+        run.report(agent_steps, dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True)))
         if run.is_due:
             run.keep(
                 {
@@ -245,13 +254,26 @@ def discounted(rewards: Tensor, gamma: float) -> Tensor:
     return sums
 
 
-def relative(worth: Tensor, settings: GroupSettings) -> Tensor:
-    """Advantages over the group, ``(T, E, N)`` → ``(T, E, N)``. Replicas are adjacent cooperatives."""
+def relative(worth: Tensor, settings: GroupSettings, learning: Tensor | None = None) -> Tensor:
+    """Advantages over the group, ``(T, E, N)`` → ``(T, E, N)``. Replicas are adjacent cooperatives.
+
+    Args:
+        worth: What is compared.
+        settings: Who is compared, and how.
+        learning: Who learns, bool ``(T, E, N)``; all by default. The others are in no group, and their advantages are not numbers.
+    """
+    if learning is not None:
+        worth = worth.where(learning, torch.nan)
     among_agents = settings.group == "agents"
     groups = worth[:, :, None] if among_agents else worth.unflatten(1, (-1, settings.group_size))  # (T, E, 1, N) or (T, E / G, G, N)
     dim = 3 if among_agents else 2
-    gaps = groups - groups.mean(dim=dim, keepdim=True)
-    spread = gaps.std(correction=0) if settings.spread == "update" else gaps.std(dim=dim, correction=0, keepdim=True)
+    if learning is None:
+        gaps = groups - groups.mean(dim=dim, keepdim=True)
+        spread = gaps.std(correction=0) if settings.spread == "update" else gaps.std(dim=dim, correction=0, keepdim=True)
+    else:
+        gaps = groups - groups.nanmean(dim=dim, keepdim=True)
+        squares = gaps.square()  # a group's gaps have mean 0
+        spread = (squares.nanmean() if settings.spread == "update" else squares.nanmean(dim=dim, keepdim=True)).sqrt()
     return (gaps / (spread + GROUP_EPSILON)).flatten(1, 2)
 
 

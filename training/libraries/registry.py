@@ -44,11 +44,13 @@ class Algorithm:
         actions: Forms of actions that it takes.
         masks: Whether it respects action masks. If it does not, a proxy may choose a lot that has nothing to contribute; then that lot
             contributes nothing.
+        participation: Whether it leaves those who are absent out of what it learns from, where only some are present in a round.
     """
 
     settings: type[TrainSettings]
     actions: tuple[ActionForm, ...] = BOTH
     masks: bool = False
+    participation: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,17 @@ class Library:
 LIBRARIES: Mapping[str, Library] = {
     "sb3": Library(
         "Stable-Baselines3 on the vectorised face, with a row for every proxy",
-        {"ppo": Algorithm(PPOSettings), "a2c": Algorithm(A2CSettings), "dqn": Algorithm(QSettings, CODES)},
+        {
+            "ppo": Algorithm(PPOSettings, participation=True),
+            "a2c": Algorithm(A2CSettings, participation=True),
+            "dqn": Algorithm(QSettings, CODES),
+        },
         seats=True,
         core=("stable_baselines3",),
     ),
     "sb3-contrib": Library(
         "Stable-Baselines3 contrib, on the same face",
-        {"maskable_ppo": Algorithm(PPOSettings, masks=True)},
+        {"maskable_ppo": Algorithm(PPOSettings, masks=True, participation=True)},
         "sb3-contrib",
         ("sb3_contrib",),
         seats=True,
@@ -120,9 +126,9 @@ LIBRARIES: Mapping[str, Library] = {
     "ippo": Library(
         "our own single file on the engine's tensors: the fastest",
         {
-            "ppo": Algorithm(EngineSettings, ("multi_discrete",), masks=True),
-            "grpo": Algorithm(GroupSettings, ("multi_discrete",), masks=True),
-            "ospo": Algorithm(GroupSettings, ("multi_discrete",), masks=True),
+            "ppo": Algorithm(EngineSettings, ("multi_discrete",), masks=True, participation=True),
+            "grpo": Algorithm(GroupSettings, ("multi_discrete",), masks=True, participation=True),
+            "ospo": Algorithm(GroupSettings, ("multi_discrete",), masks=True, participation=True),
         },
         seats=True,
     ),
@@ -161,15 +167,17 @@ def settings_for(library: str = "sb3", algo: str | None = None, **fields: Any) -
         **fields: Fields of the algorithm's settings.
 
     Raises:
-        ValueError: If the library does not have the algorithm, or a field is wrong.
+        ValueError: If the library does not have the algorithm, a field is wrong, or the algorithm cannot train what the scenario asks for.
     """
     algo, algorithm = find(library, algo)
     if fields.get("seats"):
         _require_seats(library)
     try:
-        return algorithm.settings(library=library, algo=algo, **{"actions": algorithm.actions[0], **fields})
+        settings = algorithm.settings(library=library, algo=algo, **{"actions": algorithm.actions[0], **fields})
     except ValidationError as error:
         raise ValueError("; ".join(map(str, problems(error)))) from None
+    _require_participation(settings)
+    return settings
 
 
 def _require_seats(library: str) -> None:
@@ -178,6 +186,17 @@ def _require_seats(library: str) -> None:
         raise ValueError(
             f"library {library!r} cannot train around agents in fixed seats: leave out the seats and the scenario's population, or use one "
             f"of {able}"
+        )
+
+
+def _require_participation(settings: TrainSettings) -> None:
+    scenario = settings.scenario
+    if scenario.samples_some and not LIBRARIES[settings.library].algorithms[settings.algo].participation:
+        able = {name: [algo for algo, one in library.algorithms.items() if one.participation] for name, library in LIBRARIES.items()}
+        listed = "; ".join(f"{name}: {', '.join(algos)}" for name, algos in able.items() if algos)
+        raise ValueError(
+            f"scenario {scenario.name!r} has participation, and {settings.library} {settings.algo} would learn from those who are absent, "
+            f"too: use one of {listed}"
         )
 
 
@@ -197,7 +216,7 @@ def learner(settings: TrainSettings) -> Callable[[Run], Trained]:
 
     Raises:
         ValueError: If the library does not have the algorithm, the settings are of another class, the algorithm does not take this form of
-            actions, or the library is not installed. The message then has the command that installs it.
+            actions or this scenario, or the library is not installed. The message then has the command that installs it.
     """
     algo, algorithm = find(settings.library, settings.algo)
     if type(settings) is not algorithm.settings:
@@ -208,6 +227,7 @@ def learner(settings: TrainSettings) -> Callable[[Run], Trained]:
         raise ValueError(f"actions={settings.actions!r}: {settings.library} {algo} takes {' or '.join(algorithm.actions)}")
     if settings.seats:
         _require_seats(settings.library)
+    _require_participation(settings)
     library = LIBRARIES[settings.library]
     if missing := missing_packages(library):
         raise ValueError(

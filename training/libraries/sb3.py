@@ -1,8 +1,9 @@
 """Stable-Baselines3: PPO, A2C and DQN on the vectorised face, where every proxy of every cooperative is a row.
 
 Where only some agents are present in a round (the scenario has ``participation``), PPO and A2C leave the rows of the absent out of what
-they learn from (:class:`PresentRows`). DQN and the algorithms of Stable-Baselines3 contrib take them in, with the reward that they have:
-they tell little, and cost as much. Agent-steps count those present.
+they learn from (:class:`PresentRows`) and out of the statistics that normalise. An update then takes whole episodes, A2C's too. DQN is
+refused: a replay buffer of single rounds knows nothing of an agent's next own round. Agent-steps count those present; where some of these
+do not learn, they are the expected number of those who do.
 
 Interrupted runs continue from their checkpoints, to the same numbers. A checkpoint of DQN holds the replay buffer, so it is as large as
 that: twice an observation and sixteen bytes for each agent-step of ``buffer_size``.
@@ -23,6 +24,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -58,12 +60,15 @@ def learn(run: Run) -> Trained:
     return learn_on_rows(run, algorithm)
 
 
-def learn_on_rows(run: Run, begin: Callable[[Run, VecNormalize, dict[str, int]], BaseAlgorithm]) -> Trained:
+def learn_on_rows(
+    run: Run, begin: Callable[[Run, VecNormalize, dict[str, int]], BaseAlgorithm], buffer: type[PresentRows] | None = None
+) -> Trained:
     """Train on the vectorised face.
 
     Args:
         run: The run.
         begin: Makes the algorithm; see :func:`algorithm`.
+        buffer: What holds its rollouts where only some are present in a round; :class:`PresentRows` by default.
     """
     settings = run.settings
     rows = CooperativeVecEnv(
@@ -76,8 +81,8 @@ def learn_on_rows(run: Run, begin: Callable[[Run, VecNormalize, dict[str, int]],
     )
     env, seen = normalised(rows, rows.engine.layout, settings.gamma)
     model = begin(run, env, rows.policy_kwargs)
-    if settings.scenario.participation is not None:
-        learn_from_those_present(model, rows, settings)
+    if settings.scenario.samples_some:
+        learn_from_those_present(model, rows, settings, buffer or PresentRows)
 
     def metrics() -> dict[str, float]:
         return {name: float(measure.mean()) for name, measure in rows.last_episode.items()}
@@ -89,12 +94,15 @@ class PresentRows(RolloutBuffer):
     """Rollouts in which only some rows are present in a round: the others are left out of what is learned from.
 
     Returns are over own rounds: a row that is absent chooses nothing, and what it is rewarded with meanwhile is added to the reward of the
-    round in which it was last present; see :mod:`~proxycoop.training.libraries.shared.own_rounds`.
+    round in which it was last present; see :mod:`~proxycoop.training.libraries.shared.own_rounds`. So a rollout holds whole episodes: what
+    comes after it would be missing.
 
     Args:
         rows: The rows.
         like: The buffer whose place it takes.
     """
+
+    columns: tuple[str, ...] = ("observations", "actions", "values", "log_probs", "advantages", "returns")
 
     def __init__(self, rows: CooperativeVecEnv, like: RolloutBuffer) -> None:
         self._rows = rows
@@ -123,7 +131,13 @@ class PresentRows(RolloutBuffer):
         self._now = self._rows.present()
 
     def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: NDArray[np.bool_]) -> None:
-        """Generalised advantage estimation over own rounds; the arguments are Stable-Baselines3's."""
+        """Generalised advantage estimation over own rounds; the arguments are Stable-Baselines3's.
+
+        Raises:
+            ValueError: If an episode goes on after the rollout.
+        """
+        if not dones.all():
+            raise ValueError("n_steps: with participation, a rollout holds whole episodes: make it a multiple of the horizon")
         goes_on = np.concatenate([1 - self.episode_starts[1:], 1 - dones[None].astype(np.float32)])  # (T, rows)
         later_value = last_values.clone().cpu().numpy().flatten()
         later, waiting = np.zeros_like(later_value), np.zeros_like(later_value)
@@ -137,9 +151,15 @@ class PresentRows(RolloutBuffer):
         self.returns = self.advantages + self.values
 
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
-        """Minibatches of the rows that were present, in random order."""
+        """Minibatches of the rows that were present, in random order.
+
+        Raises:
+            ValueError: If none was.
+        """
+        if not self.present.any():
+            raise ValueError("nobody who learns was present in a whole update: raise num_cooperatives, or give fewer seats to others")
         if not self.generator_ready:
-            for name in ("observations", "actions", "values", "log_probs", "advantages", "returns"):
+            for name in self.columns:
                 setattr(self, name, self.swap_and_flatten(getattr(self, name)))
             self.generator_ready = True
         there = np.flatnonzero(self.swap_and_flatten(self.present))
@@ -148,13 +168,14 @@ class PresentRows(RolloutBuffer):
             yield self._get_samples(drawn[first : first + (batch_size or len(drawn))])
 
 
-def learn_from_those_present(model: BaseAlgorithm, rows: CooperativeVecEnv, settings: TrainSettings) -> None:
-    """Leave rows that are absent out of what PPO and A2C learn from. Other algorithms learn from all rows."""
-    buffer = getattr(model, "rollout_buffer", None)
-    if type(buffer) is RolloutBuffer:
-        vars(model)["rollout_buffer"] = PresentRows(rows, buffer)
-        if isinstance(model, PPO) and isinstance(settings, PPOSettings):
-            model.batch_size = settings.minibatch(buffer.buffer_size * settings.num_cooperatives * settings.scenario.n_seats)
+def learn_from_those_present(model: BaseAlgorithm, rows: CooperativeVecEnv, settings: TrainSettings, kind: type[PresentRows]) -> None:
+    """Leave rows that are absent out of what an on-policy algorithm learns from."""
+    assert isinstance(model, OnPolicyAlgorithm)  # others are refused before
+    model.rollout_buffer = kind(rows, model.rollout_buffer)
+    if isinstance(settings, PPOSettings):
+        scenario = settings.scenario
+        n_rows = settings.num_cooperatives * scenario.horizon * scenario.n_seats * settings.n_learners // scenario.n_agents  # expected
+        vars(model)["batch_size"] = settings.minibatch(n_rows)
 
 
 def algorithm(run: Run, env: VecNormalize, policy_kwargs: dict[str, int]) -> BaseAlgorithm:
@@ -194,7 +215,7 @@ def steps_of(settings: TrainSettings, n_rows: int) -> tuple[int, int]:
     """Agent-steps of an update (for DQN, of an episode), and of the training, rounded up to a multiple of these."""
     per_update = n_rows * (settings.n_steps if isinstance(settings, A2CSettings) else settings.scenario.horizon)
     total = settings.total_steps
-    if settings.scenario.participation is not None:  # the library counts all rows, and we count those present
+    if settings.scenario.samples_some:  # the library counts all rows, and we count those present
         total = math.ceil(total * settings.scenario.n_agents / settings.scenario.n_seats)
     return per_update, -(-total // per_update) * per_update
 

@@ -1,8 +1,12 @@
-"""Stable-Baselines3 contrib: PPO that respects action masks (Huang & Ontañón 2022)."""
+"""Stable-Baselines3 contrib: PPO that respects action masks (Huang & Ontañón 2022).
+
+Where only some agents are present in a round, it learns from these, as PPO does; see :mod:`~proxycoop.training.libraries.sb3`.
+"""
 
 from __future__ import annotations
 
 from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.buffers import MaskableRolloutBuffer
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -19,9 +23,15 @@ class MaskableLotPolicy(SharedOverLots, MaskableActorCriticPolicy):
     """
 
 
+class MaskablePresentRows(sb3.PresentRows, MaskableRolloutBuffer):  # type: ignore[misc]  # their minibatches are named differently
+    """:class:`~proxycoop.training.libraries.sb3.PresentRows` with action masks."""
+
+    columns = (*sb3.PresentRows.columns, "action_masks")
+
+
 def learn(run: Run) -> Trained:
     """Train. An interrupted run continues from its checkpoint, to the same numbers."""
-    return sb3.learn_on_rows(run, _maskable_ppo)
+    return sb3.learn_on_rows(run, _maskable_ppo, MaskablePresentRows)
 
 
 def _maskable_ppo(run: Run, env: VecNormalize, policy_kwargs: dict[str, int]) -> MaskablePPO:

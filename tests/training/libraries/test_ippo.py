@@ -234,9 +234,9 @@ def test_ospo_looks_at_one_round_and_grpo_at_the_rest(small, tmp_path, monkeypat
     seen = {}
     relative, step = ippo.relative, Engine.step
 
-    def spy(worth, chosen):
+    def spy(worth, chosen, learning):
         seen["worth"] = worth.clone()
-        return relative(worth, chosen)
+        return relative(worth, chosen, learning)
 
     def record(engine, actions):
         result = step(engine, actions)

@@ -103,9 +103,6 @@ def test_a_training_with_a_sample_of_all_is_the_training_without_participation(t
 def test_libraries_learn_from_those_present_beside_others_who_do_not_learn(library, algo, tmp_path):
     more = {"reward.scale": 100.0, "lots.per_principal": 2}
     made = scenario.load("digits", principals=12, horizon=3, participation={"sample": 4}, **more)
-    given = {"n_steps": 3} if algo == "a2c" else {}
-    run = settings_for(
-        library, algo, scenario=made, credit="loo", total_steps=60, num_cooperatives=4, splits=1, seats=("0=none", "5=all"), **given
-    )
+    run = settings_for(library, algo, scenario=made, credit="loo", total_steps=60, num_cooperatives=4, splits=1, seats=("0=none", "5=all"))
     folder = train(run, tmp_path / "run", tensorboard=False)
     assert (folder / "policy.pt").is_file()

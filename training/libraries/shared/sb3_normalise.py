@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from ....envs.observations.layout import ObservationLayout
+from ....envs.vector import CooperativeVecEnv
 
 Floats = NDArray[np.float64]
 
@@ -39,9 +42,63 @@ class PooledMeanStd(RunningMeanStd):
         return mean, variance
 
 
+class PresentMeanStd(PooledMeanStd):
+    """The same, of the rows that are present in the round to come.
+
+    Args:
+        rows: The rows.
+    """
+
+    def __init__(self, rows: CooperativeVecEnv) -> None:
+        super().__init__(rows.engine.layout)
+        self._rows = rows
+
+    def update(self, arr: NDArray[Any]) -> None:
+        """Add what those present observe, of all rows' observations ``(E·N, size)``."""
+        present = self._rows.present()
+        if present.any():
+            super().update(arr[present])
+
+
+class PresentNormalize(VecNormalize):
+    """Normalisation where only some rows are present in a round: the others are in no statistic.
+
+    A discounted sum of rewards is over a row's own rounds, and is counted when its own round is complete: before its next one, or when the
+    episode ends. See :mod:`~proxycoop.training.libraries.shared.own_rounds`.
+
+    Args:
+        rows: The rows.
+        gamma: Discount per own round.
+    """
+
+    def __init__(self, rows: CooperativeVecEnv, gamma: float) -> None:
+        super().__init__(rows, gamma=gamma)
+        self._rows = rows
+        self._here = self._begun = np.zeros(rows.num_envs, dtype=np.bool_)
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Take the actions of all rows, and note who is present."""
+        self._here = self._rows.present()
+        self._begun = self._here if self._rows.engine.t == 0 else self._begun | self._here
+        super().step_async(actions)
+
+    def _update_reward(self, reward: NDArray[Any]) -> None:
+        self.returns = np.where(self._begun, np.where(self._here, self.returns * self.gamma, self.returns) + reward, 0)
+        has_ended = self._rows.engine.t == 0  # and the next episode has begun
+        complete = self._begun if has_ended else self._begun & self._rows.present()
+        if complete.any():
+            self.ret_rms.update(self.returns[complete])
+
+
 def normalised(rows: VecEnv, layout: ObservationLayout, gamma: float) -> tuple[VecNormalize, PooledMeanStd]:
-    """Stable-Baselines3's normalisation of observations and returns, pooled over lots, and its statistics of observations."""
-    env = VecNormalize(rows, gamma=gamma)
-    statistics = PooledMeanStd(layout)
+    """Stable-Baselines3's normalisation of observations and returns, pooled over lots, and its statistics of observations.
+
+    Where only some rows are present in a round, both are of these.
+    """
+    if isinstance(rows, CooperativeVecEnv) and rows.engine.scenario.samples_some:
+        env: VecNormalize = PresentNormalize(rows, gamma)
+        statistics: PooledMeanStd = PresentMeanStd(rows)
+    else:
+        env, statistics = VecNormalize(rows, gamma=gamma), PooledMeanStd(layout)
     env.obs_rms = statistics  # type: ignore[assignment]  # annotated for dictionary observations only
     return env, statistics
