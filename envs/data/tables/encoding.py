@@ -220,8 +220,8 @@ def _require_finite(column: Column, what: str) -> None:
         if wrong.any():
             row = int(np.argmax(wrong))
             raise ValueError(
-                f"{what}: column {one_line(column.name)!r} holds {column.numbers[row]} in row {row + 1}; {wrong.sum():,} entries in all are "
-                f"{are}: correct them, or leave the column out with data.file.drop"
+                f"{what}: column {one_line(column.name)!r} holds {column.numbers[row]} in row {row + 1}; {wrong.sum():,} entries in all "
+                f"are {are}: correct them, or leave the column out with data.file.drop"
             )
 
 
