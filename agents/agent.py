@@ -90,8 +90,22 @@ class Agent(ABC):
     @classmethod
     def plays(cls, scenario: Scenario) -> bool:
         """Whether the agent can play this scenario. Nearly all agents can play every scenario."""
+        return not cls.lacks(scenario)
+
+    @classmethod
+    def lacks(cls, scenario: Scenario) -> str:
+        """What the scenario lacks for it to play, as a sentence with the remedy; empty if nothing."""
         del scenario
-        return True
+        return ""
+
+    def check_scenario(self, scenario: Scenario) -> None:
+        """Refuse a scenario that the agent cannot play.
+
+        Raises:
+            ValueError: If it cannot. The message says what the scenario lacks, if the agent knows.
+        """
+        if not self.plays(scenario):
+            raise ValueError(self.lacks(scenario) or f"agent {type(self).__name__} cannot play scenario {scenario.name!r}")
 
     def watch(self, engine: Engine) -> None:  # noqa: B027  # only privileged agents look at it
         """Take the engine. This is called only for :attr:`privileged` agents."""
@@ -206,6 +220,7 @@ def play(
     checked_agent("agent", agent)
     if not isinstance(engine, Engine):
         raise ValueError(f"engine={engine!r}: must be an Engine, as from Engine('digits', credit='loo', num_envs=8)")
+    agent.check_scenario(engine.scenario)
     observations = engine.reset(seeds, copies=copies)
     if agent.privileged:
         agent.watch(engine)

@@ -67,9 +67,9 @@ class BestReply(PrivilegedAgent):
         self.converged: list[Tensor] = []
 
     @classmethod
-    def plays(cls, scenario: Scenario) -> bool:
-        """Only where all agents take part in every round."""
-        return scenario.participation is None
+    def lacks(cls, scenario: Scenario) -> str:
+        """All agents in every round, if only some take part."""
+        return scenario.lacks_everybody("agent best_reply")
 
     def watch(self, engine: Engine) -> None:
         """Take the engine, to look into it. All seats are this agent's, until :meth:`sit` says otherwise."""

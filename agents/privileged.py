@@ -43,9 +43,11 @@ class Planner(PrivilegedAgent):
     """
 
     @classmethod
-    def plays(cls, scenario: Scenario) -> bool:
-        """Only where the utility has a gradient."""
-        return scenario.utility == "neg_log_loss"
+    def lacks(cls, scenario: Scenario) -> str:
+        """A utility with a gradient, if the scenario's has none."""
+        if scenario.utility == "neg_log_loss":
+            return ""
+        return f"agent planner needs a utility with a gradient, and utility={scenario.utility} has none: use utility: neg_log_loss"
 
     def choose(self, observations: Tensor) -> Tensor:
         """The lots that will be admitted and whose gain for everybody exceeds their cost."""

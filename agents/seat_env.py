@@ -62,6 +62,7 @@ class SeatEnv(gymnasium.Env[NDArray[np.float32], Any]):
         self.seat = whole_number("seat", seat, 0, last, f"seats go from 0 to {last}")
         own = make(others) if isinstance(others, str) else _own_copy(checked_agent("others", others))
         self.others = populated(own, self.engine.scenario)
+        self.others.check_scenario(self.engine.scenario)
         self.render_mode = render_mode
         self._codec = ActionCodec(actions, self.engine.num_items)
         self.observation_space: Any = observation_space(self.engine.layout)

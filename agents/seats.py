@@ -39,6 +39,11 @@ class Seats(Agent):
         self.members = list(dict.fromkeys([default, *self.others.values()]))
         self.privileged = any(agent.privileged for agent in self.members)
 
+    def check_scenario(self, scenario: Scenario) -> None:
+        """Refuse a scenario that a policy cannot play."""
+        for agent in self.members:
+            agent.check_scenario(scenario)
+
     def watch(self, engine: Engine) -> None:
         """Pass the engine on to the privileged policies, and tell them their seats."""
         for agent in self.members:
@@ -101,6 +106,11 @@ class Mixture(Agent):
             raise ValueError(f"plays must be (environments, seats) of numbers from 0 to {len(self.policies) - 1}, one for each policy")
         self.playing = plays
 
+    def check_scenario(self, scenario: Scenario) -> None:
+        """Refuse a scenario that a policy cannot play."""
+        for policy in self.policies:
+            policy.check_scenario(scenario)
+
     def begin(self, layout: ObservationLayout, keys: Tensor) -> None:
         """Begin an episode for every policy."""
         super().begin(layout, keys)
@@ -152,8 +162,8 @@ def require_playable(name: str, scenario: Scenario, where: str) -> None:
     """
     agent = class_of(name)
     if not getattr(agent, "plays", Agent.plays)(scenario):
-        lacks = getattr(agent, "lacks", None)
-        raise ValueError(f"{where}: {lacks(scenario) if lacks else f'agent {name!r} cannot play scenario {scenario.name!r}'}")
+        lacking = getattr(agent, "lacks", Agent.lacks)(scenario)
+        raise ValueError(f"{where}: {lacking or f'agent {name!r} cannot play scenario {scenario.name!r}'}")
 
 
 def populated(policy: Agent, scenario: Scenario) -> Agent:

@@ -411,6 +411,19 @@ class Scenario(Settings):
         """Whether some proxies are absent in every round."""
         return self.n_seats < self.n_agents
 
+    def lacks_everybody(self, what: str) -> str:
+        """Why what needs all agents in every round is not possible, as a sentence with the remedy; empty if it is.
+
+        Args:
+            what: What needs them.
+        """
+        if self.participation is None:
+            return ""
+        return (
+            f"scenario {self.name!r} has participation: {what} needs all agents in every round, but {self.n_seats:,} of "
+            f"{self.n_agents:,} are present; use a scenario without participation"
+        )
+
     def require_everybody(self, what: str) -> None:
         """Refuse what needs all agents in every round.
 
@@ -418,13 +431,10 @@ class Scenario(Settings):
             what: What needs them, for the message.
 
         Raises:
-            ValueError: If only some are present in a round.
+            ValueError: If the scenario has participation.
         """
-        if self.participation is not None:
-            raise ValueError(
-                f"scenario {self.name!r} has participation: {what} needs all agents in every round, but {self.n_seats:,} of "
-                f"{self.n_agents:,} are present; use a scenario without participation"
-            )
+        if lacking := self.lacks_everybody(what):
+            raise ValueError(lacking)
 
     @property
     def names(self) -> Names | None:

@@ -226,6 +226,11 @@ def _require_served_in_part(scenario: Scenario, rule: CreditRule, name: str) -> 
     """Refuse a rule that cannot serve rounds in which only some agents are present; see :func:`require_served`."""
     m, n = scenario.n_seats, scenario.n_agents
     who = f"scenario {scenario.name!r}, in which {m:,} of {n:,} agents are present in a round"
+    if "vetoes" in rule.needs and not scenario.samples_some:
+        raise ValueError(
+            f"credit rule {name!r} cannot serve scenario {scenario.name!r} with participation, which counts verdicts by profiles, not by "
+            f"agents: participation.sample={m:,} is everybody, so leave participation out"
+        )
     if "vetoes" in rule.needs:
         raise ValueError(
             f"credit rule {name!r} cannot serve {who}: it asks what each coalition would have let through, but the profiles of all "

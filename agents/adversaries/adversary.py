@@ -45,11 +45,6 @@ class Adversary(Agent):
         self.honest = Honest()
 
     @classmethod
-    def plays(cls, scenario: Scenario) -> bool:
-        """Whether the scenario has something that it uses."""
-        return not cls.lacks(scenario)
-
-    @classmethod
     def lacks(cls, scenario: Scenario) -> str:
         """What the scenario lacks for it to play, as a sentence with the remedy; empty if nothing."""
         return cls._lacks_items(ObservationLayout.of(scenario).items)

@@ -24,10 +24,11 @@ def peer_gains(model: Model, lots: DrawnLots, start: Tensor, parts: Tensor) -> T
         ``(E, N, N)``, in nats. Entry ``[:, j, i]`` is by how much agent i's part lowers agent j's loss.
     """
     x, y = lots.inputs.flatten(1, 3), lots.y.flatten(1, 3)  # (E, NKR, D), (E, NKR)
-    weight = (lots.present.to(start.dtype) / lots.samples.sum(dim=1)[:, None, None]).flatten(1)  # (N, KR)
+    n_rows = lots.samples.sum(dim=-1)[..., None, None]  # the same in all environments, unless a sample of all takes part
+    weight = (lots.present.to(start.dtype) / n_rows).flatten(-2)  # (N, KR) or (E, N, KR)
 
     def loss(theta: Tensor) -> Tensor:
-        of_rows: Tensor = cross_entropy(model.logits(theta, x), y).unflatten(1, weight.shape)  # (E, N, KR)
+        of_rows: Tensor = cross_entropy(model.logits(theta, x), y).unflatten(1, weight.shape[-2:])  # (E, N, KR)
         return (of_rows * weight).sum(dim=-1)
 
     before = loss(start)

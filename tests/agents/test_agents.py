@@ -89,6 +89,25 @@ def test_planner_contributes_what_its_first_order_gain_pays_for(engine):
         assert bool(agent.choose(engine.observations)[environment, i, k]) == expected
 
 
+def test_agents_that_say_that_they_cannot_play_a_scenario_are_refused_before_anything_is_played():
+    class Alone(agents.AGENTS["honest"]):
+        """Plays no cooperative of several."""
+
+        @classmethod
+        def plays(cls, scenario):
+            return scenario.principals == 1
+
+    for agent, changes, message in (
+        (agents.make("planner"), {"utility": "accuracy", "reward.scale": 1.0}, "agent planner needs a utility with a gradient"),
+        (agents.make("plagiarist"), {}, "agent Plagiarist needs blend"),
+        (Alone(), {}, "agent Alone cannot play scenario 'breast_cancer'"),
+    ):
+        engine = Engine(scenario.load("breast_cancer", **changes), None)
+        with pytest.raises(ValueError, match=message):
+            agents.play(engine, agent)
+        assert not engine.history
+
+
 STRICT = [{"holders": 1, "tolerances": {"missed_cancer": 0.1}}]
 COOPERATIVES = {
     "fixed weights": {},

@@ -10,6 +10,7 @@ import torch
 
 from proxycoop import agents, credit
 from proxycoop.agents.equilibrium import STARTS, best_replies, best_reply, equilibria, start_of
+from proxycoop.agents.seats import require_playable
 from proxycoop.envs import Engine, scenario
 
 STRICT = [{"holders": 1, "tolerances": {"missed_cancer": 0.05}}]
@@ -48,6 +49,19 @@ def lone_gains(engine):
     """What each admissible lot adds, in reward units, (E, N, K)."""
     look = engine.prospect
     return engine.reward_scale * look.proposals.share * engine.predicted_gain()
+
+
+def test_where_only_some_take_part_it_is_refused_before_anything_is_played():
+    some = scenario.load("breast_cancer", **SMALL | {"participation": {"sample": 2}})
+    engine = Engine(some, "equal", 2)
+    beside = agents.Seats(agents.make("honest"), {1: agents.make("best_reply")})
+    for agent in (agents.make("best_reply"), beside):
+        with pytest.raises(ValueError, match="agent best_reply needs all agents in every round, but 2 of 3 are present"):
+            agents.play(engine, agent)
+    with pytest.raises(ValueError, match="agent best_reply needs all agents"):
+        agents.SeatEnv(some, "equal", others="best_reply")
+    with pytest.raises(ValueError, match=r"^--seat 1=best_reply: .*agent best_reply needs all agents"):
+        require_playable("best_reply", some, "--seat 1=best_reply")
 
 
 @pytest.mark.parametrize("rule", ["loo", "shapley", "standalone", "in_run(order=1)"])

@@ -57,8 +57,9 @@ def stakes(scenario: Scenario, *, episodes: int = EPISODES, progress: Callable[[
         The cost, to two digits. The same scenario gives the same numbers.
 
     Raises:
-        ValueError: If the reward scale is not ``auto``, or the scenario does not fit its data.
+        ValueError: If the reward scale is not ``auto``, only some agents are present in a round, or the scenario does not fit its data.
     """
+    scenario.require_everybody("the cost at which best replies lose half")
     if scenario.reward.scale != "auto":
         raise ValueError(f"reward.scale={scenario.reward.scale}: must be auto, so that a cost has the same meaning in every scenario")
     n_clean = max(1.0, scenario.n_agents * scenario.lots.per_principal * (1 - scenario.lots.corruption.share))

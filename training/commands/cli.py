@@ -51,7 +51,7 @@ def main() -> None:
         app()
     except ValueError as error:
         finish()
-        complain(f"error: {error}\n")
+        complain(f"error: {_in_one_line(error)}\n")
         sys.exit(2)
     except (OSError, SystemExit) as stop:
         failure = finish() or (stop if isinstance(stop, OSError) else None)
@@ -60,6 +60,15 @@ def main() -> None:
         if not isinstance(failure, BrokenPipeError):
             complain(f"error: {failure}: the output is incomplete; what was done before is kept\n")
         sys.exit(1)
+
+
+def _in_one_line(error: ValueError) -> str:
+    """The error's message; of settings that were refused, as a scenario that was changed may be, what is wrong with each."""
+    from pydantic import ValidationError  # only now: --help and --version do without
+
+    from ...settings import problems
+
+    return "; ".join(map(str, problems(error))) if isinstance(error, ValidationError) else str(error)
 
 
 def _require_words(words: Sequence[str]) -> None:

@@ -102,6 +102,7 @@ def play(
     by_agent = plays_policy or policy is None
     seats = seats_of(seat, loaded, policy) if by_agent else playable(loaded.company | seats_given(seat, loaded), loaded)
     others = {place: agent_named(name, policy) for place, name in seats.items()}
+    everyone.check_scenario(loaded)
     engine = Engine(loaded, credit)
     books = {} if ledger is None else dict.fromkeys(ledger_files(ledger), "the ledger itself")
     outputs = outputs_of("play", overwrite, picture, scenarios=[scenario], run=policy, others=books)

@@ -1,9 +1,9 @@
 r"""How well a column alone predicts the label, on rows that it was not fitted to.
 
 Half of the rows fit, the other half judge. Words are scored by the classes' shares among the fitted rows with the same word, numbers by a
-decision tree of at most 16 leaves; where a column is empty counts as a word, or a number, of its own. What is judged is the area under the
-ROC curve: the probability that of two rows of different classes the one with the higher score for a class is of that class. Beyond two
-classes it is the mean over all pairs of classes (Hand & Till).
+decision tree of at most 16 leaves on their ranks, so that size and unit do not matter; where a column is empty counts as a word, or a
+number, of its own. What is judged is the area under the ROC curve: the probability that of two rows of different classes the one with the
+higher score for a class is of that class. Beyond two classes it is the mean over all pairs of classes (Hand & Till).
 
 A column is a *probable leak* if that area is almost 1 for certain: two standard errors below it, it is still at least :data:`ALMOST`. The
 standard error is that of Hanley & McNeil, with the rarest class against all others. Where a half holds fewer than :data:`FEWEST` rows of a
@@ -80,7 +80,9 @@ class Judge:
         """Every class's predicted share from a column of numbers, NaN where it is empty, ``(n_judged, n_classes)``."""
         from sklearn.tree import DecisionTreeClassifier
 
-        x = numbers[:, None].astype(np.float32)
+        used = np.concatenate([self.fit, self.judge])
+        x = np.full((len(numbers), 1), np.nan, dtype=np.float32)  # trees read single precision, which cuts the digits of large numbers
+        x[used, 0] = _ranks(numbers[used])
         tree = DecisionTreeClassifier(max_leaf_nodes=_LEAVES, min_samples_leaf=FEWEST // 2, random_state=_SEED)
         shares: NDArray[np.float64] = tree.fit(x[self.fit], self.labels[self.fit]).predict_proba(x[self.judge])
         return shares
@@ -101,6 +103,12 @@ class Judge:
         area = float(np.mean(areas))
         n_rare = int(np.bincount(labels).min())
         return Alone(area, _standard_error(area, n_rare, len(labels) - n_rare))
+
+
+def _ranks(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The place of each number among the different ones, ``(n,)``; NaN where it is NaN."""
+    place = np.unique(numbers, return_inverse=True)[1]  # NaN is one of them, the last
+    return np.where(np.isnan(numbers), np.nan, place.reshape(-1))
 
 
 def _area(score: NDArray[np.float64], labels: NDArray[np.int64], one: int, other: int) -> float:

@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from ... import credit as credit_rules
@@ -33,6 +34,7 @@ from ...envs.conduct import Conduct
 from ...envs.conduct.settings import FORGERIES, LEVERS, kind_of
 from ...envs.data.names import Names
 from ...registry import unknown_name
+from ...settings import problems
 from ..evaluate import held_out_splits
 from ..false_names import counted_once
 from ..intervals import Estimate
@@ -121,12 +123,14 @@ def tempting(scenario: Scenario, rule: str | None = None, kinds: Collection[str]
         kinds: The kinds of forgeries and levers that are wanted; all by default.
 
     Raises:
-        ValueError: If the substrate is vertical, where proxies hold columns.
+        ValueError: If the substrate is vertical, where proxies hold columns; if only some agents are present in a round; or if something
+            else in the scenario does not go with what proxies may do.
     """
     if scenario.conduct is not None and scenario.conduct.names:
         return scenario
     if scenario.substrate.kind == "vertical":
         raise ValueError(f"scenario {scenario.name!r} has substrate vertical: principals hold columns there, and nothing can be forged")
+    scenario.require_everybody("a scenario in which proxies may cheat")
     screening = scenario.screening
     own = () if scenario.conduct is None else scenario.conduct.cabal
     cabal = list(own or CABAL) if scenario.n_agents > len(CABAL) else []
@@ -147,7 +151,11 @@ def tempting(scenario: Scenario, rule: str | None = None, kinds: Collection[str]
     for part, known in (("forgeries", FORGERIES), ("levers", LEVERS)):
         given[part] = [{"kind": kind} for kind in known if fits.get(kind, True) and (kinds is None or kind in kinds)]
     parts = {name: getattr(scenario, name) for name in type(scenario).model_fields}
-    return Scenario.model_validate({**parts, "conduct": Conduct.model_validate(given)})
+    try:
+        return Scenario.model_validate({**parts, "conduct": Conduct.model_validate(given)})
+    except ValidationError as error:
+        why = "; ".join(map(str, problems(error)))
+        raise ValueError(f"scenario {scenario.name!r}, with a conduct of all that proxies may do: {why}") from None
 
 
 def gain_of(

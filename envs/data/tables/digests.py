@@ -46,7 +46,7 @@ def digest_of(source: str, file: TableFile) -> str:
     Raises:
         ValueError: If it cannot be read.
     """
-    digests = [_digest(path, (known := path.stat()).st_size, known.st_mtime_ns) for path in files_in(source, file)]
+    digests = [_digest(path, _state(path)) for path in files_in(source, file)]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
@@ -76,9 +76,15 @@ def opened(path: Path) -> BinaryIO:
         raise _unreadable(path, error) from error
 
 
+def _state(path: Path) -> tuple[int, ...]:
+    """What differs once a file has changed. Its time of change differs even where its size and its time of modification were put back."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 @lru_cache(maxsize=256)
-def _digest(path: Path, size: int, mtime_ns: int) -> str:
-    del size, mtime_ns  # parts of the key
+def _digest(path: Path, state: tuple[int, ...]) -> str:
+    del state  # a part of the key
     digest = hashlib.sha256()
     with opened(path) as file:
         try:

@@ -18,6 +18,7 @@ from .settings import PARTS, TableFile
 
 MOST_CLASSES = 100
 """A label with more different entries is refused: it is a measurement, or an identifier."""
+_LARGEST = float(np.finfo(np.float32).max)
 _NAMED = 5  # how many columns a message names
 _DATE = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([T ]\d{1,2}:\d{2}.*)?", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+", re.ASCII)
@@ -46,8 +47,8 @@ def encode(columns: Sequence[Column], told: Iterable[str], file: TableFile) -> T
         file: What the columns mean.
 
     Raises:
-        ValueError: If a column that is named is not there, entries are missing or not finite, the label has one class or too many, or a
-            feature has too many levels or only one.
+        ValueError: If a column that is named is not there, entries are missing, not finite or too large, the label has one class or too
+            many, or a feature has too many levels or only one.
     """
     what, told = f"data file {file.name!r}", list(told)
     by_name = {column.name: column for column in columns}
@@ -213,12 +214,15 @@ def _with_indicator(column: Column) -> list[tuple[str, NDArray[Any]]]:
 
 
 def _require_finite(column: Column, what: str) -> None:
-    if (wrong := np.isinf(column.numbers)).any():
-        row = int(np.argmax(wrong))
-        raise ValueError(
-            f"{what}: column {one_line(column.name)!r} holds {column.numbers[row]} in row {row + 1}; {wrong.sum():,} entries in all are "
-            "not finite: correct them, or leave the column out with data.file.drop"
-        )
+    """Refuse entries that are not finite, or not in single precision, in which models compute."""
+    size = np.abs(column.numbers)
+    for wrong, are in ((np.isinf(size), "not finite"), (size > _LARGEST, f"beyond ±{_LARGEST:.2g}")):
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise ValueError(
+                f"{what}: column {one_line(column.name)!r} holds {column.numbers[row]} in row {row + 1}; {wrong.sum():,} entries in all "
+                f"are {are}: correct them, or leave the column out with data.file.drop"
+            )
 
 
 def _listed(parts: Iterable[str], between: str = ", ") -> str:

@@ -274,6 +274,21 @@ def test_rules_that_need_the_same_agents_in_every_round_are_refused(rule: str, m
         Engine(small(), rule)
 
 
+@pytest.mark.parametrize("rows", [12, [5, 8, 11, 14]])
+def test_peers_rank_each_other_in_a_sample_of_all_as_without_participation(rows: int | list[int]) -> None:
+    whole, sampled = (
+        played(small(principals=4, profiles=[], participation=part, **{"lots.rows": rows}), "peer_ranking")
+        for part in (None, {"sample": 4})
+    )
+    for one, other in zip(whole.history, sampled.history, strict=True):
+        assert torch.equal(one.credit, other.credit)
+
+
+def test_a_veto_rule_says_of_a_sample_of_all_what_to_leave_out() -> None:
+    with pytest.raises(ValueError, match=r"participation\.sample=9 is everybody, so leave participation out"):
+        Engine(small(participation={"sample": 9}), "veto_shapley")
+
+
 def test_limits_on_the_number_of_agents_are_of_those_present() -> None:
     played(small(principals=300, participation={"sample": 6}), "shapley", seeds=range(1))
     with pytest.raises(ValueError, match="at most 20 agents, got 32"):

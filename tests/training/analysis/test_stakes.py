@@ -50,6 +50,11 @@ def test_between_two_costs_it_interpolates_over_the_logarithm(monkeypatch):
     assert made.cost == pytest.approx((low * high) ** 0.5, rel=0.05)
 
 
+def test_a_cooperative_in_which_only_some_take_part_is_refused():
+    with pytest.raises(ValueError, match=r"best replies lose half needs all agents in every round, but 2 of 6 are present"):
+        stakes(scenario.load("breast_cancer", participation={"sample": 2}))
+
+
 def test_a_scale_of_ones_own_is_refused():
     with pytest.raises(ValueError, match=r"reward.scale=2.0: must be auto"):
         stakes(scenario.load("breast_cancer", **{"reward.scale": 2}))

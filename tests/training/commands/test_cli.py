@@ -12,6 +12,7 @@ from proxycoop.credit import RULES, Equal
 from proxycoop.envs import Scenario, scenario
 from proxycoop.envs.values import VALUES
 from proxycoop.settings import describe
+from proxycoop.training.commands import cli
 
 
 def test_help_lists_every_command_and_every_command_has_examples(run):
@@ -22,6 +23,13 @@ def test_help_lists_every_command_and_every_command_has_examples(run):
         code, own, _ = run(command, "--help")
         assert code == 0
         assert "Example" in own
+
+
+def test_settings_that_a_command_itself_made_and_that_are_refused_give_one_line(run, monkeypatch):
+    monkeypatch.setattr(cli, "app", lambda: Scenario.model_validate(scenario.load("digits").to_dict() | {"horizon": 0, "weights": "none"}))
+    code, out, err = run("play")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("error: horizon: Input should be greater than or equal to 1 (got 0); weights: Input should be 'fixed' or")
 
 
 def test_lists_name_everything(run):

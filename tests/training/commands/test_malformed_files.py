@@ -79,6 +79,11 @@ CSV = {
     "a column without entries": (with_column("z", [""] * 600), ", missing: fill", "'z' hold no entry at all"),
     "only rows with gaps": (with_column("z", [""] * 600), ", missing: drop_rows", "drop_rows leaves no row; entries lack: 600 in 'z'"),
     "infinite numbers": (with_column("z", ["inf", *range(599)]), "", "column 'z' holds inf in row 1; 1 entries in all are not finite"),
+    "numbers beyond single precision": (
+        with_column("z", [*range(599), "-1e300"]),
+        "",
+        r"column 'z' holds -1e\+300 in row 600; 1 entries in all are beyond ±3.4e\+38",
+    ),
     "no row": ("a,b,label\n", "", "has a header and no rows"),
     "no header": ("\n".join(f"{i},{i % 3}" for i in range(9)), "", "its first line holds numbers, and must name the columns"),
     "an empty first line": ("\n" + TEXT, "", "its first line is empty"),

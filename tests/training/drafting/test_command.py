@@ -68,6 +68,15 @@ def test_wrong_words_are_refused_in_one_line(words, message, table, write, run, 
     assert [path.name for path in tmp_path.iterdir()] == ["loans.csv"]
 
 
+@pytest.mark.parametrize(("number", "are"), [("inf", "not finite"), ("1e300", "beyond ±3.4e+38")])
+def test_a_number_that_cannot_be_used_is_refused_in_one_line_with_its_column(number, are, table, write, run):
+    table["debt"] = [number, *range(2, 2 * len(table["default"]), 2)]
+    code, _, err = run("scenarios", "new", write(table), "--label", "default")
+    assert code == 2
+    assert f"column 'debt' holds {float(number)} in row 1; 1 entries in all are {are}" in err
+    assert err.count("\n") == 1
+
+
 def test_the_label_must_be_named(run):
     code, _, err = run("scenarios", "new", "loans.csv")
     assert code == 2

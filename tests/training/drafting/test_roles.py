@@ -57,6 +57,14 @@ def test_what_a_column_is_taken_for(column, role):
     assert found.role == role, found.why
 
 
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 1.7e18), (1e6, 1.7e18), (1e300, 0.0), (1e-300, 0.0), (1.0, -0.5)])
+def test_a_leak_is_seen_whatever_the_size_of_its_numbers(scale, offset):
+    """As in timestamps of nanoseconds, all of which are one number in single precision."""
+    leak = offset + scale * (1024 * LABELS + np.arange(N) % 9)
+    leak[:3] = np.nan, np.inf, -np.inf
+    assert Judge(LABELS).judged(numbers("updated", leak)).area > 0.99
+
+
 def test_names_that_were_given_come_before_guesses():
     ward, sex = words("ward", [["f", "m"][i // 2 % 2] for i in range(N)]), words("sex", [["f", "m"][i // 2 % 2] for i in range(N)])
     hospital = words("hospital", [["f", "m"][i // 2 % 2] for i in range(N)])

@@ -148,6 +148,25 @@ def test_a_tempted_scenario_has_what_fits_it(small):
         tempting(scenario.load("breast_cancer-vertical"))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"participation": {"sample": 2}}, "^scenario 'digits' has participation: a scenario in which proxies may cheat needs all agents"),
+        ({"privacy": {"noise": "step"}}, "^scenario 'digits', with a conduct of all that proxies may do: privacy.noise: noise=step does not"),
+    ],
+)
+def test_a_scenario_that_cannot_be_tempted_is_refused_in_one_line(run, changes, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        tempting(scenario.load("digits", weights="fixed", **changes))
+    ((part, of_part),) = changes.items()
+    ((name, value),) = of_part.items()
+    assert run("redteam", "loo", "-s", "digits", "--set", "weights=fixed", "--set", f"{part}.{name}={value}") == (
+        2,
+        "",
+        f"error: {refused.value}\n",
+    )
+
+
 def test_all_cheats_that_fit_are_measured(tempted):
     assert [one.cheat for one in gains(tempted, "equal", episodes=1, splits=1)] == list(CHEATS)
     with pytest.raises(ValueError, match=r"unknown cheat 'nope'.*known ones are free_rider"):

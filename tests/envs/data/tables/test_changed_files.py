@@ -73,6 +73,18 @@ def test_a_changed_file_is_refused_with_what_to_do(path, file, tmp_path):
     assert scenario.load(file) == anew
 
 
+def test_a_change_that_keeps_the_size_and_the_time_of_modification_is_noticed(path, file):
+    recorded = scenario.load(file)
+    before = path.stat()
+    path.write_text(path.read_text().replace("0,0,no", "9,0,no", 1))
+    while path.stat().st_ctime_ns == before.st_ctime_ns:  # until the clock of the file system has ticked
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    with pytest.raises(ValueError, match="has changed since it was recorded"):
+        Engine(recorded, "equal")
+
+
 def test_a_file_that_is_gone_is_told_when_it_is_needed(path, file, tmp_path):
     recorded = scenario.load(file).to_dict()
     path.unlink()
