@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..terminal import add_row, say, show, table_of
-from .calibration import examine
+from .calibration import examine, parts_told
 from .options import (
     PLAYED_FIRST,
     AgentOption,
@@ -167,7 +167,7 @@ def train(
 ) -> None:
     """Train proxies under a credit rule with one of the RL libraries, and save the policy with its scenario and seed."""
     from ..libraries.registry import settings_for
-    from ..train import tqdm_progress
+    from ..train import is_finished, tqdm_progress
     from ..train import train as run
     from .listings.rules import working
 
@@ -179,9 +179,18 @@ def train(
     say(f"credit: {working(credit, settings.scenario.n_seats)}\n")
     examine(loaded, scenario)
     bar, progress = tqdm_progress(f"{settings.scenario.name}, {credit}, {settings.library} {settings.algo}")
+    was_finished = resume and is_finished(out)
     with bar:
-        folder = run(settings, out, resume=resume, overwrite=overwrite, inputs=inputs_of([scenario]), progress=progress)
-    say(f"wrote {folder / 'policy.pt'}; next: proxycoop evaluate {folder}\n")
+        folder = run(
+            settings,
+            out,
+            resume=resume,
+            overwrite=overwrite,
+            inputs=inputs_of([scenario]),
+            progress=progress,
+            told=lambda text: say(f"{text}\n"),
+        )
+    say(f"{'there is' if was_finished else 'wrote'} {folder / 'policy.pt'}; next: proxycoop evaluate {folder}\n")
 
 
 def evaluate(
@@ -245,15 +254,17 @@ def evaluate(
     of = f"the training's {len(played)}" if home and trained else f"the scenario's {len(played)}" if home else f"{len(played)} held-out"
     where = f"{episodes} episodes on each of {of} data splits" if len(played) > 1 else f"{episodes} episodes"
     say(f"credit: {working(credit, loaded.n_seats)}\n{loaded.name}, {where}, played by {in_words(who, seats)}\n")
-    evaluation = measure(
-        loaded,
-        credit,
-        lambda: seated(maker(), seats, instead=True),
-        episodes=episodes,
-        seed=seed,
-        splits=played,
-        home=None if home else trained,
-    )
+    with parts_told() as move:
+        evaluation = measure(
+            loaded,
+            credit,
+            lambda: seated(maker(), seats, instead=True),
+            episodes=episodes,
+            seed=seed,
+            splits=played,
+            home=None if home else trained,
+            progress=move,
+        )
     table = table_of("measure", "mean", "± 95 %")
     for name, estimate in evaluation.measures.items():
         cells = ["–" if number is None else f"{number:.4g}" for number in (estimate.mean, estimate.half_width)]
