@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import socket
 import threading
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from proxycoop.envs import scenario
 from proxycoop.training.compare import cells, compare
-from proxycoop.training.executors import reachable, require_place
+from proxycoop.training.executors import cluster, reachable, require_place
 
 
 @pytest.fixture
@@ -93,6 +94,35 @@ def test_a_comparison_refuses_before_it_makes_its_folder(tmp_path):
     with pytest.raises(ValueError, match="no address"):
         compare(todo, tmp_path / "out", ray="here", quiet=True)
     assert not (tmp_path / "out").exists()
+
+
+class _Refusing:
+    """Ray as it is where the cluster has another token: native code writes a line for each try."""
+
+    class exceptions:
+        class AuthenticationError(Exception):
+            pass
+
+    @staticmethod
+    def init(**_: object) -> None:
+        os.write(2, b"[W 1 1] gcs_client.cc:210: Failed to get cluster ID: Unauthenticated: RPC error: InvalidAuthToken: it is incorrect\n")
+        os.write(2, b"another line\n")
+        raise ConnectionError("Failed to connect to Ray cluster at 127.0.0.1:6379")
+
+
+def test_another_token_is_one_line_about_authentication(capfd):
+    with pytest.raises(ValueError, match=r"--ray host:6379: the cluster refuses the authentication.*RAY_AUTH_TOKEN.*RAY_AUTH_MODE=disabled"):
+        cluster._join(_Refusing, "host:6379", [])
+    assert capfd.readouterr().err == "another line\n"
+
+
+def test_a_token_that_is_missing_is_the_same_line(monkeypatch):
+    def init(**_: object) -> None:
+        raise _Refusing.exceptions.AuthenticationError("no authentication token was found")
+
+    monkeypatch.setattr(_Refusing, "init", init)
+    with pytest.raises(ValueError, match="--ray auto: the cluster refuses the authentication"):
+        cluster._join(_Refusing, "auto", [])
 
 
 @pytest.mark.parametrize(
