@@ -91,7 +91,9 @@ def test_a_finished_run_is_not_run_again_and_not_overwritten(small, run_folder):
     before = (run_folder / "policy.pt").stat().st_mtime_ns
     with pytest.raises(ValueError, match="holds a run already: resume it with --resume"):
         train(settings(small), run_folder)
-    assert train(settings(small), run_folder, resume=True) == run_folder
+    told = []
+    assert train(settings(small), run_folder, resume=True, told=told.append) == run_folder
+    assert told == ["the run is already finished: nothing to do"]
     assert (run_folder / "policy.pt").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="run with another gamma, seed"):
         train(settings(small, seed=3, gamma=0.9), run_folder, resume=True)

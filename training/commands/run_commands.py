@@ -37,6 +37,7 @@ from .options import (
     outputs_of,
     playable,
     player,
+    rule_as_option,
     scenario_of_run,
     seats_given,
     seats_of,
@@ -102,7 +103,8 @@ def play(
     by_agent = plays_policy or policy is None
     seats = seats_of(seat, loaded, policy) if by_agent else playable(loaded.company | seats_given(seat, loaded), loaded)
     others = {place: agent_named(name, policy) for place, name in seats.items()}
-    engine = Engine(loaded, credit)
+    with rule_as_option():
+        engine = Engine(loaded, credit)
     books = {} if ledger is None else dict.fromkeys(ledger_files(ledger), "the ledger itself")
     outputs = outputs_of("play", overwrite, picture, scenarios=[scenario], run=policy, others=books)
     bookkeeper = None
@@ -172,7 +174,7 @@ def train(
     from .listings.rules import working
 
     loaded, chosen = load_scenario(scenario, overrides), hyperparameters(library, algo, hyper)
-    with named_as_options(chosen):
+    with named_as_options(chosen), rule_as_option():
         settings = settings_for(
             library, algo, scenario=loaded, credit=credit, seed=seed, total_steps=steps, seats=tuple(seat or ()), **chosen
         )
