@@ -130,6 +130,7 @@ def evaluate(
             ``overlap`` are not measured.
         unscreened: Whether to play the episodes once more where nobody screens. Without that, what is called ``unscreened_…`` is not
             measured.
+        progress: Called before each data split is played, and at the end: how many are done, of how many, and what is played now.
 
     Returns:
         Measures by name: means over episodes and splits with 95 % intervals. They are those of :func:`~proxycoop.envs.episode_metrics`, in

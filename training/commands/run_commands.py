@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..terminal import add_row, say, show, table_of
+from ..terminal import add_row, finish, say, show, table_of
 from .calibration import examine, parts_told
 from .options import (
     PLAYED_FIRST,
@@ -256,6 +256,7 @@ def evaluate(
     of = f"the training's {len(played)}" if home and trained else f"the scenario's {len(played)}" if home else f"{len(played)} held-out"
     where = f"{episodes} episodes on each of {of} data splits" if len(played) > 1 else f"{episodes} episodes"
     say(f"credit: {working(credit, loaded.n_seats)}\n{loaded.name}, {where}, played by {in_words(who, seats)}\n")
+    finish()  # what is evaluated is told before the work, also where standard output is no terminal
     with parts_told() as move:
         evaluation = measure(
             loaded,

@@ -286,9 +286,9 @@ def _join(ray: Any, address: str, sent: Sequence[str]) -> None:
 
 def _no_token(address: str) -> ValueError:
     return ValueError(
-        f"--ray {address}: the cluster refuses the authentication: it has a token, which this command lacks. Give the command the head's, as "
-        "RAY_AUTH_TOKEN or in ~/.ray/auth_token, which 'ray get-auth-token' prints on the head; or set RAY_AUTH_MODE=disabled for all "
-        "nodes and the command"
+        f"--ray {address}: the cluster refuses the authentication: it has a token, which this command lacks. Set "
+        "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to what 'ray get-auth-token' prints on the head; or RAY_AUTH_MODE=disabled for all nodes "
+        "and the command"
     )
 
 
