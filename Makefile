@@ -156,8 +156,9 @@ defences: $(READY)  ## reproduce what defends: attacks by aggregator and rule, r
 cluster: $(READY)  ## reproduce what two nodes of Ray do to a comparison, and what happens if parts of them die; minutes on idle cores
 	@$(QUIET) $(BIN)/python benchmarks/executors/cluster.py --markdown docs/results/cluster.md
 
-models: $(READY)  ## reproduce how good models of images get, and what proxies learn with them; what is done is kept; else half an hour
-	@$(BIN)/python benchmarks/people/people_models.py --scenarios fashion --markdown docs/results --pictures docs/results
+MODELS ?= fashion
+models: $(READY)  ## reproduce how good models that people use get, and what proxies learn (MODELS=fashion); what is done is kept; half an hour
+	@$(BIN)/python benchmarks/people/people_models.py --scenarios $(MODELS) --markdown docs/results --pictures docs/results
 
 temptations: $(READY)  ## reproduce what rules tempt proxies to do: two trials, all rules, three scenarios, five seeds; loyalty; exploits; five hours
 	@$(BIN)/python benchmarks/training/temptations.py --jobs 2 --markdown docs/results/temptations.md --pictures docs/results
