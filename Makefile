@@ -12,7 +12,7 @@ QUIET  := FLWR_TELEMETRY_ENABLED=0 RAY_USAGE_STATS_ENABLED=0
 TORCH_INDEX ?=
 torch_of = $(if $(TORCH_INDEX),$(1)/bin/python -m pip install --quiet --disable-pip-version-check --index-url $(TORCH_INDEX) $$(grep -E '^torch(vision)?==' $(2)),:)
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-postgres slow compat compat-changed $(OTHERS:%=compat-%) lint types bench operations estimators fidelity table sweeps lessons libraries values settlement temptations cluster defences traversal docs linkcheck clean
+.PHONY: help setup demo test test-postgres slow compat compat-changed $(OTHERS:%=compat-%) lint types bench operations estimators fidelity table sweeps lessons libraries values settlement temptations models cluster defences traversal docs linkcheck clean
 .PRECIOUS: .venv-%/.ready
 
 help:  ## list the targets
@@ -155,6 +155,10 @@ defences: $(READY)  ## reproduce what defends: attacks by aggregator and rule, r
 
 cluster: $(READY)  ## reproduce what two nodes of Ray do to a comparison, and what happens if parts of them die; minutes on idle cores
 	@$(QUIET) $(BIN)/python benchmarks/executors/cluster.py --markdown docs/results/cluster.md
+
+MODELS ?= fashion
+models: $(READY)  ## reproduce how good models that people use get, and what proxies learn (MODELS=fashion); what is done is kept; half an hour
+	@$(BIN)/python benchmarks/people/people_models.py --scenarios $(MODELS) --markdown docs/results --pictures docs/results
 
 temptations: $(READY)  ## reproduce what rules tempt proxies to do: two trials, all rules, three scenarios, five seeds; loyalty; exploits; five hours
 	@$(BIN)/python benchmarks/training/temptations.py --jobs 2 --markdown docs/results/temptations.md --pictures docs/results

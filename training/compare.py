@@ -258,6 +258,8 @@ def compare(
     require_place(jobs, ray)
     for cell in all_cells:
         _modules_of(cell)  # refuses what other processes cannot find
+    if not Path(out).exists():
+        require_buildable(all_cells)
     folder = output_folder(out)
     with locked(folder, "compare"):
         outputs = Outputs("compare", overwrite=overwrite, inputs=inputs)

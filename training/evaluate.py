@@ -113,6 +113,7 @@ def evaluate(
     splits: Sequence[int] | None = None,
     home: Sequence[int] | None = None,
     unscreened: bool = True,
+    progress: Callable[[int, int, str], object] | None = None,
 ) -> Evaluation:
     """Play episodes and measure.
 
@@ -129,6 +130,7 @@ def evaluate(
             ``overlap`` are not measured.
         unscreened: Whether to play the episodes once more where nobody screens. Without that, what is called ``unscreened_…`` is not
             measured.
+        progress: Called before each data split is played, and at the end: how many are done, of how many, and what is played now.
 
     Returns:
         Measures by name: means over episodes and splits with 95 % intervals. They are those of :func:`~proxycoop.envs.episode_metrics`, in
@@ -182,15 +184,28 @@ def evaluate(
     def seeds_of(index: int) -> range:
         return range(seed + index * episodes, seed + (index + 1) * episodes)
 
-    parts = [_on_split(scenario.on_split(one), credit, new_agent, seeds_of(index), unscreened) for index, one in enumerate(played)]
+    n_parts = len(played) + len(trained)
+
+    def told(done: int, what: str) -> None:
+        if progress is not None:
+            progress(done, n_parts, what)
+
+    parts = []
+    for index, one in enumerate(played):
+        told(index, f"data split {one}")
+        parts.append(_on_split(scenario.on_split(one), credit, new_agent, seeds_of(index), unscreened))
     by_split = {name: [Estimate.of(part.samples[name]).mean for part in parts] for name in parts[0].samples}
     if home is not None:
-        welfare = [_welfare(scenario.on_split(one), credit, new_agent(), seeds_of(index)) for index, one in enumerate(trained)]
+        welfare = []
+        for index, one in enumerate(trained):
+            told(len(played) + index, f"data split {one} of the training")
+            welfare.append(_welfare(scenario.on_split(one), credit, new_agent(), seeds_of(index)))
         at_home = sum(welfare) / len(welfare)
         by_split["home_welfare"] = [at_home] * len(parts)
         by_split["home_gap"] = [None if here is None else at_home - here for here in by_split["welfare"]]
         used = [shared(scenario.on_split(one), torch.float32)[0] for one in trained]
         by_split["overlap"] = [overlap(shared(scenario.on_split(one), torch.float32)[0], used) for one in played]
+    told(n_parts, "")
     measures = {name: Estimate.of(_numbers(means)) for name, means in by_split.items()}
     if home is not None:
         measures["home_welfare"] = Estimate.of(_numbers(welfare))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from .. import __version__
@@ -16,6 +17,7 @@ from ..agents.network import save
 from ..envs.devices import plain_torch
 from ..envs.observations.layout import ObservationLayout
 from ..envs.scenario import differences, load
+from ..envs.shared import shared
 from ..files import output_folder, read_json, remove_temporaries, write_json, write_text
 from .libraries.registry import learner, versions
 from .outputs import Outputs, locked
@@ -35,6 +37,7 @@ def train(
     inputs: Mapping[Path, str] | None = None,
     progress: Progress | None = None,
     tensorboard: bool = True,
+    told: Callable[[str], object] | None = None,
 ) -> Path:
     """Train one policy and save it.
 
@@ -62,6 +65,7 @@ def train(
         inputs: Files that were read, each with what it is, in words. They are never replaced.
         progress: Called after every update.
         tensorboard: Whether to write TensorBoard's logs.
+        told: Called once with ``resume``: what becomes of the run, in words. It goes on from a checkpoint, begins, or is finished already.
 
     Returns:
         The run's folder.
@@ -72,9 +76,12 @@ def train(
             :mod:`~proxycoop.training.outputs`); if the checkpoint is damaged; or if the training diverges.
     """
     learn = learner(settings)
+    shared(settings.scenario, torch.float32)  # data that is missing is told before the folder is made
     folder = output_folder(out)
     with locked(folder, "train"):
         finished, checkpoint = _prior(folder, settings, resume, overwrite)
+        if resume and told is not None:
+            told(_becomes(folder, settings, finished, checkpoint))
         if not finished:
             _claim(folder, settings, resume, checkpoint is not None, Outputs("train", overwrite=overwrite, inputs=inputs))
             how: dict[str, Any] = {"progress": progress, "tensorboard": tensorboard, "versions": versions(settings.library)}
@@ -172,11 +179,27 @@ def _prior(folder: Path, settings: TrainSettings, resume: bool, overwrite: bool)
         old = run["settings"].get("scenario")
         told = "; ".join(differences(plain["scenario"], old)) if "scenario" in others and old is not None else ""
         raise ValueError(f"{str(folder)!r} holds a run with another {', '.join(others)}{told and f' ({told})'}: choose another --out")
-    if run.get("finished") and (folder / "policy.pt").exists():
+    if is_finished(folder):
         return True, None
     if not (folder / "checkpoint.pt").exists():
         return False, None
     return False, _checkpoint(folder / CHECKPOINT, settings)
+
+
+def _becomes(folder: Path, settings: TrainSettings, finished: bool, checkpoint: Mapping[str, Any] | None) -> str:
+    """What becomes of a run that is to be resumed, in words."""
+    if finished:
+        return "the run is already finished: nothing to do"
+    if checkpoint is None:
+        anew = (folder / "run.json").exists()
+        return "the run begins anew: there is no checkpoint yet" if anew else "the run begins: there is none in the folder yet"
+    done = int(checkpoint["curve"][-1]["agent_steps"]) if checkpoint["curve"] else 0
+    return f"the run goes on at step {done:,} of {settings.total_steps:,}"
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a folder holds a run that is finished, with its policy."""
+    return (folder / "policy.pt").exists() and (folder / "run.json").exists() and bool(read_json(folder / "run.json").get("finished"))
 
 
 def _checkpoint(file: Path, settings: TrainSettings) -> dict[str, Any]:

@@ -74,8 +74,11 @@ def folder_of_files() -> Path:
     """The folder that holds the four files.
 
     Raises:
-        ValueError: If there is none; the message says in one line where was looked, and how to get the files.
+        ValueError: If there is none, or the variable names no folder; the message says in one line where was looked, and how to get the
+            files.
     """
+    if (given := os.environ.get(VARIABLE)) and not Path(given).is_dir():
+        raise ValueError(f"{VARIABLE}={given!r} is no folder: set it to the folder that holds the four files of Fashion-MNIST")
     candidates = list(_candidates())
     for folder in candidates:
         if all(_path(folder, f"{part}-{kind}-ubyte") for part in _PARTS for kind in ("images-idx3", "labels-idx1")):

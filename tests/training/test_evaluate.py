@@ -429,3 +429,9 @@ def test_where_nothing_passes_on_several_splits_the_first_is_explained_and_the_o
     assert first.startswith("split 4: ")
     assert "nothing passed in 2 of 2 episodes" in first
     assert others == "So in some episodes on split 5, 6."
+
+
+def test_progress_is_told_before_each_split_and_at_the_end(small):
+    told = []
+    evaluate(small, "equal", agent_maker("all"), episodes=2, splits=[5, 6], home=[0], progress=lambda *words: told.append(words))
+    assert told == [(0, 3, "data split 5"), (1, 3, "data split 6"), (2, 3, "data split 0 of the training"), (3, 3, "")]

@@ -16,6 +16,7 @@ from proxycoop import agents
 from proxycoop.credit import RULES
 from proxycoop.envs import Engine, scenario
 from proxycoop.envs.vector import CooperativeVecEnv
+from proxycoop.training.compare import cells, compare
 from proxycoop.training.libraries.policy import LotPolicy
 from proxycoop.training.libraries.registry import settings_for
 from proxycoop.training.libraries.shared.sb3_normalise import normalised
@@ -91,7 +92,9 @@ def test_a_finished_run_is_not_run_again_and_not_overwritten(small, run_folder):
     before = (run_folder / "policy.pt").stat().st_mtime_ns
     with pytest.raises(ValueError, match="holds a run already: resume it with --resume"):
         train(settings(small), run_folder)
-    assert train(settings(small), run_folder, resume=True) == run_folder
+    told = []
+    assert train(settings(small), run_folder, resume=True, told=told.append) == run_folder
+    assert told == ["the run is already finished: nothing to do"]
     assert (run_folder / "policy.pt").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="run with another gamma, seed"):
         train(settings(small, seed=3, gamma=0.9), run_folder, resume=True)
@@ -234,3 +237,27 @@ def test_a_training_is_the_same_whatever_the_caller_has_set_in_torch(small, trai
     expected = weights(trained)
     for name, parameter in weights(folder).items():
         assert torch.equal(parameter, expected[name])
+
+
+def test_what_becomes_of_a_resumed_run_is_told(small, tmp_path, cut_off):
+    chosen, told = settings(small, checkpoint_every=1), []
+    cut_off(chosen, tmp_path / "run", 400, tensorboard=False)
+    kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["curve"][-1]["agent_steps"]
+    train(chosen, tmp_path / "run", resume=True, tensorboard=False, told=told.append)
+    assert told == [f"the run goes on at step {int(kept):,} of {chosen.total_steps:,}"]
+    train(chosen, tmp_path / "new", resume=True, tensorboard=False, told=told.append)
+    assert told[1] == "the run begins: there is none in the folder yet"
+    record = json.loads((tmp_path / "new" / "run.json").read_text())
+    (tmp_path / "new" / "run.json").write_text(json.dumps(record | {"finished": False}))
+    train(chosen, tmp_path / "new", resume=True, tensorboard=False, told=told.append)
+    assert told[2] == "the run begins anew: there is no checkpoint yet"
+
+
+def test_data_that_is_missing_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROXYCOOP_DATA", str(tmp_path))
+    fashion = scenario.load("fashion")
+    with pytest.raises(ValueError, match="the four files of Fashion-MNIST are in none of"):
+        train(settings(fashion, credit="equal"), tmp_path / "run")
+    with pytest.raises(ValueError, match="the four files of Fashion-MNIST are in none of"):
+        compare(cells([fashion], ["equal"], [0]), tmp_path / "table", quiet=True)
+    assert not list(tmp_path.iterdir())

@@ -81,7 +81,9 @@ def compare(
     from ..analysis.summary import console_table, summarise
     from ..compare import cells, left_out, results, rules_named
     from ..compare import compare as run
+    from ..executors import require_place
 
+    require_place(jobs, ray)
     if not same_split and any(one.partition("=")[0].strip() == "data.split_seed" for one in overrides or ()):
         raise ValueError(
             "--set data.split_seed: each seed trains on data splits of its own, from seed·splits on: choose them by --first-seed, or train "

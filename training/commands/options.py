@@ -162,6 +162,15 @@ def named_as_options(hyper: Iterable[str] = ()) -> Iterator[None]:
         raise ValueError(f"--{said}" if name == "vary" else f"--hyper {said}") from None
 
 
+@contextmanager
+def rule_as_option() -> Iterator[None]:
+    """Let errors that propose another rule write it as ``--credit 'loo'``, as the command line takes it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(str(error).replace("credit='", "--credit '")) from None
+
+
 def settings_of_run(run: Path) -> dict[str, Any]:
     """Settings of a training run.
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..terminal import add_row, say, show, table_of
-from .calibration import examine
+from ..terminal import add_row, finish, say, show, table_of
+from .calibration import examine, parts_told
 from .options import (
     PLAYED_FIRST,
     AgentOption,
@@ -37,6 +37,7 @@ from .options import (
     outputs_of,
     playable,
     player,
+    rule_as_option,
     scenario_of_run,
     seats_given,
     seats_of,
@@ -103,7 +104,8 @@ def play(
     seats = seats_of(seat, loaded, policy) if by_agent else playable(loaded.company | seats_given(seat, loaded), loaded)
     others = {place: agent_named(name, policy) for place, name in seats.items()}
     everyone.check_scenario(loaded)
-    engine = Engine(loaded, credit)
+    with rule_as_option():
+        engine = Engine(loaded, credit)
     books = {} if ledger is None else dict.fromkeys(ledger_files(ledger), "the ledger itself")
     outputs = outputs_of("play", overwrite, picture, scenarios=[scenario], run=policy, others=books)
     bookkeeper = None
@@ -168,21 +170,30 @@ def train(
 ) -> None:
     """Train proxies under a credit rule with one of the RL libraries, and save the policy with its scenario and seed."""
     from ..libraries.registry import settings_for
-    from ..train import tqdm_progress
+    from ..train import is_finished, tqdm_progress
     from ..train import train as run
     from .listings.rules import working
 
     loaded, chosen = load_scenario(scenario, overrides), hyperparameters(library, algo, hyper)
-    with named_as_options(chosen):
+    with named_as_options(chosen), rule_as_option():
         settings = settings_for(
             library, algo, scenario=loaded, credit=credit, seed=seed, total_steps=steps, seats=tuple(seat or ()), **chosen
         )
     say(f"credit: {working(credit, settings.scenario.n_seats)}\n")
     examine(loaded, scenario)
     bar, progress = tqdm_progress(f"{settings.scenario.name}, {credit}, {settings.library} {settings.algo}")
+    was_finished = resume and is_finished(out)
     with bar:
-        folder = run(settings, out, resume=resume, overwrite=overwrite, inputs=inputs_of([scenario]), progress=progress)
-    say(f"wrote {folder / 'policy.pt'}; next: proxycoop evaluate {folder}\n")
+        folder = run(
+            settings,
+            out,
+            resume=resume,
+            overwrite=overwrite,
+            inputs=inputs_of([scenario]),
+            progress=progress,
+            told=lambda text: say(f"{text}\n"),
+        )
+    say(f"{'there is' if was_finished else 'wrote'} {folder / 'policy.pt'}; next: proxycoop evaluate {folder}\n")
 
 
 def evaluate(
@@ -246,15 +257,18 @@ def evaluate(
     of = f"the training's {len(played)}" if home and trained else f"the scenario's {len(played)}" if home else f"{len(played)} held-out"
     where = f"{episodes} episodes on each of {of} data splits" if len(played) > 1 else f"{episodes} episodes"
     say(f"credit: {working(credit, loaded.n_seats)}\n{loaded.name}, {where}, played by {in_words(who, seats)}\n")
-    evaluation = measure(
-        loaded,
-        credit,
-        lambda: seated(maker(), seats, instead=True),
-        episodes=episodes,
-        seed=seed,
-        splits=played,
-        home=None if home else trained,
-    )
+    finish()  # what is evaluated is told before the work, also where standard output is no terminal
+    with parts_told() as move:
+        evaluation = measure(
+            loaded,
+            credit,
+            lambda: seated(maker(), seats, instead=True),
+            episodes=episodes,
+            seed=seed,
+            splits=played,
+            home=None if home else trained,
+            progress=move,
+        )
     table = table_of("measure", "mean", "± 95 %")
     for name, estimate in evaluation.measures.items():
         cells = ["–" if number is None else f"{number:.4g}" for number in (estimate.mean, estimate.half_width)]

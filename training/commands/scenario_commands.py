@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..terminal import add_row, complain, say, show, table_of
+from ..terminal import add_row, complain, remark, say, show, table_of
 from .calibration import calibrate_scenario, examine
 from .listings.listing_commands import first_sentence
 from .options import OverwriteOption, SetOption, load_scenario, outputs_of
@@ -26,6 +26,9 @@ SCENARIOS_EPILOG = (
     "`proxycoop scenarios --interaction --csv interaction.csv` (every scenario) · "
     "`proxycoop scenarios digits --set model.kind=mlp --calibrate --out mine.yaml` · `proxycoop scenarios new --help` (on your own table)"
 )
+
+_DEFAULT_RULE = "shapley"
+"""The credit rule of `play` and `train` if none is given."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,7 @@ def scenarios(
         loaded = load_scenario(names[0], overrides)
         _print(loaded)
         examine(loaded, names[0])
+        _tell_whether_default_serves(loaded)
     else:
         _list()
 
@@ -169,6 +173,19 @@ def _print(loaded: Scenario) -> None:
         say(title)
         for feature in features:
             say(f"#   {feature:24} {meaning[feature]}\n")
+
+
+def _tell_whether_default_serves(loaded: Scenario) -> None:
+    """Where the rule that commands take by default cannot serve the scenario, name rules that can."""
+    from ... import credit
+
+    try:
+        credit.make(_DEFAULT_RULE).check(loaded.n_seats)
+    except ValueError:
+        remark(
+            f"{_DEFAULT_RULE}, the default rule, cannot serve {loaded.n_seats:,} agents in a round: give --credit loo, or "
+            f"--credit 'shapley(budget={20 * loaded.n_seats})'"
+        )
 
 
 def _list() -> None:

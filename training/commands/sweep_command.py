@@ -97,11 +97,13 @@ def sweep(
     from ...files import write_bytes, write_text
     from ..analysis.curves import console_table, scenario_sweeps
     from ..compare import rules_named
+    from ..executors import require_place
     from ..outputs import Outputs
     from ..pages.sweep_page import sweep_drawings, sweep_markdown, sweep_page
     from ..sweep import planned, swept
     from ..sweep import sweep as run
 
+    require_place(jobs, ray)
     varied, chosen = assigned_values(vary), hyperparameters(library, algo, hyper)
     for name in assigned("--set", overrides):
         if name in varied or f"scenario.{name}" in varied:

@@ -52,12 +52,14 @@ def redteam(
 
     from ... import credit
     from ...files import output_folder, write_json
+    from ..executors import require_place
     from ..outputs import Outputs, locked
     from ..pages.redteam_page import console_table, to_dict, write_redteam
     from ..temptations.cheats import tempting
     from ..temptations.findings import redteam as find
     from ..temptations.words import sentences
 
+    require_place(jobs, ray)
     loaded = load_scenario(scenario, overrides)
     names = list(dict.fromkeys(rules))
     ranked = next((name for name in names if "peer_gains" in credit.make(name).needs), names[0])  # the page shows all that any rule has

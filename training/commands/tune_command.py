@@ -67,11 +67,13 @@ def tune(
     from tqdm import tqdm
 
     from ...files import output_folder, write_json
+    from ..executors import require_place
     from ..outputs import Outputs, locked
     from ..tuning import console_table, planned, sentences, write_tuning
     from ..tuning import tune as run
     from ..tuning.search import JOURNAL
 
+    require_place(jobs, ray)
     loaded, chosen = load_scenario(scenario, overrides), hyperparameters(library, algo, hyper)
     try:
         plan = planned(

@@ -16,10 +16,11 @@ import pickle
 import signal
 import sys
 import sysconfig
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ POLL = 1.0
 """Seconds between two looks at the progress."""
 PATIENCE = 180.0
 """Seconds that the machines have to say which versions they have. A worker's first start imports torch."""
+_TRY = "gcs_client.cc"
+"""What is in each line that Ray's native code writes about a try to connect."""
+_REFUSED = "InvalidAuthToken"
+"""What is in such a line if the cluster has another token."""
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 _connection: str | None = None
@@ -264,13 +269,56 @@ def _join(ray: Any, address: str, sent: Sequence[str]) -> None:
         how["include_dashboard"] = False
     if sent:
         how["runtime_env"] = {"py_modules": list(sent)}
+    refusals: list[str] = []
     try:
-        ray.init(address=address, **how)
+        with _tries_kept(refusals) if address != "local" else nullcontext():
+            ray.init(address=address, **how)
+    except ray.exceptions.AuthenticationError:
+        raise _no_token(address) from None
     except ConnectionError as error:
+        if any(_REFUSED in text for text in (str(error), *refusals)):
+            raise _no_token(address) from None
         start = "; 'ray start --head' starts one, and --ray local does for the time of a command" if address == "auto" else ""
         raise ValueError(f"--ray {address}: no Ray cluster can be joined ({_line(error)}){start}") from None
     except (RuntimeError, SystemExit) as error:
         raise ValueError(f"--ray {address}: {_line(error)}") from None
+
+
+def _no_token(address: str) -> ValueError:
+    return ValueError(
+        f"--ray {address}: the cluster refuses the authentication: it has a token, which this command lacks. Set "
+        "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to what 'ray get-auth-token' prints on the head; or RAY_AUTH_MODE=disabled for all nodes "
+        "and the command"
+    )
+
+
+@contextmanager
+def _tries_kept(tries: list[str]) -> Iterator[None]:
+    """Keep from standard error what Ray's native code writes there while it connects: a line for each try, at one a second.
+
+    Args:
+        tries: Gets these lines. All others are written when the context ends.
+    """
+    sys.stderr.flush()
+    try:
+        stream = os.dup(2)
+    except OSError:  # the shell closed it
+        yield
+        return
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stream, 2)
+            os.close(stream)
+            file.seek(0)
+            for line in file.read().decode(errors="replace").splitlines(keepends=True):
+                if _TRY in line:
+                    tries.append(line)
+                else:
+                    sys.stderr.write(line)
 
 
 def _sent_along(modules: Sequence[str]) -> list[str]:

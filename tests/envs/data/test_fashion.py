@@ -51,6 +51,12 @@ def test_missing_files_are_an_error_of_one_line_that_says_how_to_get_them(small:
     assert "\n" not in str(caught.value)
 
 
+def test_a_variable_that_names_no_folder_is_refused_by_its_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(fashion.VARIABLE, str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match=r"PROXYCOOP_DATA='.*nowhere' is no folder: set it to the folder that holds the four files"):
+        fashion.folder_of_files()
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 

@@ -276,7 +276,7 @@ def test_train_evaluate_and_play_a_policy(run, tmp_path):
         (
             ("play", "--set", "principals=21", "--set", "lots.rows=5", "--set", "reward.scale=1"),
             "Shapley takes at most 20 agents, got 21 (2,097,152 coalitions a round): use an estimator with a budget of coalition "
-            "evaluations, such as credit='shapley(budget=420)' or credit='svarm(budget=420)'",
+            "evaluations, such as --credit 'shapley(budget=420)' or --credit 'svarm(budget=420)'",
         ),
         (("rules", "nope"), f"known ones are {', '.join(RULES)}"),
         (("rules", "shapley(60)"), "write a name, or a name with arguments"),

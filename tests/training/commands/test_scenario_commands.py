@@ -56,3 +56,14 @@ def test_one_scenario_is_printed_as_before_and_takes_no_options_of_interaction(r
         assert "--seed is an option of --interaction" in err
     else:
         assert out.startswith(scenario.load("digits").to_yaml(full=True))
+
+
+def test_a_scenario_that_the_default_rule_cannot_serve_names_rules_that_can(run):
+    code, _, err = run("scenarios", "crowd")
+    assert code == 0
+    assert "note: shapley, the default rule, cannot serve 32 agents in a round: give --credit loo, or --credit 'shapley(budget=640)'" in err
+    assert "the default rule" not in run("scenarios", "digits")[2]
+    code, _, err = run("play", "-s", "crowd")
+    assert code == 2
+    assert "such as --credit 'shapley(budget=640)'" in err
+    assert len(err.splitlines()) == 1

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from proxycoop.envs import scenario
 from proxycoop.training.compare import cells, compare
-from proxycoop.training.executors import reachable, require_place
+from proxycoop.training.executors import cluster, reachable, require_place
 
 
 @pytest.fixture
@@ -95,6 +97,33 @@ def test_a_comparison_refuses_before_it_makes_its_folder(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+class _Refusing:
+    """Ray as it is where the cluster has another token: native code writes a line for each try."""
+
+    exceptions = SimpleNamespace(AuthenticationError=type("AuthenticationError", (Exception,), {}))
+
+    @staticmethod
+    def init(**_: object) -> None:
+        os.write(2, b"[W 1 1] gcs_client.cc:210: Failed to get cluster ID: Unauthenticated: RPC error: InvalidAuthToken: it is incorrect\n")
+        os.write(2, b"another line\n")
+        raise ConnectionError("Failed to connect to Ray cluster at 127.0.0.1:6379")
+
+
+def test_another_token_is_one_line_about_authentication(capfd):
+    with pytest.raises(ValueError, match=r"--ray host:6379: the cluster refuses the authentication.*RAY_AUTH_TOKEN.*=disabled"):
+        cluster._join(_Refusing, "host:6379", [])
+    assert capfd.readouterr().err == "another line\n"
+
+
+def test_a_token_that_is_missing_is_the_same_line(monkeypatch):
+    def init(**_: object) -> None:
+        raise _Refusing.exceptions.AuthenticationError("no authentication token was found")
+
+    monkeypatch.setattr(_Refusing, "init", init)
+    with pytest.raises(ValueError, match="--ray auto: the cluster refuses the authentication"):
+        cluster._join(_Refusing, "auto", [])
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -108,5 +137,6 @@ def test_all_four_commands_take_ray_and_refuse_bad_addresses(words, run, tmp_pat
     monkeypatch.chdir(tmp_path)
     code, _, err = run(*words, "--ray", "here")
     assert code == 2
-    assert "error: --ray 'here' is no address of a Ray cluster" in err
+    assert err.startswith("error: --ray 'here' is no address of a Ray cluster")  # before anything is loaded, and so before any other line
     assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
