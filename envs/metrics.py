@@ -179,7 +179,8 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
     if (privacy := engine.scenario.privacy) is not None and privacy.noise_multiplier > 0:  # else it is infinite
         forgeries = engine.items.conduct.forgeries
         all_read = engine.scenario.admission is not None and "wants" in engine.scenario.admission.choose.needs
-        releases = privacy.releases(contributed, forgeries, engine.num_lots, all_read=all_read)
+        whose = attended if all_read and attended is not None else all_read  # of the absent there is nothing to read
+        releases = privacy.releases(contributed, forgeries, engine.num_lots, all_read=whose)
         metrics["epsilon"] = privacy.spent(releases.sum(dim=0)).to(cost)
     if engine.treasury is not None:
         revenue = [result.revenue for result in history if result.revenue is not None]

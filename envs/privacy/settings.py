@@ -90,14 +90,14 @@ class Privacy(Settings):
             return largest_share.new_zeros(len(largest_share), n_parameters)
         return step_noise(self.scale * largest_share, n_parameters, keys, t)
 
-    def releases(self, sent: Tensor, forgeries: Sequence[AnyForgery], n_lots: int, *, all_read: bool = False) -> Tensor:
+    def releases(self, sent: Tensor, forgeries: Sequence[AnyForgery], n_lots: int, *, all_read: bool | Tensor = False) -> Tensor:
         """How many releases a round was for each lot, ``(E, N, K)``: see :func:`~proxycoop.envs.privacy.releases`.
 
         Args:
             sent: Which updates were contributed, bool ``(E, N, U)``.
             forgeries: The forgeries there are.
             n_lots: Number of lots K.
-            all_read: Whether the round reads the updates of all lots, sent or not.
+            all_read: Whether the round reads the updates of all lots, sent or not; or whose it reads, bool ``(E, N)``.
         """
         return releases(sent, forgeries, n_lots, in_one_sum=self.noise == "step", all_read=all_read)
 

@@ -13,7 +13,7 @@ READ_ALL = ("echo", "noise", "little_is_enough", "inner_product")
 """Forgeries whose length or content comes from the updates of all lots of the round, also of those that stay at home."""
 
 
-def releases(sent: Tensor, forgeries: Sequence[AnyForgery], n_lots: int, *, in_one_sum: bool, all_read: bool = False) -> Tensor:
+def releases(sent: Tensor, forgeries: Sequence[AnyForgery], n_lots: int, *, in_one_sum: bool, all_read: bool | Tensor = False) -> Tensor:
     r"""How many releases a round was for each lot: how many Gaussian mechanisms of noise multiplier σ tell as much of it.
 
     A lot tells of itself by its own update, and by forgeries that are made of it. Each of these is C long at most.
@@ -31,7 +31,7 @@ def releases(sent: Tensor, forgeries: Sequence[AnyForgery], n_lots: int, *, in_o
         forgeries: What the forged ones are.
         n_lots: Number of lots K.
         in_one_sum: Whether the noise is on the step.
-        all_read: Whether something in the round reads the updates of all lots, sent or not.
+        all_read: Whether something in the round reads the updates of all lots, sent or not; or whose it reads, bool ``(E, N)``.
 
     Returns:
         int64 ``(E, N, K)``. Its sum over an episode's rounds is what :meth:`~proxycoop.envs.privacy.Privacy.spent` takes.
@@ -47,7 +47,7 @@ def releases(sent: Tensor, forgeries: Sequence[AnyForgery], n_lots: int, *, in_o
                 fresh = fresh + made
     if in_one_sum:
         return (fresh + old).square()
-    read = torch.full_like(sent[..., :1, :1], all_read)  # (..., 1, 1)
+    read = torch.as_tensor(all_read, device=sent.device)[..., None]  # (1,) or (..., N, 1)
     for f, forgery in enumerate(forgeries):
         if forgery.kind in READ_ALL:
             read = read | sent[..., n_lots + f].any(dim=-1)[..., None, None]

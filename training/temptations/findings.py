@@ -171,7 +171,7 @@ def redteam(
         seed: Seed of the trainings.
         jobs: Processes that run at once; by default one per core.
         ray: Address of a Ray cluster on which it is found out instead; see :mod:`~proxycoop.training.executors`.
-        told: Called with the jobs done, their total, and what has just been finished, or is being tried.
+        told: Called with the jobs done, their total, and what is being tried, or what has just been done. Once all is done, with nothing.
 
     Returns:
         The findings, one for each rule.
@@ -294,6 +294,8 @@ def _worked_off(work: Sequence[_Job], workers: Executor, told: Callable[[int, in
                 answers[job.key] = future.result()
             except Exception as error:  # a rule of one's own may raise anything
                 raise ValueError(f"{job.what}: failed: {error}") from error
+            if told is not None:
+                told(before + len(answers), before + len(work), f"{job.what}: done")
     if told is not None and work:
         told(before + len(work), before + len(work), "")
     return answers

@@ -166,6 +166,17 @@ def test_mechanisms_that_ask_what_updates_do_for_everybody_s_data_release_all_lo
     assert spent.unique().tolist() == pytest.approx([float(epsilon(2, 0.5, 1e-5)) if reads else 0.0])
 
 
+def test_a_mechanism_that_reads_all_updates_releases_those_of_agents_that_are_present():
+    more = {"participation": {"sample": 2}, "horizon": 6, "weights": "fixed"}
+    engine = engine_of({"clip": 0.5, "noise_multiplier": 0.5}, admission={"capacity": 4, "choose": "equal_shares"}, **more)
+    engine.reset([1, 2])
+    for _ in range(6):
+        engine.step(torch.zeros(2, 6, 4))
+    n_present = torch.stack([result.attended for result in engine.history]).sum(dim=0)  # (E, N)
+    assert n_present.unique().numel() > 2
+    torch.testing.assert_close(episode_metrics(engine)["epsilon"].double(), epsilon(n_present, 0.5, 1e-5), rtol=1e-6, atol=0)
+
+
 def test_a_noised_step_does_not_go_with_forgeries_of_what_all_others_learned():
     for kind in ("little_is_enough", "inner_product"):
         with pytest.raises(ValueError, match=f"noise=step does not go with the forgery {kind}"):

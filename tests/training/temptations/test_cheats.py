@@ -151,8 +151,8 @@ def test_a_tempted_scenario_has_what_fits_it(small):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"participation": {"sample": 2}}, "^scenario 'digits' has participation: a scenario in which proxies may cheat needs all agents"),
-        ({"privacy": {"noise": "step"}}, "^scenario 'digits', with a conduct of all that proxies may do: privacy.noise: noise=step does not"),
+        ({"participation": {"sample": 2}}, "has participation: a scenario in which proxies may cheat needs all agents"),
+        ({"privacy": {"noise": "step"}}, "with a conduct of all that proxies may do: privacy.noise: noise=step does not go with"),
     ],
 )
 def test_a_scenario_that_cannot_be_tempted_is_refused_in_one_line(run, changes, message):

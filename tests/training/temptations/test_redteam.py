@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -75,6 +77,19 @@ def tempting_of(found):
     from proxycoop.envs import scenario
 
     return tempting(scenario.load("breast_cancer"))
+
+
+def test_progress_moves_when_a_job_is_done_however_many_are_handed_in_at_once():
+    jobs = [findings_module._Job(key, f"job {key}", str.upper, (key,)) for key in "abc"]
+    told = []
+    with ThreadPoolExecutor(1) as pool:
+        workers = SimpleNamespace(slots=sys.maxsize, submit=pool.submit)  # as on a cluster
+        answers = findings_module._worked_off(jobs, workers, lambda *one: told.append(one), before=2)
+    assert answers == {"a": "A", "b": "B", "c": "C"}
+    assert told[:3] == [(2, 5, "job a"), (2, 5, "job b"), (2, 5, "job c")]
+    assert [done for done, _, _ in told[3:]] == [3, 4, 5, 5]
+    assert sorted(what for _, _, what in told[3:-1]) == [f"job {key}: done" for key in "abc"]
+    assert told[-1] == (5, 5, "")
 
 
 def test_it_tells_what_is_tried(found):
