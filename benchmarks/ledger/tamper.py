@@ -72,7 +72,9 @@ def fill(url: str, rows: int) -> None:
                 if n == 5:
                     ledger.settle(name, revenue=n, key=f"settlement {n}")
                 else:
-                    ledger.record(name, n, dict(list(credited(n).items())[:3]), revenue=100, key=f"round {n}" if n % 2 else None)
+                    some = dict(list(credited(n).items())[:3])
+                    decided = {"members": {member: {"offered": [n % 4]} for member in some}} if n % 3 else None
+                    ledger.record(name, n, some, revenue=100, key=f"round {n}" if n % 2 else None, decisions=decided)
 
 
 class Burglar:
