@@ -72,8 +72,7 @@ def fill(url: str, rows: int) -> None:
                 if n == 5:
                     ledger.settle(name, revenue=n, key=f"settlement {n}")
                 else:
-                    some = dict(list(credited(n).items())[:3])
-                    decided = {"members": {member: {"offered": [n % 4]} for member in some}} if n % 3 else None
+                    some, decided = dict(list(credited(n).items())[:3]), {"gamma": 1.0 / n} if n else None
                     ledger.record(name, n, some, revenue=100, key=f"round {n}" if n % 2 else None, decisions=decided)
 
 
