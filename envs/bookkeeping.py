@@ -100,9 +100,8 @@ class Bookkeeper:
         assert result.revenue is not None
         assert result.payouts is not None
         credited = dict(zip(self._members, result.credit[0].double().tolist(), strict=True))
-        self.ledger.record(
-            self.cooperative, t, credited, revenue=int(result.revenue[0]), decisions=None if self._decided is None else self._decided(t)
-        )
+        decisions = None if self._decided is None else self._decided(t)
+        self.ledger.record(self.cooperative, t, credited, revenue=int(result.revenue[0]), decisions=decisions)
         if not self._treasury.settles_after(t):
             return
         since = (t // self._treasury.terms.period) * self._treasury.terms.period

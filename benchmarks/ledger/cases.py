@@ -92,7 +92,4 @@ def operate(ledger: Ledger, cooperative: str, n: int) -> Receipt | SettlementRec
         return ledger.settle(cooperative, revenue=n, key=f"settlement {n}")
     if n % 6 == 3:
         return ledger.record_revenue(cooperative, 1000 + n, key=f"revenue {n}")
-    earned = credited(n)
-    decided = {"members": {member: {"offered": [n % 4]} for member in earned}} if n % 6 == 2 else None
-    revenue, key = 100 + n if n % 2 else 0, f"round {n}" if n % 4 else None
-    return ledger.record(cooperative, n, earned, revenue, key, decided)
+    return ledger.record(cooperative, n, credited(n), revenue=100 + n if n % 2 else 0, key=f"round {n}" if n % 4 else None)

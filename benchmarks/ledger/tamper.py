@@ -66,6 +66,7 @@ def fill(url: str, rows: int) -> None:
             bar.update(min(ledger.head("clinics").seq, rows) - min(head.seq, rows))
             n += 1
         bar.close()
+        ledger.record("clinics", n, credited(n), decisions={"members": {member: {"offered": [0]} for member in MEMBERS}})
         for name in SMALL:
             ledger.init(name, MEMBERS[:3], policy=POLICY)
             for n in range(7):

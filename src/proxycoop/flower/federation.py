@@ -59,6 +59,8 @@ class Federation:
         name: First part of the cooperative's name in the ledger; by default ``SCENARIO/RULE``.
         timeout: Seconds to wait for answers to one message.
         wait: Seconds to wait for all sites before the first round.
+        at_once: How many sites are asked at the same time; all by default. For many SuperNodes on one machine: Flower starts a process for
+            every message.
         largest_norm: An update that is longer is taken for a fault.
 
     Attributes:
@@ -81,12 +83,14 @@ class Federation:
         name: str | None = None,
         timeout: float = 60.0,
         wait: float = 60.0,
+        at_once: int | None = None,
         largest_norm: float = 1e6,
     ) -> None:
         scenario = scenario if isinstance(scenario, Scenario) else load(scenario)
         self.engine = RemoteEngine(scenario, credit)
         self.seed, self.episode = whole_number("seed", seed, 0, 2**63 - 1), whole_number("episode", episode, 0, 2**63 - 1)
         self.timeout, self.wait = real_number("timeout", timeout, 0), real_number("wait", wait, 0)
+        self.at_once = None if at_once is None else whole_number("at_once", at_once, 1)
         self.largest_norm = real_number("largest_norm", largest_norm, 0)
         self.archive = Archive(folder)
         self._decided: dict[int, dict[str, Any]] = {}
@@ -188,7 +192,10 @@ class Federation:
             time.sleep(0.2)
         found: dict[int, Introduction] = {}
         said: list[str] = []
-        for node, reply in self._exchange(grid, dict.fromkeys(grid.get_node_ids(), self._hello), "query").items():
+        hellos = dict.fromkeys(grid.get_node_ids(), self._hello)
+        replies = self._exchange(grid, hellos, "query")
+        said += [f"node {node} did not answer within {self.timeout:g} s" for node in hellos if node not in replies]
+        for node, reply in replies.items():
             if isinstance(reply, Introduction):
                 if (problem := self._misfit(reply)) is not None:
                     raise ValueError(f"node {node}: {problem}")
@@ -206,7 +213,7 @@ class Federation:
             more = f" ({'; '.join(said)})" if said else ""
             raise ValueError(
                 f"no SuperNode has partition-id {', '.join(map(str, missing))}: the cooperative has {n} principals, and "
-                f"{len(found)} of them answered within {self.wait:g} s{more}"
+                f"{len(found)} of them answered{more}"
             )
         return found
 
@@ -363,7 +370,9 @@ class Federation:
             for node, request in requests.items()
         ]
         replies: dict[int, Reply | str] = {}
-        for message in grid.send_and_receive(messages, timeout=self.timeout) if messages else ():
+        some = self.at_once or max(len(messages), 1)
+        parts = [messages[first : first + some] for first in range(0, len(messages), some)]
+        for message in (reply for part in parts for reply in grid.send_and_receive(part, timeout=self.timeout)):
             node = message.metadata.src_node_id
             if node not in requests:
                 continue
