@@ -47,8 +47,8 @@ def main() -> None:
                 print(lines[-1], flush=True)
     lines += [
         "",
-        f"Largest absolute differences between a federation over Flower's messages and the simulator, in {given.seeds} episodes (seeds 0 to "
-        f"{given.seeds - 1}) of {given.rounds} rounds of `digits`, in which every site plays `{given.agent.split('(')[0]}`. "
+        f"Largest absolute differences between a federation over Flower's messages and the simulator. In each of {given.seeds} "
+        f"episode{'s' * (given.seeds != 1)} of {given.rounds} rounds of `digits`, every site plays `{given.agent.split('(')[0]}`. "
         "Single precision. *Credit*, *utility*, *value losses* are in nats, *rewards* in reward units.",
     ]
     if given.markdown:

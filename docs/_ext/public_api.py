@@ -40,7 +40,6 @@ PARTS = (
     *(f"proxycoop.credit.{part}" for part in ("games", "suite", "ledger", "money", "resistant")),
     *(f"proxycoop.envs.{part}" for part in ("data", "model", "values", "screening", "people", "conduct", "files", "observations", "money")),
     *(f"proxycoop.envs.{part}" for part in ("aggregation", "admission", "privacy", "participation", "data.tables")),
-    "proxycoop.flower",
     "proxycoop.traversal",
 )
 """Parts of the faces with a ``__all__`` of their own."""

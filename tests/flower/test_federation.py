@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sqlite3
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -27,15 +28,15 @@ from proxycoop.flower import Federation, OwnRows, Site
 from proxycoop.flower.messages import Ask, Hello, Introduction, Look, Norms, Offer, from_records, to_records
 
 
-def load_helpers():
-    path = Path(__file__).parents[2] / "benchmarks" / "federation" / "in_process.py"
-    spec = importlib.util.spec_from_file_location("in_process", path)
-    module = importlib.util.module_from_spec(spec)
+def load_helpers(name):
+    path = Path(__file__).parents[2] / "benchmarks" / "federation" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)  # the other script imports it by its name
     spec.loader.exec_module(module)
     return module
 
 
-in_process = load_helpers()
+in_process, kills = load_helpers("in_process"), load_helpers("kills")
 FaultyGrid, differences, made, place_of, sites_of = (
     getattr(in_process, name) for name in ("FaultyGrid", "differences", "made", "place_of", "sites_of")
 )
@@ -392,6 +393,15 @@ def test_a_ledger_that_is_busy_is_waited_for(tmp_path):
     with Ledger(tmp_path / "ledger.db") as ledger:
         assert ledger.verify().ok
         assert len(ledger.statement(federation.books.cooperative, "proxy_0").rounds) == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.parametrize("probability", [0.0, 0.1])
+def test_servers_that_are_killed_and_sites_that_die_lose_and_double_nothing(probability, tmp_path):
+    found = kills.survive(tmp_path, rounds=4, kills=3, probability=probability, seed=1)
+    assert found.problems == []
+    assert found.rounds == 4
+    assert found.kills >= 1
 
 
 # wrong inputs

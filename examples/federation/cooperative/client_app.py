@@ -1,4 +1,4 @@
-"""A member's side: a SuperNode is a principal, and its proxy decides each round what it offers.
+r"""A member's side: a SuperNode is a principal, and its proxy decides each round what it offers.
 
 What differs between members stands in the SuperNode's own configuration, and never leaves its machine::
 
