@@ -7,7 +7,7 @@ computes the payouts from its own entries. They must equal what the engine paid.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -30,12 +30,20 @@ class Bookkeeper:
         engine: The cooperative; an engine with one environment.
         ledger: A ledger, its file or its database's URL. A ledger that is opened here is closed by :meth:`close`.
         name: First part of the cooperatives' names in the ledger; seed and episode follow. By default ``SCENARIO/RULE``.
+        decided: What was decided in each round, by its number, to be recorded with it; see
+            :meth:`~proxycoop.credit.ledger.Ledger.record`. By default nothing of it is recorded.
 
     Raises:
         ValueError: If the scenario has no settlement, the engine has several environments, or the ledger cannot be opened.
     """
 
-    def __init__(self, engine: Engine, ledger: Ledger | str | Path, name: str | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: Ledger | str | Path,
+        name: str | None = None,
+        decided: Callable[[int], Mapping[str, object] | None] | None = None,
+    ) -> None:
         if engine.treasury is None:
             raise ValueError(
                 f"scenario {engine.scenario.name!r} has no settlement, so a ledger would have no money to record: give it one, as in "
@@ -48,6 +56,7 @@ class Bookkeeper:
         self._owns = not isinstance(ledger, Ledger)
         self.ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
         self._name = name if name is not None else f"{engine.scenario.name}/{engine.rule_name}"
+        self._decided = decided
         self._members = [f"proxy_{i}" for i in range(engine.num_agents)]
         self._episode: list[RoundResult] | None = None
         self._n_written = 0
@@ -91,7 +100,8 @@ class Bookkeeper:
         assert result.revenue is not None
         assert result.payouts is not None
         credited = dict(zip(self._members, result.credit[0].double().tolist(), strict=True))
-        self.ledger.record(self.cooperative, t, credited, revenue=int(result.revenue[0]))
+        decisions = None if self._decided is None else self._decided(t)
+        self.ledger.record(self.cooperative, t, credited, revenue=int(result.revenue[0]), decisions=decisions)
         if not self._treasury.settles_after(t):
             return
         since = (t // self._treasury.terms.period) * self._treasury.terms.period

@@ -35,7 +35,7 @@ from ..checks import whole_number
 from ..credit import CreditRule, LotGame
 from ..strict_yaml import read_text
 from .conduct import Items, Standing
-from .data.lots import LotSource
+from .data.lots import DrawnLots, LotSource
 from .data.names import Names
 from .data.sources import Splits
 from .devices import checked_device, plain_torch
@@ -180,7 +180,7 @@ class Engine(RoundSteps):
         self.profiles = self._profile_table.deal(fold(self._keys, Purpose.PROFILES))
         owned = (self.profiles.holds.float() @ self._ground.protects.float()) > 0  # (E, N, n_classes)
         if self._kind_table is None:
-            drawn = self._ground.lot_source.draw(self._keys, owned)
+            drawn = self._drawn(owned)
             if self.names is not None:
                 self.profiles, drawn = self.profiles.seated(self.names.owner), self.names.lots(drawn)
             self.lots = self._at_work = (drawn.seated(seats) if copies else drawn).prepared(self.model.prepare)
@@ -416,6 +416,10 @@ class Engine(RoundSteps):
         reward = self.scenario.reward
         reward_scale = reference_scale(ground.scenario) if reward.scale == "auto" else float(reward.scale)
         return ground, reward_scale, self._treasury(ground, reward_scale)
+
+    def _drawn(self, owned: Tensor) -> DrawnLots:
+        """The lots of an episode, drawn where principals protect these classes, bool ``(E, N, n_classes)``."""
+        return self._ground.lot_source.draw(self._keys, owned)
 
     def _stand_on(self, index: int) -> None:
         """Play what follows on one of the scenario's splits."""

@@ -66,13 +66,15 @@ def fill(url: str, rows: int) -> None:
             bar.update(min(ledger.head("clinics").seq, rows) - min(head.seq, rows))
             n += 1
         bar.close()
+        ledger.record("clinics", n, credited(n), decisions={"members": {member: {"offered": [0]} for member in MEMBERS}})
         for name in SMALL:
             ledger.init(name, MEMBERS[:3], policy=POLICY)
             for n in range(7):
                 if n == 5:
                     ledger.settle(name, revenue=n, key=f"settlement {n}")
                 else:
-                    ledger.record(name, n, dict(list(credited(n).items())[:3]), revenue=100, key=f"round {n}" if n % 2 else None)
+                    some, decided = dict(list(credited(n).items())[:3]), {"gamma": 1.0 / n} if n else None
+                    ledger.record(name, n, some, revenue=100, key=f"round {n}" if n % 2 else None, decisions=decided)
 
 
 class Burglar:

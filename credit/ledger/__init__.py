@@ -17,7 +17,7 @@ from .chain import Head
 from .export import head_of, read_heads, write_bundle, write_csv, write_heads, write_parquet
 from .ledger import Cooperative, Ledger
 from .receipts import Receipt, SettlementReceipt
-from .statement import Statement, StatementLine
+from .statement import Statement, StatementLine, StatementRound
 from .verification import Problem
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "SettlementReceipt",
     "Statement",
     "StatementLine",
+    "StatementRound",
     "head_of",
     "read_heads",
     "write_bundle",

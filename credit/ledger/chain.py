@@ -25,7 +25,7 @@ Value = str | int | float | None
 GENESIS = "0" * 64
 """The hash before a cooperative's first row."""
 
-CHAINED = ("cooperatives", "members", "rounds", "credits", "revenue", "settlements", "payouts")
+CHAINED = ("cooperatives", "members", "rounds", "credits", "decisions", "revenue", "settlements", "payouts")
 """The tables whose rows make up the chain."""
 
 

@@ -182,6 +182,8 @@ class Database:
         except (DBAPIError, sqlite3.Error) as error:
             kind = Damaged if _codes(error)[0] == sqlite3.SQLITE_CORRUPT else ValueError
             raise kind(f"ledger {self.name} {_plain(error)}") from error
+        except UnicodeDecodeError as error:
+            raise Damaged(f"ledger {self.name} is damaged") from error
         except sa.exc.NoResultFound as error:
             raise ValueError(f"ledger {self.name} is damaged: a row that must be there is missing; verify says which") from error
 
@@ -345,6 +347,9 @@ class Database:
         connection = _opened(where + "ro")
         try:
             connection.execute("SELECT 1 FROM sqlite_master").fetchall()
+        except UnicodeDecodeError:  # of an error's text, which quotes the damaged schema
+            connection.close()
+            raise
         except sqlite3.Error as error:
             connection.close()
             content = self._content()

@@ -19,6 +19,7 @@ rounds' numbers are. It continues from the standings that the settlement before 
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,6 +35,7 @@ from sqlalchemy import Connection
 
 from ...checks import items_of
 from ...registry import unknown_name
+from ...text import one_line
 from ..money.apportionment import require_whole
 from ..money.money import Currency
 from ..money.settlement import LARGEST, SettlementPolicy, require_policy, require_remembered
@@ -194,8 +196,16 @@ class Ledger:
             known.read_members(connection)
             return _public(known)
 
-    def record(self, cooperative: str, round: int, credit: Mapping[str, float], revenue: int = 0, key: str | None = None) -> Receipt:
-        """Record a round: the credit of each member, and the revenue that the round brought in.
+    def record(
+        self,
+        cooperative: str,
+        round: int,
+        credit: Mapping[str, float],
+        revenue: int = 0,
+        key: str | None = None,
+        decisions: Mapping[str, object] | None = None,
+    ) -> Receipt:
+        """Record a round: the credit of each member, the revenue that the round brought in, and what was decided in it.
 
         Args:
             cooperative: Name of the cooperative.
@@ -203,34 +213,41 @@ class Ledger:
             credit: By member, finite, in the utility's unit. A member that is not named has none.
             revenue: What came in, in minor units.
             key: Your own name for this entry. An entry with the same key is recorded only once.
+            decisions: What was decided in the round, as JSON has it. What is said of members stands under ``members``, by name: statements
+                show it. ``None`` leaves it out.
 
         Returns:
             The receipt; the first one if the same was recorded before.
 
         Raises:
             ValueError: If the round or the key stands for something else already, a member or the cooperative is unknown, a credit is not
-                finite or larger than 10^300, or all revenue would come to more than 2^63 − 1.
+                finite or larger than 10^300, the decisions are no JSON or speak of somebody who is no member, or all revenue would come to
+                more than 2^63 − 1.
             TypeError: If the round or the revenue is not a whole number.
         """
         number, amount, key = _whole("round", round), _whole("revenue", revenue), _checked_key(key)
-        given = _checked_credit(number, credit)
+        given, decided = _checked_credit(number, credit), _checked_decisions(number, decisions)
 
         def body(connection: Connection) -> Receipt:
             known = self._cooperative(connection, cooperative)
             tip = lock(connection, known)
             rows = sorted((known.position(connection, member), one) for member, one in given.items())
+            for member in _spoken_of(decisions):
+                known.position(connection, member)
             earlier = earlier_round(connection, known.id, number)
             if known.policy.decay < 1 and earlier is None:  # later, a settlement could no longer refuse it
                 require_remembered(known.policy, latest_round(connection, known.id), number)
             named = None if key is None else named_by(connection, known.id, key)
             if earlier is not None:
-                return same_round(connection, known, earlier, dict(rows), amount, key)
+                return same_round(connection, known, earlier, dict(rows), amount, key, decided)
             if named is not None:
                 raise ValueError(f"key {shown(key)} of {shown(known.name)} stands for {named[1]} already: use another for round {number}")
             at = self._at()
             tip.add("rounds", round=number, key=key, n_credits=len(rows), at=at)
             for position, one in rows:
                 tip.add("credits", round=number, position=position, credit=one)
+            if decided is not None:
+                tip.add("decisions", round=number, decided=decided)
             if amount:
                 tip.earn(amount, number, None, at)
             tip.write(connection)
@@ -428,6 +445,31 @@ def _checked_credit(round: int, credit: Mapping[str, float]) -> dict[str, float]
             )
         checked[name] = number + 0.0  # −0.0 becomes 0.0
     return checked
+
+
+def _spoken_of(decisions: Mapping[str, object] | None) -> Iterable[str]:
+    """The members of whom decisions speak."""
+    said = {} if decisions is None else decisions.get("members", {})
+    return said if isinstance(said, Mapping) else ()
+
+
+def _checked_decisions(round: int, decisions: Mapping[str, object] | None) -> str | None:
+    """Decisions as canonical JSON."""
+    if decisions is None:
+        return None
+    if not isinstance(decisions, Mapping) or not isinstance(decisions.get("members", {}), Mapping):
+        raise ValueError(
+            f"decisions={shown(decisions)} of round {round}: must be a mapping, in which 'members', if it is there, is one by name"
+        )
+    try:
+        text = canonical(decisions)
+        if json.loads(text) != decisions:  # a key that is no text, say, would come back as another
+            raise ValueError("it reads back as something else")
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"decisions of round {round} are no JSON ({one_line(str(error))}): use text, finite numbers, lists and dictionaries"
+        ) from None
+    return text
 
 
 def _require_same(known: Known, currency: str | None, exponent: int | None, policy: SettlementPolicy | None) -> None:

@@ -79,7 +79,7 @@ def named_by(connection: Connection, own: int, key: str) -> Named | None:
 
 
 def same_round(
-    connection: Connection, known: Known, earlier: sa.Row[Any], credit: dict[int, float], amount: int, key: str | None
+    connection: Connection, known: Known, earlier: sa.Row[Any], credit: dict[int, float], amount: int, key: str | None, decided: str | None
 ) -> Receipt:
     """The receipt of a round that was recorded already.
 
@@ -89,10 +89,15 @@ def same_round(
     own = {"own": known.id, "round": earlier.round}
     rows = connection.execute(_CREDITS_OF_ROUND, own).all()
     income = connection.execute(_REVENUE_OF_ROUND, own).first()
+    decisions = connection.execute(_DECISIONS_OF_ROUND, own).first()
     known.read_members(connection)
     names = list(known.positions)
     with readable(known):
-        for table, row in [("rounds", earlier), *(("credits", one) for one in rows), *([("revenue", income)] if income else [])]:
+        for table, row in [
+            ("rounds", earlier),
+            *(("credits", one) for one in rows),
+            *((table, row) for table, row in (("decisions", decisions), ("revenue", income)) if row),
+        ]:
             require_sound(table, row)
         if len(rows) != earlier.n_credits:
             raise ValueError(f"its round {earlier.round} should have {earlier.n_credits} credits, and has {len(rows)}")
@@ -104,6 +109,8 @@ def same_round(
         ]
     if amount != (income.amount if income else 0):
         differences.append(f"revenue was {income.amount if income else 0}, now {amount}")
+    if decided != (decisions.decided if decisions else None):
+        differences.append("what was decided in it is something else")
     if key != earlier.key:
         differences.append(f"the key was {shown(earlier.key) if earlier.key else 'none'}, now {shown(key) if key else 'none'}")
     if differences:
@@ -112,7 +119,7 @@ def same_round(
             f"round {earlier.round} of {shown(known.name)} is recorded already, and differs: {'; '.join(differences[:3])}{more}. "
             "A recorded round cannot be changed: use another round"
         )
-    last = income or (rows[-1] if rows else earlier)
+    last = income or decisions or (rows[-1] if rows else earlier)
     return Receipt(last.seq, last.hash, True)
 
 
@@ -165,9 +172,9 @@ def same_settlement(connection: Connection, known: Known, named: Named, amount: 
     )
 
 
-_ROUND, _CREDITS_OF_ROUND, _REVENUE_OF_ROUND = (
+_ROUND, _CREDITS_OF_ROUND, _DECISIONS_OF_ROUND, _REVENUE_OF_ROUND = (
     sa.select(TABLES[name])
     .where(TABLES[name].c.cooperative_id == sa.bindparam("own"), TABLES[name].c.round == sa.bindparam("round"))
     .order_by("seq")
-    for name in ("rounds", "credits", "revenue")
+    for name in ("rounds", "credits", "decisions", "revenue")
 )

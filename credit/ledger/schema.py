@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,6 +27,7 @@ COLUMNS: dict[str, dict[str, sa.types.TypeEngine[Any]]] = {
     "members": {"seq": NUMBER, "position": NUMBER, "name": Text(), "at": Text()},
     "rounds": {"seq": NUMBER, "round": NUMBER, "key": Text(), "n_credits": NUMBER, "at": Text()},
     "credits": {"seq": NUMBER, "round": NUMBER, "position": NUMBER, "credit": MEASURE},
+    "decisions": {"seq": NUMBER, "round": NUMBER, "decided": Text()},
     "revenue": {"seq": NUMBER, "amount": NUMBER, "round": NUMBER, "key": Text(), "at": Text()},
     "settlements": {
         "seq": NUMBER,
@@ -172,6 +173,19 @@ CREATE TABLE heads (
 );
 """
 
+_VERSION_2 = """
+CREATE TABLE decisions (
+    cooperative_id {long} NOT NULL REFERENCES cooperatives (id),
+    seq {long} NOT NULL CHECK (WHOLE(seq)),
+    round {long} NOT NULL CHECK (WHOLE(round)),
+    decided TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    PRIMARY KEY (cooperative_id, seq),
+    UNIQUE (cooperative_id, round),
+    FOREIGN KEY (cooperative_id, round) REFERENCES rounds (cooperative_id, round)
+) {clustered};
+"""
+
 # Columns that are unique: by these, INSERT OR REPLACE would find a row to replace.
 _ONCE = {
     "ledger_version": ["version"],
@@ -184,6 +198,7 @@ _ONCE = {
     "payouts": ["cooperative_id, seq", "cooperative_id, settlement, position"],
     "heads": ["cooperative_id"],
 }
+_ONCE_2 = {"decisions": ["cooperative_id, seq", "cooperative_id, round"]}
 _GROWS = "NEW.cooperative_id <> OLD.cooperative_id OR NEW.seq <= OLD.seq OR NEW.revenue < OLD.revenue"
 
 
@@ -208,14 +223,23 @@ _WORDS = {
 
 def _version_1(dialect: str) -> list[str]:
     """The statements that make the tables and their triggers."""
-    tables = _VERSION_1
+    return _statements(_VERSION_1, dialect) + (
+        _sqlite_triggers(_ONCE) if dialect == "sqlite" else [_FUNCTION, *_postgresql_triggers(_ONCE)]
+    )
+
+
+def _version_2(dialect: str) -> list[str]:
+    """The statements that add what was decided in a round."""
+    return _statements(_VERSION_2, dialect) + (_sqlite_triggers(_ONCE_2) if dialect == "sqlite" else _postgresql_triggers(_ONCE_2))
+
+
+def _statements(tables: str, dialect: str) -> list[str]:
     for word, meaning in _WORDS[dialect].items():
         tables = re.sub(word, meaning, tables)
-    triggers = _sqlite_triggers() if dialect == "sqlite" else _postgresql_triggers()
-    return [statement.strip() for statement in tables.split(";") if statement.strip()] + triggers
+    return [statement.strip() for statement in tables.split(";") if statement.strip()]
 
 
-def _sqlite_triggers() -> list[str]:
+def _sqlite_triggers(tables: Mapping[str, Sequence[str]]) -> list[str]:
     def trigger(table: str, event: str, condition: str, what: str) -> str:
         return (
             f"CREATE TRIGGER {table}_{event.lower()} BEFORE {event} ON {table} {condition} "
@@ -223,7 +247,7 @@ def _sqlite_triggers() -> list[str]:
         )
 
     statements = []
-    for table, once in _ONCE.items():
+    for table, once in tables.items():
         same = " OR ".join(
             f"EXISTS (SELECT 1 FROM {table} WHERE {' AND '.join(f'{column} = NEW.{column}' for column in columns.split(', '))})"
             for columns in once
@@ -236,11 +260,13 @@ def _sqlite_triggers() -> list[str]:
     return statements
 
 
-def _postgresql_triggers() -> list[str]:
-    function = """CREATE FUNCTION ledger_is_append_only() RETURNS trigger LANGUAGE plpgsql AS
+_FUNCTION = """CREATE FUNCTION ledger_is_append_only() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN RAISE EXCEPTION '% is append-only: no row may be changed or deleted', TG_TABLE_NAME; END $$"""
-    statements = [function]
-    for table in _ONCE:
+
+
+def _postgresql_triggers(tables: Iterable[str]) -> list[str]:
+    statements = []
+    for table in tables:
         when = f"WHEN ({_GROWS}) " if table == "heads" else ""
         execute = "EXECUTE FUNCTION ledger_is_append_only()"
         statements += [
@@ -254,7 +280,7 @@ def _postgresql_triggers() -> list[str]:
 Migration = Callable[[str], Sequence[str]]
 """From a dialect's name to the statements that bring a database from the version before to this version."""
 
-MIGRATIONS: list[Migration] = [_version_1]
+MIGRATIONS: list[Migration] = [_version_1, _version_2]
 """The migrations, version 1 first. A published one is never changed: a new version is a new migration."""
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -50,6 +53,25 @@ class StatementLine:
 
 
 @dataclass(frozen=True)
+class StatementRound:
+    """A round of which the ledger says what was decided, for one member.
+
+    Attributes:
+        round: Number of the round.
+        credit: The member's credit in it, in the utility's unit.
+        revenue: Revenue that the round brought in, for all members, in minor units.
+        said: What was decided about the member, as it was recorded; empty if nothing was.
+        of_all: What was decided about the whole round.
+    """
+
+    round: int
+    credit: float
+    revenue: int
+    said: Mapping[str, Any]
+    of_all: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Statement:
     """The account of a member.
 
@@ -66,6 +88,7 @@ class Statement:
         paid: Paid to the member so far, in minor units.
         reserve: The cooperative's reserve, in minor units.
         head: The tip of the chain when the statement was made.
+        rounds: The rounds of which the ledger says what was decided, in the order in which they were recorded.
     """
 
     cooperative: str
@@ -80,6 +103,7 @@ class Statement:
     paid: int
     reserve: int
     head: Head
+    rounds: tuple[StatementRound, ...] = ()
 
 
 def read_statement(connection: Connection, known: Known, member: str) -> Statement:
@@ -150,13 +174,27 @@ def _read(connection: Connection, known: Known, own: dict[str, int]) -> Statemen
         paid=lines[-1].paid if lines else 0,
         reserve=reserve,
         head=Head(head.seq, head.hash),
+        rounds=_decided(connection, own, joined),
     )
+
+
+def _decided(connection: Connection, own: dict[str, int], joined: sa.Row[Any]) -> tuple[StatementRound, ...]:
+    """What was decided, round by round, since the member joined."""
+    rounds = []
+    for row in connection.execute(_DECIDED, own):
+        if row.seq < joined.seq:
+            continue
+        require_sound("decisions", row)
+        of_all = json.loads(row.decided)
+        said = of_all.pop("members", {}).get(joined.name, {})
+        rounds.append(StatementRound(row.round, row.credit or 0.0, row.amount or 0, said, of_all))
+    return tuple(rounds)
 
 
 _OWN: sa.BindParameter[int] = sa.bindparam("own")
 _POSITION: sa.BindParameter[int] = sa.bindparam("position")
-_MEMBERS, _ROUND, _CREDIT, _REVENUES, _SETTLED, _PAID = (
-    TABLES[name].c for name in ("members", "rounds", "credits", "revenue", "settlements", "payouts")
+_MEMBERS, _ROUND, _CREDIT, _DECISIONS, _REVENUES, _SETTLED, _PAID = (
+    TABLES[name].c for name in ("members", "rounds", "credits", "decisions", "revenue", "settlements", "payouts")
 )
 _JOINED = sa.select(TABLES["members"]).where(_MEMBERS.cooperative_id == _OWN, _MEMBERS.position == _POSITION)
 _ROUNDS = (
@@ -169,6 +207,22 @@ _ROUNDS = (
     )
     .where(_ROUND.cooperative_id == _OWN)
     .order_by(_ROUND.seq)
+)
+_DECIDED = (
+    sa.select(_DECISIONS.seq, _DECISIONS.round, _DECISIONS.decided, _CREDIT.credit, _REVENUES.amount)
+    .select_from(
+        TABLES["decisions"]
+        .outerjoin(
+            TABLES["credits"],
+            (_CREDIT.cooperative_id == _DECISIONS.cooperative_id) & (_CREDIT.round == _DECISIONS.round) & (_CREDIT.position == _POSITION),
+        )
+        .outerjoin(
+            TABLES["revenue"],
+            (_REVENUES.cooperative_id == _DECISIONS.cooperative_id) & (_REVENUES.round == _DECISIONS.round),
+        )
+    )
+    .where(_DECISIONS.cooperative_id == _OWN)
+    .order_by(_DECISIONS.seq)
 )
 _REVENUE = sa.select(_REVENUES.seq, _REVENUES.amount).where(_REVENUES.cooperative_id == _OWN)
 _STANDINGS = sa.select(_PAID.settlement, _PAID.standing).where(_PAID.cooperative_id == _OWN)

@@ -6,6 +6,7 @@ every change, unless somebody wrote a new chain from there on. With a head that 
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -20,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from ...text import one_line
 from ..money.money import Currency
 from ..money.settlement import Accounts, Settlement, SettlementPolicy
-from .chain import CHAINED, GENESIS, Head, link
+from .chain import CHAINED, GENESIS, Head, canonical, link
 from .names import shown
 from .rows import HEAD, chain_rows
 from .schema import COLUMNS, DEFINITIONS, HEADS, TABLES, VERSIONS, definitions, mistyped
@@ -159,6 +160,7 @@ class _Walk:
         self._members: list[str] = []
         self._keys: dict[str, tuple[str, int]] = {}
         self._rounds: set[int] = set()
+        self._decided: set[int] = set()
         self._number = 0
         self._income = self._pending = 0
         self._accounts: Accounts | None = None
@@ -169,6 +171,7 @@ class _Walk:
             "members": self._take_members,
             "rounds": self._take_rounds,
             "credits": self._take_credits,
+            "decisions": self._take_decisions,
             "revenue": self._take_revenue,
             "settlements": self._take_settlements,
             "payouts": self._take_payouts,
@@ -245,6 +248,8 @@ class _Walk:
             return f"member {shown(fields['name'])}"
         if table == "rounds":
             return f"round {shown(fields['round'])}"
+        if table == "decisions":
+            return f"decisions of round {shown(fields['round'])}"
         if table == "revenue":
             return f"revenue of {shown(fields['amount'])}" + ("" if fields["round"] is None else f" in round {shown(fields['round'])}")
         if table == "settlements":
@@ -307,6 +312,17 @@ class _Walk:
             return ["there is no such member" if row["position"] >= len(self._members) else "the member has two credits in the round"]
         self._round.credit[row["position"]] = row["credit"]
         return []
+
+    def _take_decisions(self, row: Mapping[str, Any]) -> list[str]:
+        problems = [] if row["round"] in self._rounds else ["there is no such round before it"]
+        if row["round"] in self._decided:
+            problems.append("there are two of that round")
+        self._decided.add(row["round"])
+        try:
+            as_written = canonical(json.loads(row["decided"]))
+        except ValueError:
+            as_written = ""
+        return problems if as_written == row["decided"] else [*problems, "what it says is no canonical JSON"]
 
     def _take_revenue(self, row: Mapping[str, Any]) -> list[str]:
         self._income += row["amount"]

@@ -10,7 +10,7 @@ from collections import Counter
 from hashlib import sha256
 from typing import Any
 
-TABLES = ["cooperatives", "members", "rounds", "revenue", "settlements", "credits", "payouts"]
+TABLES = ["cooperatives", "members", "rounds", "decisions", "revenue", "settlements", "credits", "payouts"]
 WHOLE = {"amount", "exponent", "n_credits", "n_payouts", "number", "paid", "position", "reserve", "revenue", "seq", "settlement"}
 
 
@@ -32,7 +32,7 @@ def verify(bundle: dict[str, Any], heads: set[str], n: Counter[str]) -> str:
         heads.discard(head := f"{n['rows']}:{before}")
         need(row["cooperative"] == bundle["cooperative"] and (n["rows"] == 1) == (table == TABLES[0]), "is of another cooperative")
         need(all(type(row[one]) is int and 0 <= row[one] < 2**63 for one in WHOLE & row.keys()), "a number is not from 0 to 2^63 - 1")
-        need(part == (table, row.get("settlement", row.get("round"))) if n["left"] else table in TABLES[:5], "does not belong here")
+        need(part == (table, row.get("settlement", row.get("round"))) if n["left"] else table in TABLES[:6], "does not belong here")
         n.update({"left": -(n["left"] > 0), f"n {table}": 1, table: row.get("amount", row.get("revenue", 0))})  # adds
         need(table not in ("members", "payouts") or row["position"] == n["n members"] - 1 - n["left"], "it is not its member's turn")
         if table == "rounds":

@@ -104,6 +104,19 @@ _OF_AGENTS = ("contributed", "admitted", "n_contributed", "n_admitted", "lot_cre
 """What of :class:`Past` belongs to agents."""
 
 
+def least_norm_at(theta: Tensor) -> Tensor:
+    """The least norm of an update that the rounding of the shared parameters ``(E, P)`` does not hide, ``(E, 1, 1)``."""
+    return least_divisor(vector_norm(theta, dim=-1)).clamp_(min=1e-12).reshape(-1, 1, 1)
+
+
+def seen_norms(theta: Tensor, norm: Tensor) -> Tensor:
+    """Norms of updates ``(E, N, K)`` as observations have them: no less than the least that rounding does not hide.
+
+    One that overflows counts as that least norm: it must not spoil the mean.
+    """
+    return norm.nan_to_num(0.0, 0.0, 0.0).maximum(least_norm_at(theta))
+
+
 class Memory:
     """Remembers what observations need of an episode's past.
 
@@ -140,6 +153,7 @@ class Memory:
         self._kinds = items.one_hot(theta) if items else None
         self._worst = sum(items.costs) if items else scenario.lots.per_principal  # costs of a round, in units of a lot
         self._n_agents = n_agents
+        self._n_seats = n_agents if scenario.participation is None else scenario.n_seats  # of whom a site sees one alone
         self.past = Past.none(theta, n_agents, items.n_updates, items.n_levers)
         self._seated: tuple[Attendance, Past] | None = None  # who is present, and the past of all agents
 
@@ -192,6 +206,7 @@ class Memory:
         holds: Tensor,
         money: Sequence[Tensor | float] = (),
         gains: Sequence[Tensor] = (),
+        mean_norm: Tensor | None = None,
     ) -> Tensor:
         """What every proxy sees: its own lots, its own profile, and what the cooperative announces.
 
@@ -202,6 +217,8 @@ class Memory:
             holds: Whether an agent's profile names a value, ``(E, N, M)``.
             money: Features of the accounts, if agents are rewarded by settlements.
             gains: The lots' marginal gains, ``(E, N, K)``, in the utility's unit, as the one entry, if proxies see them.
+            mean_norm: Mean norm of all updates, ``(E, 1, 1)``. By default that of the updates in ``look``; a site of a federation has its
+                own alone.
 
         Returns:
             float32 ``(E, N, layout.size)``.
@@ -209,9 +226,10 @@ class Memory:
         scenario, scale, past, dtype = self._scenario, self._reward_scale, self.past, look.utility.dtype
         n_envs, n_agents, _ = past.contributed.shape
         finite = look.verdicts.finite
-        least_norm = least_divisor(vector_norm(theta, dim=-1)).clamp_(min=1e-12).reshape(-1, 1, 1)
-        norm = look.verdicts.norm.nan_to_num(0.0, 0.0, 0.0).maximum(least_norm)  # one lot that overflows must not spoil the mean norm
-        mean_norm = norm.sum(dim=(1, 2), keepdim=True) / finite.sum(dim=(1, 2), keepdim=True).clamp_(min=1)
+        least_norm = least_norm_at(theta)
+        norm = seen_norms(theta, look.verdicts.norm)
+        if mean_norm is None:
+            mean_norm = norm.sum(dim=(1, 2), keepdim=True) / finite.sum(dim=(1, 2), keepdim=True).clamp_(min=1)
         last_norm = vector_norm(past.step, dim=-1).reshape(-1, 1, 1).maximum(least_norm)
         n_offered = past.contributed.sum(dim=(1, 2)) if past.offered is None else past.offered.clone()
         n_entered = past.admitted.sum(dim=(1, 2), dtype=dtype) if past.entered is None else past.entered
@@ -234,7 +252,7 @@ class Memory:
         announced = [
             torch.full_like(look.utility, t / scenario.horizon) if isinstance(t, int) else (t / scenario.horizon).expand(n_envs),
             look.utility,
-            (scale / n_agents) * (look.utility - past.utility),
+            (scale / self._n_seats) * (look.utility - past.utility),
             n_entered / n_offered.clamp_(min=1),
         ]
         own = [

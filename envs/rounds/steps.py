@@ -329,6 +329,10 @@ class RoundSteps:
         self.theta = self.theta + merged.delta
         self.t = self.t + 1  # not in place: it may be a tensor that is being traced
 
+    def _propose(self) -> Proposals:
+        """What the lots propose from the shared parameters."""
+        return self.scenario.substrate.propose(self._ground.model, self.theta, self._at_work, self._keys, self.t)
+
     def _look(self) -> Prospect:
         """Everything that follows from the shared parameters."""
         theta, ground, model, dataset = self.theta, self._ground, self._ground.model, self._ground.splits.dataset
@@ -337,7 +341,7 @@ class RoundSteps:
         mean_log_share = rights(log_share, ground.validation.column)[..., 0].mean(dim=-1)
         utility = mean_log_share if self.scenario.utility == "neg_log_loss" else accuracy(logits, ground.validation.y)
         value_losses, value_gradients = losses_and_gradients(self.values, ground.probes, probe_logits, model, theta, dataset)
-        proposals = self.scenario.substrate.propose(model, theta, self._at_work, self._keys, self.t)
+        proposals = self._propose()
         norm = vector_norm(proposals.updates, dim=-1)  # (E, N, K)
         privacy = self.scenario.privacy
         if privacy is not None:  # a forged update is made of what has left the proxy, or is no one's data

@@ -13,10 +13,16 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MOST_FILES = 16
 
-HOUSE = ["traversal", "training", "agents", "envs", "credit"]
-AT = {"traversal": "src/proxycoop/traversal"}
+HOUSE = ["flower", "traversal", "training", "agents", "envs", "credit"]
+AT = {name: f"src/proxycoop/{name}" for name in ("flower", "traversal")}
 """Where a folder of the house is, if not at the root."""
 FLOORS = {
+    "flower": """
+        client federation
+        archive decided site
+        remote
+        messages strategy
+    """,
     "traversal": """
         flower
         orchestrator secure

@@ -40,10 +40,10 @@ def test_racing_writers_lose_and_double_nothing(scripts, ledger_url, together):
 
 
 def test_changed_values_and_bytes_are_found(scripts, ledger_url):
-    result = scripts["tamper"].tamper(ledger_url, rows=110, trials=55, n_bytes=20)
+    result = scripts["tamper"].tamper(ledger_url, rows=110, trials=60, n_bytes=20)
     assert result.problems == []
-    assert result.columns == 52
-    assert result.named + result.refused == 55
+    assert result.columns == 57
+    assert result.named + result.refused == 60
     assert result.refused <= 3
     assert result.by_chain + result.by_database + result.harmless == (20 if ledger_url.startswith("sqlite") else 0)
     assert result.cut == result.forged == (5, 0, 5)  # the chain alone cannot know, a head that was kept does

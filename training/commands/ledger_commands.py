@@ -221,8 +221,18 @@ def statement(
     html_file: Annotated[Path | None, typer.Option("--html", help="HTML file: write the statement here, as a page with a picture.")] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Show a member's account: its credit and its payouts, settlement by settlement."""
-    from ..pages.ledger_page import COLUMNS, cells, console_table, facts, policy_in_words, write_csv, write_statement
+    """Show a member's account: its credit and its payouts, settlement by settlement, and what was decided in rounds."""
+    from ..pages.ledger_page import (
+        COLUMNS,
+        ROUND_COLUMNS,
+        cells,
+        console_table,
+        facts,
+        policy_in_words,
+        round_cells,
+        write_csv,
+        write_statement,
+    )
 
     with _opened(where, cooperative, read_only=True) as (books, one):
         outputs = _outputs("statement", overwrite, books, csv_file, html_file)
@@ -232,6 +242,12 @@ def statement(
         show(console_table([title for title, _ in COLUMNS], [cells(line, account.currency) for line in account.lines]))
     else:
         _say("nothing was settled since the member joined")
+    if account.rounds:
+        rows = [round_cells(one, account.currency) for one in account.rounds]
+        show(console_table([title for title, _ in ROUND_COLUMNS[:-1]], [row[:-1] for row in rows]))
+        for row in rows:
+            if row[-1] != "–":
+                _say(f"round {row[0]}: {row[-1]}")
     for name, text in facts(account):
         _say(f"{name}: {text}")
     _say("; ".join(policy_in_words(account.policy, account.currency)))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rich.box
@@ -16,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ... import __version__
-from ...credit.ledger.statement import Statement, StatementLine
+from ...credit.ledger.statement import Statement, StatementLine, StatementRound
 from ...credit.money.money import Currency
 from ...credit.money.settlement import SettlementPolicy
 from ...files import write_text
@@ -35,6 +36,18 @@ COLUMNS = (
     ("paid", "The amount paid to this member so far, this payout included."),
 )
 """Headings of the table of settlements, and what they mean."""
+ROUND_COLUMNS = (
+    ("round", "Its number."),
+    ("offered", "The member's lots that it offered."),
+    ("entered", "Those of them that entered the step; in brackets the share of the update that did, where a filter changed it."),
+    ("credit", "The member's credit in the round, in the utility's unit."),
+    ("revenue", "The amount that the round brought in, for all members."),
+    (
+        "objections and refusals",
+        "Who objected to which lot, over what, by how much; and what was refused, and why.",
+    ),
+)
+"""Headings of the table of rounds, where the ledger says what was decided in them, and what they mean."""
 
 _CSV_COLUMNS = (
     *("settlement", "at", "n_rounds", "first_round", "last_round", "credit", "standing", "share"),
@@ -57,6 +70,8 @@ def write_statement(statement: Statement, out: Path) -> Path:
         rules=policy_in_words(statement.policy, statement.currency),
         columns=COLUMNS,
         rows=[cells(line, statement.currency) for line in statement.lines],
+        round_columns=ROUND_COLUMNS,
+        rounds=[round_cells(one, statement.currency) for one in statement.rounds],
         drawings=_drawings(statement),
         version=__version__,
     )
@@ -117,6 +132,44 @@ def cells(line: StatementLine, money: Currency) -> list[str]:
         money.plain(line.payout),
         money.plain(line.paid),
     ]
+
+
+def round_cells(one: StatementRound, money: Currency) -> list[str]:
+    """A row of the table of rounds, as text; see :data:`ROUND_COLUMNS`. What a ledger of another program says may look otherwise."""
+    said, kept = one.said, one.said.get("kept", {})
+
+    def entered(lot: object) -> str:
+        part = kept.get(str(lot)) if isinstance(kept, Mapping) else None
+        return f"{lot} ({100 * part:.0f} %)" if isinstance(part, float) else str(lot)
+
+    return [
+        str(one.round),
+        ", ".join(map(str, _list(said, "offered"))) or "–",
+        ", ".join(map(entered, _list(said, "entered"))) or "–",
+        _number(one.credit),
+        money.plain(one.revenue),
+        "; ".join([*(_objection(it) for it in _list(said, "objections")), *(_refusal(it) for it in _list(said, "refused"))]) or "–",
+    ]
+
+
+def _list(said: Mapping[str, Any], name: str) -> list[Any]:
+    part = said.get(name, [])
+    return part if isinstance(part, list) else [part]
+
+
+def _objection(it: Any) -> str:
+    """An objection in words: ``lot 2: proxy_3, nines 0.12 > 0.05``."""
+    if not isinstance(it, Mapping):
+        return str(it)
+    amount, limit = it.get("amount"), it.get("limit")
+    by_how_much = f" {amount:.3g} > {limit:.3g}" if isinstance(amount, float) and isinstance(limit, float) else ""
+    return f"lot {it.get('lot')}: {it.get('by')}, {it.get('about')}{by_how_much}".replace("-", "−")
+
+
+def _refusal(it: Any) -> str:
+    if not isinstance(it, Mapping):
+        return str(it)
+    return str(it.get("reason")) if it.get("lot") is None else f"lot {it['lot']}: {it.get('reason')}"
 
 
 def console_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -166,7 +166,7 @@ def test_tables_without_rows_are_written_with_their_columns(books, tmp_path):
         "members": 1,
     }
     paths = export.write_parquet(books, "other", tmp_path)
-    assert [pyarrow.parquet.read_table(path).num_rows for path in paths] == [1, 1, 0, 0, 0, 0, 0]
+    assert [pyarrow.parquet.read_table(path).num_rows for path in paths] == [1, 1, 0, 0, 0, 0, 0, 0]
 
 
 def test_more_rows_than_are_held_at_a_time_are_all_written(books, tmp_path, monkeypatch):

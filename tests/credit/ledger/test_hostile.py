@@ -303,7 +303,7 @@ def test_a_ledger_of_a_newer_version_is_left_alone(content, tmp_path):
     path = tmp_path / "newer.db"
     path.write_bytes(content)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("INSERT INTO ledger_version SELECT 99, at, hash FROM ledger_version")
+        connection.execute("INSERT INTO ledger_version SELECT 99, at, hash FROM ledger_version LIMIT 1")
     before = path.read_bytes()
     for name, call in calls(path).items():
         said = error_of(call)

@@ -182,16 +182,50 @@ def test_recording_the_same_again_writes_nothing_and_gives_the_first_receipt(cli
         ({"revenue": 101}, "revenue was 100, now 101"),
         ({"key": None}, "the key was 'k', now none"),
         ({"key": "other"}, "the key was 'k', now 'other'"),
+        ({"decisions": {"gamma": 0.5}}, "what was decided in it is something else"),
+        ({"decisions": None}, "what was decided in it is something else"),
     ],
 )
 def test_a_recorded_round_cannot_be_recorded_otherwise(clinics, changed, message):
     clinics.init("clinics", ["Cy"])
-    given = {"credit": {"Ada": 0.3, "Bo": 0.1}, "revenue": 100, "key": "k"}
+    given = {"credit": {"Ada": 0.3, "Bo": 0.1}, "revenue": 100, "key": "k", "decisions": {"gamma": 1.0}}
     clinics.record("clinics", 0, **given)
     head = clinics.head("clinics")
     with pytest.raises(ValueError, match=f"round 0 of 'clinics' is recorded already, and differs: .*({message})"):
         clinics.record("clinics", 0, **{**given, **changed})
     assert clinics.head("clinics") == head
+
+
+@pytest.mark.parametrize(
+    ("decisions", "message"),
+    [
+        ([1], "decisions='\\[1\\]' of round 0: must be a mapping|must be a mapping, in which 'members'"),
+        ({"members": [1]}, "in which 'members', if it is there, is one by name"),
+        ({"gamma": math.nan}, "decisions of round 0 are no JSON"),
+        ({"gamma": {1, 2}}, "decisions of round 0 are no JSON"),
+        ({1: 2}, "decisions of round 0 are no JSON .*reads back as something else"),
+        ({"members": {"Di": {}}}, "unknown member of 'clinics' 'Di'"),
+    ],
+)
+def test_decisions_that_are_no_json_or_of_nobody_are_refused_and_nothing_is_written(clinics, decisions, message):
+    head = clinics.head("clinics")
+    with pytest.raises(ValueError, match=message):
+        clinics.record("clinics", 0, {"Ada": 1.0}, decisions=decisions)
+    assert clinics.head("clinics") == head
+
+
+def test_a_statement_says_what_was_decided_since_the_member_joined(clinics):
+    said = {"offered": [0, 2], "entered": [0], "objections": [{"lot": 2, "by": "Bo", "about": "nines", "amount": 0.2, "limit": 0.1}]}
+    clinics.record("clinics", 0, {"Ada": 0.5}, revenue=7, decisions={"gamma": 0.5, "members": {"Ada": said}})
+    clinics.record("clinics", 1, {"Bo": 0.5})
+    clinics.init("clinics", ["Cy"])
+    clinics.record("clinics", 2, {"Cy": -1.0}, decisions={"members": {}})
+    first, third = clinics.statement("clinics", "Ada").rounds
+    assert (first.round, first.credit, first.revenue, first.said, first.of_all) == (0, 0.5, 7, said, {"gamma": 0.5})
+    assert (third.round, third.credit, third.revenue, third.said) == (2, 0.0, 0, {})
+    assert [(one.round, one.credit) for one in clinics.statement("clinics", "Cy").rounds] == [(2, -1.0)]
+    again = clinics.record("clinics", 0, {"Ada": 0.5}, revenue=7, decisions={"members": {"Ada": said}, "gamma": 0.5})
+    assert again.repeated
 
 
 def test_a_key_names_one_thing(clinics):

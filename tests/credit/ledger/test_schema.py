@@ -22,7 +22,7 @@ def ledger(ledger_url):
     """A ledger with a row in every table."""
     with Ledger(ledger_url) as ledger:
         ledger.init("clinics", ["Ada", "Bo"])
-        ledger.record("clinics", 0, {"Ada": 1.0}, revenue=10, key="k")
+        ledger.record("clinics", 0, {"Ada": 1.0}, revenue=10, key="k", decisions={"members": {"Ada": {"offered": [0]}}})
         ledger.settle("clinics")
         yield ledger
 
@@ -153,26 +153,43 @@ def test_a_table_of_sqlite_that_is_defined_otherwise_is_found(tmp_path):
 # migrations
 
 
-def test_a_second_migration_is_applied_by_init_and_by_nothing_else(ledger, ledger_url, engine, monkeypatch):
+def test_a_further_migration_is_applied_by_init_and_by_nothing_else(ledger, ledger_url, engine, monkeypatch):
     head = ledger.head("clinics")
     monkeypatch.setattr(ledger_schema, "MIGRATIONS", [*MIGRATIONS, lambda dialect: ["CREATE TABLE notes (text TEXT)"]])
     monkeypatch.setattr("proxycoop.credit.ledger.connection.MIGRATIONS", ledger_schema.MIGRATIONS)
     with Ledger(ledger_url) as newer:
-        with pytest.raises(ValueError, match="is of version 1, older than 2: bring it up to date with init"):
+        with pytest.raises(ValueError, match="is of version 2, older than 3: bring it up to date with init"):
             newer.head("clinics")
         newer.init("clinics", ["Ada"])
         assert newer.head("clinics") == head
         assert newer.verify().ok
     assert sa.inspect(engine).has_table("notes")
     with engine.connect() as connection:
-        assert connection.execute(sa.select(VERSIONS.c.version).order_by(VERSIONS.c.version)).scalars().all() == [1, 2]
+        assert connection.execute(sa.select(VERSIONS.c.version).order_by(VERSIONS.c.version)).scalars().all() == [1, 2, 3]
     monkeypatch.undo()
     with Ledger(ledger_url) as older:
         for attempt in (lambda: older.head("clinics"), lambda: older.init("clinics", ["Ada"]), lambda: older.settle("clinics", 5)):
-            with pytest.raises(ValueError, match="is of version 2; this proxycoop knows versions up to 1: upgrade proxycoop"):
+            with pytest.raises(ValueError, match="is of version 3; this proxycoop knows versions up to 2: upgrade proxycoop"):
                 attempt()
-    with pytest.raises(ValueError, match="of version 2"):  # one that was open all the time notices too
+    with pytest.raises(ValueError, match="of version 3"):  # one that was open all the time notices too
         ledger.settle("clinics", 5)
+
+
+def test_a_ledger_without_decisions_is_brought_up_to_date_and_goes_on(ledger_url, engine, monkeypatch):
+    with monkeypatch.context() as of_old:
+        for module in ("schema", "connection"):
+            of_old.setattr(f"proxycoop.credit.ledger.{module}.MIGRATIONS", MIGRATIONS[:1])
+        with engine.begin() as connection:
+            ledger_schema.migrate(connection, "old", "2026-01-01T00:00:00.000000Z")
+        assert not sa.inspect(engine).has_table("decisions")
+    with Ledger(ledger_url) as newer:
+        with pytest.raises(ValueError, match="is of version 1, older than 2: bring it up to date with init"):
+            newer.cooperatives()
+        newer.init("clinics", ["Ada"])
+        newer.record("clinics", 0, {"Ada": 1.0}, decisions={"members": {"Ada": {"offered": [1]}}, "gamma": 1.0})
+        assert newer.verify().ok
+        (one,) = newer.statement("clinics", "Ada").rounds
+        assert (one.said, one.of_all) == ({"offered": [1]}, {"gamma": 1.0})
 
 
 def test_a_migration_that_fails_leaves_the_version_before(ledger, ledger_url, engine, monkeypatch):

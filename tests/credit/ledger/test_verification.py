@@ -16,11 +16,11 @@ def fill(ledger):
     policy = SettlementPolicy(reserve=0.1, decay=0.9)
     for name in ("clinics", "farms"):
         ledger.init(name, ["Ada", "Bo"], policy=policy)
-        ledger.record(name, 7, {"Ada": 0.5, "Bo": 0.25}, revenue=100, key="k7")
+        ledger.record(name, 7, {"Ada": 0.5, "Bo": 0.25}, revenue=100, key="k7", decisions={"members": {"Bo": {"offered": [0]}}})
         ledger.record(name, 2, {"Ada": -1.0, "Bo": 1.0}, revenue=30, key="k2")
         ledger.settle(name, 5, key="s1")
         ledger.init(name, ["Cy"], policy=policy)
-        ledger.record(name, 9, {"Cy": 2.0})
+        ledger.record(name, 9, {"Cy": 2.0}, decisions={"utility": -0.5})
         ledger.record_revenue(name, 50, key="gift")
         ledger.settle(name)
 
@@ -91,7 +91,8 @@ def test_an_untouched_ledger_is_fine(ledger):
     verification = ledger.verify(expected={name: ledger.head(name) for name in ("clinics", "farms")})
     assert verification.problems == []
     assert verification.ok
-    assert verification.rows == {"cooperatives": 2, "members": 6, "rounds": 6, "credits": 10, "revenue": 8, "settlements": 4, "payouts": 10}
+    of_rounds = {"rounds": 6, "credits": 10, "decisions": 4}
+    assert verification.rows == {"cooperatives": 2, "members": 6, **of_rounds, "revenue": 8, "settlements": 4, "payouts": 10}
     assert verification.heads == {name: ledger.head(name) for name in ("clinics", "farms")}
     alone = ledger.verify("farms")
     assert alone.rows["members"] == 3
@@ -172,7 +173,7 @@ def test_a_changed_version_row_is_found(ledger, tamperer, column):
     ("change", "message"),
     [
         ("seq = seq + 1", "the head says"),
-        ("hash = 'x'", "the head says 23, 'x'"),
+        ("hash = 'x'", "the head says 25, 'x'"),
         ("revenue = revenue + 1", "the head says that all revenue was 186, and it was 185"),
     ],
 )

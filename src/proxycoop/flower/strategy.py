@@ -30,17 +30,17 @@ from zipfile import BadZipFile
 import torch
 from torch import Tensor, nn
 
-from . import credit as credit_rules
-from .credit import CreditRule, Round, from_updates
-from .credit.games.from_updates import step_weights
-from .credit.games.head import class_head
-from .credit.games.replica import Replica, Utility
-from .credit.games.round import lacking
-from .envs.screening.filters import filtered, largest
-from .envs.screening.harm import predicted_harm
-from .envs.screening.profiles import Profile, Profiles, ProfileTable
-from .envs.screening.verdicts import Screening, Verdicts, guard_factor, let_through, weights_of
-from .registry import unknown_name
+from .. import credit as credit_rules
+from ..credit import CreditRule, Round, from_updates
+from ..credit.games.from_updates import step_weights
+from ..credit.games.head import class_head
+from ..credit.games.replica import Replica, Utility
+from ..credit.games.round import lacking
+from ..envs.screening.filters import filtered, largest
+from ..envs.screening.harm import predicted_harm
+from ..envs.screening.profiles import Profile, Profiles, ProfileTable
+from ..envs.screening.verdicts import Screening, Verdicts, guard_factor, let_through, weights_of
+from ..registry import unknown_name
 
 try:
     from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict

@@ -1,0 +1,1 @@
+"""A cooperative over Flower."""

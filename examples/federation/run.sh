@@ -1,0 +1,51 @@
+#!/bin/sh
+# Six SuperNodes and a SuperLink on this machine, with TLS and node authentication: ./run.sh [FOLDER] [RUN CONFIG …]
+# AGENT is what every site plays, PORT the SuperLink's port; SuperNodes take the ports after it. Run it again with the same folder, and the
+# federation goes on where it was stopped.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "${1:-out}"
+out=$(cd "${1:-out}" && pwd)
+[ $# -gt 0 ] && shift
+agent=${AGENT:-honest} port=${PORT:-9092} n=6 link="127.0.0.1:${PORT:-9092}"
+export FLWR_HOME="$out/flower" FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+
+[ -f "$out/keys/server.crt" ] || "$here/certificates.sh" "$out/keys" $n
+mkdir -p "$FLWR_HOME" "$out/logs"
+cat > "$FLWR_HOME/config.toml" <<END
+[superlink]
+default = "cooperative"
+
+[superlink.cooperative]
+address = "$link"
+root-certificates = "$out/keys/ca.crt"
+END
+
+pids=""
+stop() { for pid in $pids; do kill "$pid" 2>/dev/null || true; done; }
+trap stop EXIT INT TERM
+
+flower-superlink --host 127.0.0.1 --port "$port" --enable-supernode-auth --disable-runtime-dependency-installation \
+  --ssl-ca-certfile "$out/keys/ca.crt" --ssl-certfile "$out/keys/server.crt" --ssl-keyfile "$out/keys/server.key" \
+  > "$out/logs/superlink.log" 2>&1 &
+pids="$pids $!"
+until flwr supernode list cooperative > /dev/null 2>&1; do sleep 1; done
+
+i=0
+while [ "$i" -lt "$n" ]; do
+  flwr supernode register "$out/keys/member-$i.pub" cooperative > "$out/logs/register-$i.log" 2>&1
+  flower-supernode --superlink "$link" --root-certificates "$out/keys/ca.crt" --port $((port + 1 + i)) \
+    --auth-supernode-private-key "$out/keys/member-$i" --node-config "partition-id=$i agent=\"$agent\"" \
+    > "$out/logs/supernode-$i.log" 2>&1 &
+  pids="$pids $!"
+  i=$((i + 1))
+done
+
+flwr run "$here" cooperative --run-config "out=\"$out\" $*" --stream | tee "$out/logs/run.log"
+proxycoop ledger verify "$out/ledger.db"
+i=0
+while [ "$i" -lt "$n" ]; do
+  proxycoop ledger statement "$out/ledger.db" "proxy_$i" --html "$out/statement-$i.html" --overwrite > "$out/statement-$i.txt"
+  i=$((i + 1))
+done
+echo "statements: $out/statement-*.html"
