@@ -457,8 +457,8 @@ def _require_one_set(folder: Path, new: Sequence[Cell] = ()) -> list[dict[str, A
                 if _DIGEST in changed and not where:
                     file = str(settings.get("scenario.data.file.path"))
                     raise ValueError(
-                        f"{first} is the result of another content of {file!r} (the data file has changed): choose another --out, or put the "
-                        "old file back"
+                        f"{first} is the result of another content of {file!r} (the data file has changed): choose another --out, or put "
+                        "the old file back"
                         if first
                         else f"the new cells are of two contents of {file!r}: give each scenario a name of its own"
                     )

@@ -79,7 +79,7 @@ def _in_one_line() -> Iterator[None]:
         ctx: Any = getattr(error, "ctx", None)
         words = [] if ctx is None else ctx.command_path.removeprefix(ctx.find_root().command_path).split()
         message = " ".join(error.format_message().split()).removesuffix(".")
-        raise ValueError(f"{message}; see '{' '.join(['proxycoop', *words])} --help'") from None
+        raise ValueError(f"{message}{'' if message.endswith('?') else ';'} see '{' '.join(['proxycoop', *words])} --help'") from None
 
 
 class App(typer.Typer):

@@ -1,7 +1,8 @@
 """What each column of a table is taken for, and why.
 
 The first that fits, in this order: the label; what was named as an attribute; *empty*; *constant*; *date*; *text* (numbers with thousands
-separators, and sentences); *identifier* (another entry in every row: words, or whole numbers that count rows or are called so); a *probable leak* (:mod:`~proxycoop.training.drafting.leaks`);
+separators, and sentences); *identifier* (another entry in every row: words, or whole numbers that count rows or are called so); a *probable
+leak* (:mod:`~proxycoop.training.drafting.leaks`);
 *protected* by its name; *site* by its name; *text* (words with too many levels to be categories); else a *number* or a *category*.
 """
 
