@@ -69,8 +69,10 @@ class TwoWords(TyperGroup):
 
 @contextmanager
 def _in_one_line() -> Iterator[None]:
-    """Raise wrong words as ``ValueError``, as all that is wrong is, in place of a box with the command's usage. Help that was asked for, by
-    giving no words, stays help."""
+    """Raise wrong words as ``ValueError``, as all that is wrong is, in place of a box with the command's usage.
+
+    Help that was asked for, by giving no words, stays help.
+    """
     try:
         yield
     except _UsageError as error:

@@ -177,7 +177,7 @@ def _require_classes(label: Column) -> None:
             f"label: {label.name!r} has {n_classes:,} different entries, and at most {MOST_CLASSES} classes are allowed: name another "
             "column; if it is a measurement, cut it into classes in a column of its own"
         )
-    if label.words is None and n_classes > _MOST_CODES:
+    if n_classes > _MOST_CODES and label.as_numbers() is not None:
         warnings.warn(
             f"label: {label.name!r} has {n_classes} different numbers, each of which is taken for a class: if it is a measurement, cut it "
             "into classes in a column of its own",
