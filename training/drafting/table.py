@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from ...envs.data.tables import Column, TableFile, read, scan
 from ...envs.data.tables.columns import MISSING
 from ...envs.data.tables.encoding import MOST_CLASSES
 from ...registry import unknown_name
+from ..terminal import remark
 from .roles import MOST_LEVELS, Guess, guess
 from .sheet import Sheet
 from .sizes import FEWEST_ROWS
@@ -178,10 +178,9 @@ def _require_classes(label: Column) -> None:
             "column; if it is a measurement, cut it into classes in a column of its own"
         )
     if n_classes > _MOST_CODES and label.as_numbers() is not None:
-        warnings.warn(
+        remark(
             f"label: {label.name!r} has {n_classes} different numbers, each of which is taken for a class: if it is a measurement, cut it "
-            "into classes in a column of its own",
-            stacklevel=4,
+            "into classes in a column of its own"
         )
 
 

@@ -234,8 +234,8 @@ def _not_utf8(path: Path, what: str, file: TableFile) -> ValueError:
                 if _CONTROLS.search(line):
                     return ValueError(f"{what} is no text: line {i} holds bytes that no text has. Is it a file of another kind?")
                 return ValueError(
-                    f"{what}, line {i}: byte 0x{line[error.start]:02x} is not UTF-8, so the text may be in Latin-1 or Windows-1252: save it "
-                    f"as UTF-8, as in iconv -f WINDOWS-1252 -t UTF-8 {file.name}"
+                    f"{what}, line {i}: byte 0x{line[error.start]:02x} is not UTF-8, so the text may be in Latin-1 or Windows-1252: save "
+                    f"it as UTF-8, as in iconv -f WINDOWS-1252 -t UTF-8 {file.name}"
                 )
     return ValueError(f"{what} is not UTF-8")  # it has changed meanwhile
 
