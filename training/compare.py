@@ -64,6 +64,7 @@ MOST_TRIED = 250_000
 is minutes for each split of the evaluation; see :func:`tried`."""
 FORMAT = 5
 _UNTRAINED = "every-seed"
+_DIGEST = "scenario.data.file.sha256"
 """Folder of a scripted agent's cell, where that of a training has its seed."""
 EPISODES = 16
 """Episodes of an evaluation on each of its splits."""
@@ -455,6 +456,14 @@ def _require_one_set(folder: Path, new: Sequence[Cell] = ()) -> list[dict[str, A
         for part, settings in _shared(cell):
             old, first = seen.setdefault(part, (settings, where))
             if changed := [name for name in old | settings if old.get(name) != settings.get(name)]:
+                if _DIGEST in changed and not where:
+                    file = str(settings.get("scenario.data.file.path"))
+                    raise ValueError(
+                        f"{first} is the result of another content of {file!r} (the data file has changed): choose another --out, or put "
+                        "the old file back"
+                        if first
+                        else f"the new cells are of two contents of {file!r}: give each scenario a name of its own"
+                    )
                 both = "; ".join(f"{name}: {_short(old.get(name))} and {_short(settings.get(name))}" for name in changed)
                 which = f"{first} and {where} are results" if where else f"{first} is the result" if first else "the new cells are results"
                 raise ValueError(

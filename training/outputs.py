@@ -185,7 +185,9 @@ class Outputs:
         if self.overwrite or _holds(path, content):
             return
         marker = _read_marker(path.parent)
-        note = None if marker is None else marker["entries"].get(path.name)
+        if marker is None:  # in such a folder nobody knows who wrote what
+            raise ValueError(f"output {str(path)!r} is there already: {hint}")
+        note = marker["entries"].get(path.name)
         if not isinstance(note, dict) or note.get("command") != self.command:
             raise ValueError(f"output {str(path)!r} is there already, and 'proxycoop {self.command}' did not write it: {hint}")
         if "sha256" in note and note["sha256"] != _sha256(path.read_bytes()):

@@ -22,6 +22,8 @@ def output_folder(path: str | Path) -> Path:
     """
     require_name(path, "output folder")
     folder = Path(path)
+    if folder.is_file():
+        raise ValueError(f"{str(path)!r} is a file, and must be a folder: choose another name")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

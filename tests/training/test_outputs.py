@@ -31,7 +31,7 @@ def test_a_file_that_is_there_is_replaced_only_with_overwrite(tmp_path):
     path.write_text("mine")
     outputs = Outputs("audit")
     outputs.file(path)
-    with pytest.raises(ValueError, match=r"output '.*mine\.csv' is there already, and 'proxycoop audit' did not write it.*--overwrite"):
+    with pytest.raises(ValueError, match=r"output '.*mine\.csv' is there already: .*--overwrite"):
         outputs.prepare()
     outputs = Outputs("audit", overwrite=True)
     outputs.file(path)
@@ -138,7 +138,7 @@ def test_a_folder_with_other_things_is_taken_if_no_name_is_taken_and_then_belong
 
 def test_a_folder_entry_of_the_user_s_is_named(tmp_path):
     (tmp_path / "tb").mkdir()
-    with pytest.raises(ValueError, match=r"tb' is there already, and 'proxycoop train' did not write it"):
+    with pytest.raises(ValueError, match=r"tb' is there already: choose"):
         own(tmp_path)
     own(tmp_path, overwrite=True)
 

@@ -166,7 +166,7 @@ def test_values_may_be_added_and_other_settings_are_refused(finished, small, mon
 def test_what_is_not_ours_is_not_written_over(finished, small, tmp_path):
     plan, _ = finished
     (tmp_path / "sweep.csv").write_text("mine")
-    with pytest.raises(ValueError, match=r"sweep\.csv' is there already, and 'proxycoop sweep' did not write it"):
+    with pytest.raises(ValueError, match=r"sweep\.csv' is there already: choose"):
         sweep(plan, tmp_path, quiet=True)
     assert (tmp_path / "sweep.csv").read_text() == "mine"
     assert not (tmp_path / "points").exists()

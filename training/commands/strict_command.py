@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 F = TypeVar("F", bound=Callable[..., Any])
+_UsageError: Any = typer.BadParameter.__base__  # of click, or of the click within typer
 
 
 class StrictCommand(TyperCommand):
@@ -37,7 +39,25 @@ class StrictCommand(TyperCommand):
 
 
 class TwoWords(TyperGroup):
-    """A group in which a command's name may be two words: ``scenarios new`` beside ``scenarios``."""
+    """A group in which a command's name may be two words: ``scenarios new`` beside ``scenarios``. Wrong words give one line."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """The context of the words before the command's name.
+
+        Raises:
+            ValueError: If they are wrong.
+        """
+        with _in_one_line():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command.
+
+        Raises:
+            ValueError: If there is no such command, an option lacks, or there is no such option.
+        """
+        with _in_one_line():
+            return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command's name, the command, and the words after it."""
@@ -45,6 +65,23 @@ class TwoWords(TyperGroup):
         if name in self.commands:
             return name, self.commands[name], args[2:]
         return super().resolve_command(ctx, args)
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Raise wrong words as ``ValueError``, as all that is wrong is, in place of a box with the command's usage.
+
+    Help that was asked for, by giving no words, stays help.
+    """
+    try:
+        yield
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        ctx: Any = getattr(error, "ctx", None)
+        words = [] if ctx is None else ctx.command_path.removeprefix(ctx.find_root().command_path).split()
+        message = " ".join(error.format_message().split()).removesuffix(".")
+        raise ValueError(f"{message}{'' if message.endswith('?') else ';'} see '{' '.join(['proxycoop', *words])} --help'") from None
 
 
 class App(typer.Typer):

@@ -23,6 +23,7 @@ _STRATUM_SHARE = 0.5  # of a stratum's rows
 _FEWEST_OF_A_CLASS = 5  # expected in the probe set of a group
 _FEWEST_ROWS_OF_A_CLASS, _LEAST_SHARE_OF_A_CLASS = 40, 0.01
 _LEAST_SHARE = 0.04  # of all rows, that a group has
+_SHOWN = 5  # levels that are named
 _Candidate = tuple[str, dict[str, Any], str]
 
 
@@ -107,6 +108,10 @@ def _groups(
         if len(large) < 2:
             left_out.append(f"a group of {attribute}: only {len(large)} of its levels has {_LEAST_SHARE:.0%} of the rows")
             continue
+        if small := [level for level in levels if level not in large]:
+            shares = [f"{level} {(dataset.attribute(attribute) == level).mean():.1%}" for level in small[:_SHOWN]]
+            more = f" and {len(small) - _SHOWN} more levels" if len(small) > _SHOWN else ""
+            left_out.append(f"a group of {attribute}: {', '.join(shares)}{more}: too few rows, a group has at least {_LEAST_SHARE:.0%}")
         share = float((dataset.attribute(attribute) == large[-1]).mean())
         why = f"the smallest level of {attribute} with at least {_LEAST_SHARE:.0%} of the rows: it has {share:.0%}"
         yield _name(f"{attribute}_{large[-1]}", taken), {"attribute": attribute, "equals": large[-1]}, why

@@ -19,6 +19,7 @@ _ALIKE = (0.01, 0.5)
 _LEFT_BY_SITES = 0.3
 """A column is taken for the sites by its name only if the largest levels leave at most this share of the rows to nobody."""
 _SITE_ROWS, _KIND_ROWS = 100, 20
+_SHOWN = 10
 
 
 def plan(table: Opened, sheet: Sheet) -> People:
@@ -80,8 +81,12 @@ def _put_splits(data: Dataset, whom: People, sheet: Sheet, told: list[str]) -> N
     """How the rows are split, and which columns the model sees."""
     n_rows = len(data.labels)
     if (seen := _features(data)) is not None:
+        known = {*seen}
+        unseen = [feature for feature in data.feature_names if feature not in known]
+        shown = ", ".join(unseen[:_SHOWN]) + (f" and {len(unseen) - _SHOWN} more" if len(unseen) > _SHOWN else "")
         told.append(
-            f"{len(data.feature_names) - len(seen)} of {len(data.feature_names)} features are the same in nearly every row: not seen"
+            f"{len(unseen)} of {len(data.feature_names)} columns after coding are the same in nearly every row, so the model does not see "
+            f"them: {shown}"
         )
         why = f"Left out: those of 0 and 1 in which fewer than {_RARE:.0%} of the rows differ; standardised, these would be huge"
         sheet.put("data.columns", seen, f"what the model sees. {why}")

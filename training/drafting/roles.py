@@ -1,13 +1,15 @@
 """What each column of a table is taken for, and why.
 
-The first that fits, in this order: the label; what was named as an attribute; *empty*; *constant*; *date*; *identifier* (another entry in
-every row: words, or whole numbers that count rows or are called so); a *probable leak* (:mod:`~proxycoop.training.drafting.leaks`);
+The first that fits, in this order: the label; what was named as an attribute; *empty*; *constant*; *date*; *text* (numbers with thousands
+separators, and sentences); *identifier* (another entry in every row: words, or whole numbers that count rows or are called so); a *probable
+leak* (:mod:`~proxycoop.training.drafting.leaks`);
 *protected* by its name; *site* by its name; *text* (words with too many levels to be categories); else a *number* or a *category*.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -22,9 +24,17 @@ Role = Literal["label", "attribute", "empty", "constant", "date", "identifier", 
 
 PROTECTED = (
     "sex", "gender", "race", "racial", "ethnicity", "ethnic", "age", "religion", "nationality", "citizenship", "disability", "disabled",
-    "pregnant", "pregnancy", "orientation", "foreign", "caste", "minority", "geschlecht", "sexe", "sexo",
+    "pregnant", "pregnancy", "orientation", "foreign", "caste", "minority",
+    # German
+    "alter", "lebensalter", "geschlecht", "herkunft", "migrationshintergrund", "ethnie", "hautfarbe", "religionszugehorigkeit",
+    "religionszugehoerigkeit", "konfession", "nationalitat", "nationalitaet", "staatsangehorigkeit", "staatsangehoerigkeit", "behinderung",
+    "behindert", "schwerbehindert", "schwanger",
+    # French
+    "sexe", "origine", "nationalite", "handicap", "handicape", "enceinte",
+    # Spanish
+    "edad", "sexo", "genero", "origen", "raza", "etnia", "nacionalidad", "discapacidad", "embarazada",
 )  # fmt: skip
-"""Words in a column's name by which it is taken for a protected attribute."""
+"""Words in a column's name by which it is taken for a protected attribute: English, German, French and Spanish, without accents."""
 SITES = (
     "site", "branch", "hospital", "clinic", "center", "centre", "institution", "institute", "organisation", "organization", "workplace",
     "bank", "store", "school", "region", "county", "province", "district", "client", "silo",
@@ -43,6 +53,12 @@ _DATE = re.compile(
     re.IGNORECASE,
 )
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_THOUSANDS = tuple(
+    (separator, re.compile(rf"[-+]?(?:\d{{1,3}}(?:{re.escape(separator)}\d{{3}})+|\d+)(?:{re.escape(decimal)}\d+)?", re.ASCII))
+    for separator, decimal in (",.", ".,", "'.", " ,", " .")
+)
+_WORDS_OF_A_SENTENCE = 4
+"""Entries that are all different and have so many words on average are free text, and no identifier."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +144,8 @@ def _role(
         return "constant", f"always {str(_different(column)[0])[:40]!r}", None
     if words is not None and _share_of_dates(words) >= _CERTAIN:
         return "date", "its entries are dates, such as " + repr(words[0][:40]), None
+    if words is not None and n_levels > MOST_LEVELS and (why := _why_text(words, n_levels == n_present)):
+        return "text", why, None
     if n_levels == n_present > 1 and (why := _why_identifier(column)):
         return "identifier", why, None
     alone = judge.judged(column)
@@ -152,7 +170,19 @@ def _different(column: Column) -> Sequence[str] | NDArray[np.float64]:
 
 def _named(name: str, words: Collection[str]) -> str | None:
     """The first of the words that a name holds as one of its own: ``customerAge``, ``age_group``, but not ``mileage``."""
-    return next((word for one in _WORDS.findall(name) if (word := one.lower()) in words), None)
+    plain = "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
+    return next((word for one in _WORDS.findall(plain) if (word := one.lower()) in words), None)
+
+
+def _why_text(words: Sequence[str], is_unique: bool) -> str | None:
+    """Why many different words are text of which the model can learn nothing, or ``None`` if they may be something else."""
+    for separator, number in _THOUSANDS:
+        if any(separator in word for word in words) and all(map(number.fullmatch, words)):
+            shown = next(word for word in words if separator in word)[:40]
+            return f"looks like numbers with thousands separators, such as {shown!r}: remove these, and it is read as numbers"
+    if is_unique and sum(len(word.split()) for word in words) >= _WORDS_OF_A_SENTENCE * len(words):
+        return "free text, another one in every row"
+    return None
 
 
 def _why_identifier(column: Column) -> str | None:

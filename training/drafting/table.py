@@ -15,6 +15,7 @@ from ...envs.data.tables import Column, TableFile, read, scan
 from ...envs.data.tables.columns import MISSING
 from ...envs.data.tables.encoding import MOST_CLASSES
 from ...registry import unknown_name
+from ..terminal import remark
 from .roles import MOST_LEVELS, Guess, guess
 from .sheet import Sheet
 from .sizes import FEWEST_ROWS
@@ -23,7 +24,10 @@ _TEXT, _PARQUET = (".csv", ".tsv", ".txt", ".data"), (".parquet", ".pq")
 _FEW_ROWS = 0.05
 """Rows with a gap are left out if they are at most this share of all; else gaps are filled."""
 _SHOWN = 40
+_MOST_CODES = 20
+"""A label with more different numbers looks like a measurement."""
 _NUMBER = re.compile(r"[-+]?\d+(,\d+)?", re.ASCII)
+_IN_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,10 @@ def open_table(path: Path, wishes: Wishes, sheet: Sheet) -> Opened:
     sheet.put("data.file.path", str(path), "the file, relative to this one")
     sheet.put("data.file.label", wishes.label, "what the model learns to predict, as it was asked for")
     file = sheet.settings["data"]["file"]
-    columns, guessed = scan(source, TableFile(**file))
+    try:
+        columns, guessed = scan(source, TableFile(**file))
+    except ValueError as refusal:  # there is no scenario yet whose key could be wrong
+        raise ValueError(str(refusal).removeprefix("data.file.path=")) from None
     if source == "csv" and _has_decimal_commas(columns):
         sheet.put("data.file.decimal", ",", "the decimal point: columns hold numbers with a comma")
         columns, guessed = scan(source, TableFile(**file))
@@ -170,12 +177,20 @@ def _require_classes(label: Column) -> None:
             f"label: {label.name!r} has {n_classes:,} different entries, and at most {MOST_CLASSES} classes are allowed: name another "
             "column; if it is a measurement, cut it into classes in a column of its own"
         )
+    if n_classes > _MOST_CODES and label.as_numbers() is not None:
+        remark(
+            f"label: {label.name!r} has {n_classes} different numbers, each of which is taken for a class: if it is a measurement, cut it "
+            "into classes in a column of its own"
+        )
 
 
 def _has_decimal_commas(columns: Sequence[Column]) -> bool:
-    """Whether a column of words holds numbers with a comma."""
+    """Whether a column of words holds numbers with a comma that cannot all be between thousands, as in ``1,234``."""
     return any(
-        column.words and all(map(_NUMBER.fullmatch, column.words)) and any("," in word for word in column.words) for column in columns
+        column.words
+        and all(map(_NUMBER.fullmatch, column.words))
+        and any("," in word and not _IN_THOUSANDS.fullmatch(word) for word in column.words)
+        for column in columns
     )
 
 

@@ -165,6 +165,7 @@ def _values(table: Table, styles: Looks) -> Drawing | None:
             ax.axvline(before.mean, color="black", linestyle=_REFERENCE_DASHES["none"])
             said.append(f"{name} at the start: {told(before, 3)}")
         ax.set(xlim=_limits([*shown, before]), xlabel="value loss on the test set, in its own unit")
+        ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))  # small numbers have long labels, which would touch
         ax.set_title(drawable(name, 40))
         ax.text(1.02, 0, "effect of screening", transform=ax.get_yaxis_transform(), va="center", color=GREY, fontsize=7, fontstyle="italic")
     keys = [Line2D([], [], color="black", marker="o", markerfacecolor=face) for face in ("black", "white")]

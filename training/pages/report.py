@@ -6,7 +6,7 @@ import csv
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import torch
@@ -154,10 +154,19 @@ def _section(table: Table, styles: Looks) -> dict[str, Any]:
         "measure_headings": [("measure", "Its name in results.csv."), ("unit", "Its unit."), *((row.label, "") for row in table.rows)],
         "measures": _measures(table),
         "meanings": {name: meaning_of(name).meaning for row in table.rows for name in row.measures},
-        "yaml": strict_yaml.write(dict(table.scenario)),
+        "yaml": strict_yaml.write(_to_share(table.scenario)),
         "best": _best_in_words(table),
         "third": max(n_agents_of(table.scenario) // 3, 1),
     }
+
+
+def _to_share(scenario: Mapping[str, Any]) -> dict[str, Any]:
+    """A scenario as others may read it: of its file only the name, not the folders of the machine that it was read on."""
+    data = dict(scenario.get("data") or {})
+    if isinstance(file := data.get("file"), Mapping) and "path" in file:
+        data["file"] = {**file, "path": PurePath(str(file["path"]).replace("\\", "/")).name}
+        return {**scenario, "data": data}
+    return dict(scenario)
 
 
 def _conduct(table: Table) -> list[Drawing]:
@@ -321,7 +330,7 @@ def _budget_finding(table: Table) -> list[tuple[str, str]]:
         return is_beyond(row.measure("imbalance"), limit) or is_beyond(row.measure("imbalance"), -limit, above=False)
 
     listed = _listed(rows, "imbalance", places=_places_told(rows, "imbalance"), sure=is_sure)
-    return [("Unbalanced budget", f"credit differs from the gain by more than 5 % under {listed}, in reward units.")]
+    return [("Unbalanced budget", f"on average credit differs by more than 5 % of the gain under {listed}, in reward units.")]
 
 
 def _test_finding(table: Table) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _HEAD = 2**16  # bytes from which the delimiter is guessed
 _LONGEST_LINE = 2**26
 _CELLS = 200_000  # of a piece that is converted at once
+_CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _GZIP, _ZIP, _PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
 
 
@@ -62,11 +64,8 @@ def _read(path: Path, what: str, file: TableFile, delimiter: str, words: frozens
             hint = ": a quote is not closed, or stands within a field" if "data" in str(error) or "expected" in str(error) else ""
             hint = ": a quote is probably not closed" if "limit" in str(error) else hint
             raise ValueError(f"{what}, line {reader.line_num}: {error}{hint}") from None
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{what}, after line {reader.line_num}: byte 0x{error.object[error.start]:02x} is not UTF-8, so the text may be in Latin-1 "
-                f"or Windows-1252: save it as UTF-8, as in iconv -f WINDOWS-1252 -t UTF-8 {file.name}"
-            ) from None
+        except UnicodeDecodeError:
+            raise _not_utf8(path, what, file) from None
     if not pieces or not len(pieces[0]):
         raise ValueError(f"{what} has a header and no rows" if wanted else f"{what}: data.file.drop leaves no column")
     late = frozenset(piece.name for piece in pieces if piece.is_late)
@@ -223,6 +222,22 @@ def _lines(text: io.TextIOWrapper, what: str) -> Iterator[str]:
         if len(line) == _LONGEST_LINE and not line.endswith(("\n", "\r")):
             raise ValueError(f"{what} has a line of more than {_LONGEST_LINE:,} characters: is it a table?")
         yield line
+
+
+def _not_utf8(path: Path, what: str, file: TableFile) -> ValueError:
+    """What to say of a file that is not UTF-8: text in another encoding, or no text."""
+    with opened(path) as raw, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw as binary:
+        for i, line in enumerate(binary, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                if _CONTROLS.search(line):
+                    return ValueError(f"{what} is no text: line {i} holds bytes that no text has. Is it a file of another kind?")
+                return ValueError(
+                    f"{what}, line {i}: byte 0x{line[error.start]:02x} is not UTF-8, so the text may be in Latin-1 or Windows-1252: save "
+                    f"it as UTF-8, as in iconv -f WINDOWS-1252 -t UTF-8 {file.name}"
+                )
+    return ValueError(f"{what} is not UTF-8")  # it has changed meanwhile
 
 
 def _fields(n: int) -> str:

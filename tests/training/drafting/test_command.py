@@ -13,7 +13,8 @@ def test_the_draft_is_written_beside_the_table_and_every_guess_is_told(table, wr
     code, out, err = run("scenarios", "new", path, "--label", "default", "--principals", 3)
     assert code == 0, err
     file = path.with_suffix(".yaml")
-    assert f"wrote {file}; next: proxycoop play -s {file}" in out
+    assert f"wrote {file}; next: proxycoop play -s {file} --last" in out
+    assert f"proxycoop compare -s {file} -r equal -r loo --seeds 2 --steps 30000 --out out/loans" in out  # as on the page
     loaded = scenario.load(file)
     assert (loaded.name, loaded.principals) == ("loans", 3)
     for told in (
@@ -30,7 +31,7 @@ def test_the_draft_is_written_beside_the_table_and_every_guess_is_told(table, wr
     written = file.read_bytes()
     code, _, err = run("scenarios", "new", path, "--label", "default")
     assert (code, file.read_bytes()) == (2, written)
-    assert "--overwrite" in err
+    assert "is there already: choose another name, or replace it with --overwrite" in err
     assert err.count("\n") == 1
     assert run("play", "-s", file, "--last")[0] == 0
 
@@ -54,7 +55,9 @@ def test_another_file_may_be_named_and_the_table_is_never_replaced(table, write,
         (("loans.csv", "--label", "defualt"), "--label: unknown column 'defualt' (did you mean 'default'?)"),
         (("loans.csv", "--label", "default", "--keep", "fee"), "--keep: unknown column 'fee' (did you mean 'fees'?)"),
         (("loans.csv", "--label", "default", "-n", "1"), "--principals=1"),
-        (("none.csv", "--label", "default"), "does not exist"),
+        (("none.csv", "--label", "default"), "none.csv' does not exist"),
+        (("loans.csv",), "error: Missing option '--label' / '-l'; see 'proxycoop scenarios new --help'"),
+        (("loans.csv", "--lable", "default"), "error: No such option: --lable"),
         (("loans.json", "--label", "default"), "a scenario is drafted on a file whose name ends in"),
     ],
 )
@@ -75,9 +78,3 @@ def test_a_number_that_cannot_be_used_is_refused_in_one_line_with_its_column(num
     assert code == 2
     assert f"column 'debt' holds {float(number)} in row 1; 1 entries in all are {are}" in err
     assert err.count("\n") == 1
-
-
-def test_the_label_must_be_named(run):
-    code, _, err = run("scenarios", "new", "loans.csv")
-    assert code == 2
-    assert "--label" in err

@@ -9,7 +9,8 @@ import pytest
 
 from proxycoop import agents, strict_yaml
 from proxycoop.envs import Engine, scenario
-from proxycoop.training.drafting import draft_scenario
+from proxycoop.training.drafting import Sheet, Wishes, draft_scenario
+from proxycoop.training.drafting.table import open_table
 
 
 def test_the_draft_loads_plays_and_is_the_same_each_time(table, write, tmp_path):
@@ -82,6 +83,27 @@ def test_few_gaps_leave_rows_out_and_semicolons_and_decimal_commas_are_seen(tabl
     assert any("comma is the decimal point" in sentence for sentence in made.table.told)
 
 
+def test_a_comma_between_thousands_is_no_decimal_comma(table, write):
+    table["late"] = [f"{2 + i % 90},{i % 1000:03}" for i in range(len(table["late"]))]
+    made = draft_scenario(write(table, delimiter=";"), "default")
+    assert "decimal" not in made.sheet.settings["data"]["file"]
+    (late,) = (one for one in made.table.guesses if one.name == "late")
+    assert "thousands separators" in late.why
+
+
+def test_small_levels_of_a_protected_column_are_told(table, write):
+    table["sex"] = ["divers" if i % 60 == 0 else entry for i, entry in enumerate(table["sex"])]
+    made = draft_scenario(write(table), "default")
+    assert any("a group of sex: divers 1.7%: too few rows" in sentence for sentence in made.people.left_out)
+    assert "sex_f" in made.scenario.data.groups
+
+
+def test_a_label_of_many_numbers_is_noted(table, write, capsys):
+    table["default"] = [int(income.partition(".")[0] or 30) % 30 for income in table["income"]]
+    open_table(write(table), Wishes("default"), Sheet())
+    assert "note: label: 'default' has 30 different numbers, each of which is taken for a class" in capsys.readouterr().err
+
+
 def test_rows_that_look_alike_are_used_once(table, write):
     table = {name: column + column[:100] for name, column in table.items()}
     made = draft_scenario(write(table), "default")
@@ -92,6 +114,9 @@ def test_columns_that_are_nearly_always_the_same_are_not_seen(table, write):
     table["rare"] = ["odd" if i % 100 == 0 else "usual" for i in range(len(table["sex"]))]
     made = draft_scenario(write(table), "default")
     assert not any("rare" in column for column in made.scenario.data.columns)
+    (told,) = (one for one in made.table.told if "the same in nearly every row" in one)
+    assert "columns after coding" in told
+    assert "rare" in told.partition(": ")[2]
     assert "income" in made.scenario.data.columns
 
 

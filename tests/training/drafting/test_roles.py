@@ -44,6 +44,15 @@ def numbers(name, entries):
         (words("applicantRace", [["a", "b"][i // 2 % 2] for i in range(N)]), "protected"),
         (numbers("age_years", RANDOM.integers(18, 90, N)), "protected"),
         (numbers("mileage", RANDOM.integers(18, 90, N)), "number"),
+        (words("Geschlecht", [["f", "m"][i // 2 % 2] for i in range(N)]), "protected"),
+        (words("staatsangehörigkeit", [["f", "m"][i // 2 % 2] for i in range(N)]), "protected"),
+        (numbers("Alter", RANDOM.integers(18, 90, N)), "protected"),
+        (numbers("AGE_DU_CLIENT", RANDOM.integers(18, 90, N)), "protected"),
+        (words("Nationalité", [["f", "m"][i // 2 % 2] for i in range(N)]), "protected"),
+        (words("género", [["f", "m"][i // 2 % 2] for i in range(N)]), "protected"),
+        (numbers("edad", RANDOM.integers(18, 90, N)), "protected"),
+        (numbers("alternative", RANDOM.integers(18, 90, N)), "number"),
+        (words("Verwendung", [f"für den Umbau Nr. {i}" for i in range(N)]), "text"),
         (words("sextant", [["f", "m"][i // 2 % 2] for i in range(N)]), "category"),
         (words("Hospital", [["f", "m", "k"][i % 3] for i in range(N)]), "site"),
         (words("outcome", [["good", "bad"][i % 2] for i in range(N)]), "leak"),
@@ -63,6 +72,16 @@ def test_a_leak_is_seen_whatever_the_size_of_its_numbers(scale, offset):
     leak = offset + scale * (1024 * LABELS + np.arange(N) % 9)
     leak[:3] = np.nan, np.inf, -np.inf
     assert Judge(LABELS).judged(numbers("updated", leak)).area > 0.99
+
+
+@pytest.mark.parametrize("entry", ["3.{:03},94", "3,{:03}.94", "3'{:03}.94", "3 {:03},94", "-3 {:03}"])
+def test_numbers_with_thousands_separators_are_told(entry):
+    entries = [entry.format(i) if i % 3 else f"{i}{entry.partition('}')[2]}" for i in range(N)]
+    (found,) = guess([words("income", entries)], "label", LABELS)
+    assert (found.role, found.dropped) == ("text", True)
+    assert found.why.startswith(f"looks like numbers with thousands separators, such as {entry.format(1)!r}")
+    (other,) = guess([words("income", [*entries[:-1], "1.2.3"])], "label", LABELS)
+    assert other.role == "identifier"
 
 
 def test_names_that_were_given_come_before_guesses():

@@ -27,7 +27,7 @@ from proxycoop.training.pages import figures as figures_module
 from proxycoop.training.pages.description import describe
 from proxycoop.training.pages.drawing import Drawing, Looks, house_style
 from proxycoop.training.pages.figures import figures, looks
-from proxycoop.training.pages.report import findings, names_of_parts, parts, report
+from proxycoop.training.pages.report import _to_share, findings, names_of_parts, parts, report
 
 HOSTILE = "<script>alert('x')</script> $x_ \"quoted\" & 漢 a very long name of a rule that goes on and on"
 N, T, STEPS = 6, 16, 5
@@ -599,3 +599,11 @@ def test_the_page_says_what_every_column_of_the_results_means(folder: Path, page
     rows = page[1].rows
     *_, text = columns_of(results_of(folder))
     assert list(csv.reader(text.splitlines()))[1:] == rows[-len(text.splitlines()) + 1 :]
+
+
+def test_the_page_names_the_data_file_without_its_folders():
+    plain = {"name": "own", "data": {"source": "csv", "file": {"path": "/home/somebody/secret/own.csv", "label": "y"}}}
+    assert _to_share(plain) == {"name": "own", "data": {"source": "csv", "file": {"path": "own.csv", "label": "y"}}}
+    assert plain["data"]["file"]["path"] == "/home/somebody/secret/own.csv", "what was recorded stays"
+    digits = scenario.load("digits").to_dict()
+    assert _to_share(digits) == digits

@@ -84,7 +84,8 @@ def new(
     _tell(made)
     with outputs:
         write_text(out, made.to_yaml())
-    say(f"\nwrote {out}; next: proxycoop play -s {out}, then proxycoop compare -s {out} --seeds 2 --out out/{made.scenario.name}\n")
+    compare = f"proxycoop compare -s {out} -r equal -r loo --seeds 2 --steps 30000 --out out/{made.scenario.name}"
+    say(f"\nwrote {out}; next: proxycoop play -s {out} --last, then {compare}\n")
 
 
 def _tell(made: Draft) -> None:
