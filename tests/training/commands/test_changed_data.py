@@ -11,7 +11,7 @@ SCENARIO = """
 name: own
 principals: 3
 horizon: 2
-data: {source: csv, file: {path: own.csv, label: label}, public_rows: 20, validation: {rows: 40}, test: {rows: 40}}
+data: {source: csv, file: {path: own.csv, label: label}, scaling: standardise, public_rows: 20, validation: {rows: 40}, test: {rows: 40}}
 lots: {rows: 10}
 reward: {scale: 1}
 """
