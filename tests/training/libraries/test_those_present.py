@@ -179,7 +179,7 @@ def test_what_comes_late_in_an_episode_reaches_the_last_own_round_of_a2c(tmp_pat
 
 
 def test_the_normalisation_of_stable_baselines_counts_own_rounds_of_those_present():
-    rows = CooperativeVecEnv(made(), "loo", E, seed=0)
+    rows = CooperativeVecEnv(made(**{"reward.public_share": 0.5}), "loo", E, seed=0)  # those absent are paid, too
     env, seen = normalised(rows, rows.engine.layout, gamma=0.6)
     assert type(env) is PresentNormalize
     assert type(seen) is PresentMeanStd
