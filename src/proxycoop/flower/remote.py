@@ -160,4 +160,5 @@ class RemoteEngine(Engine):
 def too_long(updates: Tensor, largest: float) -> Tensor:
     """Which updates ``(…, P)`` are finite and longer than the largest norm, bool ``(…)``."""
     norm = vector_norm(updates.double(), dim=-1)
-    return norm.isfinite() & (norm > largest)
+    long: Tensor = norm.isfinite() & (norm > largest)
+    return long

@@ -105,7 +105,7 @@ class _OwnVerdicts(Verdicts):
         return by_principal[:, self.place, None]
 
     @property
-    def own_admissible(self) -> Tensor:  # type: ignore[override]  # there it is cached
+    def own_admissible(self) -> Tensor:
         """bool ``(1, 1, K)``."""
         return self.admissible_to[..., self.place]
 
