@@ -6,7 +6,7 @@
 """
 
 from .layout import ObservationLayout
-from .memory import Memory
+from .memory import Memory, Past
 from .spaces import ActionCodec, ActionForm, Pay, RewardForm
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "ActionForm",
     "Memory",
     "ObservationLayout",
+    "Past",
     "Pay",
     "RewardForm",
 ]

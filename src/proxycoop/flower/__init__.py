@@ -3,7 +3,7 @@
 Flower is an optional extra: ``pip install 'proxycoop[flower]'``. There are two ways to use it:
 
 * :class:`ValueConstrainedStrategy` is a strategy for models and clients of your own.
-* :func:`serve` and :class:`Federation` are the two sides of a federation of a *scenario*: at every site a policy that was trained in the
+* ``serve`` and :class:`Federation` are the two sides of a federation of a *scenario*: at every site a policy that was trained in the
   simulator decides each round what the site offers; the server screens, credits and settles as the simulator does.
 
 Parts: ``strategy``; ``site`` and ``client``, a member's side; ``federation``, ``remote``, ``decided`` and ``archive``, the server's side;

@@ -48,7 +48,7 @@ class Federation:
     the ledger, and goes on with the next. So a round is whole or is asked again, and nobody is paid twice.
 
     Args:
-        scenario: The scenario, its name, or its file; see :func:`~proxycoop.flower.remote.require_federated`. To keep a ledger it needs a
+        scenario: The scenario, its name, or its file; see ``require_federated``. To keep a ledger it needs a
             ``settlement``.
         credit: A credit rule or its name, as for the engine.
         seed: Seed of the episode: of who holds which profile, of what rules and policies draw and, where sites have no rows of their own,

@@ -114,7 +114,7 @@ class RemoteEngine(Engine):
             updates: Their updates, ``(1, N, K, P)``; anything for the others.
 
         Returns:
-            The round's result, as the engine's. What stood before the round, with these updates, is then :attr:`before`.
+            The round's result, as the engine's. What stood before the round, with these updates, is then ``before``.
         """
         self.require_running()
         self._came = torch.where(offered[..., None], updates, 0.0)
