@@ -64,7 +64,7 @@ class RemoteEngine(Engine):
     and blocked, the step, the model, utility, values, credit, costs, rewards, revenue and payouts.
 
     Args:
-        scenario: A scenario that :func:`require_federated` accepts. With ``reward.scale: auto`` the scale is measured in the simulator, on
+        scenario: A scenario that ``require_federated`` accepts. With ``reward.scale: auto`` the scale is measured in the simulator, on
             the scenario's data; where sites have rows of their own, give it a number.
         credit: As for the engine.
 
