@@ -270,12 +270,12 @@ def test_what_is_saved_chooses_as_what_was_trained(request, tmp_path, algo, monk
     cooperative = request.getfixturevalue(which)
     made = []
 
-    class Watched(Experiment):
+    class Watched(adapter._ResumableExperiment):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             made.append(self)
 
-    monkeypatch.setattr(adapter, "Experiment", Watched)
+    monkeypatch.setattr(adapter, "_ResumableExperiment", Watched)
     run_settings = settings(cooperative, algo, learning_rate=0.01)
     folder = train(run_settings, tmp_path / "run", tensorboard=False)
     learned = agents.make("learned", path=folder, deterministic=True)

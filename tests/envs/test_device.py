@@ -291,7 +291,7 @@ def test_values_and_limits_of_every_kind_are_judged_on_the_device_as_on_the_cpu(
     ]
     data = {
         "data.groups": {"rough": {"column": "mean texture", "above": 0.5}, "smooth": {"column": "mean texture", "below": 0.5}},
-        "data.probe_rows": 5,
+        "data.probe_rows": 12,
     }
     screening = {"governance": "weighted", "quorum": 0.5, "filter": "project", "guard": True}
     for harm in ("first_order", "second_order"):

@@ -13,6 +13,7 @@ principals: 3
 horizon: 2
 data: {source: csv, file: {path: own.csv, label: label}, scaling: standardise, public_rows: 20, validation: {rows: 40}, test: {rows: 40}}
 lots: {rows: 10}
+start: {steps: 2, lr: 0.1}
 reward: {scale: 1}
 """
 TRAINING = ("--library", "ippo", "--hyper", "num_cooperatives=2", "--hyper", "splits=1")
