@@ -290,8 +290,11 @@ def test_values_and_limits_of_every_kind_are_judged_on_the_device_as_on_the_cpu(
         {"holders": 1, "tolerances": {"change": 0.05, "gap": 0.05, "private": 0.1}, "stake": 2.0},
     ]
     data = {
-        "data.groups": {"rough": {"column": "mean texture", "above": 0.5}, "smooth": {"column": "mean texture", "below": 0.5}},
-        "data.probe_rows": 12,
+        "data.groups": {
+            "rough": {"column": "mean fractal dimension", "above": 0.5},
+            "smooth": {"column": "mean fractal dimension", "below": 0.5},
+        },
+        "data.probe_rows": 5,
     }
     screening = {"governance": "weighted", "quorum": 0.5, "filter": "project", "guard": True}
     for harm in ("first_order", "second_order"):
