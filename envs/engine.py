@@ -134,6 +134,7 @@ class Engine(RoundSteps):
             self._kind_table = ProfileTable(in_force, len(in_force), list(self.values), list(scenario.lots.tags), False, dtype, self.device)
         self.attendance: Attendance | None = None
         self._electorate: Electorate | None = None
+        self._looked_up: DrawnLots | None = None
         self._everyone = torch.ones(1, self.num_seats, dtype=torch.bool, device=self.device)
         self._unguarded = torch.ones(self.num_envs, dtype=dtype, device=self.device)
         self._none = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
@@ -183,7 +184,7 @@ class Engine(RoundSteps):
             drawn = self._drawn(owned)
             if self.names is not None:
                 self.profiles, drawn = self.profiles.seated(self.names.owner), self.names.lots(drawn)
-            self.lots = self._at_work = (drawn.seated(seats) if copies else drawn).prepared(self.model.prepare)
+            self.lots = (drawn.seated(seats) if copies else drawn).prepared(self.model.prepare)
         else:
             assert self.profiles.kind is not None
             assert isinstance(self._ground.lot_source, LotSource)

@@ -226,7 +226,6 @@ def _with_tensors(engine: Cooperatives, real: Sequence[Tensor], new: Sequence[Te
     other._ground = deepcopy(engine._ground, memo)
     other._memory = copy(engine._memory)
     other.theta, other.server_state, other._memory.past, other.prospect, other.lots, other.profiles, other._keys, *rest = state
-    other._at_work = other.lots
     other.reward_scale, other.t = rest
     other._memory._reward_scale = other.reward_scale
     return other

@@ -85,7 +85,7 @@ class RoundSteps:
     _none: Tensor
     items: Items
     standing: Standing
-    _at_work: DrawnLots
+    _looked_up: DrawnLots | None
     _electorate: Electorate | None
 
     def _open(self) -> None:
@@ -105,7 +105,7 @@ class RoundSteps:
         assert isinstance(self._ground.lot_source, LotSource)
         assert self.profiles.kind is not None
         self.attendance = who = Attendance.drawn(self._keys, int(self.t), self.num_agents, self.num_seats)
-        self._at_work = self._ground.lot_source.of_those(self.lots, who).prepared(self._ground.model.prepare)
+        self._looked_up = self._ground.lot_source.of_those(self.lots, who).prepared(self._ground.model.prepare)
         self._electorate = self._electorate.with_present(who.of(self.profiles.kind))
         self._memory.seat(who)
 
@@ -168,6 +168,14 @@ class RoundSteps:
             self.standing = replace(self.standing, taken=n_taken)
         self._take_seats()
         self.prospect = self._look()
+
+    @property
+    def _at_work(self) -> DrawnLots:
+        """The lots of those who are present: all lots, unless they are looked up in each round."""
+        if self._looked_up is not None:
+            return self._looked_up
+        assert isinstance(self.lots, DrawnLots)
+        return self.lots
 
     def of_those_present(self, by_agent: Tensor) -> Tensor:
         """What belongs to the agents that are present, ``(E, N, …)`` → ``(E, m, …)``; the same where all are."""

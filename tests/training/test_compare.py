@@ -262,7 +262,7 @@ def test_wrong_inputs_are_refused_before_anything_runs(small, tmp_path):
     with pytest.raises(ValueError, match="holds no finished results"):
         results(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"is a file, and must be a folder|cannot be written"):
+    with pytest.raises(ValueError, match="is a file, and must be a folder"):
         compare(cells([small], ["equal"], [0], **QUICK), tmp_path / "file", quiet=True)
 
 

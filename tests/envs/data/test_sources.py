@@ -274,7 +274,8 @@ def test_the_train_index_says_which_rows_are_the_train_pool(splits: Splits) -> N
 def test_unknown_sources_and_classes_list_the_known() -> None:
     with pytest.raises(
         ValueError,
-        match=r"unknown data source 'digts'.*did you mean 'digits'.*adult, breast_cancer, compas, csv, digits, .*, npz, parquet, reviews",
+        match=r"unknown data source 'digts'.*did you mean 'digits'.*adult, breast_cancer, compas, csv, digits, fashion_mnist, "
+        "fashion_mnist_private, fashion_mnist_public, german, idx, npz, parquet, reviews",
     ):
         load("digts")
     with pytest.raises(ValueError, match="unknown class 'x'"):
