@@ -12,7 +12,7 @@ from torch import Tensor
 from .game import CoalitionGame
 from .lots import LotGame, unanimous
 
-Need = Literal["utility_gradient", "utility_curvature", "class_head", "lots", "vetoes", "peer_gains", "columns", "audits"]
+Need = Literal["utility_gradient", "utility_curvature", "class_head", "lots", "withheld", "vetoes", "peer_gains", "columns", "audits"]
 """What a rule may need of a cooperative beyond the game, by name; see :attr:`~proxycoop.credit.CreditRule.needs`."""
 
 REMEDIES: dict[str, str] = {
@@ -20,6 +20,7 @@ REMEDIES: dict[str, str] = {
     "utility_curvature": "the utility must be twice differentiable: neg_log_loss rather than accuracy",
     "class_head": "the model's last layer must be linear, with one output a class",
     "lots": "the round must say what its lots would have gained",
+    "withheld": "the round must say what lots that were not contributed would have gained",
     "vetoes": "an update must be let in whole or not at all, whatever the others are: screening with filter reject, not negotiated, and no "
     "admission",
     "peer_gains": "the agents must be able to try each other's updates on their own data",

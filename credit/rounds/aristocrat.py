@@ -61,7 +61,7 @@ class Aristocrat(CreditRule):
     source = "aristocrat utility (Wolpert & Tumer 2001)"
     pays = "G(z) − mean of G(z₋ᵢ, a′) over one's own recent actions a′"
     known_failure = "who always does the same is paid nothing for it; who looks ahead withholds"
-    needs: tuple[Need, ...] = ("lots",)
+    needs: tuple[Need, ...] = ("lots", "withheld")
 
     def __init__(self, window: int = 8) -> None:
         if not is_whole(window, 1):
@@ -132,7 +132,7 @@ class ExpectedDifference(CreditRule):
     source = "expected difference reward (Tumer & Agogino 2007, AAMAS)"
     pays = "G(z) − mean of G(z₋ᵢ, a′) over all of one's own actions a′"
     known_failure = "withholding harmful lots is paid, withholding useful ones is charged"
-    needs: tuple[Need, ...] = ("lots",)
+    needs: tuple[Need, ...] = ("lots", "withheld")
 
     def __init__(self, samples: int = 16, seed: int = 0) -> None:
         if not is_whole(samples, 2) or samples % 2:

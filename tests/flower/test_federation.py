@@ -438,6 +438,12 @@ def test_rules_that_ask_peers_are_refused(tmp_path):
         Federation(made(), "peer_ranking", seed=0, folder=tmp_path)
 
 
+@pytest.mark.parametrize("rule", ["aristocrat", "expected_difference", "normalised(rule='aristocrat')"])
+def test_rules_that_ask_for_lots_that_were_withheld_are_refused(rule, tmp_path):
+    with pytest.raises(ValueError, match=r"cannot serve a federation: it asks what lots would have gained that were not contributed"):
+        Federation(made(), rule, seed=0, folder=tmp_path)
+
+
 def test_an_unknown_profile_value_is_refused_where_the_scenario_is_read():
     with pytest.raises(ValueError, match="sevens"):
         made(profiles=[{"tolerances": {"sevens": 0.1}}])

@@ -17,7 +17,10 @@ from ..envs.observations.memory import Past
 from ..envs.records import Prospect, RoundResult
 from ..envs.scenario import Scenario
 
-_RULE_NEEDS = {"peer_gains": "asks members to try each other's updates on their own rows, and no message asks for that"}
+_RULE_NEEDS = {
+    "peer_gains": "asks members to try each other's updates on their own rows, and no message asks for that",
+    "withheld": "asks what lots would have gained that were not contributed, and these never leave their sites",
+}
 
 
 def digest_of(scenario: Scenario) -> str:
