@@ -12,7 +12,7 @@ QUIET  := FLWR_TELEMETRY_ENABLED=0 RAY_USAGE_STATS_ENABLED=0
 TORCH_INDEX ?=
 torch_of = $(if $(TORCH_INDEX),$(1)/bin/python -m pip install --quiet --disable-pip-version-check --index-url $(TORCH_INDEX) $$(grep -E '^torch(vision)?==' $(2)),:)
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-postgres slow compat compat-changed $(OTHERS:%=compat-%) lint types bench operations estimators fidelity table sweeps lessons libraries values settlement temptations models cluster defences traversal federation federation-run docs linkcheck clean
+.PHONY: help setup demo test test-postgres slow compat compat-changed $(OTHERS:%=compat-%) lint types bench operations estimators fidelity table sweeps lessons libraries values settlement temptations models cluster defences traversal federation federation-run federation-kills docs linkcheck clean
 .PRECIOUS: .venv-%/.ready
 
 help:  ## list the targets
@@ -164,13 +164,19 @@ temptations: $(READY)  ## reproduce what rules tempt proxies to do: two trials, 
 	@$(BIN)/python benchmarks/training/temptations.py --jobs 2 --markdown docs/results/temptations.md --pictures docs/results
 	@$(BIN)/python benchmarks/training/exploits.py --out $(OUT)/exploits --markdown docs/results/exploitability.md
 
-federation: .venv-flower/.ready  ## reproduce that a federation over Flower is equal to the simulator, and survives kills; ten minutes
-	@test -f $(OUT)/federation-policy/policy.pt || .venv-flower/bin/python -m proxycoop train --library ippo --scenario digits --credit shapley --steps 40000 --seed 0 --out $(OUT)/federation-policy
-	@$(QUIET) .venv-flower/bin/python benchmarks/federation/equality.py --agent "learned(path='$(OUT)/federation-policy')" --seeds 1 --rounds 8 --markdown docs/results/federation-equality.md
+POLICY := $(abspath $(OUT))/federation-policy
+$(POLICY)/policy.pt: | .venv-flower/.ready
+	@.venv-flower/bin/python -m proxycoop train --library ippo --scenario digits --credit shapley --steps 40000 --seed 0 --out $(POLICY)
+
+federation: $(POLICY)/policy.pt  ## reproduce that a federation over Flower is equal to the simulator, and survives kills; ten minutes
+	@$(QUIET) .venv-flower/bin/python benchmarks/federation/equality.py --agent "learned(path='$(POLICY)')" --seeds 1 --rounds 8 --markdown docs/results/federation-equality.md
 	@$(QUIET) .venv-flower/bin/python benchmarks/federation/kills.py --seeds 1 --markdown docs/results/federation-kills.md
 
-federation-run: .venv-flower/.ready  ## a SuperLink and six SuperNodes on this machine, with TLS and node authentication: the template's run.sh
-	@PATH="$(CURDIR)/.venv-flower/bin:$$PATH" examples/federation/run.sh $(OUT)/federation
+federation-run: $(POLICY)/policy.pt  ## a SuperLink and six SuperNodes on this machine, trained proxies, TLS, node authentication: equal to the simulator; minutes
+	@$(QUIET) .venv-flower/bin/python benchmarks/federation/deployed.py --out $(OUT)/federation --agent "learned(path='$(POLICY)')" --markdown docs/results/federation-deployed.md
+
+federation-kills: $(POLICY)/policy.pt  ## the same over 20 rounds with 30 random kills of SuperNodes, the ServerApp, and everything at once; half an hour
+	@$(QUIET) .venv-flower/bin/python benchmarks/federation/deployed.py --out $(OUT)/federation-kills --agent "learned(path='$(POLICY)')" --rounds 20 --kills 30 --timeout 60 --markdown docs/results/federation-deployed-kills.md
 
 traversal: $(READY)  ## reproduce what traversal learning as a protocol loses, sends and reaches; its secure mode; five minutes
 	@$(BIN)/python benchmarks/traversal/lossless.py --markdown docs/results

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +19,7 @@ from proxycoop import agents
 from proxycoop.envs import Engine, scenario
 from proxycoop.envs.randomness import fold
 from proxycoop.envs.scenario import Scenario
-from proxycoop.flower import Federation, Site, serve
+from proxycoop.flower import Federation, RemoteEngine, Site, serve
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,11 +79,17 @@ def place_of(message: Message) -> int:
 def differences(cooperative: Scenario, rule: str, agent: str, seed: int, folder: Path, ledger: Path | None = None) -> dict[str, float]:
     """Play an episode in a federation and in the simulator: the largest absolute difference of each quantity."""
     sites = sites_of(cooperative, agent)
-    engine = Engine(cooperative, rule)
-    policy = agents.make(agent)
     seen: list[Tensor] = []
     federation = Federation(cooperative, rule, seed=seed, folder=folder, ledger=ledger)
     federation.run(FaultyGrid(sites), lambda _: seen.append(torch.stack([site.observations[0, 0] for site in sites])))
+    return compared(federation.engine, cooperative, rule, agent, seed, seen)
+
+
+def compared(
+    remote: RemoteEngine, cooperative: Scenario, rule: str, agent: str, seed: int, seen: Sequence[Tensor] = ()
+) -> dict[str, float]:
+    """The largest absolute differences of a federation's episode, and of the observations of its sites, from the simulator's."""
+    engine, policy = Engine(cooperative, rule), agents.make(agent)
     observations = engine.reset([seed])
     policy.begin(engine.layout, fold(engine.seeds, engine.episode))
     largest: dict[str, float] = {}
@@ -91,13 +97,14 @@ def differences(cooperative: Scenario, rule: str, agent: str, seed: int, folder:
     def compare(name: str, ours: Tensor, theirs: Tensor) -> None:
         largest[name] = max(largest.get(name, 0.0), float((ours.double() - theirs.double()).abs().max()))
 
-    for remote, theirs in zip(federation.engine.history, seen, strict=True):
-        compare("observations", observations[0], theirs)
+    for t, played in enumerate(remote.history):
+        if seen:
+            compare("observations", observations[0], seen[t])
         result = engine.step(policy.act(observations))
         observations = result.observations
         for name in ("contributed", "admitted", "kept", "credit", "utility", "value_losses", "gamma", "rewards", "revenue", "payouts"):
-            compare(name, getattr(result, name), getattr(remote, name))
+            compare(name, getattr(result, name), getattr(played, name))
         offered = result.contributed[..., None]
-        compare("blocked_by", result.blocked_by & offered, remote.blocked_by & offered)
-    compare("model", engine.theta, federation.engine.theta)
+        compare("blocked_by", result.blocked_by & offered, played.blocked_by & offered)
+    compare("model", engine.theta, remote.theta)
     return largest

@@ -155,20 +155,29 @@ def survive(folder: Path, rounds: int, kills: int, probability: float, seed: int
         ours.close()
     found.seconds, found.acknowledged = time.monotonic() - start, len(done)
     found.redone = len(asked) - len(set(asked))
-    _audit(cooperative, folder, done, found)
+    again = Federation(cooperative, RULE, seed=SEED, folder=folder / "rounds", ledger=folder / "ledger.db")
+    audit(again, folder / "ledger.db", done, found)
     return found
 
 
-def _audit(cooperative: Scenario, folder: Path, done: set[int], found: Survival) -> None:
-    """What the ledger and the folder say in the end."""
-    name = f"{cooperative.name}/{RULE}/seed-{SEED}/episode-0"
-    with Ledger(folder / "ledger.db") as ledger:
-        found.problems += [str(problem) for problem in ledger.verify().problems]
-        entries = list(ledger.entries(name))
-        last = ledger.statement(name, "proxy_0").rounds[-1]
+def audit(federation: Federation, ledger: Path, done: set[int], found: Survival) -> None:
+    """What the ledger and the folder say in the end. First all rounds are played again from their files, and found in the ledger.
+
+    Args:
+        federation: With the folder and the ledger, and an episode that is over.
+        ledger: The ledger's file.
+        done: Rounds that were reported as done.
+        found: Gets the problems and the counts.
+    """
+    decided = federation.run(FaultyGrid([])).history
+    name = federation.books.cooperative
+    with Ledger(ledger) as book:
+        found.problems += [str(problem) for problem in book.verify().problems]
+        entries = list(book.entries(name))
+        last = book.statement(name, "proxy_0").rounds[-1]
     rounds = [entry.fields["round"] for entry in entries if entry.table == "rounds"]
     found.rounds = len(rounds)
-    if rounds != list(range(cooperative.horizon)):
+    if rounds != list(range(federation.engine.horizon)):
         found.problems.append(f"the ledger has rounds {rounds}")
     if lost := done - set(rounds):
         found.problems.append(f"rounds {sorted(lost)} were acknowledged, and the ledger has them not")
@@ -176,10 +185,7 @@ def _audit(cooperative: Scenario, folder: Path, done: set[int], found: Survival)
     keys = [entry.fields["key"] for entry in entries if entry.table == "settlements"]
     if len(keys) != len(set(keys)) or earned != paid:
         found.problems.append(f"{earned} minor units came in, and {paid} were paid in settlements {keys}")
-    again = Federation(cooperative, RULE, seed=SEED, folder=folder / "rounds", ledger=folder / "ledger.db")
-    again.run(FaultyGrid([]))  # plays all rounds again from their files, and finds each of them in the ledger
-    decided = again.engine.history
-    found.refusals = sum(len(reasons) for t in range(len(decided)) for reasons in again.archive.read(t).refused.values())
+    found.refusals = sum(len(reasons) for t in range(len(decided)) for reasons in federation.archive.read(t).refused.values())
     if last.of_all["utility"] != float(decided[-1].utility[0]):
         found.problems.append("the ledger's last utility is not that of the rounds in the folder")
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Six SuperNodes and a SuperLink on this machine, with TLS and node authentication: ./run.sh [FOLDER] [RUN CONFIG …]
-# AGENT is what every site plays, PORT the SuperLink's port; SuperNodes take the ports after it. Run it again with the same folder, and the
-# federation goes on where it was stopped.
+# AGENT is what every site plays, PORT the SuperLink's port; SuperNodes take the ports after it. A SuperNode that ends is started again, and
+# a run that fails is tried TRIES times in all (1). Run it again with the same folder, and the federation goes on where it was stopped.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "${1:-out}"
@@ -23,25 +23,44 @@ END
 
 pids=""
 stop() { for pid in $pids; do kill "$pid" 2>/dev/null || true; done; }
-trap stop EXIT INT TERM
+trap stop EXIT
+trap 'exit 130' INT TERM
+started_again() {
+  trap 'kill "$child" 2>/dev/null; exit' TERM
+  while :; do
+    "$@" &
+    child=$!
+    wait "$child" || sleep 1
+  done
+}
 
 flower-superlink --host 127.0.0.1 --port "$port" --enable-supernode-auth --disable-runtime-dependency-installation \
   --ssl-ca-certfile "$out/keys/ca.crt" --ssl-certfile "$out/keys/server.crt" --ssl-keyfile "$out/keys/server.key" \
   > "$out/logs/superlink.log" 2>&1 &
 pids="$pids $!"
-until flwr supernode list cooperative > /dev/null 2>&1; do sleep 1; done
+link_pid=$!
+until flwr supernode list cooperative > /dev/null 2>&1; do
+  kill -0 "$link_pid" 2>/dev/null || { echo "the SuperLink did not start: see $out/logs/superlink.log" >&2; exit 1; }
+  sleep 1
+done
 
 i=0
 while [ "$i" -lt "$n" ]; do
   flwr supernode register "$out/keys/member-$i.pub" cooperative > "$out/logs/register-$i.log" 2>&1
-  flower-supernode --superlink "$link" --root-certificates "$out/keys/ca.crt" --port $((port + 1 + i)) \
+  started_again flower-supernode --superlink "$link" --root-certificates "$out/keys/ca.crt" --port $((port + 1 + i)) \
     --auth-supernode-private-key "$out/keys/member-$i" --node-config "partition-id=$i agent=\"$agent\"" \
-    > "$out/logs/supernode-$i.log" 2>&1 &
+    >> "$out/logs/supernode-$i.log" 2>&1 &
   pids="$pids $!"
   i=$((i + 1))
 done
 
-flwr run "$here" cooperative --run-config "out=\"$out\" $*" --stream | tee "$out/logs/run.log"
+rm -f "$out/model.pt"  # the ServerApp writes it when the episode is over
+tries=${TRIES:-1}
+until [ -f "$out/model.pt" ]; do
+  [ "$tries" -gt 0 ] || { echo "the run failed: see $out/logs/superlink.log and $out/logs/supernode-*.log" >&2; exit 1; }
+  tries=$((tries - 1))
+  flwr run "$here" cooperative --run-config "out=\"$out\" $*" --stream | tee -a "$out/logs/run.log"
+done
 proxycoop ledger verify "$out/ledger.db"
 i=0
 while [ "$i" -lt "$n" ]; do

@@ -1,9 +1,11 @@
 """The server's side: it asks the sites, screens, credits and settles. Start it again with the same ``out``, and it goes on."""
 
+from logging import INFO
 from pathlib import Path
 
 import torch
 from flwr.app import Context
+from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
 from proxycoop.envs import scenario
@@ -29,3 +31,4 @@ def main(grid: Grid, context: Context) -> None:
     )
     engine = federation.run(grid)
     torch.save(engine.theta[0], out / "model.pt")
+    log(INFO, "the rounds, the ledger and the model are in %s", out.resolve())
