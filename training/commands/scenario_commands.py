@@ -192,8 +192,13 @@ def _list() -> None:
     from ...envs import scenario
 
     table = table_of("scenario", "N", "K", "T", "data", "values", "governance", "weights", "description")
+    refused: list[str] = []
     for known in scenario.names():
-        one = scenario.load(known)
+        try:
+            one = scenario.load(known)
+        except ValueError as refusal:  # of another package's scenario
+            refused.append(f"{known} is left out: {refusal}\n")
+            continue
         add_row(
             table,
             known,
@@ -207,6 +212,8 @@ def _list() -> None:
             one.description,
         )
     show(table, spare=("weights", "values", "governance", "data"))
+    for line in refused:
+        complain(line)
 
 
 def _interact(names: Sequence[str] | None, overrides: list[str] | None, asked: _Asked) -> None:
@@ -216,8 +223,14 @@ def _interact(names: Sequence[str] | None, overrides: list[str] | None, asked: _
     from ...files import write_json, write_text
     from ..analysis.interaction import COLUMNS, cells, interaction
 
-    wanted = names or scenario.names()
-    loaded = [load_scenario(name, overrides) for name in wanted]
+    wanted, loaded = names or scenario.names(), []
+    for name in wanted:
+        try:
+            loaded.append(load_scenario(name, overrides))
+        except ValueError as refusal:
+            if names:
+                raise
+            complain(f"{name} is left out: {refusal}\n")
     outputs = outputs_of("scenarios", asked.overwrite, asked.csv_file, asked.json_file, scenarios=wanted)
     episodes, seed = 32 if asked.episodes is None else asked.episodes, asked.seed or 0
     found: list[Interaction] = []

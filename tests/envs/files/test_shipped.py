@@ -97,6 +97,13 @@ def test_what_is_wrong_with_a_package_is_said(entry, said, installed):
     assert said in installed("from proxycoop.envs import scenario; scenario.load('harvest')", harvest=entry)
 
 
+def test_the_others_are_listed_where_a_package_is_broken(installed):
+    code = "import sys; sys.argv[1:] = ['scenarios']; sys.stderr = sys.stdout; from proxycoop.training.commands.cli import main; main()"
+    said = installed(code, harvest="harvests:fails", reap="harvests:HARVEST")
+    assert "digits" in said and "reap" in said
+    assert "harvest is left out: scenario 'harvest' of the entry point 'harvests:fails' cannot be loaded" in " ".join(said.split())
+
+
 def test_a_name_of_ours_stays_ours(installed):
     code = "from proxycoop.envs import scenario; print(scenario.load('digits').data.source)"
     assert installed(code, digits="harvests:HARVEST") == "digits\n"
