@@ -9,9 +9,10 @@ import scipy.stats
 import torch
 from torch import nn
 
-from proxycoop.traversal import Helper, Local, Orchestrator, Ring, SecureNode, SecureOrchestrator, SplitModel, plan
+from proxycoop.traversal import Helper, Local, Orchestrator, Ring, SecureLocal, SecureNode, SecureOrchestrator, SplitModel, plan
 from proxycoop.traversal.batches import lots_of
-from proxycoop.traversal.secure import Reveal, SecureForwardRequest, masked
+from proxycoop.traversal.secure import masked
+from proxycoop.traversal.secure_wire import Reveal, SecureForwardRequest
 from proxycoop.traversal.wire import ForwardRequest
 
 LAST = {"mlp": 4, "cnn": 8, "transformer": 5, "lora": 4}
@@ -27,7 +28,9 @@ def ready(lab, name, fraction=20, fails=None, dtype=torch.float64, seed=0, **hel
     split = lab.made(name, LAST[name], dtype)
     rings = [Ring(fraction, deterministic(10 * seed + i)) for i in range(3)]
     nodes = lab.nodes_of(split, dtype, kind=SecureNode, ring=rings[0])
-    return split, nodes, SecureOrchestrator(split, nodes, Helper(split, rings[1], **helper), rings[2], fails)
+    orchestrator = SecureOrchestrator(split, SecureLocal(nodes, Helper(split, rings[1], **helper), fails), rings[2])
+    assert orchestrator.census([0, 1, 2]) == {}
+    return split, nodes, orchestrator
 
 
 @pytest.mark.parametrize("fraction", [12, 16, 20, 24])
@@ -157,7 +160,8 @@ def test_shares_of_gradients_and_of_the_error_at_the_cut_are_masked(lab):
             return super()._sent(link, message)
 
     nodes = lab.nodes_of(split, kind=SecureNode, ring=Ring(20, deterministic(5)))
-    orchestrator = Watched(split, nodes, Helper(split))
+    orchestrator = Watched(split, SecureLocal(nodes, Helper(split)))
+    orchestrator.census([0, 1, 2])
     orchestrator.propose(plan(orchestrator.counts, None, seed=0)[0])
     shares = [message.gradients.ravel() for link, message in sent if link == "nodes to orchestrator" and hasattr(message, "gradients")]
     revealed = [message.gradients for _, message in sent if type(message).__name__ == "Revealed"]
@@ -229,7 +233,7 @@ def test_more_than_one_linear_layer_above_the_cut_is_refused(lab):
 
 def test_the_helper_answers_once_a_step_and_for_enough_nodes(lab):
     _, _, orchestrator = ready(lab, "mlp")
-    helper = orchestrator.helper
+    helper = orchestrator.transport.helper
     orchestrator.propose(plan(orchestrator.counts, None, seed=0)[0])
     with pytest.raises(ValueError, match="step 1 was revealed before"):
         helper.reveal(Reveal(1, torch.tensor([0, 1]), False))
@@ -249,4 +253,4 @@ def test_a_batch_must_fit_the_nodes(lab):
 def test_rings_must_agree(lab):
     split = lab.made("mlp", 4)
     with pytest.raises(ValueError, match=r"rings have \[18, 20\] fractional bits"):
-        SecureOrchestrator(split, lab.nodes_of(split, kind=SecureNode), Helper(split, Ring(18)))
+        SecureOrchestrator(split, SecureLocal(lab.nodes_of(split, kind=SecureNode), Helper(split, Ring(18)))).census([0, 1, 2])
