@@ -100,7 +100,7 @@ def from_records(content: RecordDict) -> Carried:
     if not isinstance(kind, str) or kind not in KINDS or not isinstance(arrays, ArrayRecord):
         raise ValueError(f"records are of kind {kind!r}: must be one of {', '.join(KINDS)}, with an ArrayRecord named arrays")
     values: dict[str, Any] = {name: value for name, value in config.items() if name != "kind"}
-    wanted = {part.name: part.type for part in fields(KINDS[kind])}
+    wanted = {part.name: str(part.type) for part in fields(KINDS[kind])}
     try:
         for name, array in arrays.items():
             words = array.numpy().copy()

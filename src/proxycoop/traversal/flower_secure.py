@@ -42,6 +42,15 @@ from typing import TypeVar
 
 import torch
 
+try:
+    from flwr.app import ConfigRecord, Context, Message, RecordDict
+    from flwr.clientapp import ClientApp
+
+    from .sealed import HELPER, Content, Keys, Label, from_hex, lasting_of, new_key, read_key
+except ImportError as error:
+    what = f"proxycoop.traversal.flower_secure needs flwr 1.41 or newer and cryptography ({error})"
+    raise ImportError(f"{what}: pip install 'proxycoop[flower]'") from error
+
 from .flower import Carried, Mailbox, failure, from_records, to_records
 from .secure import Helper, HelperState, SecureNode
 from .secure_wire import (
@@ -62,16 +71,6 @@ from .secure_wire import (
     Sealed,
     SecureForwardRequest,
 )
-
-try:
-    from flwr.app import ConfigRecord, Context, Message, RecordDict
-    from flwr.clientapp import ClientApp
-
-    from .sealed import HELPER, Content, Keys, Label, from_hex, lasting_of, new_key, read_key
-except ImportError as error:
-    raise ImportError(
-        f"proxycoop.traversal.flower_secure needs flwr and cryptography ({error}): pip install 'proxycoop[flower]'"
-    ) from error
 
 _C = TypeVar("_C", bound=Carried)
 ACTION = "secure"
@@ -323,7 +322,8 @@ class SecureGridTransport(Mailbox):
         replies: dict[int, tuple[NodeReply, Handed] | str] = {}
         for node, content in self._ask_nodes(contents, "train").items():
             try:
-                reply = _expected(content, MaskedForward, GradientShare)
+                forward = isinstance(requests[node][0], SecureForwardRequest)
+                reply = _expected(content, MaskedForward) if forward else _expected(content, GradientShare)
                 replies[node] = reply, Sealed(_entry(content, "sealed", HELPER))
             except ValueError as error:
                 replies[node] = str(error)
@@ -366,8 +366,8 @@ class SecureGridTransport(Mailbox):
         raise ConnectionError(f"the helper did not answer the {what}{within}")
 
 
-def _expected(content: RecordDict | str, *kinds: type[_C]) -> _C:
-    """The message in a reply, if it is of one of these kinds.
+def _expected(content: RecordDict | str, kind: type[_C]) -> _C:
+    """The message in a reply, if it is of this kind.
 
     Raises:
         ValueError: If it is not, or the reply is a reason.
@@ -375,8 +375,8 @@ def _expected(content: RecordDict | str, *kinds: type[_C]) -> _C:
     if isinstance(content, str):
         raise ValueError(content)
     message = from_records(content)
-    if not isinstance(message, kinds):
-        raise ValueError(f"answered with a {type(message).__name__}")
+    if not isinstance(message, kind):
+        raise ValueError(f"answered with a {type(message).__name__}: must be a {kind.__name__}")
     return message
 
 

@@ -75,7 +75,7 @@ class Keys:
     @property
     def card(self) -> bytes:
         """Both public keys, the lasting one first, 64 bytes."""
-        fresh, lasting = (one.public_key().public_bytes_raw() for one in self._private)
+        fresh, lasting = (_public(one) for one in self._private)
         return lasting + fresh
 
     def seal(self, message: Content, receiver: bytes, label: Label) -> Sealed:
@@ -130,7 +130,7 @@ def fresh_of(card: bytes) -> bytes:
 
 def new_key() -> bytes:
     """A private key from the operating system's generator, 32 bytes."""
-    return X25519PrivateKey.generate().private_bytes_raw()
+    return bytes(X25519PrivateKey.generate().private_bytes_raw())
 
 
 def create_key(path: str | Path) -> str:
@@ -142,7 +142,7 @@ def create_key(path: str | Path) -> str:
     key = new_key()
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
         file.write(key.hex() + "\n")
-    return X25519PrivateKey.from_private_bytes(key).public_key().public_bytes_raw().hex()
+    return _public(X25519PrivateKey.from_private_bytes(key)).hex()
 
 
 def read_key(path: str | Path) -> bytes:
@@ -174,6 +174,10 @@ def from_hex(text: str, name: str) -> bytes:
     if len(key) != KEY:
         raise ValueError(f"{name}={text.strip()!r}: must be a public key, 64 hex digits")
     return key
+
+
+def _public(private: X25519PrivateKey) -> bytes:
+    return bytes(private.public_key().public_bytes_raw())
 
 
 def _name(party: str) -> str:

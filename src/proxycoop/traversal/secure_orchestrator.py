@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
-from .batches import VirtualBatch, check_batch, checked_counts, lots_of
+from .batches import VirtualBatch, check_batch, checked_counts, lots_of, told_counts
 from .ring import Ring
 from .secure import Helper, SecureNode, SecureServer, linear_head
 from .secure_wire import (
@@ -130,17 +130,19 @@ class SecureOrchestrator(SecureServer):
             self._sent(link, IntroductionRequest())
         helper, came = self.transport.introduce(nodes)
         self._sent("helper to orchestrator", helper)
-        known, missing = {}, {}
+        known, missing, fractions = {}, {}, {self.ring.fraction, helper.fraction}
         for node in nodes:
             reply = came.get(node, "no answer")
-            if isinstance(reply, NodeIntroduction):
-                known[node] = self._sent("nodes to orchestrator", reply)
-            else:
-                missing[node] = f"introduction: {reply}"
-        fractions = {self.ring.fraction, helper.fraction, *(one.fraction for one in known.values())}
+            try:
+                if isinstance(reply, str):
+                    raise ValueError(reply)
+                known[node] = told_counts(self._sent("nodes to orchestrator", reply).counts)
+                fractions.add(reply.fraction)
+            except ValueError as error:
+                missing[node] = f"introduction: {error}"
         if len(fractions) > 1:
             raise ValueError(f"rings have {sorted(fractions)} fractional bits: orchestrator, helper and nodes must have the same")
-        self.counts = checked_counts({node: one.counts.tolist() for node, one in known.items()})
+        self.counts = checked_counts(known)
         self._step = max(self._step, helper.step)
         return missing
 
@@ -160,38 +162,46 @@ class SecureOrchestrator(SecureServer):
         rows = {visit.node: visit.rows for visit in batch.visits}
         lots = {node: lots_of(own, self.counts[node]).unique(return_counts=True) for node, own in rows.items()}
         missing: dict[int, str] = {}
-        requests = {node: (SecureForwardRequest(step, theta, own, batch.size), None) for node, own in rows.items()}
-        errors, handed = {}, {}
-        for node, (own, other) in self._ask(requests, MaskedForward, "forward", missing).items():
-            try:
-                if not torch.equal(own.sizes, lots[node][1]):
-                    raise ValueError(f"lots of {own.sizes.tolist()} rows: the node was asked for {lots[node][1].tolist()}")
-                errors[node], handed[node] = self.take_forward(node, own), other
-            except ValueError as error:
-                missing[node] = f"forward: {error}"
+        requests = {node: SecureForwardRequest(step, theta, own, batch.size) for node, own in rows.items()}
+        errors, handed = self._forward(requests, {node: n.tolist() for node, (_, n) in lots.items()}, missing)
         _, said = self._ask_helper(HelperStart(step, weight), handed)
         asked = {}
-        for node, error in errors.items():
-            answer = said.get(node, "no answer to the node")
-            if isinstance(answer, str):
-                missing[node] = f"forward: the helper: {answer}"
+        for node, first in errors.items():
+            second = said.get(node, "no answer to the node")
+            if isinstance(second, str):
+                missing[node] = f"forward: the helper: {second}"
             else:
-                asked[node] = error, answer
+                asked[node] = first, second
         keys = self._backward(asked, missing) if self.split.n_below else {}
         stayed = [node for node in rows if node not in missing]
         revealed, said = self._ask_helper(Reveal(step, torch.tensor(stayed, dtype=torch.int64), by_lot), keys)
         missing |= {node: f"backward: the helper: {reason}" for node, reason in said.items()}
         stayed = [node for node in stayed if node not in missing]
-        own = self.shares(stayed, by_lot)
-        if revealed is None or revealed.step != step or revealed.gradients.shape != own.shape:
+        mine = self.shares(stayed, by_lot)
+        if revealed is None or revealed.step != step or revealed.gradients.shape != mine.shape:
             came = None if revealed is None else (revealed.step, revealed.gradients.shape)
-            raise ValueError(f"the helper's step and the shape of its shares are {came}: must be {(step, own.shape)}")
-        sums = self.ring.decode(own + revealed.gradients)
+            raise ValueError(f"the helper's step and the shape of its shares are {came}: must be {(step, mine.shape)}")
+        sums = self.ring.decode(mine + revealed.gradients)
         names = [(node, k) for node in stayed for k in lots[node][0].tolist()]
         count = torch.cat([lots[node][1] for node in stayed])
         n_rows = int(count.sum())
         pooled = (sums.sum(dim=0) if by_lot else sums) / n_rows
         return SecureStep(pooled, n_rows, names, count, sums / count[:, None] if by_lot else None, missing)
+
+    def _forward(
+        self, requests: Mapping[int, SecureForwardRequest], sizes: Mapping[int, list[int]], missing: dict[int, str]
+    ) -> tuple[dict[int, CutErrorShare], dict[int, Handed]]:
+        """The orchestrator's shares of errors at the cut, and what nodes say to the helper; nodes that fail are added to the missing."""
+        errors, handed = {}, {}
+        asked = {node: (request, None) for node, request in requests.items()}
+        for node, (own, other) in self._ask(asked, MaskedForward, "forward", missing).items():
+            try:
+                if own.sizes.tolist() != sizes[node]:
+                    raise ValueError(f"lots of {own.sizes.tolist()} rows: the node was asked for {sizes[node]}")
+                errors[node], handed[node] = self.take_forward(node, own), other
+            except ValueError as error:
+                missing[node] = f"forward: {error}"
+        return errors, handed
 
     def _backward(self, asked: Mapping[int, tuple[CutErrorShare, Handed]], missing: dict[int, str]) -> dict[int, Handed]:
         """What nodes say to the helper with their shares of the gradients below the cut; nodes that fail are added to the missing."""
