@@ -3,9 +3,9 @@ r"""Sealed messages: what a node and the helper say to each other, so that who c
 Each party has a lasting key, by which others know it, and a fresh one, drawn for the run. Both are X25519 keys. The two public ones are its
 card. A message from s to r is sealed under
 
-.. math:: k = \text{HKDF-SHA256}\big(\text{DH}(f_s, f_r) \,\|\, \text{DH}(l_s, l_r);\; \text{card}_s \,\|\, \text{card}_r\big)
+.. math:: k = \text{HKDF-SHA256}(\text{DH}(f_s, f_r) \,\|\, \text{DH}(l_s, l_r);\; \text{card}_s \,\|\, \text{card}_r)
 
-with ChaCha20-Poly1305 and a random nonce of 96 bits. DH of the lasting keys l authenticates: without one of the two nobody has k. DH of
+with ChaCha20-Poly1305 and a random nonce of 96 bits. DH of the lasting keys l authenticates: k takes one of their private halves. DH of
 the fresh keys f lets nothing of another run be replayed, and who gets hold of the lasting keys later cannot open what was recorded. The
 associated data are the :class:`Label`: step, kind, sender and receiver. So a message opens only as what it was sealed for.
 
