@@ -80,7 +80,7 @@ jupyter_client.AsyncKernelManager = Kernel  # what runs notebooks asks here
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
-autodoc_mock_imports = ["flwr", "ray", "benchmarl", "torchrl", "tensordict", "agilerl"]
+autodoc_mock_imports = ["flwr", "cryptography", "ray", "benchmarl", "torchrl", "tensordict", "agilerl"]
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 add_module_names = False

@@ -27,8 +27,20 @@ from torch import Tensor
 
 from proxycoop.envs.data import load
 from proxycoop.files import write_text
-from proxycoop.traversal import Helper, Local, Node, Orchestrator, Ring, SecureNode, SecureOrchestrator, SplitModel, VirtualBatch, plan
-from proxycoop.traversal.secure import SecureForwardRequest
+from proxycoop.traversal import (
+    Helper,
+    Local,
+    Node,
+    Orchestrator,
+    Ring,
+    SecureLocal,
+    SecureNode,
+    SecureOrchestrator,
+    SplitModel,
+    VirtualBatch,
+    plan,
+)
+from proxycoop.traversal.secure_wire import SecureForwardRequest
 from proxycoop.traversal.wire import BackwardRequest, ForwardRequest, Request
 
 N_NODES, N_ROWS, BATCH = 6, 1200, 64
@@ -122,10 +134,12 @@ def secure() -> str:
         open_bytes = (plain.traffic.total - counted) / len(batches)
         for fraction in (12, 16, 20, 24):
             nodes = {node: SecureNode(split, *own, ring=Ring(fraction)) for node, own in data.items()}
-            shared = SecureOrchestrator(split, nodes, Helper(split, Ring(fraction)), Ring(fraction))
+            shared = SecureOrchestrator(split, SecureLocal(nodes, Helper(split, Ring(fraction))), Ring(fraction))
+            shared.census(list(data))
+            told = sum(link.total for link in shared.traffic.values())
             ms, found = timed(shared, batches)
             worst = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(found, grads, strict=True))
-            sent = sum(link.total for link in shared.traffic.values()) / len(batches)
+            sent = (sum(link.total for link in shared.traffic.values()) - told) / len(batches)
             helper = shared.traffic["nodes to helper"].total / len(batches)
             cells = f"{open_bytes / 1e3:.0f} kB | {sent / 1e3:.0f} kB | {helper / 1e3:.0f} kB | {open_ms:.0f} | {ms:.0f}"
             lines.append(f"| {name} | {fraction} | {worst:.1e} | {cells} |")

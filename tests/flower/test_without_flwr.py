@@ -4,7 +4,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("name", ["proxycoop.flower", "proxycoop.traversal.flower"])
+@pytest.mark.parametrize("name", ["proxycoop.flower", "proxycoop.traversal.flower", "proxycoop.traversal.flower_secure"])
 def test_without_flwr_the_message_says_what_to_install(monkeypatch, name):
     monkeypatch.setitem(sys.modules, "flwr", None)  # as if it were not installed, where it is
     monkeypatch.setitem(sys.modules, "flwr.app", None)

@@ -1,5 +1,6 @@
 """The secure mode is exact to the ring's rounding, and a server's view alone says nothing of the rows."""
 
+import dataclasses
 import hashlib
 import itertools
 
@@ -9,9 +10,10 @@ import scipy.stats
 import torch
 from torch import nn
 
-from proxycoop.traversal import Helper, Local, Orchestrator, Ring, SecureNode, SecureOrchestrator, SplitModel, plan
+from proxycoop.traversal import Helper, Local, Orchestrator, Ring, SecureLocal, SecureNode, SecureOrchestrator, SplitModel, plan
 from proxycoop.traversal.batches import lots_of
-from proxycoop.traversal.secure import Reveal, SecureForwardRequest, masked
+from proxycoop.traversal.secure import masked
+from proxycoop.traversal.secure_wire import CutErrorShare, GradientKey, HelperStart, Reveal, SecureForwardRequest
 from proxycoop.traversal.wire import ForwardRequest
 
 LAST = {"mlp": 4, "cnn": 8, "transformer": 5, "lora": 4}
@@ -27,7 +29,9 @@ def ready(lab, name, fraction=20, fails=None, dtype=torch.float64, seed=0, **hel
     split = lab.made(name, LAST[name], dtype)
     rings = [Ring(fraction, deterministic(10 * seed + i)) for i in range(3)]
     nodes = lab.nodes_of(split, dtype, kind=SecureNode, ring=rings[0])
-    return split, nodes, SecureOrchestrator(split, nodes, Helper(split, rings[1], **helper), rings[2], fails)
+    orchestrator = SecureOrchestrator(split, SecureLocal(nodes, Helper(split, rings[1], **helper), fails), rings[2])
+    assert orchestrator.census([0, 1, 2]) == {}
+    return split, nodes, orchestrator
 
 
 @pytest.mark.parametrize("fraction", [12, 16, 20, 24])
@@ -157,7 +161,8 @@ def test_shares_of_gradients_and_of_the_error_at_the_cut_are_masked(lab):
             return super()._sent(link, message)
 
     nodes = lab.nodes_of(split, kind=SecureNode, ring=Ring(20, deterministic(5)))
-    orchestrator = Watched(split, nodes, Helper(split))
+    orchestrator = Watched(split, SecureLocal(nodes, Helper(split)))
+    orchestrator.census([0, 1, 2])
     orchestrator.propose(plan(orchestrator.counts, None, seed=0)[0])
     shares = [message.gradients.ravel() for link, message in sent if link == "nodes to orchestrator" and hasattr(message, "gradients")]
     revealed = [message.gradients for _, message in sent if type(message).__name__ == "Revealed"]
@@ -229,7 +234,7 @@ def test_more_than_one_linear_layer_above_the_cut_is_refused(lab):
 
 def test_the_helper_answers_once_a_step_and_for_enough_nodes(lab):
     _, _, orchestrator = ready(lab, "mlp")
-    helper = orchestrator.helper
+    helper = orchestrator.transport.helper
     orchestrator.propose(plan(orchestrator.counts, None, seed=0)[0])
     with pytest.raises(ValueError, match="step 1 was revealed before"):
         helper.reveal(Reveal(1, torch.tensor([0, 1]), False))
@@ -238,6 +243,145 @@ def test_the_helper_answers_once_a_step_and_for_enough_nodes(lab):
         alone.propose(plan(alone.counts, None, seed=0)[0])
     with pytest.raises(ValueError, match="the helper does not reveal lots"):
         ready(lab, "mlp")[2].propose(plan(orchestrator.counts, None, seed=0)[0], by_lot=True)
+
+
+def test_another_helper_goes_on_from_a_state_and_does_not_reveal_again(lab):
+    split, _, orchestrator = ready(lab, "mlp")
+    (batch,) = plan(orchestrator.counts, None, seed=0)
+    wanted = orchestrator.propose(batch).pooled
+    split, nodes, orchestrator = ready(lab, "mlp")
+
+    class Restarted(SecureLocal):
+        def to_helper(self, request, handed):
+            state, self.helper = self.helper.state(), Helper(split)
+            self.helper.restore(state)
+            return super().to_helper(request, handed)
+
+    orchestrator.transport = Restarted(nodes, Helper(split))
+    assert torch.equal(orchestrator.propose(batch).pooled, wanted)
+    after = Helper(split)
+    after.restore(orchestrator.transport.helper.state())
+    with pytest.raises(ValueError, match="step 1 was revealed before"):
+        after.reveal(Reveal(1, torch.tensor([0, 1]), False))
+    assert len(after.state().above) == len(after.state().below) == 0  # it forgot the shares
+
+
+def test_another_node_goes_on_from_an_open_step(lab):
+    split = lab.made("mlp", 4)
+    request = SecureForwardRequest(1, split.theta, torch.arange(12), 34)
+    share = CutErrorShare(1, np.zeros((12, 9), dtype=np.uint64))
+    first, second = (lab.nodes_of(split, kind=SecureNode)[0] for _ in range(2))
+    first.answer_secure(request)
+    second.reopen_secure(request)
+    (one, key), (other, other_key) = (node.answer_secure(share, share) for node in (first, second))
+    mask = [Ring.mask(came.key, "G", one.gradients.shape) for came in (key, other_key)]
+    assert np.array_equal(one.gradients + mask[0], other.gradients + mask[1])
+    with pytest.raises(ValueError, match=r"shares of the error have shapes \(12, 9\) and \(1, 9\): must be \(12, 9\)"):
+        first.backward_shares(share, CutErrorShare(1, share.error[:1]))
+    with pytest.raises(ValueError, match="batch=5: must be at least the node's 12 rows"):
+        first.reopen_secure(SecureForwardRequest(1, split.theta, torch.arange(12), 5))
+    with pytest.raises(ValueError, match="a node cannot answer a CutErrorShare with nothing from the helper"):
+        first.answer_secure(share)
+
+
+def test_the_helper_takes_what_fits_its_step_once(lab):
+    split = lab.made("mlp", 4)
+    helper, nodes = Helper(split), lab.nodes_of(split, kind=SecureNode)
+    weight = torch.zeros(10, 9)
+    with pytest.raises(ValueError, match=r"weight has shape \(9, 10\): the helper's model has \(10, 9\) above the cut"):
+        helper.start(HelperStart(1, weight.T))
+    came = {i: node.forward_shares(SecureForwardRequest(1, split.theta, torch.arange(9), 34))[1] for i, node in nodes.items()}
+    _, said = helper.answer(HelperStart(1, weight), came)
+    assert all(isinstance(answer, CutErrorShare) for answer in said.values())
+    with pytest.raises(ValueError, match="shares of node 0 in step 1 came before"):
+        helper.take_forward(0, came[0])
+    cut = dataclasses.replace(came[0], error=came[0].error[:, :3])
+    with pytest.raises(ValueError, match=r"shares of \(9, 9\) and \(9, 3\) for lots of \[7, 2\] rows: must be \(9, 9\) and \(9, 10\)"):
+        helper.take_forward(7, cut)
+    key = GradientKey(1, bytes(32), 2)
+    helper.take_key(0, key)
+    for again in (key, GradientKey(1, bytes(32), 10**12)):
+        with pytest.raises(ValueError, match=r"a key for \d+ lots: node 0 has 2 in step 1, or its key came before"):
+            helper.take_key(0, again)
+    with pytest.raises(ValueError, match=r"gradients of step 2 have shape \(1, \d+\): must be \(1, \d+\) in step 1"):
+        helper.take_key(1, GradientKey(2, bytes(32), 1))
+    with pytest.raises(ValueError, match=r"nodes \[0, 1\] are to be added up: must be of \[0\], whose shares came, each once"):
+        helper.reveal(Reveal(1, torch.tensor([0, 1]), False))
+    helper.take_key(1, GradientKey(1, bytes(32), 1))
+    with pytest.raises(ValueError, match=r"nodes \[0, 1, 1\] are to be added up"):
+        helper.reveal(Reveal(1, torch.tensor([0, 1, 1]), False))
+    _, said = helper.answer(HelperStart(2, weight), {0: key})
+    assert said == {0: "came with a GradientKey: must be a MaskedForward"}
+    with pytest.raises(ValueError, match="a helper cannot answer a CutErrorShare: must be a HelperStart or a Reveal"):
+        helper.answer(CutErrorShare(1, came[0].error), {})
+
+
+class Changed(SecureLocal):
+    """A transport that changes one party's answers."""
+
+    def __init__(self, *arguments, node=lambda reply: reply, helper=lambda revealed: revealed) -> None:
+        super().__init__(*arguments)
+        self.node, self.after = node, helper
+
+    def introduce(self, nodes):
+        helper, came = super().introduce(nodes)
+        return helper, {i: self.node(one) if i == 1 else one for i, one in came.items()}
+
+    def to_nodes(self, requests):
+        came = super().to_nodes(requests)
+        return {i: (self.node(reply[0]), reply[1]) if i == 1 else reply for i, reply in came.items()}
+
+    def to_helper(self, request, handed):
+        revealed, said = super().to_helper(request, handed)
+        return self.after(revealed), said
+
+
+def zeros(*shape: int) -> np.ndarray:
+    return np.zeros(shape, dtype=np.uint64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "reason"),
+    [
+        ("NodeIntroduction", {"counts": torch.tensor([2.0])}, "introduction: counts are torch.float32 (1,): must be int64"),
+        ("MaskedForward", {"sizes": torch.tensor([4, 5])}, "forward: lots of [4, 5] rows: the node was asked for [9]"),
+        (
+            "MaskedForward",
+            {"products": zeros(2, 10, 9)},
+            "forward: products have shape (2, 10, 9): must be (1, 10, 9)",
+        ),
+        ("MaskedForward", {"step": 7}, "forward: shares of step 7: this is step 1"),
+        (
+            "GradientShare",
+            {"gradients": zeros(2, 897)},
+            "backward: gradients of step 1 have shape (2, 897): must be (1, 897)",
+        ),
+        ("GradientShare", {"step": 7}, "backward: gradients of step 7 have shape (1, 897): must be (1, 897) in step 1"),
+    ],
+)
+def test_a_node_with_an_answer_that_does_not_fit_leaves_the_batch(lab, kind, change, reason):
+    split = lab.made("mlp", 4)
+
+    def node(reply):
+        return dataclasses.replace(reply, **change) if type(reply).__name__ == kind else reply
+
+    transport = Changed(lab.nodes_of(split, kind=SecureNode), Helper(split), node=node)
+    orchestrator = SecureOrchestrator(split, transport)
+    missing = orchestrator.census([0, 1, 2])
+    if not missing:
+        missing = orchestrator.propose(plan(orchestrator.counts, None, seed=0)[0]).missing
+    assert list(missing) == [1]
+    assert missing[1].startswith(reason)
+
+
+def test_a_helper_whose_shares_do_not_fit_is_an_error(lab):
+    split = lab.made("mlp", 4)
+    nodes = lab.nodes_of(split, kind=SecureNode)
+    for change in (lambda revealed: None, lambda revealed: revealed and dataclasses.replace(revealed, gradients=revealed.gradients[:5])):
+        orchestrator = SecureOrchestrator(split, Changed(nodes, Helper(split), helper=change))
+        orchestrator.census([0, 1, 2])
+        with pytest.raises(ValueError, match=r"the helper's step and the shape of its shares are .*: must be \(1, \("):
+            orchestrator.propose(plan(orchestrator.counts, None, seed=0)[0])
 
 
 def test_a_batch_must_fit_the_nodes(lab):
@@ -249,4 +393,4 @@ def test_a_batch_must_fit_the_nodes(lab):
 def test_rings_must_agree(lab):
     split = lab.made("mlp", 4)
     with pytest.raises(ValueError, match=r"rings have \[18, 20\] fractional bits"):
-        SecureOrchestrator(split, lab.nodes_of(split, kind=SecureNode), Helper(split, Ring(18)))
+        SecureOrchestrator(split, SecureLocal(lab.nodes_of(split, kind=SecureNode), Helper(split, Ring(18)))).census([0, 1, 2])

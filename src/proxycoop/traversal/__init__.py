@@ -2,7 +2,7 @@
 
 A :class:`Node` holds rows, an :class:`Orchestrator` trains. Both hold a :class:`SplitModel`, and a transport carries their messages:
 :class:`Local` within a process, :mod:`proxycoop.traversal.flower` over Flower. :func:`plan` draws virtual batches.
-:class:`SecureOrchestrator` is the secure mode.
+:class:`SecureOrchestrator` is the secure mode, with :class:`SecureLocal` and :mod:`proxycoop.traversal.flower_secure`.
 
 References:
     Batbaatar et al. (2025), *Traversal learning: a lossless and efficient distributed learning framework*, arXiv 2504.07471.
@@ -13,7 +13,9 @@ from .batches import VirtualBatch, Visit, from_mask, plan
 from .node import Local, Node
 from .orchestrator import Orchestrator, Shares
 from .ring import Ring
-from .secure import Helper, SecureNode, SecureOrchestrator
+from .secure import Helper, SecureNode
+from .secure_orchestrator import SecureLocal, SecureOrchestrator
+from .secure_wire import SecureTransport
 from .split import SplitModel
 from .wire import Traffic, Transport, payload_bytes
 
@@ -23,8 +25,10 @@ __all__ = [
     "Node",
     "Orchestrator",
     "Ring",
+    "SecureLocal",
     "SecureNode",
     "SecureOrchestrator",
+    "SecureTransport",
     "Shares",
     "SplitModel",
     "Traffic",

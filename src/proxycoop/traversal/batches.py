@@ -55,6 +55,17 @@ def checked_counts(counts: Mapping[int, Sequence[int]]) -> dict[int, tuple[int, 
     return known
 
 
+def told_counts(counts: Tensor) -> list[int]:
+    """The rows of each lot as a node told them.
+
+    Raises:
+        ValueError: If they are not int64 ``(K,)``, from 0 on.
+    """
+    if counts.dtype != torch.int64 or counts.dim() != 1 or not len(counts) or bool((counts < 0).any()):
+        raise ValueError(f"counts are {counts.dtype} {tuple(counts.shape)}: must be int64 (lots,), from 0 on")
+    return [int(n) for n in counts]
+
+
 def plan(counts: Mapping[int, Sequence[int]], batch: int | None, seed: int, epoch: int = 0) -> list[VirtualBatch]:
     """The virtual batches of an epoch: a random permutation of all rows, cut into pieces.
 

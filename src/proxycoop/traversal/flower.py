@@ -22,13 +22,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .node import Node
-from .wire import BackwardReply, BackwardRequest, CountReply, CountRequest, ForwardReply, ForwardRequest, LabelReply, Reply, Request
+from .secure import HelperState
+from .secure_wire import (
+    CutErrorShare,
+    GradientShare,
+    HelperIntroduction,
+    HelperStart,
+    IntroductionRequest,
+    MaskedForward,
+    NodeIntroduction,
+    Reveal,
+    Revealed,
+    SecureForwardRequest,
+)
+from .wire import BackwardRequest, CountRequest, ForwardRequest, Reply, Request
 
 try:
     from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
@@ -39,26 +53,43 @@ except ImportError as error:
 
 ACTION = "traversal"
 """Messages are of types ``query.traversal`` (who are you, how many rows) and ``train.traversal`` (forward and backward)."""
-KINDS = {
-    kind.__name__: kind for kind in (CountRequest, CountReply, ForwardRequest, ForwardReply, LabelReply, BackwardRequest, BackwardReply)
-}
+Carried = (
+    Request
+    | Reply
+    | IntroductionRequest
+    | NodeIntroduction
+    | HelperIntroduction
+    | SecureForwardRequest
+    | MaskedForward
+    | CutErrorShare
+    | GradientShare
+    | HelperStart
+    | Reveal
+    | Revealed
+    | HelperState
+)
+"""What records stand for: a message of the open or the secure mode, or what a helper keeps."""
+KINDS = {kind.__name__: kind for kind in get_args(Carried)}
 """The kinds of messages by name."""
+_TYPES = {"Tensor": Tensor, "Words": np.ndarray, "int": int, "bool": bool, "bytes": bytes}
 _OPEN = "traversal.open"  # prefix of what a node keeps in its state
 
 
-def to_records(message: Request | Reply) -> RecordDict:
-    """A message as Flower's records: tensors in an ``ArrayRecord`` named ``arrays``, the rest in a ``ConfigRecord`` named ``message``."""
+def to_records(message: Carried) -> RecordDict:
+    """A message as Flower's records: tensors and words in the ``ArrayRecord`` ``arrays``, the rest in the ``ConfigRecord`` ``message``."""
     arrays, rest = ArrayRecord(), ConfigRecord({"kind": type(message).__name__})
     for part in fields(message):
         value = getattr(message, part.name)
         if isinstance(value, Tensor):
             arrays[part.name] = Array(value.detach().cpu().numpy())
+        elif isinstance(value, np.ndarray):
+            arrays[part.name] = Array(value)
         else:
             rest[part.name] = value
     return RecordDict({"arrays": arrays, "message": rest})
 
 
-def from_records(content: RecordDict) -> Request | Reply:
+def from_records(content: RecordDict) -> Carried:
     """The message that records stand for.
 
     Raises:
@@ -69,17 +100,19 @@ def from_records(content: RecordDict) -> Request | Reply:
     if not isinstance(kind, str) or kind not in KINDS or not isinstance(arrays, ArrayRecord):
         raise ValueError(f"records are of kind {kind!r}: must be one of {', '.join(KINDS)}, with an ArrayRecord named arrays")
     values: dict[str, Any] = {name: value for name, value in config.items() if name != "kind"}
+    wanted = {part.name: str(part.type) for part in fields(KINDS[kind])}
     try:
-        values |= {name: torch.from_numpy(array.numpy().copy()) for name, array in arrays.items()}
+        for name, array in arrays.items():
+            words = array.numpy().copy()
+            values[name] = words if wanted.get(name) == "Words" and words.dtype == np.uint64 else torch.from_numpy(words)
     except (TypeError, ValueError) as error:
         raise ValueError(f"arrays of a {kind} cannot be read: {error}") from error
-    wanted = {part.name: part.type for part in fields(KINDS[kind])}
     if wrong := sorted(set(wanted) ^ set(values)):
         raise ValueError(f"a {kind} has the fields {', '.join(wanted) or 'none'}: {', '.join(wrong)} is missing or too many")
     for name, value in values.items():
-        if isinstance(value, Tensor) != (wanted[name] == "Tensor"):
+        if not isinstance(value, _TYPES[wanted[name]]):
             raise ValueError(f"field {name} of a {kind} is a {type(value).__name__}: must be a {wanted[name]}")
-    message: Request | Reply = KINDS[kind](**values)
+    message: Carried = KINDS[kind](**values)
     return message
 
 
@@ -112,7 +145,7 @@ def serve(app: ClientApp, node: Callable[[Context], Node], id_key: str = "partit
     app.train(ACTION)(answered)
 
 
-def _forward(message: Request | Reply) -> ForwardRequest:
+def _forward(message: Carried) -> ForwardRequest:
     if not isinstance(message, ForwardRequest):
         raise ValueError(f"the open step is a {type(message).__name__}: must be a ForwardRequest")
     return message
@@ -126,22 +159,51 @@ def _keep(context: Context, opened: RecordDict | None) -> None:
             context.state[f"{_OPEN}.{name}"] = opened[name]
 
 
-class GridTransport:
-    """Carries the protocol's messages over a ``Grid``.
+class Mailbox:
+    """Sends records to the SuperNodes of a ``Grid``, and waits for the replies.
 
     Args:
         grid: Flower's.
-        timeout: Seconds to wait for replies to one kind of message. Nodes that have not answered by then drop out of the step. No limit
-            by default.
-        id_key: As in :func:`serve`.
+        timeout: Seconds to wait for replies to one kind of message. No limit by default.
+        id_key: Where ``Context.node_config`` of a node has its number.
 
     Attributes:
-        places: Flower's node ids by partition id, as :meth:`find` found them.
+        places: Flower's node ids by partition id.
     """
 
     def __init__(self, grid: Grid, timeout: float | None = None, id_key: str = "partition-id") -> None:
         self.grid, self.timeout, self.id_key = grid, timeout, id_key
         self.places: dict[int, int] = {}
+
+    def await_places(self, n_places: int, wait: float) -> list[int]:
+        """Flower's ids of the SuperNodes that are connected, as soon as there are so many, or after ``wait`` seconds."""
+        until = time.monotonic() + wait
+        while len(list(self.grid.get_node_ids())) < n_places and time.monotonic() < until:
+            time.sleep(0.1)
+        return list(self.grid.get_node_ids())
+
+    def settle(self, reply: Message) -> None:
+        """Keep where a node is that says its number.
+
+        Raises:
+            ValueError: If another node has the same.
+        """
+        partition, place = int(reply.content["node"][self.id_key]), reply.metadata.src_node_id
+        if partition in self.places:
+            raise ValueError(f"nodes {self.places[partition]} and {place} both have {self.id_key} {partition}: each needs its own")
+        self.places[partition] = place
+
+    def ask(self, contents: Mapping[int, RecordDict], message_type: str) -> list[Message]:
+        """The replies to records, by Flower's node id. Flower sends to all at once."""
+        messages = [Message(content, dst_node_id=place, message_type=message_type, ttl=self.timeout) for place, content in contents.items()]
+        return list(self.grid.send_and_receive(messages, timeout=self.timeout))
+
+
+class GridTransport(Mailbox):
+    """Carries the protocol's messages over a ``Grid``. Arguments as for :class:`Mailbox`.
+
+    Nodes that have not answered after the timeout drop out of the step.
+    """
 
     def find(self, n_nodes: int = 1, wait: float = 60.0) -> list[int]:
         """Ask all nodes of the grid who they are. Returns their partition ids, ascending.
@@ -154,16 +216,9 @@ class GridTransport:
             ValueError: If fewer nodes answer than ``n_nodes``, or two have the same partition id.
         """
         self.places = {}
-        until = time.monotonic() + wait
-        while len(list(self.grid.get_node_ids())) < n_nodes and time.monotonic() < until:
-            time.sleep(0.1)
-        for reply in self._send({place: CountRequest() for place in self.grid.get_node_ids()}, "query"):
-            if reply.has_error() or "node" not in reply.content:
-                continue
-            partition, place = int(reply.content["node"][self.id_key]), reply.metadata.src_node_id
-            if partition in self.places:
-                raise ValueError(f"nodes {self.places[partition]} and {place} both have {self.id_key} {partition}: each needs its own")
-            self.places[partition] = place
+        for reply in self.ask({place: to_records(CountRequest()) for place in self.await_places(n_nodes, wait)}, f"query.{ACTION}"):
+            if not reply.has_error() and "node" in reply.content:
+                self.settle(reply)
         if len(self.places) < n_nodes:
             raise ValueError(f"{len(self.places)} nodes answered: the run needs {n_nodes}")
         return sorted(self.places)
@@ -173,27 +228,22 @@ class GridTransport:
         kind = "query" if all(isinstance(request, CountRequest) for request in requests.values()) else "train"
         known = {self.places[node]: node for node in requests if node in self.places}
         replies: dict[int, Reply | str] = {}
-        for reply in self._send({place: requests[node] for place, node in known.items()}, kind):
+        for reply in self.ask({place: to_records(requests[node]) for place, node in known.items()}, f"{kind}.{ACTION}"):
             node = known[reply.metadata.src_node_id]
-            if node in replies:
-                replies[node] = "answered twice"
-                continue
-            replies[node] = _read(reply)
+            replies[node] = "answered twice" if node in replies else _read(reply)
         return replies
 
-    def _send(self, requests: Mapping[int, Request], kind: str) -> list[Message]:
-        messages = [
-            Message(to_records(request), dst_node_id=place, message_type=f"{kind}.{ACTION}", ttl=self.timeout)
-            for place, request in requests.items()
-        ]
-        return list(self.grid.send_and_receive(messages, timeout=self.timeout))
+
+def failure(reply: Message) -> str:
+    """Why a reply has no answer: Flower's error, or the reason for which the request was refused; nothing if it has one."""
+    if reply.has_error():
+        return f"{reply.error.reason or 'error ' + str(reply.error.code)}"
+    return str(reply.content["refused"]["reason"]) if "refused" in reply.content else ""
 
 
 def _read(reply: Message) -> Reply | str:
-    if reply.has_error():
-        return f"{reply.error.reason or 'error ' + str(reply.error.code)}"
-    if "refused" in reply.content:
-        return str(reply.content["refused"]["reason"])
+    if reason := failure(reply):
+        return reason
     try:
         return from_records(reply.content)  # type: ignore[return-value]  # the orchestrator refuses requests
     except ValueError as error:

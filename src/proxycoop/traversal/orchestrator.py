@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..envs.model.likelihood import cross_entropy, residual
-from .batches import VirtualBatch, check_batch, checked_counts, lots_of
+from .batches import VirtualBatch, check_batch, checked_counts, lots_of, told_counts
 from .split import SplitModel
 from .wire import (
     BackwardReply,
@@ -118,10 +118,10 @@ class Orchestrator:
         replies, missing = self._exchange({node: CountRequest() for node in nodes}, CountReply)
         told = {}
         for node, reply in replies.items():
-            if reply.counts.dtype != torch.int64 or reply.counts.dim() != 1 or not len(reply.counts) or bool((reply.counts < 0).any()):
-                missing[node] = f"counts are {reply.counts.dtype} {tuple(reply.counts.shape)}: must be int64 (lots,), from 0 on"
-            else:
-                told[node] = reply.counts.tolist()
+            try:
+                told[node] = told_counts(reply.counts)
+            except ValueError as error:
+                missing[node] = str(error)
         self.counts = checked_counts(told)
         return missing
 

@@ -35,123 +35,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .batches import VirtualBatch, check_batch, checked_counts, lots_of
+from .batches import lots_of
 from .node import Node
 from .ring import Ring, Words
+from .secure_wire import (
+    CutErrorShare,
+    GradientKey,
+    GradientShare,
+    Handed,
+    HelperIntroduction,
+    HelperRequest,
+    HelperStart,
+    MaskedForward,
+    NodeIntroduction,
+    NodeReply,
+    NodeRequest,
+    Reveal,
+    Revealed,
+    SecureForwardRequest,
+)
 from .split import SplitModel
-from .wire import ForwardRequest, Traffic
+from .wire import ForwardRequest
 
-_M = TypeVar("_M")
-Stage = Literal["forward", "after_forward", "backward"]
-
-
-@dataclass(frozen=True)
-class SecureForwardRequest:
-    """Orchestrator to node.
-
-    Attributes:
-        step: Number of the step.
-        theta: The model's parameters, ``(P,)``.
-        rows: Indices of the node's rows in the batch, int64 ``(b_i,)``.
-        batch: Rows of the whole batch b, by which the node knows how large sums may become.
-    """
-
-    step: int
-    theta: Tensor
-    rows: Tensor
-    batch: int
-
-
-@dataclass(frozen=True)
-class MaskedForward:
-    """Node to either server.
-
-    Attributes:
-        step: As in the request.
-        activations: D = A − U, ``(b_i, h)``.
-        error: F = E − V, ``(b_i, C)``.
-        sizes: Rows of each of the node's lots in the batch, int64 ``(L,)``; rows of a lot are together.
-        key: Key of the server's shares of U and V, and for the helper also of VᵀU.
-        products: The orchestrator's share of VᵀU of each lot, ``(L, C, h)``; ``(0, C, h)`` for the helper.
-    """
-
-    step: int
-    activations: Words
-    error: Words
-    sizes: Tensor
-    key: bytes
-    products: Words
-
-
-@dataclass(frozen=True)
-class CutErrorShare:
-    """Either server to node: its share of the error at the cut, ``(b_i, h)``, at 2f fractional bits."""
-
-    step: int
-    error: Words
-
-
-@dataclass(frozen=True)
-class GradientShare:
-    """Node to orchestrator: its share of each lot's gradient below the cut, ``(L, n_below)``, at 2f fractional bits."""
-
-    step: int
-    gradients: Words
-
-
-@dataclass(frozen=True)
-class GradientKey:
-    """Node to helper: the key of its share of each lot's gradient below the cut, and their number."""
-
-    step: int
-    key: bytes
-    n_lots: int
-
-
-@dataclass(frozen=True)
-class HelperStart:
-    """Orchestrator to helper: the layer above the cut, ``(C, h)``."""
-
-    step: int
-    weight: Tensor
-
-
-@dataclass(frozen=True)
-class Reveal:
-    """Orchestrator to helper: whose shares to add up, int64 ``(n,)``, and whether to keep lots apart."""
-
-    step: int
-    nodes: Tensor
-    by_lot: bool
-
-
-@dataclass(frozen=True)
-class Revealed:
-    """Helper to orchestrator: its shares, ``(P,)`` added up, or ``(L, P)`` by lot."""
-
-    step: int
-    gradients: Words
-
-
-@dataclass(frozen=True)
-class SecureStep:
-    """What the orchestrator learns from a step.
-
-    Attributes:
-        pooled: Mean gradient over the rows that stayed, float64 ``(P,)``.
-        rows: How many these are.
-        lots: Node and number of each lot that stayed.
-        counts: Its rows in the batch, int64 ``(L,)``.
-        gradient: Each lot's mean gradient, float64 ``(L, P)``, if lots were revealed.
-        missing: By node when and why its rows left the batch.
-    """
-
-    pooled: Tensor
-    rows: int
-    lots: list[tuple[int, int]]
-    counts: Tensor
-    gradient: Tensor | None
-    missing: dict[int, str]
+_H = TypeVar("_H", MaskedForward, GradientKey)
 
 
 def linear_head(split: SplitModel) -> nn.Linear:
@@ -197,12 +103,45 @@ class SecureNode(Node):
         self.ring = ring or Ring()
         self._batch = (0, 0)
 
+    def introduction(self) -> NodeIntroduction:
+        """How many rows it has, and its ring."""
+        return NodeIntroduction(torch.tensor(self.counts), self.ring.fraction)
+
+    def answer_secure(self, request: NodeRequest, handed: Handed | None = None) -> tuple[NodeReply, Handed]:
+        """The reply to the orchestrator, and what goes to the helper.
+
+        Args:
+            request: The orchestrator's.
+            handed: What the helper said, for the second request of a step.
+
+        Raises:
+            ValueError: If the request does not fit the node or its step, or numbers are too large.
+        """
+        if isinstance(request, SecureForwardRequest):
+            return self.forward_shares(request)
+        if isinstance(request, CutErrorShare) and isinstance(handed, CutErrorShare):
+            return self.backward_shares(request, handed)
+        came = f"{type(request).__name__} with {'nothing' if handed is None else type(handed).__name__} from the helper"
+        raise ValueError(f"a node cannot answer a {came}: must be a SecureForwardRequest, or a CutErrorShare with a CutErrorShare")
+
+    def reopen_secure(self, request: SecureForwardRequest) -> None:
+        """Take up a step whose forward pass was answered before, such as by a process that is gone.
+
+        Raises:
+            ValueError: If the request does not fit.
+        """
+        self.reopen(ForwardRequest(request.step, request.theta, request.rows))
+        if request.batch < len(request.rows):
+            raise ValueError(f"batch={request.batch}: must be at least the node's {len(request.rows)} rows")
+        self._batch = len(request.rows), request.batch
+
     def forward_shares(self, request: SecureForwardRequest) -> tuple[MaskedForward, MaskedForward]:
         """What goes to the orchestrator and to the helper.
 
         Raises:
             ValueError: If the request does not fit, or numbers are so large that a sum over the batch may overflow.
         """
+        self.reopen_secure(request)
         activations, error = self.forward(ForwardRequest(request.step, request.theta, request.rows))
         head = request.theta[~self.split.below].abs().max()  # entries of the error at the cut are at most twice that
         self.ring.encode(2 * head, "weights above the cut", self.ring.limit)
@@ -211,7 +150,6 @@ class SecureNode(Node):
         sizes = lots_of(request.rows, self.counts).unique(return_counts=True)[1]
         keys = self.ring.key(), self.ring.key()
         d, f, products = masked(self.ring, a, e, sizes.tolist(), keys)
-        self._batch = len(request.rows), request.batch
         return (
             MaskedForward(request.step, d, f, sizes, keys[0], products),
             MaskedForward(request.step, d, f, sizes, keys[1], products[:0]),
@@ -225,6 +163,9 @@ class SecureNode(Node):
         """
         if first.step != second.step:
             raise ValueError(f"shares of the error are of steps {first.step} and {second.step}: must be the same")
+        wanted = self._batch[0], linear_head(self.split).in_features
+        if not first.error.shape == second.error.shape == wanted:
+            raise ValueError(f"shares of the error have shapes {first.error.shape} and {second.error.shape}: must be {wanted}")
         error = self.ring.decode(first.error + second.error).to(self.split.dtype)
         gradients = self.backward(first.step, error)
         own, batch = self._batch
@@ -233,8 +174,8 @@ class SecureNode(Node):
         return GradientShare(first.step, rest), GradientKey(first.step, key, len(gradients))
 
 
-class _Server:
-    """What both servers do. It sees only what it is handed: shares and masked matrices."""
+class SecureServer:
+    """What the orchestrator and the helper both do. It sees only what it is handed: shares and masked matrices."""
 
     def __init__(self, split: SplitModel, ring: Ring, place: Literal[0, 1]) -> None:
         linear_head(split)
@@ -244,15 +185,26 @@ class _Server:
         self._step = -1
 
     def begin(self, step: int, weight: Tensor) -> None:
+        """Begin a step with the layer above the cut, ``(C, h)``; shares of the last one are forgotten."""
         self._step, self._above, self._below = step, {}, {}
         self._weight = self.ring.encode(weight, "weights above the cut", self.ring.limit)
 
     def take_forward(self, node: int, came: MaskedForward) -> CutErrorShare:
+        """Take a node's masked numbers, and compute the server's share of the error at the cut.
+
+        Raises:
+            ValueError: If they are not of this step, or do not fit.
+        """
         if came.step != self._step:
             raise ValueError(f"shares of step {came.step}: this is step {self._step}")
         d, f, sizes = came.activations, came.error, came.sizes.tolist()
+        n_classes, width = self._weight.shape
+        n, shape = sum(sizes), (len(sizes), n_classes, width)
+        if d.shape != (n, width) or f.shape != (n, n_classes) or min(sizes, default=0) < 1:
+            raise ValueError(f"shares of {d.shape} and {f.shape} for lots of {sizes} rows: must be {(n, width)} and {(n, n_classes)}")
+        if self._place == 0 and came.products.shape != shape:
+            raise ValueError(f"products have shape {came.products.shape}: must be {shape}")
         u, v = self.ring.mask(came.key, "U", d.shape), self.ring.mask(came.key, "V", f.shape)
-        shape = len(sizes), f.shape[1], d.shape[1]
         products = came.products if self._place == 0 else self.ring.mask(came.key, "VU", shape)
         e = v + f if self._place == 0 else v
         above = []
@@ -264,10 +216,19 @@ class _Server:
         self._above[node] = np.stack(above)
         return CutErrorShare(came.step, e @ self._weight)
 
-    def take_backward(self, node: int, gradients: Words) -> None:
+    def take_backward(self, node: int, step: int, gradients: Words) -> None:
+        """Take the server's share of a node's gradients below the cut, ``(L, n_below)``.
+
+        Raises:
+            ValueError: If it is not of this step, or does not fit.
+        """
+        wanted = len(self._above.get(node, ())), self.split.n_below
+        if step != self._step or gradients.shape != wanted:
+            raise ValueError(f"gradients of step {step} have shape {gradients.shape}: must be {wanted} in step {self._step}")
         self._below[node] = gradients
 
     def shares(self, nodes: list[int], by_lot: bool) -> Words:
+        """The server's shares of these nodes' gradients: ``(P,)`` added up, or ``(L, P)`` by lot."""
         below = self.split.below.numpy()
         rows = []
         for node in nodes:
@@ -280,7 +241,30 @@ class _Server:
         return together if by_lot else np.asarray(together.sum(axis=0, dtype=np.uint64))
 
 
-class Helper(_Server):
+@dataclass(frozen=True)
+class HelperState:
+    """What a helper keeps between two messages, such as for a process that takes over.
+
+    Attributes:
+        step: The present step.
+        told: The last step that was revealed.
+        weight: The layer above the cut, ``(C, h)``.
+        above_nodes: Node of each lot above the cut, int64 ``(L,)``.
+        above: Shares of the lots' gradients above the cut, ``(L, n_above)``.
+        below_nodes: Node of each lot below the cut, int64 ``(M,)``.
+        below: Shares of the lots' gradients below the cut, ``(M, n_below)``.
+    """
+
+    step: int
+    told: int
+    weight: Words
+    above_nodes: Tensor
+    above: Words
+    below_nodes: Tensor
+    below: Words
+
+
+class Helper(SecureServer):
     """The second server. It answers one reveal a step, so that nobody can be found out as the difference of two sums.
 
     Args:
@@ -295,130 +279,113 @@ class Helper(_Server):
         self.least, self.by_lot = least, by_lot
         self._told = -1
 
+    def introduction(self) -> HelperIntroduction:
+        """Its ring and the last step that it began."""
+        return HelperIntroduction(self.ring.fraction, self._step)
+
+    def answer(self, request: HelperRequest, handed: Mapping[int, Handed]) -> tuple[Revealed | None, dict[int, Handed | str]]:
+        """Its shares if it was asked to reveal, and what it says to nodes, or why it does not take what they say.
+
+        Args:
+            request: The orchestrator's.
+            handed: What nodes said: masked numbers at the start of a step, keys before a reveal. A node whose key it does not take is left
+                out of the sum.
+
+        Raises:
+            ValueError: If it refuses the request.
+        """
+        if isinstance(request, HelperStart):
+            self.start(request)
+            return None, self._each(handed, MaskedForward, self.take_forward)
+        if not isinstance(request, Reveal):
+            raise ValueError(f"a helper cannot answer a {type(request).__name__}: must be a HelperStart or a Reveal")
+        said = self._each(handed, GradientKey, self.take_key)
+        stayed = [node for node in request.nodes.tolist() if node not in said]
+        return self.reveal(Reveal(request.step, torch.tensor(stayed, dtype=torch.int64), request.by_lot)), said
+
+    @staticmethod
+    def _each(handed: Mapping[int, Handed], kind: type[_H], take: Callable[[int, _H], Handed | None]) -> dict[int, Handed | str]:
+        said: dict[int, Handed | str] = {}
+        for node, came in handed.items():
+            try:
+                if not isinstance(came, kind):
+                    raise ValueError(f"came with a {type(came).__name__}: must be a {kind.__name__}")
+                if (answer := take(node, came)) is not None:
+                    said[node] = answer
+            except ValueError as error:
+                said[node] = str(error)
+        return said
+
     def start(self, request: HelperStart) -> None:
         """Begin a step.
 
         Raises:
-            ValueError: If the step is not later than the last one.
+            ValueError: If the step is not later than the last one, or the layer does not fit the model.
         """
         if request.step <= self._step:
             raise ValueError(f"step {request.step} does not come after step {self._step}")
+        if request.weight.shape != (wanted := linear_head(self.split).weight.shape):
+            raise ValueError(f"weight has shape {tuple(request.weight.shape)}: the helper's model has {tuple(wanted)} above the cut")
         self.begin(request.step, request.weight)
 
+    def take_forward(self, node: int, came: MaskedForward) -> CutErrorShare:
+        """Take a node's masked numbers, and answer with its share of the error at the cut.
+
+        Raises:
+            ValueError: If they are not of this step, do not fit, or came before.
+        """
+        if node in self._above or self._told >= came.step:
+            raise ValueError(f"shares of node {node} in step {came.step} came before, or the step was revealed")
+        return super().take_forward(node, came)
+
     def take_key(self, node: int, came: GradientKey) -> None:
-        """Take a node's share of its gradients below the cut."""
-        self.take_backward(node, self.ring.mask(came.key, "G", (came.n_lots, self.split.n_below)))
+        """Take a node's share of its gradients below the cut.
+
+        Raises:
+            ValueError: If it is not of this step, does not fit, or came before.
+        """
+        n_lots = len(self._above.get(node, ()))
+        if node in self._below or came.n_lots != n_lots:
+            raise ValueError(f"a key for {came.n_lots} lots: node {node} has {n_lots} in step {self._step}, or its key came before")
+        self.take_backward(node, came.step, self.ring.mask(came.key, "G", (n_lots, self.split.n_below)))
 
     def reveal(self, request: Reveal) -> Revealed:
-        """Its shares.
+        """Its shares. It forgets them then.
 
         Raises:
             ValueError: If it was asked in this step before, or too few nodes are to be added up, or lots are to be kept apart against its
-                settings.
+                settings, or it has no shares of a node.
         """
         if self._told >= request.step or request.step != self._step:
             raise ValueError(f"step {request.step} was revealed before, or is not the present step {self._step}: each is revealed once")
         nodes = request.nodes.tolist()
         if request.by_lot and not self.by_lot:
             raise ValueError("the helper does not reveal lots: it was made with by_lot=False")
-        if not request.by_lot and len(set(nodes)) < self.least:
-            raise ValueError(f"{len(set(nodes))} nodes: the helper reveals a sum over at least {self.least}")
-        self._told = request.step
-        return Revealed(request.step, self.shares(nodes, request.by_lot))
+        if len(set(nodes)) < (least := 1 if request.by_lot else self.least):
+            raise ValueError(f"{len(set(nodes))} nodes: the helper reveals a sum over at least {least}")
+        complete = self._above.keys() & self._below.keys() if self.split.n_below else self._above.keys()
+        if len(set(nodes)) < len(nodes) or not complete >= set(nodes):
+            raise ValueError(f"nodes {nodes} are to be added up: must be of {sorted(complete)}, whose shares came, each once")
+        revealed = Revealed(request.step, self.shares(nodes, request.by_lot))
+        self._told, self._above, self._below = request.step, {}, {}
+        return revealed
+
+    def state(self) -> HelperState:
+        """What another process needs to go on, and what keeps it from revealing a step again."""
+        above, below = _table(self._above, self.split.n_parameters - self.split.n_below), _table(self._below, self.split.n_below)
+        weight = self._weight if self._step >= 0 else np.zeros((0, 0), dtype=np.uint64)
+        return HelperState(self._step, self._told, weight, *above, *below)
+
+    def restore(self, state: HelperState) -> None:
+        """Go on from a state."""
+        self._step, self._told, self._weight = state.step, state.told, state.weight
+        self._above, self._below = _by_node(state.above_nodes, state.above), _by_node(state.below_nodes, state.below)
 
 
-class SecureOrchestrator(_Server):
-    """Runs the secure mode with nodes and a helper in this process. The messages are dataclasses that any transport can carry.
+def _table(parts: Mapping[int, Words], width: int) -> tuple[Tensor, Words]:
+    nodes = [node for node, words in parts.items() for _ in words]
+    return torch.tensor(nodes, dtype=torch.int64), np.concatenate([np.zeros((0, width), dtype=np.uint64), *parts.values()])
 
-    Args:
-        split: The model, with one linear layer above the cut.
-        nodes: Nodes by id.
-        helper: The second server.
-        ring: As at the nodes and the helper.
-        fails: Called with a stage and a node; where it says True, the node does not answer there any more. Nobody fails by default.
 
-    Attributes:
-        theta: The parameters, ``(P,)``, the caller's to change.
-        counts: Rows of each node's lots.
-        traffic: Bytes sent, by link: ``orchestrator to nodes`` and so on.
-    """
-
-    def __init__(
-        self,
-        split: SplitModel,
-        nodes: Mapping[int, SecureNode],
-        helper: Helper,
-        ring: Ring | None = None,
-        fails: Callable[[Stage, int], bool] | None = None,
-    ) -> None:
-        super().__init__(split, ring or Ring(), 0)
-        fractions = {self.ring.fraction, helper.ring.fraction, *(node.ring.fraction for node in nodes.values())}
-        if len(fractions) > 1:
-            raise ValueError(f"rings have {sorted(fractions)} fractional bits: orchestrator, helper and nodes must have the same")
-        self.nodes, self.helper, self.fails = dict(nodes), helper, fails or (lambda *_: False)
-        self.theta = split.theta.clone()
-        self.counts = checked_counts({node: one.counts for node, one in self.nodes.items()})
-        links = "orchestrator to nodes", "nodes to orchestrator", "nodes to helper", "helper to nodes", "orchestrator to helper"
-        self.traffic = {link: Traffic() for link in (*links, "helper to orchestrator")}
-
-    def propose(self, batch: VirtualBatch, by_lot: bool = False) -> SecureStep:
-        """The pooled gradient on a virtual batch, and with ``by_lot`` each lot's.
-
-        Raises:
-            ValueError: If the batch does not fit the nodes, or the helper refuses to reveal.
-        """
-        check_batch(batch, self.counts)
-        step = max(self._step, 0) + 1
-        theta = self.theta.detach().clone()
-        head = linear_head(self.split)
-        weight = theta[~self.split.below][: head.weight.numel()].reshape(head.weight.shape)
-        self.begin(step, weight)
-        start = HelperStart(step, weight)
-        self.helper.start(self._sent("orchestrator to helper", start))
-        missing: dict[int, str] = {}
-        for visit in batch.visits:
-            if reason := self._visit(step, theta, visit.node, visit.rows, batch.size):
-                missing[visit.node] = reason
-        stayed = [visit for visit in batch.visits if visit.node not in missing]
-        asked = Reveal(step, torch.tensor([visit.node for visit in stayed], dtype=torch.int64), by_lot)
-        revealed = self._sent("helper to orchestrator", self.helper.reveal(self._sent("orchestrator to helper", asked)))
-        sums = self.ring.decode(self.shares([visit.node for visit in stayed], by_lot) + revealed.gradients)
-        lots, counts = [], []
-        for visit in stayed:
-            own, n = lots_of(visit.rows, self.counts[visit.node]).unique(return_counts=True)
-            lots += [(visit.node, k) for k in own.tolist()]
-            counts.append(n)
-        count = torch.cat(counts)
-        n_rows = int(count.sum())
-        pooled = (sums.sum(dim=0) if by_lot else sums) / n_rows
-        return SecureStep(pooled, n_rows, lots, count, sums / count[:, None] if by_lot else None, missing)
-
-    def _visit(self, step: int, theta: Tensor, node: int, rows: Tensor, batch: int) -> str:
-        """All of a node's step. Returns when and why it failed, or nothing."""
-        if self.fails("forward", node):
-            return "forward: no answer"
-        request = self._sent("orchestrator to nodes", SecureForwardRequest(step, theta, rows, batch))
-        try:
-            mine, other = self.nodes[node].forward_shares(request)
-        except ValueError as error:
-            return f"forward: {error}"
-        first = self.take_forward(node, self._sent("nodes to orchestrator", mine))
-        second = self.helper.take_forward(node, self._sent("nodes to helper", other))
-        if self.fails("after_forward", node):
-            return "backward: no answer"
-        if not self.split.n_below:
-            return ""
-        first, second = self._sent("orchestrator to nodes", first), self._sent("helper to nodes", second)
-        if self.fails("backward", node):
-            return "backward: no answer"
-        try:
-            share, key = self.nodes[node].backward_shares(first, second)
-        except ValueError as error:
-            return f"backward: {error}"
-        self.take_backward(node, self._sent("nodes to orchestrator", share).gradients)
-        self.helper.take_key(node, self._sent("nodes to helper", key))
-        return ""
-
-    def _sent(self, link: str, message: _M) -> _M:
-        self.traffic[link].add(message)
-        return message
+def _by_node(nodes: Tensor, words: Words) -> dict[int, Words]:
+    return {node: words[(nodes == node).numpy()] for node in nodes.unique().tolist()}
