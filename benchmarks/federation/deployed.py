@@ -1,8 +1,8 @@
-"""A federation of real processes: a SuperLink and six SuperNodes on this machine, with TLS and node authentication, by the template's run.sh.
+"""A federation of real processes, by the template's run.sh: a SuperLink and six SuperNodes here, with TLS and node authentication.
 
-Is it equal to the simulator? And does it survive? With ``--kills``, SuperNodes, the ServerApp, and now and then everything at once are ended
-by SIGKILL at random moments; a SuperNode is started again by ``run.sh``, a ServerApp by the next ``flwr run``, and everything by the same
-command. In the end all rounds are played again from the server's files and looked up in the ledger.
+Is it equal to the simulator? And does it survive? With ``--kills``, SuperNodes, the ServerApp, and now and then everything at once are
+ended by SIGKILL at random moments. A SuperNode is started again by ``run.sh``, a ServerApp by the next ``flwr run``, and everything by
+the same command. In the end all rounds are played again from the server's files and looked up in the ledger.
 
 Without kills every site answers in every round, so the episode must be that of the simulator. Run it in the environment that has flwr.
 """
@@ -140,8 +140,8 @@ def main() -> None:
     if given.kills:
         counted = " | ".join(str(kills[what]) for what in TARGETS)
         lines = [
-            "| rounds | kills of a SuperNode | of the ServerApp | of everything | answers missing, all on the ledger | lost, doubled, or not "
-            "verified | minutes from the first answer |",
+            "| rounds | kills of a SuperNode | of the ServerApp | of everything | answers missing, all on the ledger | lost, doubled, or "
+            "not verified | minutes from the first answer |",
             "|---:|---:|---:|---:|---:|---:|---:|",
             f"| {found.rounds} | {counted} | {found.refusals} | {problem} | {seconds / 60:.0f} |",
         ]
@@ -151,8 +151,9 @@ def main() -> None:
         numbers = " | ".join("0" if largest[name] == 0 else f"{largest[name]:.1e}" for name in SHOWN)
         if found.refusals:
             problem = f"{problem}; {found.refusals} answers were missing, so the episodes are different ones"
+        measures = " | ".join(SHOWN).replace("_", " ")
         lines = [
-            f"| rounds | choices, admissions, objections, money that differ | {' | '.join(SHOWN).replace('_', ' ')} | ledger: problems | s from the first answer |",
+            f"| rounds | choices, admissions, objections, money that differ | {measures} | ledger: problems | s from the first answer |",
             f"|---:|---:|{'---:|' * len(SHOWN)}---:|---:|",
             f"| {found.rounds} | {n_differ or 'none'} | {numbers} | {problem} | {seconds:.0f} |",
         ]

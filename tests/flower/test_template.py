@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-httpx = pytest.importorskip("httpx")  # comes with flwr
 pytest.importorskip("flwr.serverapp", reason="flwr is an extra: make compat-flower")
 pytest.importorskip("ray", reason="Flower's simulation needs ray: pip install 'flwr[simulation]'")
+
+import httpx
 
 from proxycoop.envs import scenario
 from proxycoop.flower import Federation

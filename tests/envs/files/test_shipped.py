@@ -100,7 +100,8 @@ def test_what_is_wrong_with_a_package_is_said(entry, said, installed):
 def test_the_others_are_listed_where_a_package_is_broken(installed):
     code = "import sys; sys.argv[1:] = ['scenarios']; sys.stderr = sys.stdout; from proxycoop.training.commands.cli import main; main()"
     said = installed(code, harvest="harvests:fails", reap="harvests:HARVEST")
-    assert "digits" in said and "reap" in said
+    assert "digits" in said
+    assert "reap" in said
     assert "harvest is left out: scenario 'harvest' of the entry point 'harvests:fails' cannot be loaded" in " ".join(said.split())
 
 
