@@ -27,14 +27,20 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import scipy.stats
 import torch
 from torch import Tensor
 
 LEVEL = 0.95
 """Level of all intervals."""
+
+
+def _quantile(degrees: float) -> Any:
+    """How many standard errors wide half an interval of Student's is."""
+    from scipy.stats import t  # slow to import
+
+    return t.ppf(0.5 + LEVEL / 2, degrees)
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Estimate:
         mean = float(sample.mean())
         if len(sample) == 1:
             return cls(mean, None)
-        return cls(mean, float(scipy.stats.t.ppf(0.5 + LEVEL / 2, len(sample) - 1) * sample.std() / len(sample) ** 0.5))
+        return cls(mean, float(_quantile(len(sample) - 1) * sample.std() / len(sample) ** 0.5))
 
     @classmethod
     def difference(cls, a: Tensor, b: Tensor) -> Estimate:
@@ -74,7 +80,7 @@ class Estimate:
         terms = torch.stack([sample.var() / len(sample) for sample in known])
         free = torch.tensor([len(sample) - 1.0 for sample in known], dtype=torch.float64)
         variance, degrees = _satterthwaite(terms, free)
-        return cls(mean, float(scipy.stats.t.ppf(0.5 + LEVEL / 2, float(degrees))) * float(variance) ** 0.5)
+        return cls(mean, float(_quantile(float(degrees))) * float(variance) ** 0.5)
 
     @classmethod
     def crossed(cls, matrix: Tensor) -> Estimate:
@@ -97,7 +103,7 @@ class Estimate:
         if int(known.sum()) < sum(matrix.shape):  # too few entries to tell rows, columns and the rest apart
             return cls.of(matrix.nanmean(dim=int(matrix.shape[0] <= matrix.shape[1])))
         found = two_way(matrix[None])
-        half_width = scipy.stats.t.ppf(0.5 + LEVEL / 2, float(found.degrees)) * float(found.variance) ** 0.5
+        half_width = _quantile(float(found.degrees)) * float(found.variance) ** 0.5
         return cls(float(found.mean), float(half_width))
 
 

@@ -1,4 +1,4 @@
-"""How long imports take beyond that of torch, and a check that no RL library is imported unless it is asked for.
+"""How long imports take beyond that of torch, and a check that no slow library is imported unless it is asked for.
 
 Every import runs in a process of its own, which times it after ``import torch``. The shortest of several runs is printed, because the first
 fills the file system's caches. The command fails if a package imports one of the listed libraries without needing it, or if it takes more
@@ -24,7 +24,10 @@ PACKAGES = (
     "proxycoop.training.libraries.registry",
     "proxycoop.training.commands.cli",
 )
-HEAVY = ("stable_baselines3", "sb3_contrib", "supersuit", "ray", "benchmarl", "torchrl", "agilerl", "flwr", "matplotlib")
+HEAVY = (
+    *("stable_baselines3", "sb3_contrib", "supersuit", "ray", "benchmarl", "torchrl", "agilerl", "flwr"),
+    *("matplotlib", "sqlalchemy", "sklearn", "scipy.stats", "scipy.optimize"),
+)
 SCRIPT = """
 import sys, time
 began = time.perf_counter()
@@ -48,7 +51,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="runs of each import")
     parser.add_argument("--markdown", type=Path, help="write the table into this file")
     arguments = parser.parse_args()
-    lines = ["| import | seconds beyond torch's | RL and plotting libraries that came with it |", "|---|---:|---|"]
+    lines = ["| import | seconds beyond torch's | slow libraries that came with it |", "|---|---:|---|"]
     torch_seconds, came = [], set()
     for package in PACKAGES:
         runs = [timed(package) for _ in range(arguments.runs)]

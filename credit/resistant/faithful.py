@@ -6,7 +6,6 @@ from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
-from scipy.stats import hypergeom
 from torch import Tensor
 
 from ..arguments import checked_budget, checked_seed, is_whole
@@ -186,6 +185,8 @@ def _kinds(n: int, group: int, s: int, *, linear: bool) -> list[tuple[int, float
     least, most = max(0, group + s - n), min(group, s)
     expected = s * group / n
     if not linear:
+        from scipy.stats import hypergeom  # slow to import
+
         counts = np.arange(least, most + 1)
         weights = hypergeom.pmf(counts, n, group, s) * (counts - expected) * n / (s * (n - s))
         return list(zip(counts.tolist(), weights.tolist(), strict=True))

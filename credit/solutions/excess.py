@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import null_space
-from scipy.optimize import linprog, nnls
 
 Floats = NDArray[np.float64]
 
@@ -46,6 +44,8 @@ class Settled:
 
     def add(self, members: Floats, sums: Floats) -> None:
         """Settle more sums, for coalitions ``(k, n)``."""
+        from scipy.linalg import null_space  # slow to import
+
         self._members = np.concatenate([self._members, members])
         self._sums = np.concatenate([self._sums, sums])
         self.point: Floats = np.asarray(np.linalg.lstsq(self._members, self._sums, rcond=None)[0])
@@ -60,6 +60,8 @@ class Settled:
 
         Least-distance programming by non-negative least squares (Lawson & Hanson 1974, chapter 23).
         """
+        from scipy.optimize import nnls  # slow to import
+
         slopes, short = members @ self.directions, least - members @ self.point
         move = np.zeros(self.directions.shape[1])
         working = np.empty(0, dtype=np.intp)
@@ -95,6 +97,8 @@ def smallest_largest_excess(
         The excess; which coalitions have it in every solution (at least one); and which players are at their floor in every solution. The
         latter two are those with a positive dual.
     """
+    from scipy.optimize import linprog  # slow to import
+
     slopes, short = members @ settled.directions, worth - members @ settled.point  # e ≥ short − slopes y
     k = slopes.shape[1]
     working = np.arange(len(members)) if len(members) <= _AT_ONCE else np.arange(0, len(members), len(members) // _AT_ONCE)

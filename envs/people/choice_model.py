@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq, linprog, minimize_scalar
 from scipy.special import expit, gammaincinv, log_expit, ndtr
 
 from .comparisons import Bools, Comparisons, Floats
@@ -158,6 +157,8 @@ def search_kinks(choices: Choices, values: Sequence[int], penalty: float, signif
 
 def _refined(choices: Choices, kinks: Mapping[int, float], m: int, grid: Floats, penalty: float) -> float:
     """The most likely tolerance for value m, given the other tolerances: first the best candidate, then the best between its neighbours."""
+    from scipy.optimize import minimize_scalar  # slow to import
+
     start, _ = maximise(choices.columns(kinks), penalty)
 
     def loss(tolerance: float) -> float:
@@ -190,6 +191,8 @@ def tolerance_interval(
         Muggeo (2003), *Estimating regression models with unknown break-points*, Statistics in Medicine 22. Feder (1975), Annals of
         Statistics 3(1), for the distribution of the likelihood ratio where the utility is continuous at the kink.
     """
+    from scipy.optimize import brentq  # slow to import
+
     moves = [choices.kink_slope(other, tolerance) for other, tolerance in kinks.items() if other != m]
     start = np.zeros(choices.linear.shape[1] + len(kinks) + len(moves))
 
@@ -253,6 +256,8 @@ def runs_away(columns: Floats) -> Bools:
         Albert & Anderson (1984), *On the existence of maximum likelihood estimates in logistic regression models*, Biometrika 71(1). Konis
         (2007), *Linear programming algorithms for detecting separated data in binary logistic regression models*, Oxford.
     """
+    from scipy.optimize import linprog  # slow to import
+
     if columns.shape[1] == 0:
         return np.zeros(0, dtype=bool)
     bounds = [(-1, 1) if column.any() else (0, 0) for column in columns.T]

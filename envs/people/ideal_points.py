@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logsumexp
 
 from .choice_model import Choices, maximise
@@ -77,6 +76,8 @@ def _maximise_expectation(
     Returns:
         Weights, shares, memberships, log-likelihood, and whether it converged.
     """
+    from scipy.optimize import minimize  # slow to import
+
     n_types, n_columns = membership.shape[1], columns.shape[1]
     bounds = [(None, None)] * (n_columns - n_values) + [(0.0, None)] * n_values  # a squared harm may only be disliked
     theta = np.zeros((n_types, n_columns))

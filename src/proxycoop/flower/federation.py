@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from logging import INFO, WARNING
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from flwr.app import Message
@@ -20,8 +20,6 @@ from torch import Tensor
 from .. import __version__
 from ..checks import real_number, whole_number
 from ..credit import CreditRule
-from ..credit.ledger import Ledger
-from ..envs.bookkeeping import Bookkeeper
 from ..envs.participation import Attendance
 from ..envs.records import RoundResult
 from ..envs.scenario import Scenario, load
@@ -29,6 +27,10 @@ from .archive import Archive, Came
 from .decided import decisions
 from .messages import ACTION, PROTOCOL, Ask, Hello, Introduction, Look, Norms, Offer, Refusal, Reply, Request, from_records, to_records
 from .remote import RemoteEngine, digest_of, too_long
+
+if TYPE_CHECKING:  # a database library is slow to import, and a site needs none
+    from ..credit.ledger import Ledger
+    from ..envs.bookkeeping import Bookkeeper
 
 _OF_AGENT = ("contributed", "admitted", "n_contributed", "n_admitted", "lot_credit", "credit", "credited", "spent")
 _ALONE = ("step", "utility", "credited_from")
@@ -94,7 +96,7 @@ class Federation:
         self.largest_norm = real_number("largest_norm", largest_norm, 0)
         self.archive = Archive(folder)
         self._decided: dict[int, dict[str, Any]] = {}
-        self.books = None if ledger is None else Bookkeeper(self.engine, ledger, name, self._decided.get)
+        self.books = None if ledger is None else self._books(ledger, name)
         self._digest = digest_of(scenario)
         self.nodes: dict[int, int] = {}
 
@@ -122,6 +124,11 @@ class Federation:
                 if on_round is not None:
                     on_round(result)
         return self.engine
+
+    def _books(self, ledger: Ledger | str | Path, name: str | None) -> Bookkeeper:
+        from ..envs.bookkeeping import Bookkeeper  # with a database library
+
+        return Bookkeeper(self.engine, ledger, name, self._decided.get)
 
     @contextmanager
     def _books_closed(self) -> Iterator[None]:

@@ -81,6 +81,16 @@ print(sorted(heavy & set(sys.modules)))
     assert list(tmp_path.iterdir()) == []
 
 
+def test_imports_bring_nothing_that_is_slow_to_import():
+    script = """
+import sys
+import proxycoop, proxycoop.agents, proxycoop.credit, proxycoop.envs, proxycoop.training.libraries, proxycoop.training.train
+import proxycoop.training.commands.cli, proxycoop.training.intervals
+print(sorted({"scipy.stats", "scipy.optimize", "scipy.linalg", "sklearn", "sqlalchemy", "matplotlib"} & set(sys.modules)))
+"""
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_the_command_lists_libraries_and_the_settings_of_an_algorithm(run):
     code, out, _ = run("libraries")
     assert code == 0
