@@ -334,6 +334,25 @@ def test_a_server_that_is_stopped_goes_on_as_if_it_had_not_been(where, t, tmp_pa
     assert third.engine.theta.equal(whole.engine.theta)
 
 
+def test_a_server_that_starts_anew_waits_for_sites_before_it_asks(tmp_path):
+    cooperative = made(horizon=4)
+    whole = Federation(cooperative, "loo", seed=4, folder=tmp_path / "whole").run(FaultyGrid(sites_of(cooperative, "all")))
+    first = Federation(cooperative, "loo", seed=4, folder=tmp_path / "rounds")
+
+    def stop(result):
+        if len(first.engine.history) == 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        first.run(FaultyGrid(sites_of(cooperative, "all")), stop)
+    grid = FaultyGrid(sites_of(cooperative, "all"))
+    sites = dict(grid.contexts)
+    grid.contexts.clear()
+    threading.Timer(0.5, lambda: grid.contexts.update(sites)).start()
+    again = Federation(cooperative, "loo", seed=4, folder=tmp_path / "rounds", wait=30.0).run(grid)
+    assert again.theta.equal(whole.theta)
+
+
 def test_rounds_that_the_ledger_has_and_the_folder_has_not_are_an_error(tmp_path):
     cooperative = made()
     given = {"seed": 4, "folder": tmp_path / "rounds", "ledger": tmp_path / "ledger.db"}

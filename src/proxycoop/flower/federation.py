@@ -58,7 +58,7 @@ class Federation:
         ledger: A ledger, its file or its database's URL; none by default.
         name: First part of the cooperative's name in the ledger; by default ``SCENARIO/RULE``.
         timeout: Seconds to wait for answers to one message.
-        wait: Seconds to wait for all sites before the first round.
+        wait: Seconds to wait for all sites before the first round, and before one of which no site is known, as after a new start.
         at_once: How many sites are asked at the same time; all by default. For many SuperNodes on one machine: Flower starts a process for
             every message.
         largest_norm: An update that is longer is taken for a fault.
@@ -187,9 +187,8 @@ class Federation:
         Raises:
             ValueError: If one is missing, two are the same principal, or one does not fit.
         """
-        until, n = time.monotonic() + self.wait, self.engine.num_agents
-        while len(list(grid.get_node_ids())) < n and time.monotonic() < until:
-            time.sleep(0.2)
+        n = self.engine.num_agents
+        self._await(grid)
         found: dict[int, Introduction] = {}
         said: list[str] = []
         hellos = dict.fromkeys(grid.get_node_ids(), self._hello)
@@ -217,6 +216,12 @@ class Federation:
             )
         return found
 
+    def _await(self, grid: Grid) -> None:
+        """Wait until as many nodes are there as there are sites, or the time is over."""
+        until = time.monotonic() + self.wait
+        while len(list(grid.get_node_ids())) < self.engine.num_agents and time.monotonic() < until:
+            time.sleep(0.2)
+
     @property
     def _hello(self) -> Hello:
         return Hello(PROTOCOL, __version__, self._digest, self.seed, self.episode)
@@ -241,6 +246,9 @@ class Federation:
         for place, node in list(self.nodes.items()):
             if node not in there:
                 del self.nodes[place]
+        if not self.nodes:  # else all rounds that are left would be played with nobody, at once
+            self._await(grid)
+            there = set(grid.get_node_ids())
         new = there - set(self.nodes.values())
         if not new or len(self.nodes) == self.engine.num_agents:
             return
