@@ -502,6 +502,39 @@ def test_a_server_or_a_site_of_another_version_is_told(tmp_path):
         started(tmp_path, sites_of(made()), older)
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"tags": [5, 0, 0, 0]}, r"tags of the lots of proxy_2 are \[5, 0, 0, 0\]: must be whole numbers from 0 to 0"),
+        ({"samples": [20, -1, 20, 20]}, "samples of the lots of proxy_2 are .*: must be whole numbers from 0 to 1099511627776"),
+        ({"samples": [1.5, 2.0, 2.0, 2.0]}, "samples of the lots of proxy_2 are"),
+        ({"samples": ["a", "b", "c", "d"]}, "samples of the lots of proxy_2 are"),
+    ],
+)
+def test_a_site_whose_lots_cannot_be_is_told_and_the_folder_can_be_used_when_it_is_put_right(said, reason, tmp_path):
+    def wrong(reply, request):
+        message = from_records(reply.content)
+        if isinstance(message, Introduction) and message.place == 2:
+            return [Message(to_records(replace(message, **said)), reply_to=request)]
+        return [reply]
+
+    with pytest.raises(ValueError, match=f"node 102: {reason}"):
+        started(tmp_path, sites_of(made()), wrong)
+    assert len(started(tmp_path, sites_of(made())).history) == 5
+
+
+def test_a_cooperative_without_rows_leaves_its_folder_as_it_was(tmp_path):
+    def empty(reply, request):
+        message = from_records(reply.content)
+        if isinstance(message, Introduction):
+            return [Message(to_records(replace(message, samples=[0] * 4)), reply_to=request)]
+        return [reply]
+
+    with pytest.raises(ValueError, match="no site has a row"):
+        started(tmp_path, sites_of(made()), empty)
+    assert len(started(tmp_path, sites_of(made())).history) == 5
+
+
 def test_a_node_without_an_id_is_told(tmp_path):
     grid = FaultyGrid(sites_of(made()))
     grid.contexts[103].node_config.pop("partition-id")

@@ -28,7 +28,7 @@ from ..envs.scenario import Scenario, load
 from .archive import Archive, Came
 from .decided import decisions
 from .messages import ACTION, PROTOCOL, Ask, Hello, Introduction, Look, Norms, Offer, Refusal, Reply, Request, from_records, to_records
-from .remote import RemoteEngine, digest_of, too_long
+from .remote import MOST_ROWS, RemoteEngine, digest_of, too_long
 
 _OF_AGENT = ("contributed", "admitted", "n_contributed", "n_admitted", "lot_credit", "credit", "credited", "spent")
 _ALONE = ("step", "utility", "credited_from")
@@ -134,20 +134,21 @@ class Federation:
     def _begin(self, grid: Grid) -> None:
         """Find the sites, and begin the episode with what they say, or said when it began."""
         mine = {"scenario": self._digest, "rule": self.engine.rule_name, "seed": self.seed, "episode": self.episode}
-        facts = self.archive.start()
+        facts = there = self.archive.start()
         if facts is None:
             found = self._find(grid)
             facts = mine | {
                 "samples": [found[i].samples for i in range(self.engine.num_agents)],
                 "tags": [found[i].tags for i in range(self.engine.num_agents)],
             }
-            facts = self.archive.begin(facts)
         for name, here in mine.items():
             if facts.get(name) != here:
                 raise ValueError(
                     f"folder {str(self.archive.folder)!r} holds an episode with {name} {facts.get(name)}, not {here}: use another"
                 )
         self.engine.begin(self.seed, self.episode, torch.tensor(facts["samples"]), torch.tensor(facts["tags"]))
+        if there is None:  # not before the engine took them, or what one site says wrongly would stay
+            self.archive.begin(facts)
         self._require_all_rounds()
 
     def _require_all_rounds(self) -> None:
@@ -238,6 +239,11 @@ class Federation:
             return f"partition-id {introduction.place}: must be from 0 to {n - 1}"
         if len(introduction.samples) != k or len(introduction.tags) != k:
             return f"proxy_{introduction.place} has {len(introduction.samples)} lots: must have {k}"
+        most = {"samples": MOST_ROWS, "tags": max(len(self.engine.scenario.lots.tags), 1) - 1}
+        for name, largest in most.items():
+            said = getattr(introduction, name)
+            if not all(type(one) is int and 0 <= one <= largest for one in said):
+                return f"{name} of the lots of proxy_{introduction.place} are {said}: must be whole numbers from 0 to {largest}"
         return None
 
     def _greet(self, grid: Grid) -> None:
