@@ -129,6 +129,27 @@ def test_sites_with_rows_of_their_own_play_as_if_these_had_been_drawn(tmp_path):
     torch.testing.assert_close(engine.theta, federation.engine.theta, rtol=1e-5, atol=1e-7)
 
 
+def half_frozen(n_features, n_classes):
+    """A layer that is drawn and frozen, and a head that is trained."""
+    return torch.nn.Sequential(torch.nn.Linear(n_features, 8).requires_grad_(False), torch.nn.Tanh(), torch.nn.Linear(8, n_classes))
+
+
+def test_what_a_model_does_not_train_is_the_same_at_a_site_with_rows_of_its_own_on_every_split(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "half_frozen", sys.modules[__name__])
+    model = {"kind": "module", "factory": "half_frozen:half_frozen"}
+    cooperative = made(horizon=2, model=model, **{"data.splits": 2, "reward.scale": 10.0, "screening.governance": "none"})
+    engine, lot = Engine(cooperative, "loo"), torch.arange(4).repeat_interleave(20)
+    for episode in range(2):
+        engine.reset([7], episode=episode)
+        rows = [OwnRows(engine.lots.x[0, i].flatten(0, 1), engine.lots.y[0, i].flatten(), lot, 10) for i in range(6)]
+        sites = [Site(cooperative, "all", i, rows[i]) for i in range(6)]
+        federation = Federation(cooperative, "loo", seed=7, episode=episode, folder=tmp_path / str(episode))
+        federation.run(FaultyGrid(sites))
+        while engine.t < 2:
+            engine.step(torch.ones(1, 6, 4))
+        torch.testing.assert_close(engine.theta, federation.engine.theta, rtol=1e-5, atol=1e-6)
+
+
 # the ledger
 
 
