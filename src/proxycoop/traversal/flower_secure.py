@@ -135,8 +135,6 @@ class _Desk:
             raise ValueError(f"public key of {who} is said to be {lasting.hex()}: pinned is {pin.hex()}")
         if name in cards and (before := lasting_of(cards[name])) != lasting:
             raise ValueError(f"public key of {who} is said to be {lasting.hex()}: it was {before.hex()} before in this run")
-        if name == HELPER and cards.get(name) != card:  # with its new keys nothing opens that was sealed before: steps may begin anew
-            self.state.pop(_LAST, None)
         cards[name] = card
         self.state[_CARDS] = cards
 
@@ -146,9 +144,11 @@ class _Desk:
         Raises:
             ValueError: If one came in this step or a later one before: the node can be asked forward again, and an old share opens.
         """
-        if step <= (last := (self.state.get(_LAST) or {"step": -1})["step"]):
+        lasts, card = self.state.get(_LAST) or ConfigRecord(), self._card(HELPER).hex()  # a helper with new keys may begin steps anew
+        if step <= (last := int(lasts.get(card, -1))):
             raise ValueError(f"sealed CutErrorShare of step {step} is replayed: one of step {last} came before")
-        self.state[_LAST] = ConfigRecord({"step": step})
+        lasts[card] = step
+        self.state[_LAST] = lasts
 
     def seal(self, message: Handed, step: int, receiver: str) -> bytes:
         """A message sealed for another party."""
