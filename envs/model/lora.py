@@ -107,7 +107,8 @@ class LoraTransformer(Model):
         for some in rows.split(_ROWS):
             h = network.tokens(some)
             made.append(torch.cat([h[:, :1], network.last.before_attention(h)], dim=1).flatten(start_dim=1))
-        return torch.cat([x, torch.cat(made).reshape(*x.shape[:-1], -1)], dim=-1)
+        prepared = torch.cat(made)
+        return torch.cat([x, prepared.reshape(*x.shape[:-1], prepared.shape[-1])], dim=-1)  # there may be no rows
 
     def _network(self, like: Tensor) -> VisionTransformer:
         """The transformer with parameters of a tensor's type, on its device."""

@@ -129,6 +129,27 @@ def test_sites_with_rows_of_their_own_play_as_if_these_had_been_drawn(tmp_path):
     torch.testing.assert_close(engine.theta, federation.engine.theta, rtol=1e-5, atol=1e-7)
 
 
+def half_frozen(n_features, n_classes):
+    """A layer that is drawn and frozen, and a head that is trained."""
+    return torch.nn.Sequential(torch.nn.Linear(n_features, 8).requires_grad_(False), torch.nn.Tanh(), torch.nn.Linear(8, n_classes))
+
+
+def test_what_a_model_does_not_train_is_the_same_at_a_site_with_rows_of_its_own_on_every_split(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "half_frozen", sys.modules[__name__])
+    model = {"kind": "module", "factory": "half_frozen:half_frozen"}
+    cooperative = made(horizon=2, model=model, **{"data.splits": 2, "reward.scale": 10.0, "screening.governance": "none"})
+    engine, lot = Engine(cooperative, "loo"), torch.arange(4).repeat_interleave(20)
+    for episode in range(2):
+        engine.reset([7], episode=episode)
+        rows = [OwnRows(engine.lots.x[0, i].flatten(0, 1), engine.lots.y[0, i].flatten(), lot, 10) for i in range(6)]
+        sites = [Site(cooperative, "all", i, rows[i]) for i in range(6)]
+        federation = Federation(cooperative, "loo", seed=7, episode=episode, folder=tmp_path / str(episode))
+        federation.run(FaultyGrid(sites))
+        while engine.t < 2:
+            engine.step(torch.ones(1, 6, 4))
+        torch.testing.assert_close(engine.theta, federation.engine.theta, rtol=1e-5, atol=1e-6)
+
+
 # the ledger
 
 
@@ -334,6 +355,25 @@ def test_a_server_that_is_stopped_goes_on_as_if_it_had_not_been(where, t, tmp_pa
     assert third.engine.theta.equal(whole.engine.theta)
 
 
+def test_a_server_that_starts_anew_waits_for_sites_before_it_asks(tmp_path):
+    cooperative = made(horizon=4)
+    whole = Federation(cooperative, "loo", seed=4, folder=tmp_path / "whole").run(FaultyGrid(sites_of(cooperative, "all")))
+    first = Federation(cooperative, "loo", seed=4, folder=tmp_path / "rounds")
+
+    def stop(result):
+        if len(first.engine.history) == 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        first.run(FaultyGrid(sites_of(cooperative, "all")), stop)
+    grid = FaultyGrid(sites_of(cooperative, "all"))
+    sites = dict(grid.contexts)
+    grid.contexts.clear()
+    threading.Timer(0.5, lambda: grid.contexts.update(sites)).start()
+    again = Federation(cooperative, "loo", seed=4, folder=tmp_path / "rounds", wait=30.0).run(grid)
+    assert again.theta.equal(whole.theta)
+
+
 def test_rounds_that_the_ledger_has_and_the_folder_has_not_are_an_error(tmp_path):
     cooperative = made()
     given = {"seed": 4, "folder": tmp_path / "rounds", "ledger": tmp_path / "ledger.db"}
@@ -481,6 +521,39 @@ def test_a_server_or_a_site_of_another_version_is_told(tmp_path):
 
     with pytest.raises(ValueError, match=r"node 103: it is of another version: it has proxycoop 0.0 \(protocol 0\), this server"):
         started(tmp_path, sites_of(made()), older)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"tags": [5, 0, 0, 0]}, r"tags of the lots of proxy_2 are \[5, 0, 0, 0\]: must be whole numbers from 0 to 0"),
+        ({"samples": [20, -1, 20, 20]}, "samples of the lots of proxy_2 are .*: must be whole numbers from 0 to 1099511627776"),
+        ({"samples": [1.5, 2.0, 2.0, 2.0]}, "samples of the lots of proxy_2 are"),
+        ({"samples": ["a", "b", "c", "d"]}, "samples of the lots of proxy_2 are"),
+    ],
+)
+def test_a_site_whose_lots_cannot_be_is_told_and_the_folder_can_be_used_when_it_is_put_right(said, reason, tmp_path):
+    def wrong(reply, request):
+        message = from_records(reply.content)
+        if isinstance(message, Introduction) and message.place == 2:
+            return [Message(to_records(replace(message, **said)), reply_to=request)]
+        return [reply]
+
+    with pytest.raises(ValueError, match=f"node 102: {reason}"):
+        started(tmp_path, sites_of(made()), wrong)
+    assert len(started(tmp_path, sites_of(made())).history) == 5
+
+
+def test_a_cooperative_without_rows_leaves_its_folder_as_it_was(tmp_path):
+    def empty(reply, request):
+        message = from_records(reply.content)
+        if isinstance(message, Introduction):
+            return [Message(to_records(replace(message, samples=[0] * 4)), reply_to=request)]
+        return [reply]
+
+    with pytest.raises(ValueError, match="no site has a row"):
+        started(tmp_path, sites_of(made()), empty)
+    assert len(started(tmp_path, sites_of(made())).history) == 5
 
 
 def test_a_node_without_an_id_is_told(tmp_path):

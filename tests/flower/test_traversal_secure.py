@@ -303,6 +303,21 @@ def test_what_is_changed_on_the_way_to_a_node_does_not_open(change):
     }
 
 
+def test_a_node_that_is_asked_forward_again_takes_no_share_of_the_error_twice():
+    link = Link()
+    far = over(link)
+    far.propose(whole(far.counts))
+    kinds = "SecureForwardRequest", "CutErrorShare"
+    requests = [next(content for place, content in link.requests if place == 101 and kind_of(content) == kind) for kind in kinds]
+    true = next(content for place, content in link.requests if place == 101 and "cards" in content)
+    false = RecordDict({**true, "cards": ConfigRecord({"helper": true["cards"]["helper"][:32] + bytes(range(32))})})
+    for content in (false, true):  # nor if it was told another card in between
+        link.send_and_receive([Message(content, dst_node_id=101, message_type="query.secure")])
+    _, reply = (link.send_and_receive([Message(content, dst_node_id=101, message_type="train.secure")])[0] for content in requests)
+    assert reply.content["refused"]["reason"] == "sealed CutErrorShare of step 1 is replayed: one of step 1 came before"
+    assert far.propose(whole(far.counts)).missing == {}
+
+
 def test_what_was_sealed_as_one_kind_does_not_open_as_another():
     link = Link()
     far = over(link)

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
-from proxycoop.traversal import Local, Orchestrator, plan
+from proxycoop.traversal import Local, Node, Orchestrator, SplitModel, plan
 from proxycoop.traversal.wire import BackwardReply, BackwardRequest, CountReply, CountRequest, ForwardReply, ForwardRequest, LabelReply
 
 NAMES = ["mlp", "cnn", "transformer", "lora"]
@@ -208,6 +209,22 @@ def test_a_reply_that_does_not_fit_leaves_the_batch_and_says_why(lab, which, cha
         raise ValueError(shares.missing[1])
     wanted = lab.centralised(split, orchestrator.theta, *lab.batch_of(nodes, [visit for visit in batch.visits if visit.node != 1]))
     assert lab.relative(shares.pooled, wanted) < 1e-12
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("tells", ["error", "labels"])
+def test_a_node_whose_rows_the_model_is_sure_of_stays_though_their_errors_are_all_zeros(tells, dtype):
+    module = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)).to(dtype)
+    for layer in module:
+        layer.weight.data = 40 * torch.eye(3, dtype=dtype)
+    split, y = SplitModel(module, 1), torch.arange(3)
+    nodes = {0: Node(split, torch.eye(3, dtype=dtype), y), 1: Node(split, torch.eye(3, dtype=dtype), y.roll(1))}  # right and wrong labels
+    orchestrator = Orchestrator(split, Local(nodes), tells)
+    orchestrator.census([0, 1])
+    shares = orchestrator.propose(plan(orchestrator.counts, None, seed=0)[0])
+    assert shares.missing == {}
+    assert shares.loss.tolist() == [0.0, 1600.0]  # the logits are 1,600 and zeros
+    assert not shares.gradient[0].any()
 
 
 def test_a_batch_must_fit_the_census(lab):

@@ -162,8 +162,17 @@ def _objection(it: Any) -> str:
     if not isinstance(it, Mapping):
         return str(it)
     amount, limit = it.get("amount"), it.get("limit")
-    by_how_much = f" {amount:.3g} > {limit:.3g}" if isinstance(amount, float) and isinstance(limit, float) else ""
-    return f"lot {it.get('lot')}: {it.get('by')}, {it.get('about')}{by_how_much}".replace("-", "−")
+    by_how_much = f" {_above(amount, limit)}" if isinstance(amount, float) and isinstance(limit, float) else ""
+    return f"lot {it.get('lot')}: {it.get('by')}, {it.get('about')}{by_how_much}"
+
+
+def _above(amount: float, limit: float) -> str:
+    """``0.12 > 0.05``, with as many digits as tell the two apart, three at least."""
+    for n_digits in range(3, 18):  # 17 tell any two numbers apart
+        both = [f"{one:.{n_digits}g}" for one in (amount, limit)]
+        if both[0] != both[1]:
+            break
+    return " > ".join(both).replace("-", "−")
 
 
 def _refusal(it: Any) -> str:

@@ -26,7 +26,7 @@ from ..envs.scenario import Scenario, load
 from .archive import Archive, Came
 from .decided import decisions
 from .messages import ACTION, PROTOCOL, Ask, Hello, Introduction, Look, Norms, Offer, Refusal, Reply, Request, from_records, to_records
-from .remote import RemoteEngine, digest_of, too_long
+from .remote import MOST_ROWS, RemoteEngine, digest_of, too_long
 
 if TYPE_CHECKING:  # a database library is slow to import, and a site needs none
     from ..credit.ledger import Ledger
@@ -60,7 +60,7 @@ class Federation:
         ledger: A ledger, its file or its database's URL; none by default.
         name: First part of the cooperative's name in the ledger; by default ``SCENARIO/RULE``.
         timeout: Seconds to wait for answers to one message.
-        wait: Seconds to wait for all sites before the first round.
+        wait: Seconds to wait for all sites before the first round, and before one of which no site is known, as after a new start.
         at_once: How many sites are asked at the same time; all by default. For many SuperNodes on one machine: Flower starts a process for
             every message.
         largest_norm: An update that is longer is taken for a fault.
@@ -141,20 +141,21 @@ class Federation:
     def _begin(self, grid: Grid) -> None:
         """Find the sites, and begin the episode with what they say, or said when it began."""
         mine = {"scenario": self._digest, "rule": self.engine.rule_name, "seed": self.seed, "episode": self.episode}
-        facts = self.archive.start()
+        facts = there = self.archive.start()
         if facts is None:
             found = self._find(grid)
             facts = mine | {
                 "samples": [found[i].samples for i in range(self.engine.num_agents)],
                 "tags": [found[i].tags for i in range(self.engine.num_agents)],
             }
-            facts = self.archive.begin(facts)
         for name, here in mine.items():
             if facts.get(name) != here:
                 raise ValueError(
                     f"folder {str(self.archive.folder)!r} holds an episode with {name} {facts.get(name)}, not {here}: use another"
                 )
         self.engine.begin(self.seed, self.episode, torch.tensor(facts["samples"]), torch.tensor(facts["tags"]))
+        if there is None:  # not before the engine took them, or what one site says wrongly would stay
+            self.archive.begin(facts)
         self._require_all_rounds()
 
     def _require_all_rounds(self) -> None:
@@ -194,9 +195,8 @@ class Federation:
         Raises:
             ValueError: If one is missing, two are the same principal, or one does not fit.
         """
-        until, n = time.monotonic() + self.wait, self.engine.num_agents
-        while len(list(grid.get_node_ids())) < n and time.monotonic() < until:
-            time.sleep(0.2)
+        n = self.engine.num_agents
+        self._await(grid)
         found: dict[int, Introduction] = {}
         said: list[str] = []
         hellos = dict.fromkeys(grid.get_node_ids(), self._hello)
@@ -224,6 +224,12 @@ class Federation:
             )
         return found
 
+    def _await(self, grid: Grid) -> None:
+        """Wait until as many nodes are there as there are sites, or the time is over."""
+        until = time.monotonic() + self.wait
+        while len(list(grid.get_node_ids())) < self.engine.num_agents and time.monotonic() < until:
+            time.sleep(0.2)
+
     @property
     def _hello(self) -> Hello:
         return Hello(PROTOCOL, __version__, self._digest, self.seed, self.episode)
@@ -240,6 +246,11 @@ class Federation:
             return f"partition-id {introduction.place}: must be from 0 to {n - 1}"
         if len(introduction.samples) != k or len(introduction.tags) != k:
             return f"proxy_{introduction.place} has {len(introduction.samples)} lots: must have {k}"
+        most = {"samples": MOST_ROWS, "tags": max(len(self.engine.scenario.lots.tags), 1) - 1}
+        for name, largest in most.items():
+            said = getattr(introduction, name)
+            if not all(type(one) is int and 0 <= one <= largest for one in said):
+                return f"{name} of the lots of proxy_{introduction.place} are {said}: must be whole numbers from 0 to {largest}"
         return None
 
     def _greet(self, grid: Grid) -> None:
@@ -248,6 +259,9 @@ class Federation:
         for place, node in list(self.nodes.items()):
             if node not in there:
                 del self.nodes[place]
+        if not self.nodes:  # else all rounds that are left would be played with nobody, at once
+            self._await(grid)
+            there = set(grid.get_node_ids())
         new = there - set(self.nodes.values())
         if not new or len(self.nodes) == self.engine.num_agents:
             return

@@ -17,6 +17,8 @@ from ..envs.observations.memory import Past
 from ..envs.records import Prospect, RoundResult
 from ..envs.scenario import Scenario
 
+MOST_ROWS = 2**40
+"""Most rows that a lot may have, as its site says."""
 _RULE_NEEDS = {
     "peer_gains": "asks members to try each other's updates on their own rows, and no message asks for that",
     "withheld": "asks what lots would have gained that were not contributed, and these never leave their sites",
@@ -100,7 +102,7 @@ class RemoteEngine(Engine):
         """
         shape = (self.num_agents, self.num_lots)
         n_tags = max(len(self.scenario.lots.tags), 1)
-        for name, numbers, most in (("samples", samples, 2**40), ("tags", tags, n_tags - 1)):
+        for name, numbers, most in (("samples", samples, MOST_ROWS), ("tags", tags, n_tags - 1)):
             if numbers.shape != shape or not ((numbers >= 0) & (numbers <= most)).all():
                 raise ValueError(f"{name} of the sites are {numbers.tolist()}: must be {shape[0]} × {shape[1]} numbers from 0 to {most}")
         if not samples.sum():

@@ -285,7 +285,7 @@ class Site:
             model, lots = ground.model, drawn.seated([self.place])
         else:
             with torch.random.fork_rng(devices=[]):  # modules draw their parameters from torch's global generator
-                torch.manual_seed(scenario.data.split_seed)
+                torch.manual_seed(scenario.data.split_seed + episode % scenario.data.splits)
                 model = scenario.model.build(self.rows.x.shape[1], self.rows.n_classes)
             lots = self.rows.as_lots(scenario)
         return _Stage(keys, model, lots.prepared(model.prepare), profiles)

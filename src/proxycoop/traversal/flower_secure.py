@@ -75,7 +75,7 @@ from .secure_wire import (
 _C = TypeVar("_C", bound=Carried)
 ACTION = "secure"
 """Messages are of types ``query.secure`` (introductions) and ``train.secure`` (steps)."""
-_KEYS, _CARDS, _OPEN, _KEPT = "secure.keys", "secure.cards", "secure.open", "secure.helper"  # what is kept in a party's state
+_KEYS, _CARDS, _OPEN, _KEPT, _LAST = (f"secure.{name}" for name in ("keys", "cards", "open", "helper", "last"))  # kept in a party's state
 
 
 def serve_secure(
@@ -138,6 +138,18 @@ class _Desk:
         cards[name] = card
         self.state[_CARDS] = cards
 
+    def once(self, step: int) -> None:
+        """Note that the helper's share of the error came in this step.
+
+        Raises:
+            ValueError: If one came in this step or a later one before: the node can be asked forward again, and an old share opens.
+        """
+        lasts, card = self.state.get(_LAST) or ConfigRecord(), self._card(HELPER).hex()  # a helper with new keys may begin steps anew
+        if step <= (last := int(lasts.get(card, -1))):
+            raise ValueError(f"sealed CutErrorShare of step {step} is replayed: one of step {last} came before")
+        lasts[card] = step
+        self.state[_LAST] = lasts
+
     def seal(self, message: Handed, step: int, receiver: str) -> bytes:
         """A message sealed for another party."""
         assert not isinstance(message, Sealed)
@@ -180,6 +192,7 @@ def _answer_as_node(node: SecureNode, desk: _Desk, content: RecordDict, pinned: 
     handed: Handed | None = None
     if isinstance(request, CutErrorShare):
         handed = desk.open(content.get("sealed", {}).get(HELPER), CutErrorShare, request.step, HELPER)
+        desk.once(request.step)
         if isinstance(opened := desk.kept(_OPEN), SecureForwardRequest):
             node.reopen_secure(opened)
     reply, other = node.answer_secure(request, handed)  # type: ignore[arg-type]  # a node refuses what is no request to it

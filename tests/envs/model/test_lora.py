@@ -52,6 +52,11 @@ def plain(model: LoraTransformer, theta: Tensor) -> VisionTransformer:
     return whole
 
 
+def test_no_rows_are_prepared_to_no_rows() -> None:
+    model = adapted()  # as at the server of a federation, which has lots without rows
+    assert model.prepare(some(1, 2, 3, 0, 36)).shape == (1, 2, 3, 0, model.prepare(some(5, 36)).shape[1])
+
+
 def test_the_logits_are_those_of_the_whole_transformer_with_the_adapters_in_its_matrices() -> None:
     model, theta, x = adapted(), some(4, adapted().n_parameters), some(5, 36, seed=6)
     expected = torch.stack([plain(model, one)(x) for one in theta])

@@ -13,10 +13,19 @@ import pytest
 from rich.console import Console
 
 from proxycoop.credit.ledger.chain import Head
-from proxycoop.credit.ledger.statement import Statement, StatementLine
+from proxycoop.credit.ledger.statement import Statement, StatementLine, StatementRound
 from proxycoop.credit.money.money import Currency
 from proxycoop.credit.money.settlement import LARGEST, SettlementPolicy
-from proxycoop.training.pages.ledger_page import COLUMNS, cells, console_table, facts, policy_in_words, write_csv, write_statement
+from proxycoop.training.pages.ledger_page import (
+    COLUMNS,
+    cells,
+    console_table,
+    facts,
+    policy_in_words,
+    round_cells,
+    write_csv,
+    write_statement,
+)
 
 LINE = StatementLine(
     number=1,
@@ -88,6 +97,20 @@ def test_a_row_says_what_happened_in_words_of_the_currency():
     assert (
         cells(dataclasses.replace(LINE, n_rounds=0, first_round=None, last_round=None, payout=LARGEST), Currency())[6]
         == "92233720368547758.07"
+    )
+
+
+def test_an_objection_says_by_how_much_in_as_many_digits_as_it_takes_and_leaves_names_as_they_are():
+    objections = [
+        {"lot": 2, "by": "Ada-Bo", "about": "false-alarm", "amount": 0.12, "limit": 0.05},
+        {"lot": 0, "by": "Cy", "about": "nines", "amount": 0.3600004, "limit": 0.36},
+        {"lot": 1, "by": "Cy", "about": "direction 0", "amount": 0.5, "limit": 1e-6},
+        {"lot": 1, "by": "Cy", "about": "tag pre-2020"},
+    ]
+    told = round_cells(StatementRound(0, 0.0, 0, {"objections": objections}, {}), Currency())[-1]
+    assert told == (
+        "lot 2: Ada-Bo, false-alarm 0.12 > 0.05; lot 0: Cy, nines 0.3600004 > 0.36; lot 1: Cy, direction 0 0.5 > 1e−06; "
+        "lot 1: Cy, tag pre-2020"
     )
 
 
