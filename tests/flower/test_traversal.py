@@ -109,6 +109,14 @@ def test_two_nodes_may_not_have_the_same_number_and_there_must_be_enough():
         GridTransport(grid).find()
 
 
+def test_a_node_without_a_number_is_told_so_on_both_sides():
+    grid = in_process_grid(app_of(), 3)
+    del grid.contexts[101].node_config["partition-id"]
+    wrong = "2 nodes answered: the run needs 3; node 101: this node has no partition-id: start its SuperNode with --node-config"
+    with pytest.raises(ValueError, match=wrong):
+        GridTransport(grid).find(3, wait=0)
+
+
 def test_a_backward_request_without_an_open_step_is_refused():
     app, context = app_of(), Context(1, 100, {"partition-id": 0}, RecordDict(), {})
     grid = in_process_grid(app, 1)

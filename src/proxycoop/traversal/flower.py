@@ -128,7 +128,9 @@ def serve(app: ClientApp, node: Callable[[Context], Node], id_key: str = "partit
     """
 
     def answered(message: Message, context: Context) -> Message:
+        place = None
         try:
+            place = number_of(context, id_key)
             request = from_records(message.content)
             one = node(context)
             if isinstance(request, BackwardRequest) and (opened := context.state.get(f"{_OPEN}.message")) is not None:
@@ -138,11 +140,24 @@ def serve(app: ClientApp, node: Callable[[Context], Node], id_key: str = "partit
             _keep(context, message.content if isinstance(request, ForwardRequest) else None)
         except ValueError as error:
             content = RecordDict({"refused": ConfigRecord({"reason": str(error)})})
-        content["node"] = ConfigRecord({id_key: int(context.node_config[id_key])})
+        if place is not None:
+            content["node"] = ConfigRecord({id_key: place})
         return Message(content, reply_to=message)
 
     app.query(ACTION)(answered)
     app.train(ACTION)(answered)
+
+
+def number_of(context: Context, id_key: str) -> int:
+    """The number of a node.
+
+    Raises:
+        ValueError: If its SuperNode was started without one.
+    """
+    place = context.node_config.get(id_key)
+    if type(place) is not int:
+        raise ValueError(f"this node has no {id_key}: start its SuperNode with --node-config '{id_key}=NUMBER', from 0")
+    return place
 
 
 def _forward(message: Carried) -> ForwardRequest:
@@ -186,9 +201,12 @@ class Mailbox:
         """Keep where a node is that says its number.
 
         Raises:
-            ValueError: If another node has the same.
+            ValueError: If another node has the same, or it says none.
         """
-        partition, place = int(reply.content["node"][self.id_key]), reply.metadata.src_node_id
+        said, place = reply.content.get("node"), reply.metadata.src_node_id
+        partition = said.get(self.id_key) if isinstance(said, ConfigRecord) else None
+        if type(partition) is not int:
+            raise ValueError(f"node {place} does not say its {self.id_key}: its ClientApp serves something else")
         if partition in self.places:
             raise ValueError(f"nodes {self.places[partition]} and {place} both have {self.id_key} {partition}: each needs its own")
         self.places[partition] = place
@@ -215,12 +233,14 @@ class GridTransport(Mailbox):
         Raises:
             ValueError: If fewer nodes answer than ``n_nodes``, or two have the same partition id.
         """
-        self.places = {}
+        self.places, others = {}, []
         for reply in self.ask({place: to_records(CountRequest()) for place in self.await_places(n_nodes, wait)}, f"query.{ACTION}"):
-            if not reply.has_error() and "node" in reply.content:
+            if reply.has_error() or "node" not in reply.content:
+                others.append(f"; node {reply.metadata.src_node_id}: {failure(reply) or 'no answer of a node of traversal learning'}")
+            else:
                 self.settle(reply)
         if len(self.places) < n_nodes:
-            raise ValueError(f"{len(self.places)} nodes answered: the run needs {n_nodes}")
+            raise ValueError(f"{len(self.places)} nodes answered: the run needs {n_nodes}{''.join(others)}")
         return sorted(self.places)
 
     def exchange(self, requests: Mapping[int, Request]) -> dict[int, Reply | str]:

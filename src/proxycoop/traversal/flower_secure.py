@@ -51,7 +51,7 @@ except ImportError as error:
     what = f"proxycoop.traversal.flower_secure needs flwr 1.41 or newer and cryptography ({error})"
     raise ImportError(f"{what}: pip install 'proxycoop[flower]'") from error
 
-from .flower import Carried, Mailbox, failure, from_records, to_records
+from .flower import Carried, Mailbox, failure, from_records, number_of, to_records
 from .secure import Helper, HelperState, SecureNode
 from .secure_wire import (
     CutErrorShare,
@@ -96,8 +96,9 @@ def serve_secure(
         try:
             one = party(context)
             if isinstance(one, SecureNode):
-                content["node"] = ConfigRecord({id_key: int(context.node_config[id_key])})
-                answer = _answer_as_node(one, _Desk(context, str(context.node_config[id_key])), message.content, pinned)
+                place = number_of(context, id_key)
+                content["node"] = ConfigRecord({id_key: place})
+                answer = _answer_as_node(one, _Desk(context, str(place)), message.content, pinned)
             else:
                 answer = _answer_as_helper(one, _Desk(context, HELPER), message.content)
             content.update(answer)
