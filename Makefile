@@ -172,7 +172,7 @@ federation: $(POLICY)/policy.pt  ## reproduce that a federation over Flower is e
 	@$(QUIET) .venv-flower/bin/python benchmarks/federation/equality.py --agent "learned(path='$(POLICY)')" --seeds 1 --rounds 8 --markdown docs/results/federation-equality.md
 	@$(QUIET) .venv-flower/bin/python benchmarks/federation/kills.py --seeds 1 --markdown docs/results/federation-kills.md
 
-federation-run: $(POLICY)/policy.pt  ## a SuperLink and six SuperNodes on this machine, trained proxies, TLS, node authentication: equal to the simulator; minutes
+federation-run: $(POLICY)/policy.pt  ## a SuperLink and six SuperNodes on this machine, trained proxies, TLS, node authentication: equal to the simulator (ports 9092 to 9098); ten minutes
 	@$(QUIET) .venv-flower/bin/python benchmarks/federation/deployed.py --out $(OUT)/federation --agent "learned(path='$(POLICY)')" --markdown docs/results/federation-deployed.md
 
 federation-kills: $(POLICY)/policy.pt  ## the same over 20 rounds with 30 random kills of SuperNodes, the ServerApp, and everything at once; half an hour

@@ -92,7 +92,7 @@ def run(copy: Path, out: Path, settings: list[str], environment: dict[str, str],
         while process.poll() is None:
             done = len(list((out / "rounds").glob("round-*.pt")))
             pace = (time.monotonic() - began) / (done + 1)
-            due = kills.total() < n_kills and kills.total() <= n_kills * (done + 1) / rounds
+            due = kills.total() < n_kills and kills.total() <= n_kills * (done + 2) / rounds
             if not due or not done:
                 time.sleep(1.0)
                 continue

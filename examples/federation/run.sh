@@ -21,10 +21,22 @@ address = "$link"
 root-certificates = "$out/keys/ca.crt"
 END
 
+python - "$port" "$n" <<'END'
+import socket, sys
+first, n = int(sys.argv[1]), int(sys.argv[2])
+for port in range(first, first + n + 1):
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            sys.exit(f"port {port} is in use; {first} to {first + n} are needed: PORT=NUMBER ./run.sh takes others")
+END
+
 pids=""
 stop() { for pid in $pids; do kill "$pid" 2>/dev/null || true; done; }
 trap stop EXIT
-trap 'exit 130' INT TERM
+trap 'echo "stopped; the same command goes on" >&2; exit 130' INT TERM
 started_again() {
   trap 'kill "$child" 2>/dev/null; exit' TERM
   while :; do
@@ -39,6 +51,7 @@ flower-superlink --host 127.0.0.1 --port "$port" --enable-supernode-auth --disab
   > "$out/logs/superlink.log" 2>&1 &
 pids="$pids $!"
 link_pid=$!
+echo "starting a SuperLink at $link and $n SuperNodes; logs are in $out/logs"
 until flwr supernode list cooperative > /dev/null 2>&1; do
   kill -0 "$link_pid" 2>/dev/null || { echo "the SuperLink did not start: see $out/logs/superlink.log" >&2; exit 1; }
   sleep 1
@@ -59,7 +72,9 @@ tries=${TRIES:-1}
 until [ -f "$out/model.pt" ]; do
   [ "$tries" -gt 0 ] || { echo "the run failed: see $out/logs/superlink.log and $out/logs/supernode-*.log" >&2; exit 1; }
   tries=$((tries - 1))
-  flwr run "$here" cooperative --run-config "out=\"$out\" $*" --stream | tee -a "$out/logs/run.log"
+  flwr run "$here" cooperative --run-config "out=\"$out\" $*" --stream | tee -a "$out/logs/run.log" &
+  pids="$pids $!"
+  wait $!  # in the background, so that a signal ends this script at once
 done
 proxycoop ledger verify "$out/ledger.db"
 i=0

@@ -8,6 +8,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -204,8 +205,8 @@ def updates(change):
 
 
 FAULTS = {
-    "missing": (Offer, lambda message: [], "did not answer within 60 s"),
-    "no norm": (Norms, lambda message: [], "did not answer within 60 s"),
+    "missing": (Offer, lambda message: [], "did not answer; Flower gave it up after 0 s"),
+    "no norm": (Norms, lambda message: [], "did not answer; Flower gave it up after 0 s"),
     "late": (Offer, changed(t=0), "answered about round 0"),
     "shape": (Offer, updates(lambda update: update[:-1]), r"shape (649,) (torch.float32): must be (650,)"),
     "type": (Offer, updates(lambda update: update.double()), "(torch.float64): must be (650,) (torch.float32)"),
@@ -506,7 +507,7 @@ def test_sites_that_do_not_fit_are_told_at_the_start_in_one_line(tmp_path, caplo
 
 
 def test_a_server_or_a_site_of_another_version_is_told(tmp_path):
-    hello = Hello(2, "9.9", "", 0, 0)
+    hello = Hello(2, "9.9", "", 0, 0, 64, 10)
     assert (
         sites_of(made())[0]
         .answer(hello)
@@ -608,3 +609,81 @@ def test_messages_that_cannot_be_read_are_told_in_one_line():
     with pytest.raises(ValueError, match="t of its Offer is a str: must be int"):
         from_records(records)
     assert Ask.__doc__
+
+
+HELD = {"x": np.zeros((8, 64)), "y": np.zeros(8, dtype=int), "lot": np.arange(8) % 4, "n_classes": 10}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"y": None}, "no array y: must have x, y, lot and n_classes"),
+        ({"y": np.array(["a"] * 8)}, r"y is of type <U1, shape \(8,\): must be an array of numbers"),
+        ({"y": np.array([{}] * 8)}, "no .npz file of numbers: must have arrays x, y, lot and n_classes"),
+        ({"n_classes": np.arange(3)}, r"n_classes is of type int64, shape \(3,\): must be one whole number"),
+    ],
+)
+def test_a_file_of_rows_that_lacks_something_is_told(change, reason, tmp_path):
+    held = {name: array for name, array in (HELD | change).items() if array is not None}
+    np.savez(tmp_path / "rows.npz", **held)
+    with pytest.raises(ValueError, match=f"rows '.*rows.npz': {reason}"):
+        OwnRows.read(tmp_path / "rows.npz")
+
+
+@pytest.mark.parametrize("content", [b"x,y\n1,2\n", b"", b"PK\x03\x04 cut off"])
+def test_a_file_that_is_none_of_rows_is_told(content, tmp_path):
+    (tmp_path / "rows.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"rows '.*rows.npz': no .npz file of numbers"):
+        OwnRows.read(tmp_path / "rows.npz")
+    with pytest.raises(ValueError, match=r"rows '.*gone.npz' cannot be read: No such file or directory"):
+        OwnRows.read(tmp_path / "gone.npz")
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=r"rows '.*one.npy': no .npz file of numbers"):
+        OwnRows.read(tmp_path / "one.npy")
+
+
+def test_rows_are_read_as_they_were_written(tmp_path):
+    np.savez(tmp_path / "rows.npz", **HELD)
+    rows = OwnRows.read(tmp_path / "rows.npz")
+    assert (rows.x.shape, rows.y.sum(), rows.lot.tolist(), rows.n_classes) == ((8, 64), 0, [0, 1, 2, 3] * 2, 10)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"x": torch.zeros(8, 63)}, "rows: there are 63 features, and the cooperative's model takes 64"),
+        ({"n_classes": 2}, "rows: there are 2 classes, and the cooperative's model takes 10"),
+        ({"x": torch.zeros(0, 64), "y": torch.zeros(0).long(), "lot": torch.zeros(0).long()}, "rows: there are none"),
+    ],
+)
+def test_rows_that_the_model_does_not_take_are_refused_before_the_first_round(change, reason, tmp_path):
+    lot = torch.arange(8) % 4
+    rows = OwnRows(**{"x": torch.zeros(8, 64), "y": torch.zeros(8).long(), "lot": lot, "n_classes": 10, **change})
+    cooperative = made(**{"reward.scale": 1.0})
+    sites = sites_of(cooperative)
+    sites[2] = Site(cooperative, "honest", 2, rows)
+    with pytest.raises(ValueError, match=rf"the site of proxy_2 \(node 102\) refuses: {reason}"):
+        Federation(cooperative, "loo", seed=1, folder=tmp_path, wait=0.0).run(FaultyGrid(sites))
+
+
+def test_a_ledger_that_was_lost_is_not_written_anew(tmp_path):
+    where = {"folder": tmp_path / "rounds", "ledger": tmp_path / "ledger.db"}
+    Federation(made(), "loo", seed=1, **where).run(FaultyGrid(sites_of(made())))
+    for path in tmp_path.glob("ledger.db*"):
+        path.unlink()
+    with pytest.raises(
+        ValueError, match=r"has 5 rounds that were recorded, and the ledger has 0 of 'digits/loo/seed-1/episode-0': put the"
+    ):
+        Federation(made(), "loo", seed=1, **where).run(FaultyGrid([]))
+
+
+def test_a_message_of_another_protocol_whose_fields_differ_is_told(tmp_path):
+    content = to_records(Hello(2, "9.9", "", 0, 0, 64, 10))
+    del content["message"]["n_classes"]
+    with pytest.raises(ValueError, match="its Hello is of protocol 2, and this side has 1: install the same version of proxycoop"):
+        from_records(content)
+
+
+def test_no_time_to_answer_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="timeout=0: no site could answer; must be a positive number of seconds"):
+        Federation(made(), "loo", seed=1, folder=tmp_path, timeout=0.0)

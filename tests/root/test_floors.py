@@ -24,9 +24,11 @@ FLOORS = {
         messages strategy
     """,
     "traversal": """
+        flower_secure
         flower
-        orchestrator secure
-        node
+        secure_orchestrator
+        orchestrator sealed secure
+        node secure_wire
         batches ring
         split wire
     """,

@@ -41,7 +41,7 @@ ROUND_COLUMNS = (
     ("offered", "The member's lots that it offered."),
     ("entered", "Those of them that entered the step; in brackets the share of the update that did, where a filter changed it."),
     ("credit", "The member's credit in the round, in the utility's unit."),
-    ("revenue", "The amount that the round brought in, for all members."),
+    ("revenue of all", "The amount that the round brought in, for all members."),
     (
         "objections and refusals",
         "Who objected to which lot, over what, by how much; and what was refused, and why.",
@@ -158,12 +158,12 @@ def _list(said: Mapping[str, Any], name: str) -> list[Any]:
 
 
 def _objection(it: Any) -> str:
-    """An objection in words: ``lot 2: proxy_3, nines 0.12 > 0.05``."""
+    """An objection in words: ``proxy_3 objected to lot 2: nines 0.12 > 0.05``."""
     if not isinstance(it, Mapping):
         return str(it)
     amount, limit = it.get("amount"), it.get("limit")
     by_how_much = f" {_above(amount, limit)}" if isinstance(amount, float) and isinstance(limit, float) else ""
-    return f"lot {it.get('lot')}: {it.get('by')}, {it.get('about')}{by_how_much}"
+    return f"{it.get('by')} objected to lot {it.get('lot')}: {it.get('about')}{by_how_much}"
 
 
 def _above(amount: float, limit: float) -> str:

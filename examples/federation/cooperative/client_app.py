@@ -10,8 +10,6 @@ What differs between members stands in the SuperNode's own configuration, and ne
 
 from pathlib import Path
 
-import numpy as np
-import torch
 from flwr.app import Context
 from flwr.clientapp import ClientApp
 
@@ -27,15 +25,8 @@ def site(context: Context) -> Site:
     beside = Path(__file__).parent / named
     agent = str(context.node_config.get("agent", context.run_config["agent"]))
     rows = context.node_config.get("rows")
-    held = None if rows is None else rows_of(Path(str(rows)))
+    held = None if rows is None else OwnRows.read(str(rows))
     return Site(scenario.load(beside if beside.is_file() else named), agent, int(context.node_config["partition-id"]), held)
-
-
-def rows_of(path: Path) -> OwnRows:
-    """The rows in a file of the member's own."""
-    with np.load(path, allow_pickle=False) as arrays:
-        x, y, lot = (torch.from_numpy(arrays[name]) for name in ("x", "y", "lot"))
-        return OwnRows(x, y, lot, int(arrays["n_classes"]))
 
 
 serve(app, site)

@@ -16,7 +16,15 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Play the episode, and keep the model."""
+    """Play the episode, and keep the model. What is wrong is the last line that Flower prints."""
+    try:
+        play(grid, context)
+    except ValueError as error:
+        raise error.with_traceback(None) from None
+
+
+def play(grid: Grid, context: Context) -> None:
+    """Play the episode to its end."""
     torch.set_num_threads(1)
     config = context.run_config
     beside, out = Path(__file__).parent / str(config["scenario"]), Path(str(config["out"]))

@@ -30,7 +30,8 @@ def serve(app: ClientApp, site: Callable[[Context], Site], id_key: str = "partit
         place = context.node_config.get(id_key)
         try:
             if type(place) is not int:
-                raise ValueError(f"this node has no {id_key}: start its SuperNode with --node-config '{id_key}=NUMBER', from 0")
+                has = f"{id_key} {place!r}, which is no whole number" if place is not None else f"no {id_key}"
+                raise ValueError(f"this node has {has}: start its SuperNode with --node-config '{id_key}=NUMBER', from 0")
             request = from_records(message.content)
             if (place, context.run_id) not in sites:
                 sites[place, context.run_id] = site(context)

@@ -92,6 +92,8 @@ class Federation:
         self.engine = RemoteEngine(scenario, credit)
         self.seed, self.episode = whole_number("seed", seed, 0, 2**63 - 1), whole_number("episode", episode, 0, 2**63 - 1)
         self.timeout, self.wait = real_number("timeout", timeout, 0), real_number("wait", wait, 0)
+        if not self.timeout:
+            raise ValueError("timeout=0: no site could answer; must be a positive number of seconds")
         self.at_once = None if at_once is None else whole_number("at_once", at_once, 1)
         self.largest_norm = real_number("largest_norm", largest_norm, 0)
         self.archive = Archive(folder)
@@ -142,11 +144,14 @@ class Federation:
         """Find the sites, and begin the episode with what they say, or said when it began."""
         mine = {"scenario": self._digest, "rule": self.engine.rule_name, "seed": self.seed, "episode": self.episode}
         facts = there = self.archive.start()
+        if len(self.archive):
+            log(INFO, "rounds 0 to %d are played again from their files in %s", len(self.archive) - 1, self.archive.folder)
         if facts is None:
             found = self._find(grid)
             facts = mine | {
                 "samples": [found[i].samples for i in range(self.engine.num_agents)],
                 "tags": [found[i].tags for i in range(self.engine.num_agents)],
+                "recorded": self.books is not None,
             }
         for name, here in mine.items():
             if facts.get(name) != here:
@@ -156,16 +161,24 @@ class Federation:
         self.engine.begin(self.seed, self.episode, torch.tensor(facts["samples"]), torch.tensor(facts["tags"]))
         if there is None:  # not before the engine took them, or what one site says wrongly would stay
             self.archive.begin(facts)
-        self._require_all_rounds()
+        self._require_all_rounds(begun_with_ledger=facts.get("recorded") is True)
 
-    def _require_all_rounds(self) -> None:
-        """Refuse to go on where the ledger has rounds that the folder has not: they would be asked again, and come out otherwise."""
+    def _require_all_rounds(self, begun_with_ledger: bool) -> None:
+        """Refuse to go on where the ledger has rounds that the folder has not: they would be asked again, and come out otherwise.
+
+        And where the folder has rounds that the ledger must have had, and has not any more: members would be paid again for them.
+        """
         if self.books is None:
             return
         try:
             recorded = self.books.ledger.statement(self.books.cooperative, "proxy_0").rounds
         except ValueError:  # there is no such cooperative yet; if something else is wrong, the first round says so
-            return
+            recorded = ()
+        if begun_with_ledger and len(recorded) < len(self.archive) - 1:  # a round is in the ledger before the next one is asked
+            raise ValueError(
+                f"folder {str(self.archive.folder)!r} has {len(self.archive)} rounds that were recorded, and the ledger has "
+                f"{len(recorded)} of {self.books.cooperative!r}: put the ledger back; in another one they would be paid again"
+            )
         for one in recorded:
             if one.round >= len(self.archive):
                 raise ValueError(
@@ -175,7 +188,7 @@ class Federation:
             if one.of_all.get("file") != (digest := self.archive.digest(one.round)):
                 raise ValueError(
                     f"the file of round {one.round} in {str(self.archive.folder)!r} is not the one that the ledger names: "
-                    f"{digest[:12]}… instead of {str(one.of_all.get('file'))[:12]}…"
+                    f"{digest[:12]}… instead of {str(one.of_all.get('file'))[:12]}…: put it back from a backup"
                 )
 
     def _play(self, t: int) -> RoundResult:
@@ -201,7 +214,6 @@ class Federation:
         said: list[str] = []
         hellos = dict.fromkeys(grid.get_node_ids(), self._hello)
         replies = self._exchange(grid, hellos, "query")
-        said += [f"node {node} did not answer within {self.timeout:g} s" for node in hellos if node not in replies]
         for node, reply in replies.items():
             if isinstance(reply, Introduction):
                 if (problem := self._misfit(reply)) is not None:
@@ -226,13 +238,17 @@ class Federation:
 
     def _await(self, grid: Grid) -> None:
         """Wait until as many nodes are there as there are sites, or the time is over."""
-        until = time.monotonic() + self.wait
-        while len(list(grid.get_node_ids())) < self.engine.num_agents and time.monotonic() < until:
+        until, n, told = time.monotonic() + self.wait, self.engine.num_agents, -1
+        while (there := len(list(grid.get_node_ids()))) < n and time.monotonic() < until:
+            if there != told:
+                log(INFO, "%d of %d SuperNodes are there: waiting up to %g s", there, n, self.wait)
+                told = there
             time.sleep(0.2)
 
     @property
     def _hello(self) -> Hello:
-        return Hello(PROTOCOL, __version__, self._digest, self.seed, self.episode)
+        splits = self.engine.splits
+        return Hello(PROTOCOL, __version__, self._digest, self.seed, self.episode, splits.n_features, splits.n_classes)
 
     def _misfit(self, introduction: Introduction) -> str | None:
         """What is wrong with what a site says of itself."""
@@ -365,7 +381,7 @@ class Federation:
         replies = self._exchange(grid, {node: requests[i] for node, i in places.items()}, category, twice)
         answers: dict[int, Any] = {}
         for node, i in places.items():
-            reply = replies.get(node, f"did not answer within {self.timeout:g} s")
+            reply = replies[node]
             if isinstance(reply, str):
                 refused[i].append((None, reply))
             elif isinstance(reply, Refusal):
@@ -392,16 +408,21 @@ class Federation:
         ]
         replies: dict[int, Reply | str] = {}
         some = self.at_once or max(len(messages), 1)
-        parts = [messages[first : first + some] for first in range(0, len(messages), some)]
-        for message in (reply for part in parts for reply in grid.send_and_receive(part, timeout=self.timeout)):
-            node = message.metadata.src_node_id
-            if node not in requests:
-                continue
-            if node in replies:
-                if twice is not None and node not in twice:
-                    twice.append(node)
-                continue
-            replies[node] = _read(message)
+        for part in (messages[first : first + some] for first in range(0, len(messages), some)):
+            began = time.monotonic()
+            for message in grid.send_and_receive(part, timeout=self.timeout):
+                node = message.metadata.src_node_id
+                if node not in requests:
+                    continue
+                if node in replies:
+                    if twice is not None and node not in twice:
+                        twice.append(node)
+                    continue
+                replies[node] = _read(message)
+            waited = time.monotonic() - began
+            silent = f" within {self.timeout:g} s" if waited >= self.timeout else f"; Flower gave it up after {waited:.0f} s"
+            for message in part:
+                replies.setdefault(message.metadata.dst_node_id, f"did not answer{silent}")
         return replies
 
 

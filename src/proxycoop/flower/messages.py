@@ -33,6 +33,8 @@ class Hello:
         scenario: Digest of the server's scenario.
         seed: The episode's seed.
         episode: Its number among those of the seed.
+        n_features: Features of a row D, as the model takes them.
+        n_classes: Number of classes C.
     """
 
     protocol: int
@@ -40,6 +42,8 @@ class Hello:
     scenario: str
     seed: int
     episode: int
+    n_features: int
+    n_classes: int
 
 
 @dataclass(frozen=True)
@@ -204,6 +208,8 @@ def from_records(content: RecordDict) -> Request | Reply:
     except Exception as error:  # from numpy, on foreign bytes: which one depends on them
         raise ValueError(f"the arrays of its {kind} cannot be read ({type(error).__name__})") from error
     if wrong := sorted(set(wanted) ^ set(values)):
+        if (protocol := config.get("protocol", PROTOCOL)) != PROTOCOL:
+            raise ValueError(f"its {kind} is of protocol {protocol}, and this side has {PROTOCOL}: install the same version of proxycoop")
         raise ValueError(f"its {kind} lacks, or has too many of: {', '.join(wrong)}")
     for name, value in values.items():
         if type(value) is not _TYPES[wanted[name]]:

@@ -7,8 +7,11 @@ made from these and from what the server tells, by the code that makes observati
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass, fields
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.linalg import vector_norm
@@ -44,7 +47,7 @@ class OwnRows:
     Attributes:
         x: Features, as the shared model takes them, ``(R, D)``.
         y: Labels, whole numbers from 0, ``(R,)``.
-        lot: To which of the K lots each row belongs, whole numbers ``(R,)``.
+        lot: To which of the K lots each row belongs, whole numbers ``(R,)``. A lot may have no rows: it is never offered.
         n_classes: Number of classes C of the cooperative's data.
         tags: Each lot's provenance tag, by name; all of the first tag by default.
     """
@@ -55,6 +58,41 @@ class OwnRows:
     n_classes: int
     tags: tuple[str, ...] = ()
 
+    @classmethod
+    def read(cls, path: str | Path) -> OwnRows:
+        """Rows from a file of NumPy's ``.npz`` format with arrays ``x``, ``y``, ``lot`` and ``n_classes``, and ``tags`` if there are any.
+
+        Raises:
+            ValueError: If there is no such file, an array is missing, or holds no numbers.
+        """
+        try:
+            with open(path, "rb") as stream:
+                file = np.load(stream, allow_pickle=False)
+                held = {name: file[name] for name in file.files}
+        except OSError as error:
+            raise ValueError(f"rows {str(path)!r} cannot be read: {error.strerror or error}") from error
+        except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:  # text, a single array, or pickled objects
+            raise ValueError(f"rows {str(path)!r}: no .npz file of numbers: must have arrays x, y, lot and n_classes") from error
+        if missing := [name for name in ("x", "y", "lot", "n_classes") if name not in held]:
+            raise ValueError(f"rows {str(path)!r}: no array {', '.join(missing)}: must have x, y, lot and n_classes")
+        for name in ("x", "y", "lot", "n_classes"):
+            if held[name].dtype.kind not in "biuf" or (name == "n_classes") != (held[name].ndim == 0):
+                what = "one whole number" if name == "n_classes" else "an array of numbers"
+                raise ValueError(f"rows {str(path)!r}: {name} is of type {held[name].dtype}, shape {held[name].shape}: must be {what}")
+        x, y, lot = (torch.from_numpy(held[name]) for name in ("x", "y", "lot"))
+        tags = tuple(map(str, held["tags"])) if "tags" in held else ()
+        return cls(x, y, lot, whole_number("n_classes", held["n_classes"].item(), 2), tags)
+
+    def require(self, n_features: int, n_classes: int) -> None:
+        """Refuse rows that the cooperative's model does not take.
+
+        Raises:
+            ValueError: If they have another number of features or classes.
+        """
+        for what, own, wanted in (("features", self.x.shape[-1], n_features), ("classes", self.n_classes, n_classes)):
+            if own != wanted:
+                raise ValueError(f"rows: there are {own} {what}, and the cooperative's model takes {wanted}")
+
     def as_lots(self, scenario: Scenario) -> DrawnLots:
         """The rows as the lots of a cooperative of one.
 
@@ -62,7 +100,9 @@ class OwnRows:
             ValueError: If a shape, a label, a lot or a tag does not fit.
         """
         n_lots, known = scenario.lots.per_principal, list(scenario.lots.tags)
-        if self.x.dim() != 2 or self.y.shape != self.x.shape[:1] or self.lot.shape != self.y.shape or not len(self.y):
+        if self.x.dim() == 2 and not len(self.x):
+            raise ValueError("rows: there are none")
+        if self.x.dim() != 2 or self.y.shape != self.x.shape[:1] or self.lot.shape != self.y.shape:
             raise ValueError(
                 f"rows: x is {tuple(self.x.shape)}, y {tuple(self.y.shape)}, lot {tuple(self.lot.shape)}: must be (R, D), (R,) and (R,)"
             )
@@ -170,7 +210,7 @@ class Site:
         """Who this site is.
 
         Raises:
-            ValueError: If the server is of another version, or has another scenario.
+            ValueError: If the server is of another version, or has another scenario, or its model takes other rows than this site holds.
         """
         if hello.protocol != PROTOCOL:
             raise ValueError(
@@ -182,6 +222,8 @@ class Site:
                 f"the server plays another scenario than this site's {self.scenario.name!r} (digest {hello.scenario[:12]}…, here "
                 f"{self._digest[:12]}…): use the same file"
             )
+        if self.rows is not None:
+            self.rows.require(hello.n_features, hello.n_classes)
         lots = self._staged(hello.seed, hello.episode).lots
         return Introduction(self.place, PROTOCOL, __version__, lots.samples[0].tolist(), lots.tags[0, 0].tolist())
 

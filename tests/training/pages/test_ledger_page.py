@@ -109,8 +109,8 @@ def test_an_objection_says_by_how_much_in_as_many_digits_as_it_takes_and_leaves_
     ]
     told = round_cells(StatementRound(0, 0.0, 0, {"objections": objections}, {}), Currency())[-1]
     assert told == (
-        "lot 2: Ada-Bo, false-alarm 0.12 > 0.05; lot 0: Cy, nines 0.3600004 > 0.36; lot 1: Cy, direction 0 0.5 > 1e−06; "
-        "lot 1: Cy, tag pre-2020"
+        "Ada-Bo objected to lot 2: false-alarm 0.12 > 0.05; Cy objected to lot 0: nines 0.3600004 > 0.36; "
+        "Cy objected to lot 1: direction 0 0.5 > 1e−06; Cy objected to lot 1: tag pre-2020"
     )
 
 
