@@ -34,11 +34,18 @@ for port in range(first, first + n + 1):
 END
 
 pids=""
-stop() { for pid in $pids; do kill "$pid" 2>/dev/null || true; done; }
+alive() { for pid in $pids; do kill -0 "$pid" 2>/dev/null && return 0; done; return 1; }
+stop() {
+  for pid in $pids; do kill "$pid" 2>/dev/null || true; done
+  i=0
+  while [ "$i" -lt 20 ] && alive; do i=$((i + 1)); sleep 1; done  # a SuperLink waits for what runs
+  for pid in $pids; do kill -9 "$pid" 2>/dev/null || true; done
+  rm -f "$out/logs/pipe"
+}
 trap stop EXIT
-trap 'echo "stopped; the same command goes on" >&2; exit 130' INT TERM
+trap 'echo "stopping; the same command goes on" >&2; exit 130' INT TERM
 started_again() {
-  trap 'kill "$child" 2>/dev/null; exit' TERM
+  trap 'kill "$child" 2>/dev/null; wait "$child"; exit' TERM
   while :; do
     "$@" &
     child=$!
@@ -67,14 +74,17 @@ while [ "$i" -lt "$n" ]; do
   i=$((i + 1))
 done
 
+rm -f "$out/logs/pipe" && mkfifo "$out/logs/pipe"
 rm -f "$out/model.pt"  # the ServerApp writes it when the episode is over
 tries=${TRIES:-1}
 until [ -f "$out/model.pt" ]; do
   [ "$tries" -gt 0 ] || { echo "the run failed: see $out/logs/superlink.log and $out/logs/supernode-*.log" >&2; exit 1; }
   tries=$((tries - 1))
-  flwr run "$here" cooperative --run-config "out=\"$out\" $*" --stream | tee -a "$out/logs/run.log" &
-  pids="$pids $!"
-  wait $!  # in the background, so that a signal ends this script at once
+  tee -a "$out/logs/run.log" < "$out/logs/pipe" &
+  flwr run "$here" cooperative --run-config "out=\"$out\" $*" --stream > "$out/logs/pipe" 2>&1 &
+  run_pid=$!
+  pids="$run_pid $pids"
+  wait "$run_pid" || true  # in the background, so that a signal ends this script at once
 done
 proxycoop ledger verify "$out/ledger.db"
 i=0
