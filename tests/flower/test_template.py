@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def superlink(tmp_path):
     """A SuperLink for simulations. Gives the environment in which ``flwr run`` finds it."""
     home, port = tmp_path / "flower", free_port()
     home.mkdir()
+    ray = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # Ray would join a cluster that runs here; and names of sockets must be short
     link = f'[superlink]\ndefault = "test"\n\n[superlink.test]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
     (home / "config.toml").write_text(link)
     environment = os.environ | {
@@ -50,6 +52,7 @@ def superlink(tmp_path):
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TMPDIR": ray,
         "OMP_NUM_THREADS": "1",
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
     }
@@ -63,6 +66,7 @@ def superlink(tmp_path):
     yield environment
     process.terminate()
     process.wait(timeout=60)
+    shutil.rmtree(ray, ignore_errors=True)
 
 
 def test_the_template_runs_in_the_simulation_and_is_equal_to_the_simulator(superlink, tmp_path):
