@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from in_process import ROOT, compared
+from in_process import ROOT, cells, compared, n_differing
 from kills import Survival, audit
 
 from proxycoop.envs import scenario
@@ -32,7 +32,6 @@ from proxycoop.envs.scenario import Scenario
 from proxycoop.flower import Federation
 
 TARGETS = {"a SuperNode": 0.6, "the ServerApp": 0.3, "everything": 0.1}
-EXACT = ("contributed", "admitted", "blocked_by", "revenue", "payouts")
 SHOWN = ("credit", "rewards", "utility", "value_losses", "gamma", "kept", "model")
 
 
@@ -147,15 +146,14 @@ def main() -> None:
         ]
     else:
         largest = compared(played.engine, cooperative, "shapley", given.agent, given.seed)
-        n_differ = sum(largest[name] != 0 for name in EXACT)
-        numbers = " | ".join("0" if largest[name] == 0 else f"{largest[name]:.1e}" for name in SHOWN)
+        numbers = cells(largest, SHOWN)
         if found.refusals:
             problem = f"{problem}; {found.refusals} answers were missing, so the episodes are different ones"
         measures = " | ".join(SHOWN).replace("_", " ")
         lines = [
             f"| rounds | choices, admissions, objections, money that differ | {measures} | ledger: problems | s from the first answer |",
             f"|---:|---:|{'---:|' * len(SHOWN)}---:|---:|",
-            f"| {found.rounds} | {n_differ or 'none'} | {numbers} | {problem} | {seconds:.0f} |",
+            f"| {found.rounds} | {n_differing(largest) or 'none'} | {numbers} | {problem} | {seconds:.0f} |",
         ]
     text = "\n".join(lines) + "\n"
     print(text)

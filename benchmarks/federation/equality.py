@@ -10,12 +10,11 @@ import logging
 import tempfile
 from pathlib import Path
 
-from in_process import differences, made
+from in_process import cells, differences, made, n_differing
 
 RULES = ("shapley", "loo", "fedsv", "shapley(budget=40, seed=1)")
 GOVERNANCES = ("quorum", "stakeholders")
 WEIGHTS = ("fixed", "participants")
-EXACT = ("contributed", "admitted", "blocked_by", "revenue", "payouts")
 SHOWN = ("observations", "kept", "gamma", "credit", "rewards", "utility", "value_losses", "model")
 
 
@@ -41,9 +40,8 @@ def main() -> None:
                     with tempfile.TemporaryDirectory() as folder:
                         found = differences(cooperative, rule, given.agent, seed, Path(folder), Path(folder) / "ledger.db")
                     largest = {name: max(one, largest.get(name, 0.0)) for name, one in found.items()}
-                n_differ = sum(largest[name] != 0 for name in EXACT)
-                numbers = " | ".join("0" if largest[name] == 0 else f"{largest[name]:.1e}" for name in SHOWN)
-                lines.append(f"| {weights} | {governance} | `{rule}` | {n_differ or 'none'} | {numbers} |")
+                numbers = cells(largest, SHOWN)
+                lines.append(f"| {weights} | {governance} | `{rule}` | {n_differing(largest) or 'none'} | {numbers} |")
                 print(lines[-1], flush=True)
     lines += [
         "",

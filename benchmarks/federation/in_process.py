@@ -22,6 +22,8 @@ from proxycoop.envs.scenario import Scenario
 from proxycoop.flower import Federation, RemoteEngine, Site, serve
 
 ROOT = Path(__file__).parents[2]
+EXACT = ("contributed", "admitted", "blocked_by", "revenue", "payouts")
+"""What must not differ at all between a federation and the simulator."""
 
 
 def load_example(name: str) -> ModuleType:
@@ -108,3 +110,13 @@ def compared(
         compare("blocked_by", result.blocked_by & offered, played.blocked_by & offered)
     compare("model", engine.theta, remote.theta)
     return largest
+
+
+def n_differing(largest: dict[str, float]) -> int:
+    """How many of the quantities differ that must not differ at all."""
+    return sum(largest[name] != 0 for name in EXACT)
+
+
+def cells(largest: dict[str, float], names: Sequence[str]) -> str:
+    """Largest differences as cells of a table."""
+    return " | ".join("0" if largest[name] == 0 else f"{largest[name]:.1e}" for name in names)

@@ -9,6 +9,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.common.logger import log
 
+from ..traversal.flower import number_of
 from .messages import ACTION, Refusal, Reply, from_records, to_records
 from .site import Site
 
@@ -27,17 +28,15 @@ def serve(app: ClientApp, site: Callable[[Context], Site], id_key: str = "partit
 
     def answered(message: Message, context: Context) -> Message:
         reply: Reply
-        place = context.node_config.get(id_key)
+        place = -1
         try:
-            if type(place) is not int:
-                has = f"{id_key} {place!r}, which is no whole number" if place is not None else f"no {id_key}"
-                raise ValueError(f"this node has {has}: start its SuperNode with --node-config '{id_key}=NUMBER', from 0")
+            place = number_of(context, id_key)
             request = from_records(message.content)
             if (place, context.run_id) not in sites:
                 sites[place, context.run_id] = site(context)
             reply = sites[place, context.run_id].answer(request)  # type: ignore[arg-type]  # a site refuses replies
         except (ValueError, OSError) as error:
-            reply = Refusal(place if type(place) is int else -1, " ".join(str(error).split()))
+            reply = Refusal(place, " ".join(str(error).split()))
         if isinstance(reply, Refusal):
             log(ERROR, "%s", reply.reason)
         return Message(to_records(reply), reply_to=message)

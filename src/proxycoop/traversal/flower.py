@@ -156,7 +156,8 @@ def number_of(context: Context, id_key: str) -> int:
     """
     place = context.node_config.get(id_key)
     if type(place) is not int:
-        raise ValueError(f"this node has no {id_key}: start its SuperNode with --node-config '{id_key}=NUMBER', from 0")
+        has = f"no {id_key}" if place is None else f"{id_key} {place!r}, which is no whole number"
+        raise ValueError(f"this node has {has}: start its SuperNode with --node-config '{id_key}=NUMBER', from 0")
     return place
 
 
