@@ -11,7 +11,7 @@ episodes of random choices under each, and compares what they pay.
 Every finished training is a row of the CSV file and is not run again. So the file may come from several runs.
 
 Run: ``python benchmarks/training/temptations.py [--scenarios digits-mean] [--seeds 5] [--steps 120000] [--jobs 1] [--minutes M]
-[--csv FILE] [--markdown FILE] [--pictures FOLDER]``; half a minute of one core for each training, of which there are over a thousand.
+[--csv FILE] [--markdown FILE] [--pictures FOLDER]``; ten to thirty seconds of one core for each training, of which there are about 1,600.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,8 @@ from proxycoop.training.pages.temptation_figures import heat_map
 from proxycoop.training.train import train
 
 ROOT = Path(__file__).parents[2]
-SCENARIOS = ("digits-mean", "adult-mean", "breast_cancer")
+SCENARIOS = {"digits-mean": 120_000, "adult-mean": 60_000, "breast_cancer": 60_000}
+"""The scenarios, and the agent-steps of a training in each: of `digits-mean` as in the first trials, of the others as in the sweeps."""
 TRIALS: dict[str, dict[str, Any] | None] = {
     "forgeries": {"forgeries": [{"kind": "echo"}, {"kind": "noise"}, {"kind": "twin", "of": 0}, {"kind": "boost", "of": 1, "factor": 3}]},
     "values": {"levers": [{"kind": "strict", "factor": 0.2}, {"kind": "lax", "factor": 5}]},
@@ -63,8 +64,9 @@ ABOUT = ("scenario", "trial", "loyalty", "rule", "seed", "steps")
 MEASURES = ("welfare", "return", "clean_share", "corrupt_share", "own_harm", "principal_welfare", "realised_rise", "beyond_limits")
 ITEMS = ("sent/echo", "sent/noise", "sent/twin", "sent/boost", "pulled/strict", "pulled/lax")
 LOYALTIES = (0.3, 1.0, 3.0, 10.0)
-"""Values of ``reward.loyalty`` beside 0 with which the trial of declared values is made under :data:`LOYAL` in the first scenario."""
+"""Values of ``reward.loyalty`` beside 0 with which the trial of declared values is made under :data:`LOYAL` in :data:`LOYAL_SCENARIO`."""
 LOYAL = ("shapley", "loo", "equal", "veto_shapley")
+LOYAL_SCENARIO = "digits-mean"
 SHOWN: dict[str, tuple[str, dict[str, str]]] = {
     "forgeries": (
         "forged updates",
@@ -200,29 +202,32 @@ def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
     writer.writeheader()
     order = {name: i for i, name in enumerate((*SCENARIOS, *TRIALS))}
-    last = len(order)
 
     def place(row: dict[str, Any]) -> tuple[Any, ...]:
-        return order.get(row["scenario"], last), order[row["trial"]], row["rule"], float(row["loyalty"]), int(row["seed"])
+        return order[row["scenario"]], order[row["trial"]], row["rule"], float(row["loyalty"]), int(row["seed"])
 
     writer.writerows(sorted(rows, key=place))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text.getvalue())
 
 
-def tasks(names: Sequence[str], trials: Sequence[str], seeds: int, steps: int) -> Iterator[Task]:
-    """All trainings: of the first scenario all seeds, those of :data:`FIRST` before other rules, then of the next; the honest ones last."""
-    of_its_own = {name: [rule for rule, first in alike(name, rules_of(name)).items() if rule == first] for name in names}
+def tasks(same: Mapping[str, Mapping[str, str]], trials: Sequence[str], seeds: int, steps: int | None) -> Iterator[Task]:
+    """All trainings: of the first scenario all seeds, those of :data:`FIRST` before other rules, then of the next; the honest ones last.
+
+    ``same`` has what :func:`alike` found, by scenario.
+    """
+    of_its_own = {name: [rule for rule, first in found.items() if rule == first] for name, found in same.items()}
     tempting, honest = ([one for one in trials if (TRIALS[one] is not None) == tempts] for tempts in (True, False))
     for some in (tempting, honest):
-        for name in names:
+        for name, rules in of_its_own.items():
+            length = SCENARIOS[name] if steps is None else steps
             for first in (True, False):
                 for seed in range(seeds):
                     for trial in some:
-                        yield from (Task(name, trial, rule, seed, steps) for rule in of_its_own[name] if (rule in FIRST) == first)
-                if first and name == SCENARIOS[0] and "values" in some:
+                        yield from (Task(name, trial, rule, seed, length) for rule in rules if (rule in FIRST) == first)
+                if first and name == LOYAL_SCENARIO and "values" in some:
                     for seed, loyalty in itertools.product(range(seeds), LOYALTIES):
-                        yield from (Task(name, "values", rule, seed, steps, loyalty) for rule in LOYAL)
+                        yield from (Task(name, "values", rule, seed, length, loyalty) for rule in LOYAL)
 
 
 def run(waiting: Sequence[Task], path: Path, jobs: int, minutes: float | None) -> None:
@@ -248,10 +253,22 @@ def run(waiting: Sequence[Task], path: Path, jobs: int, minutes: float | None) -
                 submit()
 
 
+def of_which(row: Mapping[str, str], **which: object) -> bool:
+    """Whether a row is of a scenario, trial, rule, …, as named."""
+    return all(row[name] == str(value) for name, value in which.items())
+
+
 def of(rows: Sequence[dict[str, str]], measure: str, **which: object) -> Estimate:
     """The mean of a measure over seeds, with its 95 % interval (Student), in some rows."""
-    found = [row[measure] for row in rows if all(row[name] == str(value) for name, value in which.items()) and row[measure]]
+    found = [row[measure] for row in rows if of_which(row, **which) and row[measure]]
     return Estimate.of(torch.tensor([float(one) for one in found], dtype=torch.float64))
+
+
+def damage(rows: Sequence[dict[str, str]], name: str, trial: str, rule: str) -> Estimate:
+    """Welfare with a temptation less welfare without, over the seeds of which both trainings are there; seeds are paired."""
+    welfare = {(row["trial"], row["seed"]): float(row["welfare"]) for row in rows if of_which(row, scenario=name, rule=rule, loyalty=0.0)}
+    seeds = sorted(seed for one, seed in welfare if one == trial and ("honest", seed) in welfare)
+    return Estimate.of(torch.tensor([welfare[trial, seed] - welfare["honest", seed] for seed in seeds], dtype=torch.float64))
 
 
 def rules_in(rows: Sequence[dict[str, str]], name: str, trial: str) -> list[str]:
@@ -260,23 +277,42 @@ def rules_in(rows: Sequence[dict[str, str]], name: str, trial: str) -> list[str]
     return sorted(found, key=lambda rule: -(of(rows, "welfare", scenario=name, trial=trial, rule=rule, loyalty=0.0).mean or 0.0))
 
 
-def tables(rows: Sequence[dict[str, str]]) -> str:
-    """The tables of both trials in each scenario, and that of loyalty, as Markdown."""
+def not_trained(name: str, found: Mapping[str, str]) -> list[str]:
+    """Which rules have no row in a scenario's tables, and why, as Markdown; ``found`` is what :func:`alike` found."""
+    groups: dict[str, list[str]] = {}
+    for rule, first in found.items():
+        if rule != first:
+            groups.setdefault(first, []).append(rule)
+    refused = sorted(set(credit.RULES) - set(found))
+    lines = []
+    if groups:
+        like = (f"like `{first}`: {', '.join(f'`{rule}`' for rule in sorted(rules))}" for first, rules in groups.items())
+        lines += [f"In `{name}` these pay like another rule: {'; '.join(like)}.", ""]
+    if refused:
+        lines += [f"`{name}` refuses {', '.join(f'`{rule}`' for rule in refused)}, which cannot serve it.", ""]
+    return lines
+
+
+def tables(rows: Sequence[dict[str, str]], same: Mapping[str, Mapping[str, str]]) -> str:
+    """The tables of both trials in each scenario, and that of loyalty, as Markdown; ``same`` as in :func:`tasks`."""
     lines: list[str] = []
     for name in (one for one in SCENARIOS if any(row["scenario"] == one for row in rows)):
+        lines += not_trained(name, same.get(name, {}))
         for trial, (title, columns) in SHOWN.items():
             rules = rules_in(rows, name, trial)
             if not rules:
                 continue
-            lines += [f"**`{name}`, {title}**", "", f"| rule | seeds | {' | '.join(columns)} |", "|---|---:|" + "---:|" * len(columns)]
+            head = ["rule", "seeds", *(("damage",) if trial != "honest" else ()), *columns]
+            lines += [f"**`{name}`, {title}**", "", f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
             for rule in rules:
                 here = {"scenario": name, "trial": trial, "rule": rule, "loyalty": 0.0}
-                n_seeds = sum(all(row[key] == str(value) for key, value in here.items()) for row in rows)
-                cells = [told(of(rows, measure, **here), 1 if measure in UNITS else 2) for measure in columns.values()]
+                n_seeds = sum(of_which(row, **here) for row in rows)
+                cells = [told(damage(rows, name, trial, rule), 1)] if trial != "honest" else []
+                cells += [told(of(rows, measure, **here), 1 if measure in UNITS else 2) for measure in columns.values()]
                 lines.append(f"| `{rule}` | {n_seeds} | {' | '.join(cells)} |")
             lines.append("")
     if loyal := loyalty_rows(rows):
-        lines += ["**`digits-mean`, declared values, by loyalty λ**", ""]
+        lines += [f"**`{LOYAL_SCENARIO}`, declared values, by loyalty λ**", ""]
         lines += ["| rule | λ | seeds | " + " | ".join(LOYALTY_COLUMNS) + " |", "|---|---:|---:|" + "---:|" * len(LOYALTY_COLUMNS)]
         lines += [f"| `{rule}` | {loyalty:g} | {n_seeds} | {' | '.join(cells)} |" for rule, loyalty, n_seeds, cells in loyal]
         lines.append("")
@@ -285,7 +321,7 @@ def tables(rows: Sequence[dict[str, str]]) -> str:
 
 def loyalty_rows(rows: Sequence[dict[str, str]]) -> list[tuple[str, float, int, list[str]]]:
     """By rule and λ: the seeds, and the measures as text; empty if only λ = 0 was trained."""
-    values = [row for row in rows if (row["scenario"], row["trial"]) == (SCENARIOS[0], "values") and row["rule"] in LOYAL]
+    values = [row for row in rows if (row["scenario"], row["trial"]) == (LOYAL_SCENARIO, "values") and row["rule"] in LOYAL]
     if all(float(row["loyalty"]) == 0 for row in values):
         return []
     found = []
@@ -326,7 +362,7 @@ def loyalty_curves(rows: Sequence[dict[str, str]]) -> Drawing:
     for ax, (measure, title) in zip(figure.subplots(len(panels), 1, sharex=True), panels.items(), strict=True):
         for rule, (colour, dashes, marker) in styles.items():
             levels = (0.0, *LOYALTIES)
-            estimates = [of(rows, measure, scenario=SCENARIOS[0], trial="values", rule=rule, loyalty=level) for level in levels]
+            estimates = [of(rows, measure, scenario=LOYAL_SCENARIO, trial="values", rule=rule, loyalty=level) for level in levels]
             known = [(i, one) for i, one in enumerate(estimates) if one.mean is not None]
             x, mean, half = ([i for i, _ in known], [one.mean or 0.0 for _, one in known], [one.half_width or 0.0 for _, one in known])
             ax.errorbar(x, mean, half, color=colour, linestyle=dashes, marker=marker, markersize=4, capsize=2, elinewidth=0.7, label=rule)
@@ -341,11 +377,12 @@ def loyalty_curves(rows: Sequence[dict[str, str]]) -> Drawing:
 
 def main() -> None:
     """Train what is missing, and write tables and pictures of what is there."""
+    told_steps = ", ".join(f"{n_steps:,} in {name}" for name, n_steps in SCENARIOS.items())
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenarios", nargs="+", default=list(SCENARIOS))
+    parser.add_argument("--scenarios", nargs="+", choices=list(SCENARIOS), default=list(SCENARIOS))
     parser.add_argument("--trials", nargs="+", choices=list(TRIALS), default=list(TRIALS))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=120_000, help="agent-steps of each training")
+    parser.add_argument("--steps", type=int, help=f"agent-steps of each training (default: {told_steps})")
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
     parser.add_argument("--minutes", type=float, help="begin no training after so many minutes")
     parser.add_argument("--csv", type=Path, default=ROOT / "docs" / "results" / "temptations.csv")
@@ -353,14 +390,15 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help="write the pictures into this folder, as SVG")
     parser.add_argument("--draw", action="store_true", help="train nothing: only tables and pictures of what the CSV file has")
     arguments = parser.parse_args()
-    all_tasks = list(tasks(arguments.scenarios, arguments.trials, arguments.seeds, arguments.steps))
+    same = {name: alike(name, rules_of(name)) for name in arguments.scenarios}
+    all_tasks = list(tasks(same, arguments.trials, arguments.seeds, arguments.steps))
     have = {tuple(str(row[one]) for one in ABOUT) for row in read(arguments.csv)}
     waiting = [task for task in all_tasks if tuple(str(getattr(task, one)) for one in ABOUT) not in have]
     sys.stderr.write(f"{len(waiting)} of {len(all_tasks)} trainings are missing\n")
     if waiting and not arguments.draw:
         run(waiting, arguments.csv, arguments.jobs, arguments.minutes)
     rows = read(arguments.csv)
-    text = tables(rows)
+    text = tables(rows, same)
     sys.stdout.write(text)
     if arguments.markdown is not None:
         write_text(arguments.markdown, text)
