@@ -298,16 +298,17 @@ def tables(rows: Sequence[dict[str, str]], same: Mapping[str, Mapping[str, str]]
     lines: list[str] = []
     for name in (one for one in SCENARIOS if any(row["scenario"] == one for row in rows)):
         lines += not_trained(name, same.get(name, {}))
+        compared = any(of_which(row, scenario=name, trial="honest") for row in rows)
         for trial, (title, columns) in SHOWN.items():
             rules = rules_in(rows, name, trial)
             if not rules:
                 continue
-            head = ["rule", "seeds", *(("damage",) if trial != "honest" else ()), *columns]
+            head = ["rule", "seeds", *(("damage",) if compared and trial != "honest" else ()), *columns]
             lines += [f"**`{name}`, {title}**", "", f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
             for rule in rules:
                 here = {"scenario": name, "trial": trial, "rule": rule, "loyalty": 0.0}
                 n_seeds = sum(of_which(row, **here) for row in rows)
-                cells = [told(damage(rows, name, trial, rule), 1)] if trial != "honest" else []
+                cells = [told(damage(rows, name, trial, rule), 1)] if "damage" in head else []
                 cells += [told(of(rows, measure, **here), 1 if measure in UNITS else 2) for measure in columns.values()]
                 lines.append(f"| `{rule}` | {n_seeds} | {' | '.join(cells)} |")
             lines.append("")
