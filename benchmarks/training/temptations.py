@@ -277,27 +277,29 @@ def rules_in(rows: Sequence[dict[str, str]], name: str, trial: str) -> list[str]
     return sorted(found, key=lambda rule: -(of(rows, "welfare", scenario=name, trial=trial, rule=rule, loyalty=0.0).mean or 0.0))
 
 
-def not_trained(name: str, found: Mapping[str, str]) -> list[str]:
-    """Which rules have no row in a scenario's tables, and why, as Markdown; ``found`` is what :func:`alike` found."""
-    groups: dict[str, list[str]] = {}
-    for rule, first in found.items():
-        if rule != first:
-            groups.setdefault(first, []).append(rule)
-    refused = sorted(set(credit.RULES) - set(found))
-    lines = []
-    if groups:
-        like = (f"like `{first}`: {', '.join(f'`{rule}`' for rule in sorted(rules))}" for first, rules in groups.items())
-        lines += [f"In `{name}` these pay like another rule: {'; '.join(like)}.", ""]
-    if refused:
-        lines += [f"`{name}` refuses {', '.join(f'`{rule}`' for rule in refused)}, which cannot serve it.", ""]
+def not_trained(same: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Which rules have no row in the tables, and why, as Markdown; ``same`` as in :func:`tasks`. Scenarios that agree share a list."""
+    said: dict[tuple[str, ...], list[str]] = {}
+    for name, found in same.items():
+        like: dict[str, list[str]] = {}
+        for rule, first in found.items():
+            if rule != first:
+                like.setdefault(first, []).append(f"`{rule}`")
+        reasons = [f"- They pay like `{first}`: {', '.join(sorted(rules))}." for first, rules in like.items()]
+        if refused := sorted(set(credit.RULES) - set(found)):
+            reasons.append(f"- They cannot serve the scenario: {', '.join(f'`{rule}`' for rule in refused)}.")
+        said.setdefault(tuple(reasons), []).append(f"`{name}`")
+    lines: list[str] = []
+    for reasons, names in said.items():
+        if reasons:
+            lines += [f"Rules without a row in {', '.join(names)}:", "", *reasons, ""]
     return lines
 
 
 def tables(rows: Sequence[dict[str, str]], same: Mapping[str, Mapping[str, str]]) -> str:
     """The tables of both trials in each scenario, and that of loyalty, as Markdown; ``same`` as in :func:`tasks`."""
-    lines: list[str] = []
+    lines = not_trained(same)
     for name in (one for one in SCENARIOS if any(row["scenario"] == one for row in rows)):
-        lines += not_trained(name, same.get(name, {}))
         compared = any(of_which(row, scenario=name, trial="honest") for row in rows)
         for trial, (title, columns) in SHOWN.items():
             rules = rules_in(rows, name, trial)
