@@ -21,6 +21,7 @@ import csv
 import io
 import itertools
 import multiprocessing
+import re
 import sys
 import tempfile
 import time
@@ -101,6 +102,13 @@ SHOWN: dict[str, tuple[str, dict[str, str]]] = {
     ),
 }
 """The tables: of each trial its title, and its columns with their measures."""
+OVERVIEW = (
+    ("clean", "forgeries", "clean_share"),
+    ("echo", "forgeries", "sent/echo"),
+    ("noise", "forgeries", "sent/noise"),
+    ("lax", "values", "pulled/lax"),
+)
+"""What the picture of all scenarios shows: title, trial and measure."""
 UNITS = ("welfare", "return", "principal_welfare")
 """Measures in reward units, which are shown with one decimal."""
 LOYALTY_COLUMNS = {
@@ -207,7 +215,6 @@ def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
         return order[row["scenario"]], order[row["trial"]], row["rule"], float(row["loyalty"]), int(row["seed"])
 
     writer.writerows(sorted(rows, key=place))
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text.getvalue())
 
 
@@ -337,7 +344,7 @@ def loyalty_rows(rows: Sequence[dict[str, str]]) -> list[tuple[str, float, int, 
 
 
 def pictures(rows: Sequence[dict[str, str]]) -> list[Drawing]:
-    """Heat maps of both trials in each scenario, and the curves of loyalty."""
+    """Heat maps of both trials in each scenario, one of all scenarios together, and the curves of loyalty."""
     drawn = []
     with house_style():
         for name in (one for one in SCENARIOS if any(row["scenario"] == one for row in rows)):
@@ -348,9 +355,27 @@ def pictures(rows: Sequence[dict[str, str]]) -> list[Drawing]:
                 shares = [[of(rows, one, scenario=name, trial=trial, rule=rule, loyalty=0.0).mean for one in items] for rule in rules]
                 titles = [one.partition("/")[2] or one.replace("_share", " lots") for one in items]
                 drawn.append(heat_map(f"temptations-{name}-{trial}", rules, titles, shares, "share of rounds", share=True))
+        drawn.append(overview(rows))
         if loyalty_rows(rows):
             drawn.append(loyalty_curves(rows))
     return drawn
+
+
+def overview(rows: Sequence[dict[str, str]]) -> Drawing:
+    """What is sent and declared, by rule and scenario: the rule with the most clean lots among forgeries first."""
+    names = [one for one in SCENARIOS if any(row["scenario"] == one for row in rows)]
+    asked = [(*one, name) for one in OVERVIEW for name in names]
+    shares = {
+        rule: [of(rows, measure, scenario=name, trial=trial, rule=rule, loyalty=0.0).mean for _, trial, measure, name in asked]
+        for rule in sorted({row["rule"] for row in rows})
+    }
+
+    def clean(rule: str) -> float:
+        return -sum(share or 0.0 for share, (title, *_) in zip(shares[rule], asked, strict=True) if title == "clean")
+
+    order = sorted(shares, key=clean)
+    titles = [f"{re.split('[-_]', name)[0]} {title}" for title, _, _, name in asked]
+    return heat_map("temptations", order, titles, [shares[rule] for rule in order], "share of rounds", share=True)
 
 
 def loyalty_curves(rows: Sequence[dict[str, str]]) -> Drawing:
@@ -393,6 +418,9 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help="write the pictures into this folder, as SVG")
     parser.add_argument("--draw", action="store_true", help="train nothing: only tables and pictures of what the CSV file has")
     arguments = parser.parse_args()
+    for folder in (arguments.csv.parent, arguments.markdown and arguments.markdown.parent, arguments.pictures):
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)  # before hours of training, not after them
     same = {name: alike(name, rules_of(name)) for name in arguments.scenarios}
     all_tasks = list(tasks(same, arguments.trials, arguments.seeds, arguments.steps))
     have = {tuple(str(row[one]) for one in ABOUT) for row in read(arguments.csv)}
@@ -406,7 +434,6 @@ def main() -> None:
     if arguments.markdown is not None:
         write_text(arguments.markdown, text)
     for one in pictures(rows) if arguments.pictures is not None else ():
-        arguments.pictures.mkdir(parents=True, exist_ok=True)
         write_bytes(arguments.pictures / f"{one.key}.svg", one.svg)
 
 
