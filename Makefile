@@ -160,7 +160,7 @@ MODELS ?= fashion
 models: $(READY)  ## reproduce how good models that people use get, and what proxies learn (MODELS=fashion); what is done is kept; half an hour
 	@$(BIN)/python benchmarks/people/people_models.py --scenarios $(MODELS) --markdown docs/results --pictures docs/results
 
-temptations: $(READY)  ## reproduce what rules tempt proxies to do: two trials, all rules, three scenarios, five seeds; loyalty; exploits; five hours
+temptations: $(READY)  ## reproduce what rules tempt proxies to do: two trials, all rules, three scenarios, five seeds; loyalty; exploits; hours
 	@$(BIN)/python benchmarks/training/temptations.py --jobs 2 --markdown docs/results/temptations.md --pictures docs/results
 	@$(BIN)/python benchmarks/training/exploits.py --out $(OUT)/exploits --markdown docs/results/exploitability.md
 

@@ -6,7 +6,8 @@ principal's tolerances at a fifth or at five times. A third training, without ei
 plays the same cooperatives, on splits of the data on which none was trained.
 
 Rules that pay the same here (estimators whose budget covers all coalitions, for instance) are trained once: :func:`alike` plays some
-episodes of random choices under each, and compares what they pay.
+episodes of random choices under each, and compares what they pay. Defences against forgeries pay like the rule that they defend where there
+are none.
 
 Every finished training is a row of the CSV file and is not run again. So the file may come from several runs.
 
@@ -119,6 +120,8 @@ LOYALTY_COLUMNS = {
     "welfare": "welfare",
 }
 COLUMNS = (*ABOUT, *MEASURES, *ITEMS)
+CHANCES = (0.05, 0.2, 0.5, 0.9)
+"""In the episodes in which rules are compared (:func:`alike`), the chance of each choice."""
 EPISODES = 16
 """Episodes that a policy plays on each of the splits."""
 
@@ -140,21 +143,27 @@ class Task:
         return scenario.load(self.scenario, conduct=TRIALS[self.trial], **{"reward.loyalty": self.loyalty})
 
 
-def alike(name: str, rules: Sequence[str]) -> dict[str, str]:
-    """For each rule, the first one that pays the same: a rule that pays like no earlier one stands for itself.
+Same = Mapping[tuple[str, str], Mapping[str, str]]
+"""By scenario and trial: each rule, and the first one that pays the same (:func:`alike`)."""
 
-    Four episodes of random choices with all forgeries are played under each rule, on the same seeds. Payments are the same if they differ
-    by less than a ten-thousandth of the mean payment.
+
+def alike(name: str, trial: str, rules: Sequence[str]) -> dict[str, str]:
+    """For each rule, the first one that pays the same in a trial: a rule that pays like no earlier one stands for itself.
+
+    Four episodes of random choices among lots and what the trial has beside them are played under each rule, on the same seeds. In the
+    first hardly anything is chosen, so that proxies join late; in the last nearly everything. Payments are the same if they differ by less
+    than a ten-thousandth of the mean payment.
     """
-    tempted = scenario.load(name, conduct=TRIALS["forgeries"])
+    tempted = scenario.load(name, conduct=TRIALS[trial])
     paid: dict[str, torch.Tensor] = {}
     found: dict[str, str] = {}
     for rule in rules:
-        engine = Engine(tempted, rule, 4)
-        engine.reset(range(4))
+        engine = Engine(tempted, rule, len(CHANCES))
+        engine.reset(range(len(CHANCES)))
         generator = torch.Generator().manual_seed(0)
         while engine.t < engine.horizon:
-            engine.step(torch.rand(4, engine.num_agents, engine.num_items, generator=generator) < 0.5)
+            drawn = torch.rand(len(CHANCES), engine.num_agents, engine.num_items, generator=generator)
+            engine.step(drawn < torch.tensor(CHANCES)[:, None, None])
         own = torch.stack([result.credit for result in engine.history])
         same = [one for one, other in paid.items() if float((own - other).abs().max()) < 1e-4 * float(other.abs().mean())]
         found[rule] = same[0] if same else rule
@@ -218,21 +227,17 @@ def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     write_text(path, text.getvalue())
 
 
-def tasks(same: Mapping[str, Mapping[str, str]], trials: Sequence[str], seeds: int, steps: int | None) -> Iterator[Task]:
-    """All trainings: of the first scenario all seeds, those of :data:`FIRST` before other rules, then of the next; the honest ones last.
-
-    ``same`` has what :func:`alike` found, by scenario.
-    """
-    of_its_own = {name: [rule for rule, first in found.items() if rule == first] for name, found in same.items()}
-    tempting, honest = ([one for one in trials if (TRIALS[one] is not None) == tempts] for tempts in (True, False))
-    for some in (tempting, honest):
-        for name, rules in of_its_own.items():
+def tasks(same: Same, seeds: int, steps: int | None) -> Iterator[Task]:
+    """All trainings: of the first scenario all seeds, those of :data:`FIRST` before other rules, then of the next; the honest ones last."""
+    for tempts in (True, False):
+        some = [trial for trial in TRIALS if (TRIALS[trial] is not None) == tempts]
+        for name in dict.fromkeys(name for name, _ in same):
             length = SCENARIOS[name] if steps is None else steps
             for first in (True, False):
-                for seed in range(seeds):
-                    for trial in some:
-                        yield from (Task(name, trial, rule, seed, length) for rule in rules if (rule in FIRST) == first)
-                if first and name == LOYAL_SCENARIO and "values" in some:
+                for seed, trial in itertools.product(range(seeds), some):
+                    rules = [rule for rule, paid in same.get((name, trial), {}).items() if rule == paid and (rule in FIRST) == first]
+                    yield from (Task(name, trial, rule, seed, length) for rule in rules)
+                if tempts and first and (name, "values") in same and name == LOYAL_SCENARIO:
                     for seed, loyalty in itertools.product(range(seeds), LOYALTIES):
                         yield from (Task(name, "values", rule, seed, length, loyalty) for rule in LOYAL)
 
@@ -278,16 +283,17 @@ def damage(rows: Sequence[dict[str, str]], name: str, trial: str, rule: str) -> 
     return Estimate.of(torch.tensor([welfare[trial, seed] - welfare["honest", seed] for seed in seeds], dtype=torch.float64))
 
 
-def rules_in(rows: Sequence[dict[str, str]], name: str, trial: str) -> list[str]:
-    """The rules of a trial, by welfare, the highest first."""
-    found = {row["rule"] for row in rows if (row["scenario"], row["trial"], row["loyalty"]) == (name, trial, "0.0")}
+def rules_in(rows: Sequence[dict[str, str]], same: Same, name: str, trial: str) -> list[str]:
+    """The rules of a trial, by welfare, the highest first; without those that pay like another one."""
+    found = {row["rule"] for row in rows if of_which(row, scenario=name, trial=trial, loyalty=0.0)}
+    found -= {rule for rule, first in same.get((name, trial), {}).items() if rule != first}
     return sorted(found, key=lambda rule: -(of(rows, "welfare", scenario=name, trial=trial, rule=rule, loyalty=0.0).mean or 0.0))
 
 
-def not_trained(same: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Which rules have no row in the tables, and why, as Markdown; ``same`` as in :func:`tasks`. Scenarios that agree share a list."""
-    said: dict[tuple[str, ...], list[str]] = {}
-    for name, found in same.items():
+def not_trained(same: Same) -> list[str]:
+    """Which rules have no row in the tables, and why, as Markdown. Trials that agree share a list."""
+    said: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    for (name, trial), found in same.items():
         like: dict[str, list[str]] = {}
         for rule, first in found.items():
             if rule != first:
@@ -295,21 +301,22 @@ def not_trained(same: Mapping[str, Mapping[str, str]]) -> list[str]:
         reasons = [f"- They pay like `{first}`: {', '.join(sorted(rules))}." for first, rules in like.items()]
         if refused := sorted(set(credit.RULES) - set(found)):
             reasons.append(f"- They cannot serve the scenario: {', '.join(f'`{rule}`' for rule in refused)}.")
-        said.setdefault(tuple(reasons), []).append(f"`{name}`")
+        said.setdefault(tuple(reasons), {}).setdefault(SHOWN[trial][0], []).append(f"`{name}`")
     lines: list[str] = []
-    for reasons, names in said.items():
-        if reasons:
-            lines += [f"Rules without a row in {', '.join(names)}:", "", *reasons, ""]
+    for why, where in said.items():
+        if why:
+            places = "; ".join(f"{title} in {', '.join(names)}" for title, names in where.items())
+            lines += [f"Rules without a row ({places}):", "", *why, ""]
     return lines
 
 
-def tables(rows: Sequence[dict[str, str]], same: Mapping[str, Mapping[str, str]]) -> str:
-    """The tables of both trials in each scenario, and that of loyalty, as Markdown; ``same`` as in :func:`tasks`."""
+def tables(rows: Sequence[dict[str, str]], same: Same) -> str:
+    """The tables of both trials in each scenario, and that of loyalty, as Markdown."""
     lines = not_trained(same)
     for name in (one for one in SCENARIOS if any(row["scenario"] == one for row in rows)):
         compared = any(of_which(row, scenario=name, trial="honest") for row in rows)
         for trial, (title, columns) in SHOWN.items():
-            rules = rules_in(rows, name, trial)
+            rules = rules_in(rows, same, name, trial)
             if not rules:
                 continue
             head = ["rule", "seeds", *(("damage",) if compared and trial != "honest" else ()), *columns]
@@ -343,35 +350,38 @@ def loyalty_rows(rows: Sequence[dict[str, str]]) -> list[tuple[str, float, int, 
     return found
 
 
-def pictures(rows: Sequence[dict[str, str]]) -> list[Drawing]:
+def pictures(rows: Sequence[dict[str, str]], same: Same) -> list[Drawing]:
     """Heat maps of both trials in each scenario, one of all scenarios together, and the curves of loyalty."""
     drawn = []
     with house_style():
         for name in (one for one in SCENARIOS if any(row["scenario"] == one for row in rows)):
             for trial, (_, columns) in SHOWN.items():
                 items = [measure for measure in columns.values() if measure in (*ITEMS, "clean_share", "corrupt_share")]
-                if not (rules := rules_in(rows, name, trial)):
+                if not (rules := rules_in(rows, same, name, trial)):
                     continue
                 shares = [[of(rows, one, scenario=name, trial=trial, rule=rule, loyalty=0.0).mean for one in items] for rule in rules]
                 titles = [one.partition("/")[2] or one.replace("_share", " lots") for one in items]
                 drawn.append(heat_map(f"temptations-{name}-{trial}", rules, titles, shares, "share of rounds", share=True))
-        drawn.append(overview(rows))
+        drawn.append(overview(rows, same))
         if loyalty_rows(rows):
             drawn.append(loyalty_curves(rows))
     return drawn
 
 
-def overview(rows: Sequence[dict[str, str]]) -> Drawing:
+def overview(rows: Sequence[dict[str, str]], same: Same) -> Drawing:
     """What is sent and declared, by rule and scenario: the rule with the most clean lots among forgeries first."""
     names = [one for one in SCENARIOS if any(row["scenario"] == one for row in rows)]
     asked = [(*one, name) for one in OVERVIEW for name in names]
-    shares = {
-        rule: [of(rows, measure, scenario=name, trial=trial, rule=rule, loyalty=0.0).mean for _, trial, measure, name in asked]
-        for rule in sorted({row["rule"] for row in rows})
-    }
+
+    def share(rule: str, trial: str, measure: str, name: str) -> float | None:
+        first = same.get((name, trial), {}).get(rule, rule)  # what the trial has of it, if it was trained as another rule
+        return of(rows, measure, scenario=name, trial=trial, rule=first, loyalty=0.0).mean
+
+    rules = sorted({rule for name in names for rule in rules_in(rows, same, name, "forgeries")})
+    shares = {rule: [share(rule, *which) for _, *which in asked] for rule in rules}
 
     def clean(rule: str) -> float:
-        return -sum(share or 0.0 for share, (title, *_) in zip(shares[rule], asked, strict=True) if title == "clean")
+        return -sum(part or 0.0 for part, (title, *_) in zip(shares[rule], asked, strict=True) if title == "clean")
 
     order = sorted(shares, key=clean)
     titles = [f"{re.split('[-_]', name)[0]} {title}" for title, _, _, name in asked]
@@ -421,8 +431,9 @@ def main() -> None:
     for folder in (arguments.csv.parent, arguments.markdown and arguments.markdown.parent, arguments.pictures):
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)  # before hours of training, not after them
-    same = {name: alike(name, rules_of(name)) for name in arguments.scenarios}
-    all_tasks = list(tasks(same, arguments.trials, arguments.seeds, arguments.steps))
+    played = tqdm(list(itertools.product(arguments.scenarios, arguments.trials)), "comparing what rules pay", leave=False)
+    same = {(name, trial): alike(name, trial, rules_of(name)) for name, trial in played}
+    all_tasks = list(tasks(same, arguments.seeds, arguments.steps))
     have = {tuple(str(row[one]) for one in ABOUT) for row in read(arguments.csv)}
     waiting = [task for task in all_tasks if tuple(str(getattr(task, one)) for one in ABOUT) not in have]
     sys.stderr.write(f"{len(waiting)} of {len(all_tasks)} trainings are missing\n")
@@ -433,7 +444,7 @@ def main() -> None:
     sys.stdout.write(text)
     if arguments.markdown is not None:
         write_text(arguments.markdown, text)
-    for one in pictures(rows) if arguments.pictures is not None else ():
+    for one in pictures(rows, same) if arguments.pictures is not None else ():
         write_bytes(arguments.pictures / f"{one.key}.svg", one.svg)
 
 
