@@ -276,11 +276,23 @@ def of(rows: Sequence[dict[str, str]], measure: str, **which: object) -> Estimat
     return Estimate.of(torch.tensor([float(one) for one in found], dtype=torch.float64))
 
 
-def damage(rows: Sequence[dict[str, str]], name: str, trial: str, rule: str) -> Estimate:
+def trained_as(same: Same, name: str, trial: str, rule: str) -> str:
+    """The rule whose trainings stand for a rule in a trial: the first one that pays the same there."""
+    return same.get((name, trial), {}).get(rule, rule)
+
+
+def damage(rows: Sequence[dict[str, str]], same: Same, name: str, trial: str, rule: str) -> Estimate:
     """Welfare with a temptation less welfare without, over the seeds of which both trainings are there; seeds are paired."""
-    welfare = {(row["trial"], row["seed"]): float(row["welfare"]) for row in rows if of_which(row, scenario=name, rule=rule, loyalty=0.0)}
-    seeds = sorted(seed for one, seed in welfare if one == trial and ("honest", seed) in welfare)
-    return Estimate.of(torch.tensor([welfare[trial, seed] - welfare["honest", seed] for seed in seeds], dtype=torch.float64))
+    tempted, honest = (
+        {
+            row["seed"]: float(row["welfare"])
+            for row in rows
+            if of_which(row, scenario=name, trial=one, rule=trained_as(same, name, one, rule), loyalty=0.0)
+        }
+        for one in (trial, "honest")
+    )
+    both = sorted(tempted.keys() & honest.keys())
+    return Estimate.of(torch.tensor([tempted[seed] - honest[seed] for seed in both], dtype=torch.float64))
 
 
 def rules_in(rows: Sequence[dict[str, str]], same: Same, name: str, trial: str) -> list[str]:
@@ -324,7 +336,7 @@ def tables(rows: Sequence[dict[str, str]], same: Same) -> str:
             for rule in rules:
                 here = {"scenario": name, "trial": trial, "rule": rule, "loyalty": 0.0}
                 n_seeds = sum(of_which(row, **here) for row in rows)
-                cells = [told(damage(rows, name, trial, rule), 1)] if "damage" in head else []
+                cells = [told(damage(rows, same, name, trial, rule), 1)] if "damage" in head else []
                 cells += [told(of(rows, measure, **here), 1 if measure in UNITS else 2) for measure in columns.values()]
                 lines.append(f"| `{rule}` | {n_seeds} | {' | '.join(cells)} |")
             lines.append("")
@@ -374,8 +386,7 @@ def overview(rows: Sequence[dict[str, str]], same: Same) -> Drawing:
     asked = [(*one, name) for one in OVERVIEW for name in names]
 
     def share(rule: str, trial: str, measure: str, name: str) -> float | None:
-        first = same.get((name, trial), {}).get(rule, rule)  # what the trial has of it, if it was trained as another rule
-        return of(rows, measure, scenario=name, trial=trial, rule=first, loyalty=0.0).mean
+        return of(rows, measure, scenario=name, trial=trial, rule=trained_as(same, name, trial, rule), loyalty=0.0).mean
 
     rules = sorted({rule for name in names for rule in rules_in(rows, same, name, "forgeries")})
     shares = {rule: [share(rule, *which) for _, *which in asked] for rule in rules}
