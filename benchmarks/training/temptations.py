@@ -34,6 +34,7 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from tqdm import tqdm
 
 from proxycoop import agents, credit
@@ -110,8 +111,15 @@ OVERVIEW = (
     ("lax", "values", "pulled/lax"),
 )
 """What the picture of all scenarios shows: title, trial and measure."""
+DAMAGES = {"damage": "welfare", "harm added": "own_harm"}
+"""Columns of both trials once there are trainings without temptations: the measure less the same without (:func:`damage`)."""
 UNITS = ("welfare", "return", "principal_welfare")
 """Measures in reward units, which are shown with one decimal."""
+WELFARE_LOOKS: Mapping[str, Mapping[str, Any]] = {
+    "honest": {"color": "black", "marker": "|", "markersize": 7, "markeredgewidth": 1.5},
+    "forgeries": {"color": "#0072B2", "marker": "o", "markersize": 4},
+    "values": {"color": "#D55E00", "marker": "s", "markersize": 4, "fillstyle": "none"},
+}
 LOYALTY_COLUMNS = {
     "lax": "pulled/lax",
     "strict": "pulled/strict",
@@ -281,11 +289,16 @@ def trained_as(same: Same, name: str, trial: str, rule: str) -> str:
     return same.get((name, trial), {}).get(rule, rule)
 
 
-def damage(rows: Sequence[dict[str, str]], same: Same, name: str, trial: str, rule: str) -> Estimate:
-    """Welfare with a temptation less welfare without, over the seeds of which both trainings are there; seeds are paired."""
+def mean(rows: Sequence[dict[str, str]], same: Same, measure: str, name: str, trial: str, rule: str) -> float | None:
+    """The mean of a measure over the trainings that stand for a rule; ``None`` if there are none."""
+    return of(rows, measure, scenario=name, trial=trial, rule=trained_as(same, name, trial, rule), loyalty=0.0).mean
+
+
+def damage(rows: Sequence[dict[str, str]], same: Same, name: str, trial: str, rule: str, measure: str) -> Estimate:
+    """A measure with a temptation less the same without, over the seeds of which both trainings are there; seeds are paired."""
     tempted, honest = (
         {
-            row["seed"]: float(row["welfare"])
+            row["seed"]: float(row[measure])
             for row in rows
             if of_which(row, scenario=name, trial=one, rule=trained_as(same, name, one, rule), loyalty=0.0)
         }
@@ -331,12 +344,13 @@ def tables(rows: Sequence[dict[str, str]], same: Same) -> str:
             rules = rules_in(rows, same, name, trial)
             if not rules:
                 continue
-            head = ["rule", "seeds", *(("damage",) if compared and trial != "honest" else ()), *columns]
+            damages = DAMAGES if compared and trial != "honest" else {}
+            head = ["rule", "seeds", *damages, *columns]
             lines += [f"**`{name}`, {title}**", "", f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
             for rule in rules:
                 here = {"scenario": name, "trial": trial, "rule": rule, "loyalty": 0.0}
                 n_seeds = sum(of_which(row, **here) for row in rows)
-                cells = [told(damage(rows, same, name, trial, rule), 1)] if "damage" in head else []
+                cells = [told(damage(rows, same, name, trial, rule, one), 1 if one in UNITS else 2) for one in damages.values()]
                 cells += [told(of(rows, measure, **here), 1 if measure in UNITS else 2) for measure in columns.values()]
                 lines.append(f"| `{rule}` | {n_seeds} | {' | '.join(cells)} |")
             lines.append("")
@@ -375,6 +389,8 @@ def pictures(rows: Sequence[dict[str, str]], same: Same) -> list[Drawing]:
                 titles = [one.partition("/")[2] or one.replace("_share", " lots") for one in items]
                 drawn.append(heat_map(f"temptations-{name}-{trial}", rules, titles, shares, "share of rounds", share=True))
         drawn.append(overview(rows, same))
+        if any(of_which(row, trial="honest") for row in rows):
+            drawn.append(welfares(rows, same))
         if loyalty_rows(rows):
             drawn.append(loyalty_curves(rows))
     return drawn
@@ -384,12 +400,8 @@ def overview(rows: Sequence[dict[str, str]], same: Same) -> Drawing:
     """What is sent and declared, by rule and scenario: the rule with the most clean lots among forgeries first."""
     names = [one for one in SCENARIOS if any(row["scenario"] == one for row in rows)]
     asked = [(*one, name) for one in OVERVIEW for name in names]
-
-    def share(rule: str, trial: str, measure: str, name: str) -> float | None:
-        return of(rows, measure, scenario=name, trial=trial, rule=trained_as(same, name, trial, rule), loyalty=0.0).mean
-
     rules = sorted({rule for name in names for rule in rules_in(rows, same, name, "forgeries")})
-    shares = {rule: [share(rule, *which) for _, *which in asked] for rule in rules}
+    shares = {rule: [mean(rows, same, measure, name, trial, rule) for _, trial, measure, name in asked] for rule in rules}
 
     def clean(rule: str) -> float:
         return -sum(part or 0.0 for part, (title, *_) in zip(shares[rule], asked, strict=True) if title == "clean")
@@ -397,6 +409,31 @@ def overview(rows: Sequence[dict[str, str]], same: Same) -> Drawing:
     order = sorted(shares, key=clean)
     titles = [f"{re.split('[-_]', name)[0]} {title}" for title, _, _, name in asked]
     return heat_map("temptations", order, titles, [shares[rule] for rule in order], "share of rounds", share=True)
+
+
+def welfares(rows: Sequence[dict[str, str]], same: Same) -> Drawing:
+    """Welfare in each trial, by rule and scenario: the rule with the most welfare among forgeries first."""
+    names = [one for one in SCENARIOS if any(row["scenario"] == one for row in rows)]
+    found = {rule for name in names for rule in rules_in(rows, same, name, "forgeries")}
+    rules = sorted(found, key=lambda rule: sum(mean(rows, same, "welfare", name, "forgeries", rule) or 0.0 for name in names))
+    figure, said = Figure((WIDTH, 0.9 + 0.165 * len(rules)), layout="constrained"), []
+    for ax, name in zip(figure.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
+        for trial, look in WELFARE_LOOKS.items():
+            there = [(x, y) for y, rule in enumerate(rules) if (x := mean(rows, same, "welfare", name, trial, rule)) is not None]
+            ax.plot([x for x, _ in there], [y for _, y in there], linestyle="", label=SHOWN[trial][0], **look)
+            said.append(f"{name}, {SHOWN[trial][0]}: {', '.join(f'{rules[y]} {x:.0f}' for x, y in reversed(there))}")
+        for y, rule in enumerate(rules):
+            ends = [mean(rows, same, "welfare", name, trial, rule) for trial in ("honest", "forgeries")]
+            if None not in ends:
+                ax.plot(ends, [y, y], color="#808080", linewidth=0.8, zorder=1)
+        ax.set_yticks(range(len(rules)), rules)
+        ax.set_ylim(-0.7, len(rules) - 0.3)
+        ax.set_title(name)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+    figure.supxlabel("welfare, reward units an episode", fontsize="medium")
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=len(WELFARE_LOOKS))
+    return drawing("temptations-welfare", figure, said)
 
 
 def loyalty_curves(rows: Sequence[dict[str, str]]) -> Drawing:
