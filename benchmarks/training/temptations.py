@@ -377,13 +377,13 @@ def loyalty_rows(rows: Sequence[dict[str, str]]) -> list[tuple[str, float, int, 
 
 
 def pictures(rows: Sequence[dict[str, str]], same: Same) -> list[Drawing]:
-    """Heat maps of both trials in each scenario, one of all scenarios together, and the curves of loyalty."""
+    """Heat maps of both trials in each scenario, one of all scenarios together, welfare, and the curves of loyalty."""
     drawn = []
     with house_style():
         for name in (one for one in SCENARIOS if any(row["scenario"] == one for row in rows)):
             for trial, (_, columns) in SHOWN.items():
                 items = [measure for measure in columns.values() if measure in (*ITEMS, "clean_share", "corrupt_share")]
-                if not (rules := rules_in(rows, same, name, trial)):
+                if TRIALS[trial] is None or not (rules := rules_in(rows, same, name, trial)):
                     continue
                 shares = [[of(rows, one, scenario=name, trial=trial, rule=rule, loyalty=0.0).mean for one in items] for rule in rules]
                 titles = [one.partition("/")[2] or one.replace("_share", " lots") for one in items]
