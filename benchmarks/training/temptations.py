@@ -39,6 +39,7 @@ from tqdm import tqdm
 
 from proxycoop import agents, credit
 from proxycoop.envs import Engine, Scenario, scenario
+from proxycoop.envs.metrics import episode_metrics
 from proxycoop.envs.shared import require_served
 from proxycoop.files import write_bytes, write_text
 from proxycoop.training.analysis.summary import told
@@ -128,10 +129,19 @@ LOYALTY_COLUMNS = {
     "welfare": "welfare",
 }
 COLUMNS = (*ABOUT, *MEASURES, *ITEMS)
+ECHOES: Mapping[str, tuple[int, Mapping[str, Any]]] = {
+    "clean lots": (0, {}),
+    "clean lots, the server's steps twice as long": (0, {"server": {"kind": "sgd", "lr": 2}}),
+    "clean lots, the server with momentum .5": (0, {"server": {"kind": "sgd", "momentum": 0.5}}),
+    "clean lots, and one proxy's echo": (1, {}),
+    "clean lots, and three proxies' echoes": (3, {}),
+    "clean lots, and all proxies' echoes": (99, {}),
+}
+"""What everybody plays to show what echoes do to the model (:func:`echoes`): how many proxies send one, and settings of the scenario."""
 CHANCES = (0.05, 0.2, 0.5, 0.9)
 """In the episodes in which rules are compared (:func:`alike`), the chance of each choice."""
 EPISODES = 16
-"""Episodes that a policy plays on each of the splits."""
+"""Episodes that a policy plays on each of the splits. Of what is played in :func:`echoes`, four times as many."""
 
 
 @dataclass(frozen=True)
@@ -362,6 +372,26 @@ def tables(rows: Sequence[dict[str, str]], same: Same) -> str:
     return "\n".join(lines)
 
 
+def echoes(names: Sequence[str]) -> str:
+    """Welfare if all clean lots are contributed, with echoes and without, as Markdown. Intervals are over episodes."""
+    lines = ["**All clean lots, with echoes and without: welfare**", "", f"| played | {' | '.join(f'`{name}`' for name in names)} |"]
+    lines.append("|---|" + "---:|" * len(names))
+    seeds = range(EVALUATION_SEED, EVALUATION_SEED + 4 * EPISODES)
+    for title, (n_echoes, settings) in ECHOES.items():
+        cells = []
+        for name in names:
+            engine = Engine(scenario.load(name, conduct={"forgeries": [{"kind": "echo"}]}, **settings), "equal", len(seeds))
+            engine.reset(seeds)
+            while engine.t < engine.horizon:
+                chosen = torch.zeros(len(seeds), engine.num_agents, engine.num_items, dtype=torch.bool)
+                chosen[..., : engine.num_lots] = engine.lots.clean
+                chosen[:, :n_echoes, engine.num_lots] = True
+                engine.step(chosen)
+            cells.append(told(Estimate.of(episode_metrics(engine)["welfare"]), 1))
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
 def loyalty_rows(rows: Sequence[dict[str, str]]) -> list[tuple[str, float, int, list[str]]]:
     """By rule and λ: the seeds, and the measures as text; empty if only λ = 0 was trained."""
     values = [row for row in rows if (row["scenario"], row["trial"]) == (LOYAL_SCENARIO, "values") and row["rule"] in LOYAL]
@@ -488,7 +518,7 @@ def main() -> None:
     if waiting and not arguments.draw:
         run(waiting, arguments.csv, arguments.jobs, arguments.minutes)
     rows = read(arguments.csv)
-    text = tables(rows, same)
+    text = f"{tables(rows, same)}\n{echoes(arguments.scenarios)}"
     sys.stdout.write(text)
     if arguments.markdown is not None:
         write_text(arguments.markdown, text)
