@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..credit import LotRule
+from .conduct.settings import Lax, Strict
 from .engine import Engine
 from .model.utility import least_divisor
 from .scenario import Scenario
@@ -19,6 +20,10 @@ from .screening.bargaining import measures
 
 PREFIX = "metrics/"
 """In the infos of a single proxy, the metrics of an episode are numbers of their own, each under this prefix and its name."""
+DECLARED = ["declared/larger", "declared/smaller"]
+"""Metrics of scenarios in which proxies may declare other tolerances than their principals have."""
+ROUNDING = 1e-9
+"""Levers that come to a factor this near to 1 declare the truth: a fifth and five times, together."""
 
 
 def round_infos(engine: Engine) -> dict[str, NDArray[Any]]:
@@ -83,6 +88,7 @@ def metric_names(scenario: Scenario) -> list[str]:
     if scenario.conduct is not None:
         n_forgeries = len(scenario.conduct.forgeries)
         names += [f"{'sent' if i < n_forgeries else 'pulled'}/{name}" for i, name in enumerate(scenario.conduct.names)]
+        names += DECLARED * any(isinstance(lever, Strict | Lax) for lever in scenario.conduct.levers)
     if scenario.admission is not None:
         names += ["refused_share", "envy", *["payments"] * ("bids" in scenario.admission.choose.needs)]
     if scenario.privacy is not None and scenario.privacy.noise_multiplier > 0:
@@ -125,7 +131,9 @@ def episode_metrics(engine: Engine) -> dict[str, Tensor]:
         * ``imbalance``: sum of credit minus sum of v(N), in reward units; 0 for an efficient rule;
         * ``evaluations``: coalitions evaluated per round;
         * where the scenario has conduct, ``sent/<forgery>`` and ``pulled/<lever>``: share of all agents' rounds in which the item was
-          chosen; of ``strict`` and ``lax`` among the agents whose profile has a tolerance;
+          chosen; of ``strict`` and ``lax`` among the agents whose profile has a tolerance. Where there are such levers,
+          ``declared/larger`` and ``declared/smaller``: share of these agents' rounds in which the levers come to larger tolerances
+          than the true ones, and to smaller ones;
         * where there is room for only some, ``refused_share``: share of the updates that passed the screening and found no place;
           ``envy``, ``(E, N)``: how many more places, in the mean of rounds, the agent had updates for and another agent had;
           and under an auction ``payments``, ``(E, N)``: what the agent paid for places, less what it got back, in reward units;
@@ -216,7 +224,13 @@ def _items_chosen(engine: Engine, contributed: Tensor) -> dict[str, Tensor]:
     whose = items.may(engine.profiles.tolerates)
     shares = (chosen & whose).sum(dim=(0, 2)).to(dtype) / (len(chosen) * whose.sum(dim=1)).clamp(min=1)
     n_forgeries = len(items.conduct.forgeries)
-    return {f"{'sent' if i < n_forgeries else 'pulled'}/{name}": shares[:, i] for i, name in enumerate(items.names)}
+    found = {f"{'sent' if i < n_forgeries else 'pulled'}/{name}": shares[:, i] for i, name in enumerate(items.names)}
+    if not any(isinstance(lever, Strict | Lax) for lever in items.conduct.levers):
+        return found
+    factors, holds = items.declared(pulled), engine.profiles.tolerates  # (T, E, N), (E, N)
+    departs = (factors > 1 + ROUNDING, factors < 1 - ROUNDING)
+    n_rounds = (len(factors) * holds.sum(dim=1)).clamp(min=1)
+    return found | {name: (one & holds).sum(dim=(0, 2)).to(dtype) / n_rounds for name, one in zip(DECLARED, departs, strict=True)}
 
 
 def _envy(passed: Tensor, admitted: Tensor, dtype: torch.dtype) -> Tensor:

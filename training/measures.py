@@ -105,6 +105,12 @@ MEASURES: Mapping[str, Measure] = {
     "pulled/<item>": Measure(
         SHARE, "Share of proxies' rounds in which the lever was pulled; of strict and lax among those whose principal has a tolerance."
     ),
+    "declared/larger": Measure(
+        SHARE, "Share of rounds in which larger tolerances were declared than are true, of proxies whose principal has a tolerance."
+    ),
+    "declared/smaller": Measure(
+        SHARE, "Share of rounds in which smaller tolerances were declared than are true, of proxies whose principal has a tolerance."
+    ),
     "refused_share": Measure(
         SHARE, "Share of the updates that passed the screening and found no place, where a round has room for only some."
     ),

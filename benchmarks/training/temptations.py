@@ -66,7 +66,7 @@ FIRST = (
 """Rules that are trained before the others, so that a table of them is there early."""
 ABOUT = ("scenario", "trial", "loyalty", "rule", "seed", "steps")
 MEASURES = ("welfare", "return", "clean_share", "corrupt_share", "own_harm", "principal_welfare", "realised_rise", "beyond_limits")
-ITEMS = ("sent/echo", "sent/noise", "sent/twin", "sent/boost", "pulled/strict", "pulled/lax")
+ITEMS = ("sent/echo", "sent/noise", "sent/twin", "sent/boost", "pulled/strict", "pulled/lax", "declared/larger", "declared/smaller")
 LOYALTIES = (0.3, 1.0, 3.0, 10.0)
 """Values of ``reward.loyalty`` beside 0 with which the trial of declared values is made under :data:`LOYAL` in :data:`LOYAL_SCENARIO`."""
 LOYAL = ("shapley", "loo", "equal", "veto_shapley")
@@ -86,8 +86,8 @@ SHOWN: dict[str, tuple[str, dict[str, str]]] = {
         {
             "welfare": "welfare",
             "clean": "clean_share",
-            "strict": "pulled/strict",
-            "lax": "pulled/lax",
+            "smaller": "declared/smaller",
+            "larger": "declared/larger",
             "own harm": "own_harm",
             "a principal's welfare": "principal_welfare",
             "largest rise of a loss": "realised_rise",
@@ -109,7 +109,7 @@ OVERVIEW = (
     ("clean", "forgeries", "clean_share"),
     ("echo", "forgeries", "sent/echo"),
     ("noise", "forgeries", "sent/noise"),
-    ("lax", "values", "pulled/lax"),
+    ("larger", "values", "declared/larger"),
 )
 """What the picture of all scenarios shows: title, trial and measure."""
 DAMAGES = {"damage": "welfare", "harm added": "own_harm"}
@@ -122,8 +122,8 @@ WELFARE_LOOKS: Mapping[str, Mapping[str, Any]] = {
     "values": {"color": "#D55E00", "marker": "s", "markersize": 4, "fillstyle": "none"},
 }
 LOYALTY_COLUMNS = {
-    "lax": "pulled/lax",
-    "strict": "pulled/strict",
+    "larger": "declared/larger",
+    "smaller": "declared/smaller",
     "own harm": "own_harm",
     "a principal's welfare": "principal_welfare",
     "welfare": "welfare",
@@ -227,8 +227,30 @@ def measured(task: Task) -> dict[str, Any]:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The rows of the CSV file; none if there is no file."""
-    return [{"loyalty": "0.0", **row} for row in csv.DictReader(io.StringIO(path.read_text()))] if path.exists() else []
+    """The rows of the CSV file; none if there is no file. What a row lacks is empty.
+
+    Raises:
+        SystemExit: If it cannot be read, is not such a table, or a number in it is none. The message says why.
+    """
+    if not path.exists():
+        return []
+    try:
+        rows = [dict.fromkeys(COLUMNS, "") | {"loyalty": "0.0"} | row for row in csv.DictReader(io.StringIO(path.read_text()))]
+        for i, row in enumerate(rows, 2):
+            if absent := [name for name in (*ABOUT, "welfare") if not row[name]]:
+                raise ValueError(f"line {i} has no {', '.join(absent)}")
+            if row["scenario"] not in SCENARIOS or row["trial"] not in TRIALS:
+                raise ValueError(f"line {i} is of {row['scenario']}, {row['trial']}: allowed are {[*SCENARIOS]}, {[*TRIALS]}")
+            for name in (*ABOUT[4:], *MEASURES, *ITEMS):
+                float(row[name] or 0)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"--csv {path}: {error}") from error
+    return rows
+
+
+def key(about: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a training is of, from a row or a task's fields."""
+    return tuple(str(about[one]) for one in ABOUT)
 
 
 def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -279,7 +301,8 @@ def run(waiting: Sequence[Task], path: Path, jobs: int, minutes: float | None) -
                 task = running.pop(one)
                 bar.update()
                 bar.set_postfix_str(f"{task.scenario}, {task.trial}, {task.rule}, seed {task.seed}")
-                write(path, [*read(path), one.result()])
+                row = one.result()
+                write(path, [*(other for other in read(path) if key(other) != key(row)), row])
                 submit()
 
 
@@ -470,7 +493,7 @@ def loyalty_curves(rows: Sequence[dict[str, str]]) -> Drawing:
     """Sell-out, own harm and principals' welfare by λ, a curve for each rule."""
     figure, said = Figure((WIDTH, 6.2), layout="constrained"), []
     panels = {
-        "pulled/lax": "declare more than true, share",
+        "declared/larger": "larger tolerances declared, share",
         "own_harm": "own harm, tolerances",
         "principal_welfare": "a principal's welfare",
     }
@@ -506,14 +529,23 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help="write the pictures into this folder, as SVG")
     parser.add_argument("--draw", action="store_true", help="train nothing: only tables and pictures of what the CSV file has")
     arguments = parser.parse_args()
+    if arguments.seeds < 1 or arguments.jobs < 1 or (arguments.minutes or 0) < 0 or (arguments.steps or 1) < 1:
+        parser.error("--seeds, --jobs and --steps must be at least 1, and --minutes at least 0")
+    for file in (arguments.csv, arguments.markdown):
+        if file is not None and file.is_dir():
+            parser.error(f"{file} is a folder: give a file")
     for folder in (arguments.csv.parent, arguments.markdown and arguments.markdown.parent, arguments.pictures):
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)  # before hours of training, not after them
+            try:
+                folder.mkdir(parents=True, exist_ok=True)  # before hours of training, not after them
+            except OSError as error:
+                parser.error(f"{folder} cannot be made: {error.strerror}")
+    read(arguments.csv)
     played = tqdm(list(itertools.product(arguments.scenarios, arguments.trials)), "comparing what rules pay", leave=False)
     same = {(name, trial): alike(name, trial, rules_of(name)) for name, trial in played}
     all_tasks = list(tasks(same, arguments.seeds, arguments.steps))
-    have = {tuple(str(row[one]) for one in ABOUT) for row in read(arguments.csv)}
-    waiting = [task for task in all_tasks if tuple(str(getattr(task, one)) for one in ABOUT) not in have]
+    have = {key(row) for row in read(arguments.csv) if row["trial"] != "values" or row["declared/larger"]}  # older files lack it
+    waiting = [task for task in all_tasks if key(vars(task)) not in have]
     sys.stderr.write(f"{len(waiting)} of {len(all_tasks)} trainings are missing\n")
     if waiting and not arguments.draw:
         run(waiting, arguments.csv, arguments.jobs, arguments.minutes)
@@ -522,7 +554,7 @@ def main() -> None:
     sys.stdout.write(text)
     if arguments.markdown is not None:
         write_text(arguments.markdown, text)
-    for one in pictures(rows, same) if arguments.pictures is not None else ():
+    for one in pictures(rows, same) if arguments.pictures is not None and rows else ():
         write_bytes(arguments.pictures / f"{one.key}.svg", one.svg)
 
 

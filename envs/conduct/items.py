@@ -100,7 +100,7 @@ class Items:
         return self._factor(pulled, (Claim,))
 
     def declared(self, pulled: Tensor) -> Tensor:
-        """By how much each agent multiplies its principal's tolerances in the next round, ``(E, N)``."""
+        """By how much each agent multiplies its principal's tolerances in the next round, ``(…, E, N)``, from ``(…, E, N, L)``."""
         return self._factor(pulled, (Strict, Lax))
 
     def bids(self, pulled: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ class Items:
         return self.whole(of_updates[..., : self.n_lots])
 
     def _factor(self, pulled: Tensor, kinds: tuple[type[Claim] | type[Strict] | type[Lax], ...]) -> Tensor:
-        found = pulled.new_ones(pulled.shape[:2], dtype=torch.float64)
+        found = pulled.new_ones(pulled.shape[:-1], dtype=torch.float64)
         for at, lever in enumerate(self.conduct.levers):
             if isinstance(lever, kinds):
                 found = torch.where(pulled[..., at], lever.factor * found, found)

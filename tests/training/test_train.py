@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from proxycoop import agents
 from proxycoop.credit import RULES
 from proxycoop.envs import Engine, scenario
+from proxycoop.envs.data.sources import _load
 from proxycoop.envs.vector import CooperativeVecEnv
 from proxycoop.training.compare import cells, compare
 from proxycoop.training.libraries.policy import LotPolicy
@@ -255,7 +256,8 @@ def test_what_becomes_of_a_resumed_run_is_told(small, tmp_path, cut_off):
 
 def test_data_that_is_missing_leaves_no_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PROXYCOOP_DATA", str(tmp_path))
-    fashion = scenario.load("fashion")
+    _load.cache_clear()  # another test may have read the files where they are
+    fashion = scenario.load("fashion", **{"data.split_seed": 12345})
     with pytest.raises(ValueError, match="the four files of Fashion-MNIST are in none of"):
         train(settings(fashion, credit="equal"), tmp_path / "run")
     with pytest.raises(ValueError, match="the four files of Fashion-MNIST are in none of"):

@@ -99,7 +99,7 @@ def _section(found: Findings) -> dict[str, Any]:
         for one in ordered
     ]
     names = [name for name in WORLD_MEASURES if any(name in world for world in found.worlds.values())]
-    kinds = [name for name in found.worlds["tempted"] if name.startswith(("sent/", "pulled/", "value_change/"))]
+    kinds = [name for name in found.worlds["tempted"] if name.startswith(("sent/", "pulled/", "declared/", "value_change/"))]
     worlds = [
         [
             WORLD_MEASURES.get(name, name.replace("/", ", ")),

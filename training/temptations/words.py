@@ -74,9 +74,9 @@ def _learned(found: Findings) -> list[str]:
     if named := [f"{name} in {_percent(share)}" for share, name in sent[:MOST_NAMED] if share > _WORTH_NAMING]:
         said[0] = f"{said[0][:-1]}. They send {', '.join(named)} of rounds."
     declared = [
-        f"{word} in {told(tempted[f'pulled/{kind}'], 0, percent=True)} of rounds"
-        for kind, word in (("lax", "larger tolerances than their principals have"), ("strict", "smaller ones"))
-        if f"pulled/{kind}" in tempted
+        f"{word} in {told(tempted[f'declared/{which}'], 0, percent=True)} of rounds"
+        for which, word in (("larger", "larger tolerances than their principals have"), ("smaller", "smaller ones"))
+        if f"declared/{which}" in tempted
     ]
     if declared and "own_harm" in honest:
         said.append(

@@ -441,9 +441,27 @@ def test_metrics_have_the_share_of_rounds_of_each_item():
     holds = engine.profiles.tolerates
     pulled = torch.stack([one[..., engine.num_lots + 2] for one in chosen]) & holds
     torch.testing.assert_close(metrics["pulled/lax"], pulled.sum(dim=(0, 2)) / (4 * holds.sum(dim=1)).double())
+    torch.testing.assert_close(metrics["declared/larger"], metrics["pulled/lax"])
+    assert (metrics["declared/smaller"] == 0).all()
     clean = ~engine.lots.corrupt
     lots = torch.stack([one[..., : engine.num_lots] for one in chosen])
     torch.testing.assert_close(metrics["clean_share"], (lots & clean).sum(dim=(0, 2, 3)) / (4.0 * clean.sum(dim=(1, 2))).double())
+
+
+def test_levers_that_cancel_each_other_declare_the_truth():
+    levers = [{"kind": "strict", "factor": 0.2}, {"kind": "lax", "factor": 5}, {"kind": "lax", "factor": 2}]
+    engine = Engine(scenario.load("digits", conduct={"levers": levers}), "loo", 1)
+    engine.reset([0])
+    # of the holders: truth (.2 × 5), larger (.2 × 5 × 2), smaller (.2 × 2), larger (5), smaller (.2), truth (nothing)
+    rounds = [(1, 1, 0), (1, 1, 1), (1, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 0)]
+    for one in rounds:
+        chosen = torch.zeros(1, engine.num_agents, engine.num_items, dtype=torch.bool)
+        chosen[..., engine.num_lots :] = torch.tensor(one, dtype=torch.bool)
+        engine.step(chosen)
+    metrics = episode_metrics(engine)
+    assert float(metrics["declared/larger"]) == pytest.approx(2 / 6)
+    assert float(metrics["declared/smaller"]) == pytest.approx(2 / 6)
+    assert float(metrics["pulled/strict"]) == pytest.approx(4 / 6)
 
 
 @pytest.mark.parametrize(
