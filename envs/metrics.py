@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..credit import LotRule
-from .conduct.settings import Lax, Strict
 from .engine import Engine
 from .model.utility import least_divisor
 from .scenario import Scenario
@@ -88,7 +87,7 @@ def metric_names(scenario: Scenario) -> list[str]:
     if scenario.conduct is not None:
         n_forgeries = len(scenario.conduct.forgeries)
         names += [f"{'sent' if i < n_forgeries else 'pulled'}/{name}" for i, name in enumerate(scenario.conduct.names)]
-        names += DECLARED * any(isinstance(lever, Strict | Lax) for lever in scenario.conduct.levers)
+        names += DECLARED * scenario.conduct.misdeclares
     if scenario.admission is not None:
         names += ["refused_share", "envy", *["payments"] * ("bids" in scenario.admission.choose.needs)]
     if scenario.privacy is not None and scenario.privacy.noise_multiplier > 0:
@@ -225,7 +224,7 @@ def _items_chosen(engine: Engine, contributed: Tensor) -> dict[str, Tensor]:
     shares = (chosen & whose).sum(dim=(0, 2)).to(dtype) / (len(chosen) * whose.sum(dim=1)).clamp(min=1)
     n_forgeries = len(items.conduct.forgeries)
     found = {f"{'sent' if i < n_forgeries else 'pulled'}/{name}": shares[:, i] for i, name in enumerate(items.names)}
-    if not any(isinstance(lever, Strict | Lax) for lever in items.conduct.levers):
+    if not items.conduct.misdeclares:
         return found
     factors, holds = items.declared(pulled), engine.profiles.tolerates  # (T, E, N), (E, N)
     departs = (factors > 1 + ROUNDING, factors < 1 - ROUNDING)

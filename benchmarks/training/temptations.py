@@ -46,7 +46,7 @@ from proxycoop.training.analysis.summary import told
 from proxycoop.training.evaluate import EVALUATION_SEED, held_out_splits
 from proxycoop.training.intervals import Estimate
 from proxycoop.training.libraries.registry import settings_for
-from proxycoop.training.pages.drawing import WIDTH, Drawing, drawing, house_style
+from proxycoop.training.pages.drawing import BLUE, RULE, VERMILION, WIDTH, Drawing, drawing, house_style
 from proxycoop.training.pages.temptation_figures import heat_map
 from proxycoop.training.train import train
 
@@ -118,8 +118,8 @@ UNITS = ("welfare", "return", "principal_welfare")
 """Measures in reward units, which are shown with one decimal."""
 WELFARE_LOOKS: Mapping[str, Mapping[str, Any]] = {
     "honest": {"color": "black", "marker": "|", "markersize": 7, "markeredgewidth": 1.5},
-    "forgeries": {"color": "#0072B2", "marker": "o", "markersize": 4},
-    "values": {"color": "#D55E00", "marker": "s", "markersize": 4, "fillstyle": "none"},
+    "forgeries": {"color": BLUE, "marker": "o", "markersize": 4},
+    "values": {"color": VERMILION, "marker": "s", "markersize": 4, "fillstyle": "none"},
 }
 LOYALTY_COLUMNS = {
     "larger": "declared/larger",
@@ -478,7 +478,7 @@ def welfares(rows: Sequence[dict[str, str]], same: Same) -> Drawing:
         for y, rule in enumerate(rules):
             ends = [mean(rows, same, "welfare", name, trial, rule) for trial in ("honest", "forgeries")]
             if None not in ends:
-                ax.plot(ends, [y, y], color="#808080", linewidth=0.8, zorder=1)
+                ax.plot(ends, [y, y], color=RULE, linewidth=0.8, zorder=1)
         ax.set_yticks(range(len(rules)), rules)
         ax.set_ylim(-0.7, len(rules) - 0.3)
         ax.set_title(name)
@@ -497,7 +497,7 @@ def loyalty_curves(rows: Sequence[dict[str, str]]) -> Drawing:
         "own_harm": "own harm, tolerances",
         "principal_welfare": "a principal's welfare",
     }
-    styles = dict(zip(LOYAL, (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D")), strict=True))
+    styles = dict(zip(LOYAL, ((BLUE, "-", "o"), (VERMILION, "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D")), strict=True))
     for ax, (measure, title) in zip(figure.subplots(len(panels), 1, sharex=True), panels.items(), strict=True):
         for rule, (colour, dashes, marker) in styles.items():
             levels = (0.0, *LOYALTIES)

@@ -322,6 +322,11 @@ class Conduct(Settings):
                 raise misplaced(("conduct", "levers", i, "kind"), f"{lever.kind!r} {why}")
 
     @property
+    def misdeclares(self) -> bool:
+        """Whether proxies may declare other tolerances than their principals have."""
+        return any(isinstance(lever, (Strict, Lax)) for lever in self.levers)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the forgeries and then the levers: their kinds; the second of a kind is ``KIND_2``, and so on."""
         seen = Counter[str]()

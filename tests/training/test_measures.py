@@ -22,8 +22,7 @@ DERIVED = {"planner_share", "test_cross_entropy", "best_reply_gap"}
 def measured(small):
     """The measures of cooperatives that have all of them together."""
     changes = {"principals": 4, "horizon": 2, "settlement.period": 2, "screening.governance": "negotiate"}
-    changes |= {"conduct": {"levers": [{"kind": "lax"}]}}
-    paid = scenario.load("breast_cancer", **changes)
+    paid = scenario.load("breast_cancer", **changes, conduct={"levers": [{"kind": "lax"}]})
     limited = scenario.load("breast_cancer", principals=3, horizon=2, profiles=[{"holders": 1, "limits": {"missed_cancer": 0.1}}])
     conduct = {"forgeries": [{"kind": "echo"}], "levers": [{"kind": "claim"}]}
     tempted = scenario.load("breast_cancer", principals=3, horizon=2, profiles=[], conduct=conduct)
