@@ -99,7 +99,7 @@ def test_files_are_written_though_standard_output_is_closed(run, statement, tmp_
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
-@pytest.mark.parametrize(("end", "code"), [("| head -n 1", "1"), (">&-", "0"), ("2>&- | cat", "0")])
+@pytest.mark.parametrize(("end", "code"), [("| true", "1"), (">&-", "0"), ("2>&- | cat", "0")])
 def test_files_are_written_in_a_shell_that_does_not_read_all(statement, tmp_path, end, code):
     words = shlex.join([sys.executable, "-m", "proxycoop", *statement])
     done = subprocess.run(["/bin/sh", "-c", f"({words}; echo $? > code) {end}"], cwd=tmp_path, check=False, capture_output=True, text=True)
