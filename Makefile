@@ -161,7 +161,7 @@ models: $(READY)  ## reproduce how good models that people use get, and what pro
 	@$(BIN)/python benchmarks/people/people_models.py --scenarios $(MODELS) --markdown docs/results --pictures docs/results
 
 temptations: $(READY)  ## reproduce what rules tempt proxies to do: two trials, all rules, three scenarios, five seeds; loyalty; exploits; hours
-	@$(BIN)/python benchmarks/training/temptations.py --jobs 2 --markdown docs/results/temptations.md --pictures docs/results
+	@$(BIN)/python benchmarks/temptations/temptations.py --jobs 2 --markdown docs/results/temptations.md --pictures docs/results
 	@$(BIN)/python benchmarks/training/exploits.py --out $(OUT)/exploits --markdown docs/results/exploitability.md
 
 POLICY := $(abspath $(OUT))/federation-policy

@@ -1,0 +1,112 @@
+r"""What do credit rules tempt proxies to do when they may forge updates, or declare other values than their principals have?
+
+Two trials, each with every rule that can serve the scenario. In the first, every proxy may send four forged updates beside its lots: an
+echo of the last step, noise, a twin of its first lot, and its second lot three times as large. In the second it may declare its
+principal's tolerances at a fifth or at five times. A third training, without either, is what both are compared with. Every policy then
+plays the same cooperatives, on splits of the data on which none was trained.
+
+Rules that pay the same here (estimators whose budget covers all coalitions, for instance) are trained once: ``trials.alike`` plays some
+episodes of random choices under each, and compares what they pay. Defences against forgeries pay like the rule that they defend where there
+are none.
+
+Every finished training is a row of the CSV file and is not run again. So the file may come from several runs.
+
+Run: ``python benchmarks/temptations/temptations.py [--scenarios digits-mean] [--seeds 5] [--steps 120000] [--jobs 1] [--minutes M]
+[--csv FILE] [--markdown FILE] [--pictures FOLDER]``; ten to thirty seconds of one core for each training, of which there are 1,775.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import multiprocessing
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from echoes import echoes
+from pictures import pictures
+from result_tables import tables
+from rows import key, read, write
+from tqdm import tqdm
+from trials import SCENARIOS, TRIALS, Task, alike, measured, rules_of, tasks
+
+from proxycoop.files import write_bytes, write_text
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(waiting: Sequence[Task], path: Path, jobs: int, minutes: float | None) -> None:
+    """Work tasks off, and add each result to the file as it comes."""
+    until = None if minutes is None else time.monotonic() + 60 * minutes
+    rest = iter(waiting)
+    running: dict[Future[dict[str, Any]], Task] = {}
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool, tqdm(total=len(waiting), unit=" trainings") as bar:
+
+        def submit() -> None:
+            if (until is None or time.monotonic() < until) and (task := next(rest, None)) is not None:
+                running[pool.submit(measured, task)] = task
+
+        for _ in range(jobs):
+            submit()
+        while running:
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for one in finished:
+                task = running.pop(one)
+                bar.update()
+                bar.set_postfix_str(f"{task.scenario}, {task.trial}, {task.rule}, seed {task.seed}")
+                row = one.result()
+                write(path, [*(other for other in read(path) if key(other) != key(row)), row])
+                submit()
+
+
+def main() -> None:
+    """Train what is missing, and write tables and pictures of what is there."""
+    told_steps = ", ".join(f"{n_steps:,} in {name}" for name, n_steps in SCENARIOS.items())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenarios", nargs="+", choices=list(SCENARIOS), default=list(SCENARIOS))
+    parser.add_argument("--trials", nargs="+", choices=list(TRIALS), default=list(TRIALS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, help=f"agent-steps of each training (default: {told_steps})")
+    parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
+    parser.add_argument("--minutes", type=float, help="begin no training after so many minutes")
+    parser.add_argument("--csv", type=Path, default=ROOT / "docs" / "results" / "temptations.csv")
+    parser.add_argument("--markdown", type=Path, help="write the tables into this file")
+    parser.add_argument("--pictures", type=Path, help="write the pictures into this folder, as SVG")
+    parser.add_argument("--draw", action="store_true", help="train nothing: only tables and pictures of what the CSV file has")
+    arguments = parser.parse_args()
+    if arguments.seeds < 1 or arguments.jobs < 1 or (arguments.minutes or 0) < 0 or (arguments.steps or 1) < 1:
+        parser.error("--seeds, --jobs and --steps must be at least 1, and --minutes at least 0")
+    for file in (arguments.csv, arguments.markdown):
+        if file is not None and file.is_dir():
+            parser.error(f"{file} is a folder: give a file")
+    for folder in (arguments.csv.parent, arguments.markdown and arguments.markdown.parent, arguments.pictures):
+        if folder is not None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)  # before hours of training, not after them
+            except OSError as error:
+                parser.error(f"{folder} cannot be made: {error.strerror}")
+    read(arguments.csv)
+    played = tqdm(list(itertools.product(arguments.scenarios, arguments.trials)), "comparing what rules pay", leave=False)
+    same = {(name, trial): alike(name, trial, rules_of(name)) for name, trial in played}
+    all_tasks = list(tasks(same, arguments.seeds, arguments.steps))
+    have = {key(row) for row in read(arguments.csv) if row["trial"] != "values" or row["declared/larger"]}  # older files lack it
+    waiting = [task for task in all_tasks if key(vars(task)) not in have]
+    sys.stderr.write(f"{len(waiting)} of {len(all_tasks)} trainings are missing\n")
+    if waiting and not arguments.draw:
+        run(waiting, arguments.csv, arguments.jobs, arguments.minutes)
+    asked = {key(vars(task)) for task in all_tasks}
+    rows = [row for row in read(arguments.csv) if key(row) in asked]  # not those of other seeds or lengths that the file may have
+    text = f"{tables(rows, same)}\n{echoes(arguments.scenarios)}"
+    sys.stdout.write(text)
+    if arguments.markdown is not None:
+        write_text(arguments.markdown, text)
+    for one in pictures(rows, same) if arguments.pictures is not None and rows else ():
+        write_bytes(arguments.pictures / f"{one.key}.svg", one.svg)
+
+
+if __name__ == "__main__":
+    main()

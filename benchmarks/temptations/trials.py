@@ -1,0 +1,140 @@
+"""What is trained for the benchmark of temptations: in which cooperatives, under which rules, and what is measured of it."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from proxycoop import agents, credit
+from proxycoop.envs import Engine, Scenario, scenario
+from proxycoop.envs.shared import require_served
+from proxycoop.training.evaluate import EVALUATION_SEED, held_out_splits
+from proxycoop.training.libraries.registry import settings_for
+from proxycoop.training.train import train
+
+SCENARIOS = {"digits-mean": 120_000, "adult-mean": 60_000, "breast_cancer": 60_000}
+"""The scenarios, and the agent-steps of a training in each: of `digits-mean` as in the first trials, of the others as in the sweeps."""
+TRIALS: dict[str, dict[str, Any] | None] = {
+    "forgeries": {"forgeries": [{"kind": "echo"}, {"kind": "noise"}, {"kind": "twin", "of": 0}, {"kind": "boost", "of": 1, "factor": 3}]},
+    "values": {"levers": [{"kind": "strict", "factor": 0.2}, {"kind": "lax", "factor": 5}]},
+    "honest": None,
+}
+"""What proxies may do in each trial, as ``conduct`` of the scenario."""
+FIRST = (
+    *("shapley", "loo", "data_size", "equal", "veto_shapley", "cgsv", "standalone", "in_run", "banzhaf"),
+    *("peer_ranking", "aristocrat", "shapfed", "fael", "data_shapley", "comfedsv"),
+)
+"""Rules that are trained before the others, so that a table of them is there early."""
+ABOUT = ("scenario", "trial", "loyalty", "rule", "seed", "steps")
+MEASURES = ("welfare", "return", "clean_share", "corrupt_share", "own_harm", "principal_welfare", "realised_rise", "beyond_limits")
+ITEMS = ("sent/echo", "sent/noise", "sent/twin", "sent/boost", "pulled/strict", "pulled/lax", "declared/larger", "declared/smaller")
+LOYALTIES = (0.3, 1.0, 3.0, 10.0)
+"""Values of ``reward.loyalty`` beside 0 with which the trial of declared values is made under :data:`LOYAL` in :data:`LOYAL_SCENARIO`."""
+LOYAL = ("shapley", "loo", "equal", "veto_shapley")
+LOYAL_SCENARIO = "digits-mean"
+CHANCES = (0.05, 0.2, 0.5, 0.9)
+"""In the episodes in which rules are compared (:func:`alike`), the chance of each choice."""
+EPISODES = 16
+"""Episodes that a policy plays on each of the splits. Of what is played in :func:`echoes`, four times as many."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A training and what is measured of it."""
+
+    scenario: str
+    trial: str
+    rule: str
+    seed: int
+    steps: int
+    loyalty: float = 0.0
+
+    @property
+    def played(self) -> Scenario:
+        """The cooperative of the trial."""
+        return scenario.load(self.scenario, conduct=TRIALS[self.trial], **{"reward.loyalty": self.loyalty})
+
+
+Same = Mapping[tuple[str, str], Mapping[str, str]]
+"""By scenario and trial: each rule, and the first one that pays the same (:func:`alike`)."""
+
+
+def alike(name: str, trial: str, rules: Sequence[str]) -> dict[str, str]:
+    """For each rule, the first one that pays the same in a trial: a rule that pays like no earlier one stands for itself.
+
+    Four episodes of random choices among lots and what the trial has beside them are played under each rule, on the same seeds. In the
+    first hardly anything is chosen, so that proxies join late; in the last nearly everything. Payments are the same if they differ by less
+    than a ten-thousandth of the mean payment.
+    """
+    tempted = scenario.load(name, conduct=TRIALS[trial])
+    paid: dict[str, torch.Tensor] = {}
+    found: dict[str, str] = {}
+    for rule in rules:
+        engine = Engine(tempted, rule, len(CHANCES))
+        engine.reset(range(len(CHANCES)))
+        generator = torch.Generator().manual_seed(0)
+        while engine.t < engine.horizon:
+            drawn = torch.rand(len(CHANCES), engine.num_agents, engine.num_items, generator=generator)
+            engine.step(drawn < torch.tensor(CHANCES)[:, None, None])
+        own = torch.stack([result.credit for result in engine.history])
+        same = [one for one, other in paid.items() if float((own - other).abs().max()) < 1e-4 * float(other.abs().mean())]
+        found[rule] = same[0] if same else rule
+        if not same:
+            paid[rule] = own
+    return found
+
+
+def rules_of(name: str) -> list[str]:
+    """The rules that can serve a scenario, :data:`FIRST` before the others, and estimators last."""
+    served = []
+    for rule in dict.fromkeys((*FIRST, *sorted(credit.RULES, key=lambda one: credit.RULES[one].family == "estimator"))):
+        try:
+            require_served(scenario.load(name), credit.make(rule), rule)
+        except ValueError:
+            continue
+        served.append(rule)
+    return served
+
+
+def measured(task: Task) -> dict[str, Any]:
+    """Train, and play on the splits that were held out. Returns a row of the table."""
+    torch.set_num_threads(1)
+    played = task.played
+    data = played.data.model_copy(update={"split_seed": 8 * task.seed})  # every seed trains on eight splits of its own
+    home = played.model_copy(update={"data": data})
+    settings = settings_for("ippo", "ppo", scenario=home, credit=task.rule, seed=task.seed, total_steps=task.steps)
+    found: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        train(settings, folder, tensorboard=False, overwrite=True)
+        for index, split in enumerate(held_out_splits()):
+            first = EVALUATION_SEED + index * EPISODES
+            # what agents are paid does not change what they do here, so one rule serves all; returns are taken under the rule itself
+            engine = Engine(played.on_split(split), task.rule, EPISODES)
+            metrics = agents.play(engine, agents.make("learned", path=folder), range(first, first + EPISODES))
+            losses = engine.prospect.value_losses - engine.initial_value_losses
+            metrics["realised_rise"] = losses.amax(dim=1) if losses.shape[1] else torch.zeros(EPISODES)
+            for one in (*MEASURES, *ITEMS):
+                if one in metrics:
+                    found.setdefault(one, []).append(float(metrics[one].double().mean()))
+    about = {one: getattr(task, one) for one in ABOUT}
+    return about | {one: round(sum(means) / len(means), 5) for one, means in found.items()}
+
+
+def tasks(same: Same, seeds: int, steps: int | None) -> Iterator[Task]:
+    """All trainings: of the first scenario all seeds, those of :data:`FIRST` before other rules, then of the next; the honest ones last."""
+    for tempts in (True, False):
+        some = [trial for trial in TRIALS if (TRIALS[trial] is not None) == tempts]
+        for name in dict.fromkeys(name for name, _ in same):
+            length = SCENARIOS[name] if steps is None else steps
+            for first in (True, False):
+                for seed, trial in itertools.product(range(seeds), some):
+                    rules = [rule for rule, paid in same.get((name, trial), {}).items() if rule == paid and (rule in FIRST) == first]
+                    yield from (Task(name, trial, rule, seed, length) for rule in rules)
+                if tempts and first and (name, "values") in same and name == LOYAL_SCENARIO:
+                    for seed, loyalty in itertools.product(range(seeds), LOYALTIES):
+                        yield from (Task(name, "values", rule, seed, length, loyalty) for rule in LOYAL)
