@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rows import damage, of, of_which, rules_in
 from trials import LOYAL, LOYAL_SCENARIO, LOYALTIES, SCENARIOS, Same
 
-from proxycoop import credit
 from proxycoop.training.analysis.summary import told
 
 SHOWN: dict[str, tuple[str, dict[str, str]]] = {
@@ -58,8 +57,8 @@ LOYALTY_COLUMNS = {
 }
 
 
-def not_trained(same: Same) -> list[str]:
-    """Which rules have no row in the tables, and why, as Markdown. Trials that agree share a list."""
+def not_trained(same: Same, asked: Collection[str]) -> list[str]:
+    """Which of the rules asked for have no row in the tables, and why, as Markdown. Trials that agree share a list."""
     said: dict[tuple[str, ...], dict[str, list[str]]] = {}
     for (name, trial), found in same.items():
         like: dict[str, list[str]] = {}
@@ -67,7 +66,7 @@ def not_trained(same: Same) -> list[str]:
             if rule != first:
                 like.setdefault(first, []).append(f"`{rule}`")
         reasons = [f"- They pay like `{first}`: {', '.join(sorted(rules))}." for first, rules in like.items()]
-        if refused := sorted(set(credit.RULES) - set(found)):
+        if refused := sorted(set(asked) - set(found)):
             reasons.append(f"- They cannot serve the scenario: {', '.join(f'`{rule}`' for rule in refused)}.")
         said.setdefault(tuple(reasons), {}).setdefault(SHOWN[trial][0], []).append(f"`{name}`")
     lines: list[str] = []
@@ -78,9 +77,9 @@ def not_trained(same: Same) -> list[str]:
     return lines
 
 
-def tables(rows: Sequence[dict[str, str]], same: Same) -> str:
+def tables(rows: Sequence[dict[str, str]], same: Same, asked: Collection[str]) -> str:
     """The tables of both trials in each scenario, and that of loyalty, as Markdown."""
-    lines = not_trained(same)
+    lines = not_trained(same, asked)
     for name in (one for one in SCENARIOS if any(row["scenario"] == one for row in rows)):
         compared = any(of_which(row, scenario=name, trial="honest") for row in rows)
         for trial, (title, columns) in SHOWN.items():

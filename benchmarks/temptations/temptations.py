@@ -11,8 +11,9 @@ are none.
 
 Every finished training is a row of the CSV file and is not run again. So the file may come from several runs.
 
-Run: ``python benchmarks/temptations/temptations.py [--scenarios digits-mean] [--seeds 5] [--steps 120000] [--jobs 1] [--minutes M]
-[--csv FILE] [--markdown FILE] [--pictures FOLDER]``; ten to thirty seconds of one core for each training, of which there are 1,775.
+Run: ``python benchmarks/temptations/temptations.py [--scenarios digits-mean] [--rules loo] [--seeds 5] [--steps 120000] [--jobs 1]
+[--minutes M] [--csv FILE] [--markdown FILE] [--pictures FOLDER]``; ten to thirty seconds of one core for each training, of which there are
+1,775.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from rows import key, read, write
 from tqdm import tqdm
 from trials import SCENARIOS, TRIALS, Task, alike, measured, rules_of, tasks
 
+from proxycoop import credit
 from proxycoop.files import write_bytes, write_text
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenarios", nargs="+", choices=list(SCENARIOS), default=list(SCENARIOS))
     parser.add_argument("--trials", nargs="+", choices=list(TRIALS), default=list(TRIALS))
+    parser.add_argument("--rules", nargs="+", choices=sorted(credit.RULES), default=sorted(credit.RULES), metavar="RULE")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, help=f"agent-steps of each training (default: {told_steps})")
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
@@ -91,7 +94,7 @@ def main() -> None:
                 parser.error(f"{folder} cannot be made: {error.strerror}")
     read(arguments.csv)
     played = tqdm(list(itertools.product(arguments.scenarios, arguments.trials)), "comparing what rules pay", leave=False)
-    same = {(name, trial): alike(name, trial, rules_of(name)) for name, trial in played}
+    same = {(name, trial): alike(name, trial, rules_of(name, arguments.rules)) for name, trial in played}
     all_tasks = list(tasks(same, arguments.seeds, arguments.steps))
     have = {key(row) for row in read(arguments.csv) if row["trial"] != "values" or row["declared/larger"]}  # older files lack it
     waiting = [task for task in all_tasks if key(vars(task)) not in have]
@@ -100,7 +103,7 @@ def main() -> None:
         run(waiting, arguments.csv, arguments.jobs, arguments.minutes)
     asked = {key(vars(task)) for task in all_tasks}
     rows = [row for row in read(arguments.csv) if key(row) in asked]  # not those of other seeds or lengths that the file may have
-    text = f"{tables(rows, same)}\n{echoes(arguments.scenarios)}"
+    text = f"{tables(rows, same, arguments.rules)}\n{echoes(arguments.scenarios)}"
     sys.stdout.write(text)
     if arguments.markdown is not None:
         write_text(arguments.markdown, text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,10 +89,12 @@ def alike(name: str, trial: str, rules: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def rules_of(name: str) -> list[str]:
-    """The rules that can serve a scenario, :data:`FIRST` before the others, and estimators last."""
+def rules_of(name: str, asked: Collection[str]) -> list[str]:
+    """Those of the rules asked for that can serve a scenario, :data:`FIRST` before the others, and estimators last."""
     served = []
     for rule in dict.fromkeys((*FIRST, *sorted(credit.RULES, key=lambda one: credit.RULES[one].family == "estimator"))):
+        if rule not in asked:
+            continue
         try:
             require_served(scenario.load(name), credit.make(rule), rule)
         except ValueError:
@@ -137,4 +139,4 @@ def tasks(same: Same, seeds: int, steps: int | None) -> Iterator[Task]:
                     yield from (Task(name, trial, rule, seed, length) for rule in rules)
                 if tempts and first and (name, "values") in same and name == LOYAL_SCENARIO:
                     for seed, loyalty in itertools.product(range(seeds), LOYALTIES):
-                        yield from (Task(name, "values", rule, seed, length, loyalty) for rule in LOYAL)
+                        yield from (Task(name, "values", rule, seed, length, loyalty) for rule in LOYAL if rule in same[name, "values"])
