@@ -95,7 +95,7 @@ def loyalty_curves(rows: Sequence[dict[str, str]]) -> Drawing:
     """Sell-out, own harm and principals' welfare by λ, a curve for each rule."""
     figure, said = Figure((WIDTH, 6.2), layout="constrained"), []
     panels = {
-        "declared/larger": "larger tolerances declared, share",
+        "declared/larger": "larger tolerances, share",
         "own_harm": "own harm, tolerances",
         "principal_welfare": "a principal's welfare",
     }

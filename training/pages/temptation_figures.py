@@ -135,7 +135,7 @@ def heat_map(
             ax.text(j, i, text, ha="center", va="center", fontsize=6.5, color="white" if dark else "black")
         cells = [f"{column} {'undefined' if np.isnan(one) else format(one, '.2f')}" for column, one in zip(columns, row, strict=True)]
         said.append(f"{rows[i]}: {', '.join(cells)}")
-    ax.set_xticks(range(len(columns)), [drawable(name, 12) for name in columns], rotation=40, ha="left", rotation_mode="anchor")
+    ax.set_xticks(range(len(columns)), [drawable(name, 13) for name in columns], rotation=40, ha="left", rotation_mode="anchor")
     ax.set_yticks(range(len(rows)), [drawable(name, 30) for name in rows])
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
