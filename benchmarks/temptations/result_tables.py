@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Collection, Sequence
 
 from rows import damage, of, of_which, rules_in
-from trials import LOYAL, LOYAL_SCENARIO, LOYALTIES, SCENARIOS, Same
+from trials import LONGER, LOYAL, LOYAL_SCENARIO, LOYALTIES, SCENARIOS, Same
 
 from proxycoop.training.analysis.summary import told
 
@@ -102,6 +102,26 @@ def tables(rows: Sequence[dict[str, str]], same: Same, asked: Collection[str]) -
         lines += [f"| `{rule}` | {loyalty:g} | {n_seeds} | {' | '.join(cells)} |" for rule, loyalty, n_seeds, cells in loyal]
         lines.append("")
     return "\n".join(lines)
+
+
+def lengths(rows: Sequence[dict[str, str]]) -> str:
+    """What trainings of other lengths come to, beside those of the usual one, as Markdown; empty if all have the same length."""
+    here = [row for row in rows if row["trial"] in ("honest", "forgeries") and row["rule"] in LONGER and float(row["loyalty"]) == 0]
+    by_length = {name: sorted({int(row["steps"]) for row in here if row["scenario"] == name}) for name in SCENARIOS}
+    if all(len(found) < 2 for found in by_length.values()):
+        return ""
+    columns = ("agent-steps", "seeds", "welfare without", "with forgeries", "damage", "clean", "echo", "noise")
+    lines = ["**Trained twice as long, with forged updates**", "", f"| scenario | rule | {' | '.join(columns)} |"]
+    lines.append("|---|---|" + "---:|" * len(columns))
+    for name, rule in itertools.product(SCENARIOS, LONGER):
+        for steps in by_length[name] if len(by_length[name]) > 1 else ():
+            part = [row for row in here if (row["scenario"], row["rule"], row["steps"]) == (name, rule, str(steps))]
+            forged = [row for row in part if row["trial"] == "forgeries"]
+            cells = [told(of(part, "welfare", trial="honest"), 1), told(of(forged, "welfare"), 1)]
+            cells.append(told(damage(part, {}, name, "forgeries", rule, "welfare"), 1))
+            cells += [told(of(forged, measure), 2) for measure in ("clean_share", "sent/echo", "sent/noise")]
+            lines.append(f"| `{name}` | `{rule}` | {steps:,} | {len(forged)} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", ""])
 
 
 def loyalty_rows(rows: Sequence[dict[str, str]]) -> list[tuple[str, float, int, list[str]]]:

@@ -30,7 +30,7 @@ from typing import Any
 
 from echoes import echoes
 from pictures import pictures
-from result_tables import tables
+from result_tables import lengths, tables
 from rows import key, read, write
 from tqdm import tqdm
 from trials import SCENARIOS, TRIALS, Task, alike, measured, rules_of, tasks
@@ -103,11 +103,12 @@ def main() -> None:
         run(waiting, arguments.csv, arguments.jobs, arguments.minutes)
     asked = {key(vars(task)) for task in all_tasks}
     rows = [row for row in read(arguments.csv) if key(row) in asked]  # not those of other seeds or lengths that the file may have
-    text = f"{tables(rows, same, arguments.rules)}\n{echoes(arguments.scenarios)}"
+    usual = [row for row in rows if int(row["steps"]) == (arguments.steps or SCENARIOS[row["scenario"]])]
+    text = f"{tables(usual, same, arguments.rules)}\n{lengths(rows)}{echoes(arguments.scenarios)}"
     sys.stdout.write(text)
     if arguments.markdown is not None:
         write_text(arguments.markdown, text)
-    for one in pictures(rows, same) if arguments.pictures is not None and rows else ():
+    for one in pictures(usual, same) if arguments.pictures is not None and usual else ():
         write_bytes(arguments.pictures / f"{one.key}.svg", one.svg)
 
 

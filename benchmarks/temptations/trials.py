@@ -37,6 +37,8 @@ LOYALTIES = (0.3, 1.0, 3.0, 10.0)
 """Values of ``reward.loyalty`` beside 0 with which the trial of declared values is made under :data:`LOYAL` in :data:`LOYAL_SCENARIO`."""
 LOYAL = ("shapley", "loo", "equal", "veto_shapley")
 LOYAL_SCENARIO = "digits-mean"
+LONGER = ("shapley", "loo", "equal", "data_size")
+"""Rules that are trained twice as long as well, with forgeries and without, to see whether trainings are long enough."""
 CHANCES = (0.05, 0.2, 0.5, 0.9)
 """In the episodes in which rules are compared (:func:`alike`), the chance of each choice."""
 EPISODES = 16
@@ -128,11 +130,15 @@ def measured(task: Task) -> dict[str, Any]:
 
 
 def tasks(same: Same, seeds: int, steps: int | None) -> Iterator[Task]:
-    """All trainings: of the first scenario all seeds, those of :data:`FIRST` before other rules, then of the next; the honest ones last."""
+    """All trainings: of the first scenario all seeds, those of :data:`FIRST` before other rules, then of the next.
+
+    The honest ones follow, and those that are twice as long are last.
+    """
+    names = list(dict.fromkeys(name for name, _ in same))
+    lengths = {name: SCENARIOS[name] if steps is None else steps for name in names}
     for tempts in (True, False):
         some = [trial for trial in TRIALS if (TRIALS[trial] is not None) == tempts]
-        for name in dict.fromkeys(name for name, _ in same):
-            length = SCENARIOS[name] if steps is None else steps
+        for name, length in lengths.items():
             for first in (True, False):
                 for seed, trial in itertools.product(range(seeds), some):
                     rules = [rule for rule, paid in same.get((name, trial), {}).items() if rule == paid and (rule in FIRST) == first]
@@ -140,3 +146,6 @@ def tasks(same: Same, seeds: int, steps: int | None) -> Iterator[Task]:
                 if tempts and first and (name, "values") in same and name == LOYAL_SCENARIO:
                     for seed, loyalty in itertools.product(range(seeds), LOYALTIES):
                         yield from (Task(name, "values", rule, seed, length, loyalty) for rule in LOYAL if rule in same[name, "values"])
+    for name, seed, trial in itertools.product(names, range(seeds), ("honest", "forgeries")):
+        rules = [rule for rule in LONGER if same.get((name, trial), {}).get(rule) == rule]
+        yield from (Task(name, trial, rule, seed, 2 * lengths[name]) for rule in rules)

@@ -81,9 +81,10 @@ def test_rules_are_alike_where_they_pay_the_same(parts, trial):
 def test_every_training_is_asked_for_once(parts):
     same = {("digits-mean", trial): {"loo": "loo", "shapley": "shapley", "kernelshap": "shapley"} for trial in parts["trials"].TRIALS}
     found = list(parts["trials"].tasks(same, 2, None))
-    assert len(found) == len(set(found)) == 2 * (3 * 2 + 4 * 2)  # trials and rules, and λ and rules
+    assert len(found) == len(set(found)) == 2 * (3 * 2 + 4 * 2 + 2 * 2)  # trials and rules; λ and rules; twice as long
     assert {task.rule for task in found} == {"loo", "shapley"}
-    assert [task.trial for task in found[-4:]] == ["honest"] * 4
+    assert [task.trial for task in found if task.steps == 120_000][-4:] == ["honest"] * 4
+    assert [task.trial for task in found if task.steps == 240_000] == ["honest", "honest", "forgeries", "forgeries"] * 2
 
 
 def test_tables_and_pictures_show_what_is_there(parts):
@@ -95,3 +96,17 @@ def test_tables_and_pictures_show_what_is_there(parts):
     assert "| `loo` | 2 | 7.0 ± 0.0 |" in text
     assert "0.25 ± 0.00" in text
     assert [one.key for one in parts["pictures"].pictures(rows, same)] == ["temptations-digits-mean-values"]
+
+
+def test_trainings_of_two_lengths_stand_beside_each_other(parts):
+    rows = table(
+        parts,
+        *(row("honest", "loo", seed, welfare=welfare) for seed, welfare in ((0, "5"), (1, "7"))),
+        *(row("forgeries", "loo", seed, welfare=welfare) for seed, welfare in ((0, "4"), (1, "6"))),
+        *(row(trial, "loo", 0, welfare=welfare) | {"steps": "240000"} for trial, welfare in (("honest", "10"), ("forgeries", "12"))),
+        row("forgeries", "loo", 0, welfare="99") | {"loyalty": "1.0"},
+    )
+    text = parts["result_tables"].lengths(rows).replace("\N{NO-BREAK SPACE}", " ")
+    assert "| `digits-mean` | `loo` | 120,000 | 2 | 6.0 ± 12.7 | 5.0 ± 12.7 | −1.0 ± 0.0 |" in text
+    assert "| `digits-mean` | `loo` | 240,000 | 1 | 10.0 | 12.0 | 2.0 |" in text
+    assert parts["result_tables"].lengths(rows[:4]) == ""
