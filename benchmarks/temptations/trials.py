@@ -37,7 +37,7 @@ LOYALTIES = (0.3, 1.0, 3.0, 10.0)
 """Values of ``reward.loyalty`` beside 0 with which the trial of declared values is made under :data:`LOYAL` in :data:`LOYAL_SCENARIO`."""
 LOYAL = ("shapley", "loo", "equal", "veto_shapley")
 LOYAL_SCENARIO = "digits-mean"
-LONGER = ("shapley", "loo", "equal", "data_size")
+LONGER = ("shapley", "loo", "equal", "cgsv", "data_size")
 """Rules that are trained twice as long as well, with forgeries and without, to see whether trainings are long enough."""
 CHANCES = (0.05, 0.2, 0.5, 0.9)
 """In the episodes in which rules are compared (:func:`alike`), the chance of each choice."""
