@@ -116,6 +116,8 @@ def lengths(rows: Sequence[dict[str, str]]) -> str:
     for name, rule in itertools.product(SCENARIOS, LONGER):
         for steps in by_length[name] if len(by_length[name]) > 1 else ():
             part = [row for row in here if (row["scenario"], row["rule"], row["steps"]) == (name, rule, str(steps))]
+            if not part:
+                continue
             forged = [row for row in part if row["trial"] == "forgeries"]
             cells = [told(of(part, "welfare", trial="honest"), 1), told(of(forged, "welfare"), 1)]
             cells.append(told(damage(part, {}, name, "forgeries", rule, "welfare"), 1))

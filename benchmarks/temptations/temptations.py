@@ -3,7 +3,7 @@ r"""What do credit rules tempt proxies to do when they may forge updates, or dec
 Two trials, each with every rule that can serve the scenario. In the first, every proxy may send four forged updates beside its lots: an
 echo of the last step, noise, a twin of its first lot, and its second lot three times as large. In the second it may declare its
 principal's tolerances at a fifth or at five times. A third training, without either, is what both are compared with. Every policy then
-plays the same cooperatives, on splits of the data on which none was trained.
+plays the same cooperatives, on splits of the data on which none was trained. A few rules are trained twice as long as well.
 
 Rules that pay the same here (estimators whose budget covers all coalitions, for instance) are trained once: ``trials.alike`` plays some
 episodes of random choices under each, and compares what they pay. Defences against forgeries pay like the rule that they defend where there
@@ -13,7 +13,7 @@ Every finished training is a row of the CSV file and is not run again. So the fi
 
 Run: ``python benchmarks/temptations/temptations.py [--scenarios digits-mean] [--rules loo] [--seeds 5] [--steps 120000] [--jobs 1]
 [--minutes M] [--csv FILE] [--markdown FILE] [--pictures FOLDER]``; ten to thirty seconds of one core for each training, of which there are
-1,775.
+1,925.
 """
 
 from __future__ import annotations
