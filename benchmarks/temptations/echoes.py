@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from trials import EPISODES
 
 from proxycoop.envs import Engine, scenario
 from proxycoop.envs.metrics import episode_metrics
@@ -24,12 +23,15 @@ ECHOES: Mapping[str, tuple[int, Mapping[str, Any]]] = {
 }
 """What everybody plays to show what echoes do to the model (:func:`echoes`): how many proxies send one, and settings of the scenario."""
 
+EPISODES = 64
+"""Episodes that are played of each."""
+
 
 def echoes(names: Sequence[str]) -> str:
     """Welfare if all clean lots are contributed, with echoes and without, as Markdown. Intervals are over episodes."""
     lines = ["**All clean lots, with echoes and without: welfare**", "", f"| played | {' | '.join(f'`{name}`' for name in names)} |"]
     lines.append("|---|" + "---:|" * len(names))
-    seeds = range(EVALUATION_SEED, EVALUATION_SEED + 4 * EPISODES)
+    seeds = range(EVALUATION_SEED, EVALUATION_SEED + EPISODES)
     for title, (n_echoes, settings) in ECHOES.items():
         cells = []
         for name in names:

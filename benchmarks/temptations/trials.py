@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from proxycoop import agents, credit
+sys.path.insert(0, str(Path(__file__).parents[1]))  # held_out, which processes find by its module's name
+
+from held_out import trained_and_played
+
+from proxycoop import credit
 from proxycoop.envs import Engine, Scenario, scenario
 from proxycoop.envs.shared import require_served
-from proxycoop.training.evaluate import EVALUATION_SEED, held_out_splits
-from proxycoop.training.libraries.registry import settings_for
-from proxycoop.training.train import train
 
 SCENARIOS = {"digits-mean": 120_000, "adult-mean": 60_000, "breast_cancer": 60_000}
 """The scenarios, and the agent-steps of a training in each: of `digits-mean` as in the first trials, of the others as in the sweeps."""
@@ -41,8 +43,6 @@ LONGER = ("shapley", "loo", "equal", "cgsv", "data_size")
 """Rules that are trained twice as long as well, with forgeries and without, to see whether trainings are long enough."""
 CHANCES = (0.05, 0.2, 0.5, 0.9)
 """In the episodes in which rules are compared (:func:`alike`), the chance of each choice."""
-EPISODES = 16
-"""Episodes that a policy plays on each of the splits. Of what is played in :func:`echoes`, four times as many."""
 
 
 @dataclass(frozen=True)
@@ -111,22 +111,14 @@ def measured(task: Task) -> dict[str, Any]:
     played = task.played
     data = played.data.model_copy(update={"split_seed": 8 * task.seed})  # every seed trains on eight splits of its own
     home = played.model_copy(update={"data": data})
-    settings = settings_for("ippo", "ppo", scenario=home, credit=task.rule, seed=task.seed, total_steps=task.steps)
-    found: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        train(settings, folder, tensorboard=False, overwrite=True)
-        for index, split in enumerate(held_out_splits()):
-            first = EVALUATION_SEED + index * EPISODES
-            # what agents are paid does not change what they do here, so one rule serves all; returns are taken under the rule itself
-            engine = Engine(played.on_split(split), task.rule, EPISODES)
-            metrics = agents.play(engine, agents.make("learned", path=folder), range(first, first + EPISODES))
-            losses = engine.prospect.value_losses - engine.initial_value_losses
-            metrics["realised_rise"] = losses.amax(dim=1) if losses.shape[1] else torch.zeros(EPISODES)
-            for one in (*MEASURES, *ITEMS):
-                if one in metrics:
-                    found.setdefault(one, []).append(float(metrics[one].double().mean()))
     about = {one: getattr(task, one) for one in ABOUT}
-    return about | {one: round(sum(means) / len(means), 5) for one, means in found.items()}
+    return about | trained_and_played(home, played, task.rule, task.seed, task.steps, (*MEASURES, *ITEMS), _rise)
+
+
+def _rise(engine: Engine, _: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """By how much the protected loss that rose most did so in the episode."""
+    losses = engine.prospect.value_losses - engine.initial_value_losses
+    return {"realised_rise": losses.amax(dim=1) if losses.shape[1] else torch.zeros(engine.num_envs)}
 
 
 def tasks(same: Same, seeds: int, steps: int | None) -> Iterator[Task]:

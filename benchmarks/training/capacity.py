@@ -17,9 +17,8 @@ import csv
 import io
 import multiprocessing
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import product
@@ -29,17 +28,18 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from proxycoop import agents
+sys.path.insert(0, str(Path(__file__).parents[1]))  # held_out, which processes find by its module's name
+
+from held_out import trained_and_played
+
 from proxycoop.envs import Engine, Scenario, scenario
 from proxycoop.files import write_bytes, write_text
 from proxycoop.training.analysis.summary import told
-from proxycoop.training.evaluate import EVALUATION_SEED, held_out_splits
+from proxycoop.training.evaluate import held_out_splits
 from proxycoop.training.intervals import Estimate
-from proxycoop.training.libraries.registry import settings_for
 from proxycoop.training.pages.drawing import house_style
 from proxycoop.training.pages.temptation_figures import heat_map
 from proxycoop.training.temptations.cheats import gains, tempting
-from proxycoop.training.train import train
 
 MECHANISMS = ("lottery", "by_gain", "turns", "maximin", "equal_shares", "fair_lottery", "auction", "shareable")
 CAPACITIES = (4, 8, 16)
@@ -51,8 +51,6 @@ MEASURES = ("welfare", "worst_off", "envy", "refused_share", "clean_share", "cor
 COLUMNS = (*ABOUT, *MEASURES)
 SHOWN = {"welfare": 1, "worst_off": 1, "spread": 1, "envy": 2, "refused_share": 2, "clean_share": 2, "corrupt_share": 2}
 """Measures of the table, with their decimals."""
-EPISODES = 16
-"""Episodes that a policy plays on each of the splits."""
 
 
 @dataclass(frozen=True)
@@ -93,23 +91,15 @@ def measured(task: Task) -> dict[str, Any]:
     torch.set_num_threads(1)
     played = task.played
     data = played.data.model_copy(update={"split_seed": 8 * task.seed})  # every seed trains on eight splits of its own
-    settings = settings_for(
-        "ippo", "ppo", scenario=played.model_copy(update={"data": data}), credit=task.rule, seed=task.seed, total_steps=task.steps
-    )
-    found: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        train(settings, folder, tensorboard=False, overwrite=True)
-        for index, split in enumerate(held_out_splits()):
-            first = EVALUATION_SEED + index * EPISODES
-            engine = Engine(played.on_split(split), task.rule, EPISODES)
-            metrics = agents.play(engine, agents.make("learned", path=folder), range(first, first + EPISODES))
-            returns = metrics["return"]
-            metrics |= {"worst_off": returns.amin(dim=1), "spread": returns.amax(dim=1) - returns.amin(dim=1)}
-            for one in MEASURES:
-                if one in metrics:
-                    found.setdefault(one, []).append(float(metrics[one].double().mean()))
+    home = played.model_copy(update={"data": data})
     about = {one: getattr(task, one) for one in ABOUT}
-    return about | {one: round(sum(means) / len(means), 5) for one, means in found.items()}
+    return about | trained_and_played(home, played, task.rule, task.seed, task.steps, MEASURES, _between_agents)
+
+
+def _between_agents(_: Engine, metrics: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The return of the worst-off agent, and how far it is from that of the best-off."""
+    returns = metrics["return"]
+    return {"worst_off": returns.amin(dim=1), "spread": returns.amax(dim=1) - returns.amin(dim=1)}
 
 
 def cheats(name: str, rule: str, capacity: int, splits: int, only: Sequence[str] | None) -> str:

@@ -17,8 +17,7 @@ import csv
 import io
 import math
 import sys
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # held_out, which processes find by its module's name
+
+from held_out import trained_and_played
+
 from proxycoop import agents, credit
 from proxycoop.envs import Engine, Scenario, scenario
 from proxycoop.envs.privacy import sigma_for
@@ -36,9 +39,7 @@ from proxycoop.files import write_bytes, write_text
 from proxycoop.training.analysis.summary import told
 from proxycoop.training.evaluate import EVALUATION_SEED, held_out_splits
 from proxycoop.training.intervals import Estimate
-from proxycoop.training.libraries.registry import settings_for
 from proxycoop.training.pages.drawing import WIDTH, Drawing, drawing, house_style
-from proxycoop.training.train import train
 
 SCENARIOS = ("breast_cancer", "digits")
 RULES = ("shapley", "banzhaf", "loo", "in_run", "cgsv", "standalone", "data_shapley")
@@ -111,21 +112,12 @@ def learned(name: str, seeds: int, steps: int, done: set[tuple[str, ...]]) -> It
             continue
         played = private(name, noise, epsilon, 8 * seed)
         home = played.model_copy(update={"data": played.data.model_copy(update={"split_seed": 8 * seed, "splits": 8})})
-        settings = settings_for("ippo", "ppo", scenario=home, credit=rule, seed=seed, total_steps=steps)
-        found: dict[str, list[float]] = {}
-        with tempfile.TemporaryDirectory() as folder:
-            train(settings, folder, tensorboard=False, overwrite=True)
-            for index, split in enumerate(held_out_splits()):
-                first = EVALUATION_SEED + 16 * index
-                engine = Engine(played.on_split(split), rule, 16)
-                metrics = agents.play(engine, agents.make("learned", path=folder), range(first, first + 16))
-                metrics["accuracy"] = engine.test()["accuracy"]
-                if "epsilon" in metrics:
-                    metrics["spent"] = metrics["epsilon"]
-                for one in MEASURES:
-                    if one in metrics:
-                        found.setdefault(one, []).append(float(metrics[one].double().mean()))
-        yield about | {one: round(sum(means) / len(means), 5) for one, means in found.items()}
+        yield about | trained_and_played(home, played, rule, seed, steps, MEASURES, _told)
+
+
+def _told(engine: Engine, metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The model's accuracy on test rows, and the loss of privacy that was spent."""
+    return {"accuracy": engine.test()["accuracy"]} | ({"spent": metrics["epsilon"]} if "epsilon" in metrics else {})
 
 
 def read(path: Path) -> list[dict[str, str]]:
