@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-sys.path.insert(0, str(Path(__file__).parent))  # csv_rows, which processes find by its module's name
+sys.path.insert(0, str(Path(__file__).parents[1]))  # csv_rows, which processes find by its module's name
 
 from csv_rows import Rows
 
@@ -226,7 +226,7 @@ def main() -> None:
         for what in (*REFERENCES, *arguments.rules)
     ]
     if not arguments.draw:
-        kept.measure(tasks, measured, arguments.jobs, arguments.minutes)
+        kept.measure(tasks, measured, arguments.jobs, arguments.minutes, alone=True)
     rows = kept.read()
     for name in arguments.scenarios:
         if not any(row["scenario"] == name for row in rows):

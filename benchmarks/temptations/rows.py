@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what benchmarks share, which processes find by its module's name
+
+from csv_rows import Rows
 from trials import ABOUT, ITEMS, MEASURES, SCENARIOS, TRIALS, Same
 
-from proxycoop.files import write_text
 from proxycoop.training.intervals import Estimate
 
 COLUMNS = (*ABOUT, *MEASURES, *ITEMS)
 NUMBERS: Mapping[str, type[int] | type[float]] = {"loyalty": float, "seed": int, "steps": int, **dict.fromkeys((*MEASURES, *ITEMS), float)}
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    """The rows of the CSV file; none if there is no file. What a row lacks is empty.
+@dataclass(frozen=True)
+class Table(Rows):
+    """The trainings that are done."""
 
-    Raises:
-        SystemExit: If it cannot be read, is not such a table, or a number in it is none. The message says where and why.
-    """
-    if not path.exists():
-        return []
-    try:
-        rows = [dict.fromkeys(COLUMNS, "") | {"loyalty": "0.0"} | row for row in csv.DictReader(io.StringIO(path.read_text()))]
-        for line, row in enumerate(rows, 2):
-            _require(row, line)
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"--csv {path}: {error}") from error
-    return rows
+    about: Sequence[str] = ABOUT
+    measures: Sequence[str] = (*MEASURES, *ITEMS)
+
+    def read(self) -> list[dict[str, str]]:
+        """The rows of the CSV file; none if there is no file. What a row lacks is empty.
+
+        Raises:
+            SystemExit: If it cannot be read, is not such a table, or a number in it is none. The message says where and why.
+        """
+        try:
+            rows = [dict.fromkeys(COLUMNS, "") | {"loyalty": "0.0"} | row for row in super().read()]
+            for line, row in enumerate(rows, 2):
+                _require(row, line)
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"--csv {self.path}: {error}") from error
+        return rows
+
+    def done(self) -> set[tuple[str, ...]]:
+        """What is trained already. Rows of older files that lack what is declared are made anew."""
+        return {self.key(row) for row in self.read() if row["trial"] != "values" or row["declared/larger"]}
+
+    def place(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
+        """By scenario, trial, rule and seed, in the order of the trials."""
+        order = {name: i for i, name in enumerate((*SCENARIOS, *TRIALS))}
+        return order[row["scenario"]], order[row["trial"]], row["rule"], float(row["loyalty"]), int(row["seed"])
 
 
 def _require(row: Mapping[str, str], line: int) -> None:
@@ -50,25 +67,6 @@ def _require(row: Mapping[str, str], line: int) -> None:
             number(row[name] or 0)
         except ValueError:
             raise ValueError(f"line {line}: {name} is {row[name]!r}, which is not a number") from None
-
-
-def key(about: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a training is of, from a row or a task's fields."""
-    return tuple(str(about[one]) for one in ABOUT)
-
-
-def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write all rows, in the order of scenario, trial, rule and seed."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
-    writer.writeheader()
-    order = {name: i for i, name in enumerate((*SCENARIOS, *TRIALS))}
-
-    def place(row: dict[str, Any]) -> tuple[Any, ...]:
-        return order[row["scenario"]], order[row["trial"]], row["rule"], float(row["loyalty"]), int(row["seed"])
-
-    writer.writerows(sorted(rows, key=place))
-    write_text(path, text.getvalue())
 
 
 def of_which(row: Mapping[str, str], **which: object) -> bool:

@@ -20,49 +20,20 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import multiprocessing
 import sys
-import time
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
-from typing import Any
 
 from echoes import echoes
 from pictures import pictures
 from result_tables import lengths, tables
-from rows import key, read, write
+from rows import Table
 from tqdm import tqdm
-from trials import SCENARIOS, TRIALS, Task, alike, measured, rules_of, tasks
+from trials import SCENARIOS, TRIALS, alike, measured, rules_of, tasks
 
 from proxycoop import credit
 from proxycoop.files import write_bytes, write_text
 
 ROOT = Path(__file__).parents[2]
-
-
-def run(waiting: Sequence[Task], path: Path, jobs: int, minutes: float | None) -> None:
-    """Work tasks off, and add each result to the file as it comes."""
-    until = None if minutes is None else time.monotonic() + 60 * minutes
-    rest = iter(waiting)
-    running: dict[Future[dict[str, Any]], Task] = {}
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool, tqdm(total=len(waiting), unit=" trainings") as bar:
-
-        def submit() -> None:
-            if (until is None or time.monotonic() < until) and (task := next(rest, None)) is not None:
-                running[pool.submit(measured, task)] = task
-
-        for _ in range(jobs):
-            submit()
-        while running:
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for one in finished:
-                task = running.pop(one)
-                bar.update()
-                bar.set_postfix_str(f"{task.scenario}, {task.trial}, {task.rule}, seed {task.seed}")
-                row = one.result()
-                write(path, [*(other for other in read(path) if key(other) != key(row)), row])
-                submit()
 
 
 def main() -> None:
@@ -75,13 +46,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, help=f"agent-steps of each training (default: {told_steps})")
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
-    parser.add_argument("--minutes", type=float, help="begin no training after so many minutes")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no training after so many minutes")
     parser.add_argument("--csv", type=Path, default=ROOT / "docs" / "results" / "temptations.csv")
     parser.add_argument("--markdown", type=Path, help="write the tables into this file")
     parser.add_argument("--pictures", type=Path, help="write the pictures into this folder, as SVG")
     parser.add_argument("--draw", action="store_true", help="train nothing: only tables and pictures of what the CSV file has")
     arguments = parser.parse_args()
-    if arguments.seeds < 1 or arguments.jobs < 1 or (arguments.minutes or 0) < 0 or (arguments.steps or 1) < 1:
+    if arguments.seeds < 1 or arguments.jobs < 1 or arguments.minutes < 0 or (arguments.steps or 1) < 1:
         parser.error("--seeds, --jobs and --steps must be at least 1, and --minutes at least 0")
     for file in (arguments.csv, arguments.markdown):
         if file is not None and file.is_dir():
@@ -92,17 +63,17 @@ def main() -> None:
                 folder.mkdir(parents=True, exist_ok=True)  # before hours of training, not after them
             except OSError as error:
                 parser.error(f"{folder} cannot be made: {error.strerror}")
-    read(arguments.csv)
+    kept = Table(arguments.csv)
+    kept.read()  # what is wrong in it is said before anything is played
     played = tqdm(list(itertools.product(arguments.scenarios, arguments.trials)), "comparing what rules pay", leave=False)
     same = {(name, trial): alike(name, trial, rules_of(name, arguments.rules)) for name, trial in played}
     all_tasks = list(tasks(same, arguments.seeds, arguments.steps))
-    have = {key(row) for row in read(arguments.csv) if row["trial"] != "values" or row["declared/larger"]}  # older files lack it
-    waiting = [task for task in all_tasks if key(vars(task)) not in have]
+    waiting = kept.missing(all_tasks)
     sys.stderr.write(f"{len(waiting)} of {len(all_tasks)} trainings are missing\n")
     if waiting and not arguments.draw:
-        run(waiting, arguments.csv, arguments.jobs, arguments.minutes)
-    asked = {key(vars(task)) for task in all_tasks}
-    rows = [row for row in read(arguments.csv) if key(row) in asked]  # not those of other seeds or lengths that the file may have
+        kept.measure(waiting, measured, arguments.jobs, arguments.minutes)
+    asked = {kept.key(vars(task)) for task in all_tasks}
+    rows = [row for row in kept.read() if kept.key(row) in asked]  # not those of other seeds or lengths that the file may have
     usual = [row for row in rows if int(row["steps"]) == (arguments.steps or SCENARIOS[row["scenario"]])]
     text = f"{tables(usual, same, arguments.rules)}\n{lengths(rows)}{echoes(arguments.scenarios)}"
     sys.stdout.write(text)

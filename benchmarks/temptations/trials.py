@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # held_out, which processes find by its module's name
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what benchmarks share, which processes find by its module's name
 
 from held_out import trained_and_played
 

@@ -13,13 +13,8 @@ is in rows of the CSV file and is not run again.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import multiprocessing
 import sys
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -28,8 +23,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # held_out, which processes find by its module's name
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what benchmarks share, which processes find by its module's name
 
+from csv_rows import Rows
 from held_out import trained_and_played
 
 from proxycoop.envs import Engine, Scenario, scenario
@@ -117,39 +113,6 @@ def cheats(name: str, rule: str, capacity: int, splits: int, only: Sequence[str]
     return "\n".join(lines) + "\n"
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    """The rows of the CSV file; none if there is no file."""
-    return list(csv.DictReader(io.StringIO(path.read_text()))) if path.exists() else []
-
-
-def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write all rows in a fixed order."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(sorted(rows, key=lambda row: tuple(str(row[one]) for one in ABOUT)))
-    write_text(path, text.getvalue())
-
-
-def run(tasks: Sequence[Task], path: Path, jobs: int, minutes: float) -> None:
-    """Train what is missing, a row of the file for each training that is done."""
-    rows: list[dict[str, Any]] = list(read(path))
-    done = {tuple(str(row[one]) for one in ABOUT) for row in rows}
-    missing = [task for task in tasks if tuple(str(getattr(task, one)) for one in ABOUT) not in done]
-    until = time.monotonic() + 60 * minutes
-    left, running = iter(missing), set[Future[dict[str, Any]]]()
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool, tqdm(total=len(missing), unit=" trainings") as bar:
-        while True:
-            while len(running) < jobs and time.monotonic() < until and (task := next(left, None)) is not None:
-                running.add(pool.submit(measured, task))
-            if not running:
-                return
-            ready, running = wait(running, return_when=FIRST_COMPLETED)
-            rows += [one.result() for one in ready]
-            write(path, rows)
-            bar.update(len(ready))
-
-
 def estimate(rows: Sequence[dict[str, str]], measure: str, **which: str) -> Estimate:
     """The mean over seeds of a measure, in some rows."""
     found = [float(row[measure]) for row in rows if row[measure] and all(row[key] == value for key, value in which.items())]
@@ -213,9 +176,10 @@ def main() -> None:
         for rule in arguments.rules
         for mechanism, capacity in [(UNLIMITED, 24), *product(MECHANISMS, CAPACITIES)]
     ]
+    kept = Rows(arguments.csv, ABOUT, MEASURES)
     if not arguments.draw:
-        run(tasks, arguments.csv, arguments.jobs, arguments.minutes)
-    rows = read(arguments.csv)
+        kept.measure(tasks, measured, arguments.jobs, arguments.minutes)
+    rows = kept.read()
     text = tables(rows)
     sys.stdout.write(text)
     if arguments.markdown is not None:

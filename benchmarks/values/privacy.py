@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # held_out, which processes find by its module's name
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what benchmarks share, which processes find by its module's name
 
 from held_out import trained_and_played
 

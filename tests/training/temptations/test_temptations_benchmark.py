@@ -31,9 +31,9 @@ def table(parts, *rows):
 
 def test_a_table_is_read_as_it_was_written_in_the_order_of_trials(parts, tmp_path):
     rows = table(parts, *(row(trial, "loo", seed, welfare="1.5") for trial in ("honest", "values", "forgeries") for seed in (10, 9)))
-    parts["rows"].write(tmp_path / "t.csv", rows)
-    assert parts["rows"].read(tmp_path / "t.csv") == [rows[i] for i in (5, 4, 3, 2, 1, 0)]
-    assert parts["rows"].read(tmp_path / "none.csv") == []
+    parts["rows"].Table(tmp_path / "t.csv").write(rows)
+    assert parts["rows"].Table(tmp_path / "t.csv").read() == [rows[i] for i in (5, 4, 3, 2, 1, 0)]
+    assert parts["rows"].Table(tmp_path / "none.csv").read() == []
 
 
 @pytest.mark.parametrize(
@@ -50,10 +50,10 @@ def test_a_table_is_read_as_it_was_written_in_the_order_of_trials(parts, tmp_pat
 )
 def test_a_file_that_is_not_such_a_table_is_refused(parts, tmp_path, change, message):
     path = tmp_path / "t.csv"
-    parts["rows"].write(path, table(parts, row("values", "loo", 0, welfare="1.5")))
+    parts["rows"].Table(path).write(table(parts, row("values", "loo", 0, welfare="1.5")))
     path.write_text(change(path.read_text()))
     with pytest.raises(SystemExit) as refused:
-        parts["rows"].read(path)
+        parts["rows"].Table(path).read()
     assert str(refused.value).startswith(f"--csv {path}: {message}")
 
 
